@@ -1,0 +1,1 @@
+"""Upshot learns from what happened next."""

@@ -1,0 +1,72 @@
+"""Every error that Upshot raises on purpose.
+
+    UpshotError
+    ├── InputError (ValueError)          the user's input cannot be used; exit code 2
+    │   ├── FormatError                  a file is not in any format that Upshot reads
+    │   ├── ConfigError                  a setting is unknown or out of bounds
+    │   └── NotFoundError (LookupError)  a file, lake, table or user that was named is not there
+    ├── RecordError (ValueError)         one record cannot be read; becomes a quarantine row, never stops a run
+    ├── LakeError (RuntimeError)         the lake could not be read or written
+    └── ErasureError (RuntimeError)      erased data was still found when the files were scanned
+
+A message says what was attempted, what was found (file, line, row), what is allowed, and the next step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class UpshotError(Exception):
+    """Base of the tree; `exit_code` is what the command line returns for it."""
+
+    exit_code = 1
+
+
+class InputError(UpshotError, ValueError):
+    """The user's input cannot be used."""
+
+    exit_code = 2
+
+
+class FormatError(InputError):
+    """A file is not in any format that Upshot reads."""
+
+
+class ConfigError(InputError):
+    """A setting is unknown or out of bounds."""
+
+
+class NotFoundError(InputError, LookupError):
+    """Something that was named is not there."""
+
+
+class RecordError(UpshotError, ValueError):
+    """One record cannot be read. It becomes a row of the quarantine table."""
+
+
+class LakeError(UpshotError, RuntimeError):
+    """The lake could not be read or written."""
+
+
+class ErasureError(UpshotError, RuntimeError):
+    """Erased data was still found when the files of the lake were scanned."""
+
+
+@contextmanager
+def boundary(attempt: str, foreign: tuple[type[Exception], ...], ours: type[UpshotError]) -> Iterator[None]:
+    """Turn a library's exceptions into ours, saying what was attempted.
+
+    >>> with boundary("read the port", (ValueError,), InputError):
+    ...     int("x")
+    Traceback (most recent call last):
+    ...
+    upshot.errors.InputError: could not read the port: invalid literal for int() with base 10: 'x'
+    """
+    try:
+        yield
+    except UpshotError:
+        raise
+    except foreign as error:
+        raise ours(f"could not {attempt}: {error}") from error

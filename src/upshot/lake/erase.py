@@ -1,0 +1,137 @@
+"""Erasure: a user's rows leave every table and every older file version, and the bytes are scanned to prove it.
+
+A Delta `DELETE` writes its predicate, the user's id, into the log. So rows are erased by rewriting their *bucket*
+without them; then older files are vacuumed, a checkpoint is written and the log before it is deleted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.fs
+import pyarrow.parquet as pq
+
+from upshot.errors import ErasureError
+from upshot.lake.tables import Lake
+from upshot.records import SCHEMAS, CleanTable
+
+_LEAST_TRACE = 24
+"""Characters: shorter texts ("thanks") are everybody's and prove nothing."""
+_MOST_TRACES = 2_000
+
+
+class ErasureProof(msgspec.Struct, frozen=True):
+    """What was erased and what the scan found."""
+
+    rows: dict[str, int]
+    """Rows removed, by table."""
+    files_deleted: int
+    files_scanned: int
+    bytes_scanned: int
+    traces: int
+    """Distinct ids and texts of the user that were looked for."""
+
+
+def erase_rows(lake: Lake, users: Sequence[str], bucket: int) -> ErasureProof:
+    """Erase users (by pseudonym) of one bucket from every table, then scan every remaining byte for them.
+
+    Raises:
+        ErasureError: something of theirs is still there.
+    """
+    wanted = pa.array(list(users), pa.string())
+    traces: set[bytes] = {user.encode() for user in users}
+    others: set[bytes] = set()
+    rows: dict[str, int] = {}
+    for table in [name for name in SCHEMAS if "user" in SCHEMAS[name].names]:
+        everything = lake._raw(table, bucket)  # pyright: ignore[reportPrivateUsage]  # superseded rows too
+        theirs = pc.is_in(everything["user"], value_set=wanted)
+        gone = everything.filter(theirs)
+        rows[table] = gone.num_rows
+        if gone.num_rows:
+            traces.update(_traces(gone))
+            kept = everything.filter(pc.invert(theirs))
+            others.update(_traces(kept))
+            lake.replace(table, bucket, CleanTable(kept), _transaction(table, bucket))
+    deleted = _clean(lake)
+    files, size = _scan(lake, traces - others)
+    return ErasureProof(rows, deleted, files, size, len(traces - others))
+
+
+def _transaction(table: str, bucket: int) -> tuple[str, int]:
+    return (f"erase/{table}/{bucket}/{hashlib.blake2b(str(time.time_ns()).encode(), digest_size=8).hexdigest()}", 1)
+
+
+def _clean(lake: Lake) -> int:
+    from datetime import timedelta
+
+    deleted = len(lake.vacuum(timedelta(0)))
+    for table in SCHEMAS:
+        lake.tidy_log(table)
+    return deleted
+
+
+def _traces(rows: pa.Table) -> Iterator[bytes]:
+    """Ids and long texts, a bounded number of them."""
+    for name in ("id", "thread", "digest"):
+        if name in rows.schema.names:
+            for value in pc.unique(rows[name]).to_pylist()[:_MOST_TRACES]:
+                if value:
+                    yield str(value).encode()
+    for name in ("text", "detail", "metadata"):
+        if name in rows.schema.names:
+            for value in pc.unique(rows[name]).to_pylist()[:_MOST_TRACES]:
+                if value and len(value) >= _LEAST_TRACE:
+                    yield value[:200].encode()
+
+
+def _scan(lake: Lake, traces: set[bytes]) -> tuple[int, int]:
+    """Read every file under the lake, as bytes and (Parquet) decoded; raise where a trace is found."""
+    filesystem, base = _filesystem(lake)
+    files = size = 0
+    pattern = _pattern(traces)
+    for info in filesystem.get_file_info(pyarrow.fs.FileSelector(base, recursive=True)):
+        if info.type != pyarrow.fs.FileType.File:
+            continue
+        with filesystem.open_input_file(info.path) as handle:
+            content: bytes = handle.read()
+        files += 1
+        size += len(content)
+        views = [content]
+        if info.path.endswith(".parquet"):
+            views += list(_decoded(content))
+        for view in views:
+            if pattern.search(view):
+                raise ErasureError(
+                    f"could not prove the erasure: {info.path} still holds data of the erased user; "
+                    "another process may be writing: stop it and run `upshot erase` again"
+                )
+    return files, size
+
+
+def _pattern(traces: set[bytes]):  # noqa: ANN202  # RE2's compiled type has no public name
+    import re2
+
+    options = re2.Options()
+    options.max_mem = 1 << 30
+    return re2.compile(b"|".join(re2.escape(trace) for trace in sorted(traces)) or b"[^\\x00-\\xff]", options)
+
+
+def _decoded(content: bytes) -> Iterator[bytes]:
+    table = pq.read_table(io.BytesIO(content))
+    for column in table.columns:
+        for value in column.to_pylist():
+            if value is not None:
+                yield str(value).encode()
+
+
+def _filesystem(lake: Lake) -> tuple[pyarrow.fs.FileSystem, str]:
+    if lake.is_local:
+        return pyarrow.fs.LocalFileSystem(), str(Path(lake.root))
+    return pyarrow.fs.FileSystem.from_uri(lake.root)

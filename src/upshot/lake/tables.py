@@ -1,0 +1,301 @@
+"""Append, read by bucket, versions, compaction and vacuum of the lake's Delta tables.
+
+Three rules keep it whole when processes die or race:
+
+* a commit carries a Delta transaction identifier (application id, version), so a retried append changes nothing;
+* base tables are append-only and resolved on reading: of one conversation the longest version counts, and of two
+  equal ones the first, so writers never wait for each other; `compact` drops what is superseded;
+* derived tables are replaced one bucket at a time.
+
+Delta's log keeps column minima and maxima, text included. Every table therefore restricts statistics to `bucket`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from deltalake import (
+    CommitProperties,
+    DeltaTable,
+    PostCommitHookProperties,
+    Transaction,
+    WriterProperties,
+    write_deltalake,
+)
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+
+from upshot.errors import LakeError, NotFoundError, boundary
+from upshot.records import SCHEMAS, CleanTable, empty
+
+_CONFIGURATION = {
+    "delta.dataSkippingStatsColumns": "bucket",
+    "delta.logRetentionDuration": "interval 0 days",
+    "delta.deletedFileRetentionDuration": "interval 0 days",
+    "delta.enableExpiredLogCleanup": "false",
+}
+_WRITER = WriterProperties(compression="ZSTD", compression_level=1)
+_NO_HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
+_COMMIT_RETRIES = 100
+_REVISIONED = ("messages", "events")
+
+
+def bucket_of(user: str, buckets: int) -> int:
+    """hash(user) mod N, stable across machines and versions.
+
+    >>> bucket_of("u", 16) == bucket_of("u", 16)
+    True
+    """
+    return int.from_bytes(hashlib.blake2b(user.encode(), digest_size=8).digest(), "big") % buckets
+
+
+class Lake:
+    """The tables under one folder or object-store URL (`s3://…`, `az://…`, `gs://…`, `memory://…`)."""
+
+    def __init__(self, root: str | Path, buckets: int = 16, storage_options: Mapping[str, str] | None = None) -> None:
+        text = str(root)
+        self.is_local = "://" not in text or text.startswith("file://")
+        self.root = text if not self.is_local else str(Path(text.removeprefix("file://")).expanduser().resolve())
+        self._options = dict(storage_options or {}) or None
+        self._wanted_buckets = buckets
+
+    def uri(self, table: str) -> str:
+        """Where a table lies."""
+        if table not in SCHEMAS:
+            raise NotFoundError(f"could not open table {table!r}: the lake holds {', '.join(SCHEMAS)}")
+        return f"{self.root.rstrip('/')}/{table}"
+
+    def exists(self, table: str = "conversations") -> bool:
+        """Whether the table has been made."""
+        return DeltaTable.is_deltatable(self.uri(table), self._options)
+
+    @property
+    def buckets(self) -> int:
+        """Number of buckets, as fixed when the lake was made."""
+        if not self.exists():
+            return self._wanted_buckets
+        return int(self._open("conversations").metadata().description or self._wanted_buckets)
+
+    def create(self) -> None:
+        """Make every table that is not there yet. Safe to call from several processes at once."""
+        if self.is_local:
+            with boundary(f"make the lake at {self.root}", (OSError,), LakeError):
+                Path(self.root).mkdir(parents=True, exist_ok=True)
+        buckets = self.buckets
+        for table, schema in SCHEMAS.items():
+            if self.exists(table):
+                continue
+            with boundary(f"make table {table} in {self.root}", (DeltaError, OSError), LakeError):
+                DeltaTable.create(
+                    self.uri(table),
+                    schema,
+                    mode="ignore",
+                    partition_by=["bucket"],
+                    description=str(buckets),
+                    configuration=dict(_CONFIGURATION),
+                    storage_options=self._options,
+                )
+
+    def version(self, table: str) -> int:
+        """The newest version of a table."""
+        return self._open(table).version()
+
+    def committed(self, table: str, application: str) -> int | None:
+        """The last transaction version that `application` committed to the table, None where there is none."""
+        return self._open(table).transaction_version(application)
+
+    def append(
+        self, table: str, rows: CleanTable, transaction: tuple[str, int], metadata: Mapping[str, Any] | None = None
+    ) -> bool:
+        """Append rows once: False, and nothing is written, where this transaction was committed before."""
+        return self._write(table, rows, transaction, metadata, predicate=None)
+
+    def replace(
+        self,
+        table: str,
+        bucket: int,
+        rows: CleanTable,
+        transaction: tuple[str, int],
+        metadata: Mapping[str, Any] | None = None,
+    ) -> bool:
+        """Replace a bucket's rows in one commit. False where this transaction was committed before."""
+        return self._write(table, rows, transaction, metadata, predicate=f"bucket = {bucket}")
+
+    def _write(
+        self,
+        table: str,
+        rows: pa.Table,
+        transaction: tuple[str, int],
+        metadata: Mapping[str, Any] | None,
+        predicate: str | None,
+    ) -> bool:
+        opened = self._open(table)
+        done = opened.transaction_version(transaction[0])
+        if done is not None and done >= transaction[1]:
+            return False
+        if rows.num_rows == 0 and predicate is None:
+            rows = empty(table)
+        properties = CommitProperties(
+            custom_metadata={name: str(value) for name, value in (metadata or {}).items()},
+            max_commit_retries=_COMMIT_RETRIES,
+            app_transactions=[Transaction(app_id=transaction[0], version=transaction[1])],
+        )
+        try:
+            with boundary(f"write {rows.num_rows} rows to {self.uri(table)}", (DeltaError, OSError), LakeError):
+                write_deltalake(
+                    opened,
+                    rows.select(SCHEMAS[table].names).cast(SCHEMAS[table]),
+                    mode="append" if predicate is None else "overwrite",
+                    predicate=predicate,
+                    writer_properties=_WRITER,
+                    commit_properties=properties,
+                    post_commithook_properties=_NO_HOOKS,
+                )
+        except LakeError as error:
+            # Two processes with the same work: the loser finds the winner's transaction and has nothing to do.
+            if isinstance(error.__cause__, CommitFailedError):
+                done = self._open(table).transaction_version(transaction[0])
+                if done is not None and done >= transaction[1]:
+                    return False
+            raise
+        return True
+
+    def read(
+        self,
+        table: str,
+        bucket: int | None = None,
+        columns: Sequence[str] | None = None,
+        version: int | None = None,
+    ) -> CleanTable:
+        """The rows that count now, of one bucket or of all; `version` reads the table as it was."""
+        rows = self._raw(table, bucket, columns, version)
+        if table == "conversations":
+            return CleanTable(_newest(rows, ("id",), ("messages", "ingested_at"), columns))
+        if table == "verdicts":
+            return CleanTable(_newest(rows, ("id", "index"), ("as_of",), columns))
+        if table in _REVISIONED:
+            current = self.read("conversations", bucket, ("id", "digest", "messages", "ingested_at"))
+            rows = rows.filter(pc.is_in(rows["digest"], value_set=current["digest"].combine_chunks()))
+            return CleanTable(_distinct(rows, table))
+        return CleanTable(rows)
+
+    def _raw(
+        self, table: str, bucket: int | None, columns: Sequence[str] | None = None, version: int | None = None
+    ) -> pa.Table:
+        opened = self._open(table, version)
+        needed = None if columns is None else sorted(set(columns) | set(_KEYS.get(table, ())))
+        partitions = None if bucket is None else [("bucket", "=", str(bucket))]
+        with boundary(f"read {self.uri(table)}", (DeltaError, OSError, pa.ArrowException), LakeError):
+            rows = opened.to_pyarrow_table(partitions=partitions, columns=needed)
+        schema = SCHEMAS[table]
+        return rows.cast(pa.schema([schema.field(name) for name in rows.schema.names]))
+
+    def fingerprint(self, table: str, bucket: int) -> str:
+        """Names the content of a bucket: changes whenever a commit adds to it or replaces it."""
+        paths = sorted(
+            str(path) for path in pa.table(self._open(table).get_add_actions())["path"].to_pylist()
+            if f"bucket={bucket}/" in str(path)
+        )
+        return hashlib.blake2b("\n".join(paths).encode(), digest_size=12).hexdigest()
+
+    def compact(self, table: str) -> int:
+        """Rewrite each bucket that has several files as one, dropping superseded rows; returns buckets rewritten."""
+        paths = [str(path) for path in pa.table(self._open(table).get_add_actions())["path"].to_pylist()]
+        rewritten = 0
+        for bucket in range(self.buckets):
+            files = [path for path in paths if f"bucket={bucket}/" in path]
+            if len(files) < 2:
+                continue
+            name = hashlib.blake2b("\n".join(sorted(files)).encode(), digest_size=12).hexdigest()
+            rewritten += self.replace(table, bucket, self.read(table, bucket), (f"compact/{bucket}/{name}", 1))
+        return rewritten
+
+    def vacuum(self, retention: timedelta = timedelta(days=7)) -> list[str]:
+        """Delete files that no version younger than `retention` uses; returns their paths."""
+        gone: list[str] = []
+        for table in SCHEMAS:
+            if self.exists(table):
+                opened = self._open(table)
+                hours = int(retention.total_seconds() // 3600)
+                gone += opened.vacuum(hours, dry_run=False, enforce_retention_duration=False, full=hours == 0)
+        return gone
+
+    def tidy_log(self, table: str) -> None:
+        """Write a checkpoint and delete the log entries before it."""
+        opened = self._open(table)
+        with boundary(f"tidy the log of {self.uri(table)}", (DeltaError, OSError), LakeError):
+            opened.create_checkpoint()
+            opened.cleanup_metadata()
+        if self.is_local:
+            _drop_old_log(Path(self.uri(table)) / "_delta_log", opened.version())
+
+    def storage_options(self) -> dict[str, str] | None:
+        """What object stores need, as given."""
+        return self._options
+
+    def _open(self, table: str, version: int | None = None) -> DeltaTable:
+        try:
+            return DeltaTable(self.uri(table), version=version, storage_options=self._options)
+        except TableNotFoundError as error:
+            raise NotFoundError(
+                f"could not open {self.uri(table)}: there is no lake here; make one with `upshot ingest LOGS --lake DIR`"
+            ) from error
+        except (DeltaError, OSError) as error:
+            raise LakeError(f"could not open {self.uri(table)}: {error}") from error
+
+
+_KEYS: Mapping[str, Sequence[str]] = {
+    "conversations": ("id", "messages", "digest", "ingested_at"),
+    "messages": ("digest", "index"),
+    "events": ("digest", "index", "kind", "at", "detail"),
+    "verdicts": ("id", "index", "as_of"),
+}
+
+
+def _newest(rows: pa.Table, key: Sequence[str], order: Sequence[str], columns: Sequence[str] | None) -> pa.Table:
+    """Of rows with one key, the last by `order`; ties go to the smallest digest, so every reader agrees."""
+    if rows.num_rows == 0:
+        return rows.select(columns) if columns else rows
+    sorting = [(name, "ascending") for name in key] + [(name, "descending") for name in order]
+    if "digest" in rows.schema.names:
+        sorting.append(("digest", "ascending"))
+    rows = rows.sort_by(sorting)
+    same = _same_as_before(rows, key)
+    rows = rows.filter(pc.invert(same))
+    return rows.select(columns) if columns else rows
+
+
+def _same_as_before(rows: pa.Table, key: Sequence[str]) -> pa.Array:
+    same: Any = None
+    for name in key:
+        column = rows[name].combine_chunks()
+        equal = pc.equal(column.slice(1), column.slice(0, len(column) - 1))
+        same = equal if same is None else pc.and_(same, equal)
+    joined = same.combine_chunks() if isinstance(same, pa.ChunkedArray) else same
+    return pa.concat_arrays([pa.array([False]), pc.fill_null(joined, False)])
+
+
+def _distinct(rows: pa.Table, table: str) -> pa.Table:
+    """Drop rows that two writers wrote twice: the same conversation version and position."""
+    if rows.num_rows == 0:
+        return rows
+    names = ("digest", "index") if table == "messages" else ("digest", "index", "kind", "at", "detail")
+    rows = rows.sort_by([(name, "ascending") for name in names])
+    same = _same_as_before(rows, names)
+    return rows.filter(pc.invert(same)) if pc.any(same).as_py() else rows
+
+
+def _drop_old_log(log: Path, version: int) -> None:
+    """Delete what the log holds of earlier versions; the library keeps entries younger than a day."""
+    if not (log / f"{version:020d}.checkpoint.parquet").exists():
+        return
+    for path in log.iterdir():
+        stem = path.name.split(".")[0]
+        if stem.isdigit() and int(stem) < version:
+            os.unlink(path)

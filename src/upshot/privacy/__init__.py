@@ -1,0 +1,7 @@
+"""What happens to every log before anything is written: pseudonyms and redaction."""
+
+from upshot.privacy.clean import CleanBatch, clean
+from upshot.privacy.pseudonyms import Pseudonyms, load_key
+from upshot.privacy.redact import Redactor, Span, find
+
+__all__ = ["CleanBatch", "Pseudonyms", "Redactor", "Span", "clean", "find", "load_key"]

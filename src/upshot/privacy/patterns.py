@@ -1,0 +1,348 @@
+"""What personal data looks like: one line a type, with the check that its digits must pass.
+
+RE2 finds candidates in a whole batch in one pass; each candidate is then named and validated here. A candidate
+pattern may be loose, since `classify` decides.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable, Iterator
+
+Found = tuple[str, int, int]
+"""Type, start, end."""
+
+_STREET = (
+    "Street|St|Avenue|Ave|Road|Rd|Boulevard|Blvd|Lane|Ln|Drive|Dr|Court|Ct|Place|Pl|Square|Sq|Terrace|Way|Circle|"
+    "Parkway|Pkwy|Highway|Hwy|Crescent|Close|Row|Trail|Alley|Mews"
+)
+_WORD = r"[A-Z][a-zA-Z'’\-]+"
+
+KEYS = (
+    r"(?:AKIA|ASIA|AGPA|AIDA|AROA)[0-9A-Z]{16}",
+    r"gh[pousr]_[A-Za-z0-9]{30,}",
+    r"github_pat_[A-Za-z0-9_]{22,}",
+    r"gl(?:pat|dt|rt|ptt|cbt)-[A-Za-z0-9_\-]{20,}",
+    r"xox[abeoprs]-[A-Za-z0-9\-]{10,}",
+    r"xapp-[A-Za-z0-9\-]{20,}",
+    r"hooks\.slack\.com/services/[A-Za-z0-9/]{20,}",
+    r"discord(?:app)?\.com/api/webhooks/[0-9]{15,}/[A-Za-z0-9_\-]{30,}",
+    r"sk-(?:proj-|ant-|or-|svcacct-|live-)?[A-Za-z0-9_\-]{20,}",
+    r"AIza[A-Za-z0-9_\-]{30,}",
+    r"ya29\.[A-Za-z0-9_\-]{20,}",
+    r"GOCSPX-[A-Za-z0-9_\-]{20,}",
+    r"(?:sk|pk|rk)_(?:live|test)_[A-Za-z0-9]{16,}",
+    r"whsec_[A-Za-z0-9+/=]{20,}",
+    r"\b(?:SK|AC)[0-9a-f]{32}\b",
+    r"SG\.[A-Za-z0-9_\-]{16,}\.[A-Za-z0-9_\-]{16,}",
+    r"npm_[A-Za-z0-9]{30,}",
+    r"pypi-[A-Za-z0-9_\-]{40,}",
+    r"hf_[A-Za-z0-9]{30,}",
+    r"dop_v1_[0-9a-f]{60,}",
+    r"shp(?:at|ca|pa|ss)_[0-9a-fA-F]{30,}",
+    r"dapi[0-9a-f]{32}",
+    r"\bkey-[0-9a-f]{32}\b",
+    r"\b[0-9]{8,10}:[A-Za-z0-9_\-]{35}\b",
+    r"eyJ[A-Za-z0-9_\-]{8,}\.eyJ[A-Za-z0-9_\-]{8,}\.[A-Za-z0-9_\-]{8,}",
+    r"AccountKey=[A-Za-z0-9+/=]{40,}",
+    r"sq0(?:atp|csp)-[A-Za-z0-9_\-]{20,}",
+    r"(?:gsk|xai|tvly|pplx|r8|lin_api|ntn|secret|figd|dckr_pat|rubygems|sntrys|phc)_[A-Za-z0-9_]{24,}",
+    r"pplx-[A-Za-z0-9]{32,}",
+    r"nvapi-[A-Za-z0-9_\-]{32,}",
+    r"vercel_[A-Za-z0-9]{20,}",
+    r"AGE-SECRET-KEY-1[0-9A-Z]{40,}",
+)
+_SECRET = (
+    r"(?:api[_\-]?key|apikey|secret(?:[_\-]?(?:access[_\-]?)?key)?|access[_\-]?token|auth[_\-]?token|client[_\-]?secret"
+    r"|token|passw(?:or)?d|passwd|pwd|passphrase|bearer)"
+)
+CONTEXT = rf"(?i:\b(?:[a-z0-9]+[_\-])*{_SECRET}[\"']?(?: ?(?:=>|:=|[:=])| is| )[ ]?[\"']?)[^\s\"'`,;<>()\[\]{{}}]{{6,}}"
+PRIVATE_KEY = r"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----"
+
+EMAIL = r"[A-Za-z0-9._%+'\-]*[A-Za-z0-9_+\-]@[A-Za-z0-9][A-Za-z0-9.\-]*\.[A-Za-z][A-Za-z0-9\-]*[A-Za-z]"
+NUMBER = r"[+(]?[0-9][0-9 ().\-/\t]{5,}[0-9](?: ?(?:x|ext\.?) ?[0-9]{1,6})?"
+IBAN = r"\b[A-Z]{2}[0-9]{2}(?:[ \-]?[A-Z0-9]){11,30}\b"
+IPV6 = r"(?:[0-9A-Fa-f]{1,4}:|::)(?:[0-9A-Fa-f]{0,4}:){1,6}[0-9A-Fa-f]{1,4}(?:\.[0-9.]+)?"
+URL = r"[A-Za-z][A-Za-z0-9+.\-]*://[^\s/:@\"'<>?#]*:[^\s/@\"'<>]+@"
+NATIONAL = (
+    r"\b[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z] ?[0-9]{2} ?[0-9]{2} ?[0-9]{2} ?[A-D]\b",
+    r"\b[A-Z]{6}[0-9]{2}[A-EHLMPRST][0-9]{2}[A-Z][0-9]{3}[A-Z]\b",
+    r"\b[0-9]{8}[\- ]?[A-Z]\b",
+    r"\b[XYZ][\- ]?[0-9]{7}[\- ]?[A-Z]\b",
+    r"\b[A-Z]{5}[0-9]{4}[A-Z]\b",
+)
+ADDRESS = (
+    rf"\b[0-9]{{1,5}}[A-Za-z]? (?:(?:[NSEW]\.?|{_WORD}) ){{1,4}}(?:{_STREET})\b\.?"
+    r"(?:,? (?:Apt|Apartment|Suite|Ste|Unit|Flat|#)\.? ?[0-9A-Za-z\-]+)?",
+    r"\b[A-Z][a-zäöüß]+(?:straße|strasse|str\.|weg|allee|platz|gasse) [0-9]{1,4}[a-z]?\b",
+    rf"\b[0-9]{{1,4}},? (?:bis )?(?:rue|avenue|boulevard|place|chemin|impasse|quai) (?:[a-zé]+ |[dl]['’])*{_WORD}(?: {_WORD})*",
+    rf"\b(?:Calle|Avenida|Via|Viale|Piazza|Rua|Plaza|Paseo) (?:{_WORD} |d[aeio] |della |del |de la ){{0,3}}{_WORD},? [0-9]{{1,4}}\b",
+    r"(?i:\bP\.? ?O\.? Box [0-9]{1,6})",
+)
+SAID = (
+    r"(?i:\b(?:ssn|social security|phone|telephone|tel|mobile|cell|fax|whatsapp|call me|text me|reach me)\b"
+    r"[^0-9+(\x1e\n]{0,24})[+(]?[0-9][0-9 ().\-/]{5,18}[0-9]"
+)
+NAME = (
+    rf"(?i:\b(?:my (?:full |last |first )?name(?:'s| is)|name:|i am called|call me|this is))[ ]{_WORD}(?: {_WORD}){{0,3}}",
+    rf"\b(?:Mr|Mrs|Ms|Mx|Dr|Prof)\.? {_WORD}(?: {_WORD}){{0,2}}",
+    rf"(?:^|[\n\x1e])(?:Dear|Hi|Hello) {_WORD}(?: {_WORD})?,",
+    rf"(?:Best|Kind|Warm)?(?: ?[Rr]egards|Sincerely|Cheers|Yours(?: truly| sincerely)?),\s+{_WORD}(?: {_WORD}){{0,2}}",
+)
+
+CANDIDATES = "|".join(
+    f"(?:{pattern})"
+    for pattern in (PRIVATE_KEY, URL, *KEYS, CONTEXT, EMAIL, IBAN, *NATIONAL, IPV6, *ADDRESS, SAID, NUMBER, *NAME)
+)
+CANDIDATES_WITHOUT_NAMES = CANDIDATES.removesuffix("|" + "|".join(f"(?:{pattern})" for pattern in NAME))
+
+_IS_EMAIL = re.compile(EMAIL)
+_IS_KEY = re.compile("|".join(KEYS))
+_IS_SAID = re.compile(SAID)
+_CONTEXT_NAME = re.compile(rf"(?i)^(?:[a-z0-9]+[_\-])*{_SECRET}[\"']?(?: ?(?:=>|:=|[:=])| is| ) ?[\"']?")
+_IS_IBAN = re.compile(IBAN)
+_IS_IPV6 = re.compile(IPV6)
+_IS_URL = re.compile(URL)
+_IS_ADDRESS = re.compile("|".join(ADDRESS))
+_IS_NAME = re.compile("|".join(NAME), re.MULTILINE)
+_NAME_LEAD = re.compile(
+    r"(?i)^\s*(?:my (?:full |last |first )?name(?:'s| is)|name:|i am called|call me|this is|mr\.?|mrs\.?|ms\.?|mx\.?|dr\.?"
+    r"|prof\.?|dear|hi|hello|(?:best|kind|warm)? ?regards,|sincerely,|cheers,|yours(?: truly| sincerely)?,)\s+"
+)
+_NOT_NAMES = frozenset(
+    """The This That There Here Sir Madam All Everyone Team Folks Please Thanks Thank Can Could What How Why When Where
+    Is Are Not Just My Your Our It A An Python Java JavaScript Docker Linux Windows Ubuntu Claude ChatGPT GPT AI
+    Assistant Google Bing World User Friend Customer Hiring Support I If In On For So But And Now Yes No""".split()
+)
+
+
+def classify(text: str, names: bool = True) -> Iterator[Found]:
+    """Name the personal data in one candidate's text; yields nothing where it is none.
+
+    >>> list(classify("jane@example.org"))
+    [('EMAIL', 0, 16)]
+    >>> list(classify("4111 1111 1111 1112"))
+    []
+    """
+    if text.startswith("-----BEGIN"):
+        yield "PRIVATE_KEY", 0, len(text)
+    elif match := _IS_URL.fullmatch(text):
+        yield "CREDENTIALS", text.index("://") + 3, match.end() - 1
+    elif match := _IS_KEY.fullmatch(text):
+        yield "KEY", 0, len(text)
+    elif match := _CONTEXT_NAME.match(text):
+        yield from _secret(text, match.end())
+    elif _IS_EMAIL.fullmatch(text):
+        yield "EMAIL", 0, len(text)
+    elif match := _IS_ADDRESS.fullmatch(text):
+        yield "ADDRESS", 0, len(text)
+    elif text[0].isalpha() and _IS_IBAN.fullmatch(text) and (end := iban_end(text)):
+        yield "IBAN", 0, end
+    elif ":" in text and _IS_IPV6.fullmatch(text) and is_ipv6(text):
+        yield "IP", 0, len(text)
+    elif text[0].isalpha() and _IS_SAID.fullmatch(text):
+        yield from _said(text)
+    elif match := _NAME_LEAD.match(text):
+        if names:
+            yield from _name(text, match.end())
+    else:
+        yield from _numbers(text)
+
+
+def _secret(text: str, start: int) -> Iterator[Found]:
+    value = text[start:].rstrip(".")
+    name = text[:start].lower()
+    if _IS_EMAIL.fullmatch(value) or value.startswith(("<", "$", "%", "{", "*")):
+        return
+    mixed = any(c.isdigit() for c in value) and any(c.isalpha() for c in value)
+    assigned = any(mark in name for mark in ":=")
+    if "pass" in name or "pwd" in name:
+        if mixed and (assigned or " is" in name) and not re.fullmatch(r"[\w.]+\(.*", value):
+            yield "SECRET", start, start + len(value)
+    elif mixed and len(value) >= 16 and "." not in value.rstrip(".")[:12]:
+        yield "SECRET", start, start + len(value)
+
+
+def _said(text: str) -> Iterator[Found]:
+    """A number that the words before it name."""
+    match = re.search(r"[+(]?[0-9][0-9 ().\-/]*$", text)
+    found = list(_numbers(text[match.start() :])) if match else []
+    if match and found:
+        yield from ((kind, start + match.start(), end + match.start()) for kind, start, end in found)
+    elif match and is_phone(match.group()):
+        yield ("NATIONAL_ID" if text[0] in "sS" else "PHONE"), match.start(), match.end()
+
+
+def _name(text: str, start: int) -> Iterator[Found]:
+    first = re.split(r"[ ,]", text[start:], maxsplit=1)[0]
+    if first not in _NOT_NAMES:
+        yield "NAME", start, len(text.rstrip(","))
+
+
+_CARD = re.compile(r"(?<![0-9.])[2-6][0-9]{3}(?:[ \-.]?[0-9]){9,15}(?![0-9])")
+_IPV4 = re.compile(r"(?<![0-9.])(?:[0-9]{1,3}\.){3}[0-9]{1,3}(?![0-9.])")
+_SSN = re.compile(r"(?<![0-9\-])(?!000|666|9)[0-9]{3}([\- ])(?!00)[0-9]{2}\1(?!0000)[0-9]{4}(?![0-9\-])")
+_CPF = re.compile(r"(?<![0-9])[0-9]{3}\.[0-9]{3}\.[0-9]{3}-[0-9]{2}(?![0-9])")
+_AADHAAR = re.compile(r"(?<![0-9])[2-9][0-9]{3}[ \-][0-9]{4}[ \-][0-9]{4}(?![0-9])")
+_NIR = re.compile(r"(?<![0-9])[12] ?[0-9]{2} ?(?:0[1-9]|1[0-2]) ?[0-9]{2} ?[0-9]{3} ?[0-9]{3} ?[0-9]{2}(?![0-9])")
+_TAX_DE = re.compile(r"(?<![0-9])[1-9][0-9] [0-9]{3} [0-9]{3} [0-9]{3}(?![0-9])")
+_PHONES = (
+    re.compile(r"(?<![0-9])\+[0-9][0-9 ().\-/]{6,18}[0-9](?: ?(?:x|ext\.?) ?[0-9]{1,6})?"),
+    re.compile(r"(?<![0-9+])(?:\+?1[ .\-]?)?\([0-9]{3}\)[ .\-]?[0-9]{3}[ .\-]?[0-9]{4}(?: ?(?:x|ext\.?) ?[0-9]{1,6})?(?![0-9])"),
+    re.compile(r"(?<![0-9.\-])(?:1[.\-])?[2-9][0-9]{2}([.\- ])[0-9]{3}\1[0-9]{4}(?: ?(?:x|ext\.?) ?[0-9]{1,6})?(?![0-9])"),
+    re.compile(r"(?<![0-9.\-/])\(?00?[1-9][0-9]{0,4}\)?(?:[ /\-][0-9]{2,5}){2,4}(?![0-9])"),
+    re.compile(r"(?<![0-9.\-/])\(?0[1-9][0-9]{1,4}\)?[ /\-][0-9]{5,8}(?![0-9])"),
+    re.compile(r"(?<![0-9])001[ .\-]?[0-9]{3}[ .\-]?[0-9]{3}[ .\-]?[0-9]{4}(?: ?(?:x|ext\.?) ?[0-9]{1,6})?(?![0-9])"),
+    re.compile(r"(?<![0-9.\-/_#])[2-9][0-9]{2}[2-9][0-9]{6}(?![0-9.\-/_])"),
+    re.compile(r"(?<![0-9])[2-9][0-9]{2}[.\-]?[0-9]{3}[.\-]?[0-9]{4} ?(?:x|ext\.?) ?[0-9]{1,6}(?![0-9])"),
+)
+_DATE = re.compile(r"(?:19|20)[0-9]{2}[\-/. ][01]?[0-9][\-/. ][0-3]?[0-9]|[0-3]?[0-9][\-/.][01]?[0-9][\-/.](?:19|20)[0-9]{2}")
+_NATIONAL: tuple[tuple[re.Pattern[str], Callable[[str], bool]], ...] = (
+    (_SSN, lambda text: True),
+    (_CPF, lambda text: is_cpf(_digits(text))),
+    (_AADHAAR, lambda text: is_verhoeff(_digits(text))),
+    (_NIR, lambda text: is_nir(_digits(text))),
+    (_TAX_DE, lambda text: is_tax_de(_digits(text))),
+)
+
+
+def _numbers(text: str) -> Iterator[Found]:
+    """Cards, addresses of machines, national ids and phones in one run of digits and separators."""
+    if text[0].isalpha() or text[-1].isalpha():
+        if is_letter_id(text):
+            yield "NATIONAL_ID", 0, len(text)
+        return
+    taken: list[tuple[int, int]] = []
+
+    def free(match: re.Match[str]) -> bool:
+        return all(match.end() <= start or match.start() >= end for start, end in taken)
+
+    for kind, pattern, check in (
+        ("IP", _IPV4, is_public_ipv4),
+        ("CARD", _CARD, lambda text: is_card(_digits(text))),
+        *(("NATIONAL_ID", pattern, check) for pattern, check in _NATIONAL),
+        *(("PHONE", pattern, is_phone) for pattern in _PHONES),
+    ):
+        for match in pattern.finditer(text):
+            if free(match) and check(match.group()):
+                taken.append(match.span())
+                yield kind, match.start(), match.end()
+
+
+def _digits(text: str) -> str:
+    return "".join(c for c in text if c.isdigit())
+
+
+def is_phone(text: str) -> bool:
+    """Seven to fifteen digits (E.164), not a date, not all one digit."""
+    digits = _digits(re.split("x|ext", text)[0])
+    return 7 <= len(digits) <= 15 and not _DATE.search(text) and len(set(digits)) > 1 and "  " not in text.strip()
+
+
+def is_card(digits: str) -> bool:
+    """Luhn's check, 13 to 19 digits, a known issuer.
+
+    >>> is_card("4111111111111111"), is_card("4111111111111112")
+    (True, False)
+    """
+    if not 13 <= len(digits) <= 19 or len(set(digits)) < 2 or not re.match(r"4|5[0-8]|2[2-7]|3[0-9]|6", digits):
+        return False
+    total = 0
+    for position, digit in enumerate(reversed(digits)):
+        value = int(digit) * (1 + position % 2)
+        total += value - 9 if value > 9 else value
+    return total % 10 == 0
+
+
+def iban_end(text: str) -> int:
+    """Where the IBAN at the start of the text ends (ISO 13616, mod 97), 0 where there is none."""
+    for end in range(len(text), 14, -1):
+        compact = text[:end].replace(" ", "").replace("-", "")
+        if 15 <= len(compact) <= 34 and text[end - 1].isalnum():
+            moved = compact[4:] + compact[:4]
+            if int("".join(str(int(c, 36)) for c in moved)) % 97 == 1:
+                return end
+    return 0
+
+
+def is_public_ipv4(text: str) -> bool:
+    """An address that could be somebody's: not loopback, unspecified, a mask or a version number."""
+    try:
+        address = ipaddress.IPv4Address(text)
+    except ValueError:
+        return False
+    return not (address.is_loopback or address.is_unspecified or text.startswith(("255.", "0.")) or address.packed[0] < 5)
+
+
+def is_ipv6(text: str) -> bool:
+    """A valid address that is not loopback; `a::b` of a program is none."""
+    try:
+        address = ipaddress.IPv6Address(text)
+    except ValueError:
+        return False
+    return not address.is_loopback and text.count(":") >= 3 and any(c.isdigit() for c in text)
+
+
+def is_cpf(digits: str) -> bool:
+    """Brazil's two check digits."""
+    for length in (9, 10):
+        total = sum(int(digits[i]) * (length + 1 - i) for i in range(length))
+        if int(digits[length]) != total * 10 % 11 % 10:
+            return False
+    return len(set(digits)) > 1
+
+
+_VERHOEFF_D = [
+    [0, 1, 2, 3, 4, 5, 6, 7, 8, 9], [1, 2, 3, 4, 0, 6, 7, 8, 9, 5], [2, 3, 4, 0, 1, 7, 8, 9, 5, 6],
+    [3, 4, 0, 1, 2, 8, 9, 5, 6, 7], [4, 0, 1, 2, 3, 9, 5, 6, 7, 8], [5, 9, 8, 7, 6, 0, 4, 3, 2, 1],
+    [6, 5, 9, 8, 7, 1, 0, 4, 3, 2], [7, 6, 5, 9, 8, 2, 1, 0, 4, 3], [8, 7, 6, 5, 9, 3, 2, 1, 0, 4],
+    [9, 8, 7, 6, 5, 4, 3, 2, 1, 0],
+]  # fmt: skip
+_VERHOEFF_P = [
+    [0, 1, 2, 3, 4, 5, 6, 7, 8, 9], [1, 5, 7, 6, 2, 8, 3, 0, 9, 4], [5, 8, 0, 3, 7, 9, 6, 1, 4, 2],
+    [8, 9, 1, 6, 0, 4, 3, 5, 2, 7], [9, 4, 5, 3, 1, 2, 6, 8, 7, 0], [4, 2, 8, 6, 5, 7, 3, 9, 0, 1],
+    [2, 7, 9, 3, 8, 0, 6, 4, 1, 5], [7, 0, 4, 6, 9, 1, 3, 2, 5, 8],
+]  # fmt: skip
+
+
+def is_verhoeff(digits: str) -> bool:
+    """India's Aadhaar check (Verhoeff, 1969)."""
+    check = 0
+    for position, digit in enumerate(reversed(digits)):
+        check = _VERHOEFF_D[check][_VERHOEFF_P[position % 8][int(digit)]]
+    return check == 0
+
+
+def is_nir(digits: str) -> bool:
+    """France's key: 97 − number mod 97."""
+    return len(digits) == 15 and int(digits[13:]) == 97 - int(digits[:13]) % 97
+
+
+def is_tax_de(digits: str) -> bool:
+    """Germany's tax id (ISO 7064, mod 11, 10)."""
+    product = 10
+    for digit in digits[:10]:
+        total = (int(digit) + product) % 10 or 10
+        product = total * 2 % 11
+    return (11 - product) % 10 == int(digits[10])
+
+
+_DNI = "TRWAGMYFPDXBNJZSQVHLCKE"
+_NINO = re.compile(NATIONAL[0])
+_CODICE = re.compile(NATIONAL[1])
+
+
+def is_letter_id(text: str) -> bool:
+    """Ids with letters: UK NINO, Italy's codice fiscale, Spain's DNI and NIE (checked).
+
+    >>> is_letter_id("12345678Z"), is_letter_id("12345678A")
+    (True, False)
+    """
+    compact = text.replace(" ", "").replace("-", "")
+    if match := re.fullmatch(r"([XYZ]?)([0-9]{7,8})([A-Z])", compact):
+        prefix, number, letter = match.groups()
+        if len(number) == (7 if prefix else 8):
+            return _DNI[int(str("XYZ".find(prefix)) + number if prefix else number) % 23] == letter
+        return False
+    return bool(_NINO.fullmatch(text) or _CODICE.fullmatch(text) or re.fullmatch(r"[A-Z]{3}[ABCFGHJLPT][A-Z][0-9]{4}[A-Z]", text))

@@ -1,0 +1,91 @@
+"""What tool output says of the response before it: exit codes, tests, lint, builds, tracebacks."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import msgspec
+
+from upshot.records import RawConversation, RawMessage, Signal
+
+_PYTEST = re.compile(r"=+ (?:(\d+) failed)?,? ?(?:(\d+) passed)?[^=\n]*in [0-9.]+m?s")
+_UNITTEST = re.compile(r"^Ran (\d+) tests? in [^\n]*\n+(OK|FAILED[^\n]*)", re.MULTILINE)
+_JEST = re.compile(r"^Tests:\s+(?:(\d+) failed, )?[^\n]*?(\d+) passed", re.MULTILINE)
+_CARGO = re.compile(r"^test result: (ok|FAILED)\.", re.MULTILINE)
+_GO = re.compile(r"^(ok|FAIL)\s+\S+\s+[0-9.]+s", re.MULTILINE)
+_EXIT = re.compile(r"(?i)(?:\bexit(?:ed)?(?: with)?(?: code| status)?:?|<returncode>|returned)\s*(-?\d{1,3})\b|\"exit_code\":\s*(-?\d+)")
+_LINT = re.compile(r"(?im)^(?:found \d+ errors?|.*\b[EFWC]\d{3}\b .*|\d+ problems? \(\d+ errors?|# Fix any (?:linting )?errors below.*)")
+_BUILD = re.compile(r"(?m)(?:^|\s)(?:error(?:\[E\d+\])?: |fatal error: |BUILD FAILED|npm ERR!|SyntaxError: |.*: error: )")
+_TRACE = re.compile(r"Traceback \(most recent call last\)|^\s+at .+\(.+:\d+:\d+\)|panic: |thread '.+' panicked|Exception in thread", re.MULTILINE)
+_HINT = re.compile(r"(?i)passed|failed|\bran \d|exit|returncode|returned|error|traceback|panic|problem|test result|^ok\s|exception|fix any", re.MULTILINE)
+_LOOK = 20_000
+"""Characters read at each end of an output: summaries stand at its end, tracebacks anywhere near."""
+
+
+def results(output: str, at: int, time: float | None = None) -> Iterator[Signal]:
+    """Signals that one tool output carries about the response it answers.
+
+    >>> [(s.kind, s.value) for s in results("==== 1 failed, 3 passed in 0.1s ====", 2)]
+    [('test', -0.5)]
+    """
+    if len(output) > 2 * _LOOK:
+        output = output[:_LOOK] + "\n" + output[-_LOOK:]
+    if not _HINT.search(output):
+        return
+    tests = _tests(output)
+    if tests is not None:
+        yield Signal("test", tests, at, "", time)
+    if match := _EXIT.search(output):
+        code = int(match.group(1) or match.group(2))
+        yield Signal("exit", 0.3 if code == 0 else -0.5, at, str(code), time)
+    if tests is None:
+        if _TRACE.search(output):
+            yield Signal("trace", -0.7, at, "", time)
+        elif _LINT.search(output):
+            yield Signal("lint", -0.3, at, "", time)
+        elif _BUILD.search(output):
+            yield Signal("build", -0.6, at, "", time)
+
+
+def _tests(output: str) -> float | None:
+    """2 × share passed - 1, from the last summary of a known runner."""
+    for match in reversed([*_PYTEST.finditer(output)]):
+        failed, passed = int(match.group(1) or 0), int(match.group(2) or 0)
+        if failed + passed:
+            return -1.0 if not passed else 1.0 if not failed else -0.5
+    if match := _JEST.search(output):
+        return 1.0 if not match.group(1) else -0.5
+    for pattern, good in ((_UNITTEST, "OK"), (_CARGO, "ok"), (_GO, "ok")):
+        found = [match.group(match.re.groups) for match in pattern.finditer(output)]
+        if found:
+            return 1.0 if all(result == good for result in found) else -0.5
+    return None
+
+
+def with_results(conversation: RawConversation) -> RawConversation:
+    """Add what each tool message says to the last response before it."""
+    if not any(message.role == "tool" for message in conversation.messages):
+        return conversation
+    added: dict[int, list[Signal]] = {}
+    response = -1
+    for index, message in enumerate(conversation.messages):
+        if message.role == "assistant":
+            response = index
+        elif message.role == "tool" and response >= 0:
+            known = {signal.kind for signal in conversation.messages[response].signals if signal.at == index}
+            found = [signal for signal in results(message.content, index, message.time) if signal.kind not in known]
+            if found:
+                added.setdefault(response, []).extend(found)
+    if not added:
+        return conversation
+    messages = tuple(
+        msgspec.structs.replace(message, signals=(*message.signals, *added[i])) if i in added else message
+        for i, message in enumerate(conversation.messages)
+    )
+    return msgspec.structs.replace(conversation, messages=messages)
+
+
+def joined(role: str, parts: list[str], **fields: object) -> RawMessage:
+    """A message of several parts."""
+    return RawMessage(role, "\n".join(part for part in parts if part), **fields)  # pyright: ignore[reportArgumentType]
