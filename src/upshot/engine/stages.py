@@ -1,0 +1,105 @@
+"""A stage is a pure function from one bucket's Arrow tables to one new table, with a name and a version.
+
+The engine reads a bucket's inputs, runs the stage wherever, and commits the output in one transaction named by (stage,
+version, bucket, what the inputs were). So a re-run does only what is new, a killed run loses at most the buckets in
+flight, and two runs at once do not double a row.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from typing import Any, Literal, NamedTuple
+
+import msgspec
+
+from upshot.lake import Lake
+from upshot.records import CleanTable
+
+
+class Stage(NamedTuple):
+    """What is run on every bucket. `run` must be importable by name, so that another process can find it."""
+
+    name: str
+    version: str
+    inputs: tuple[str, ...]
+    output: str
+    run: Callable[[Mapping[str, CleanTable], Mapping[str, Any]], CleanTable]
+    mode: Literal["append", "replace"]
+    """Append rows with an `as_of`, or replace the bucket."""
+    options: Mapping[str, Any] = {}
+    """Passed to `run`; part of what names the work, so other options mean another run."""
+
+
+class StageReport(msgspec.Struct, frozen=True):
+    """What one run of a stage did."""
+
+    stage: str
+    buckets: int
+    """Buckets that were worked on."""
+    skipped: int
+    """Buckets whose work was committed before."""
+    rows: int
+    seconds: float
+
+
+def run_stage(
+    lake: Lake, stage: Stage, workers: int = 1, progress: Callable[[int, int], None] | None = None
+) -> StageReport:
+    """Run a stage on every bucket that has something new; `progress(done, all)` is called as buckets finish."""
+    started = time.perf_counter()
+    pending = [bucket for bucket in range(lake.buckets) if lake.committed(stage.output, _work(lake, stage, bucket)) is None]
+    rows = done = 0
+    if workers <= 1 or len(pending) <= 1:
+        for bucket in pending:
+            rows += _run_bucket(lake, stage, bucket)
+            done += 1
+            if progress:
+                progress(done, len(pending))
+    else:
+        for result in _in_processes(lake, stage, pending, workers):
+            rows += result
+            done += 1
+            if progress:
+                progress(done, len(pending))
+    return StageReport(stage.name, len(pending), lake.buckets - len(pending), rows, time.perf_counter() - started)
+
+
+def _in_processes(lake: Lake, stage: Stage, pending: list[int], workers: int):  # noqa: ANN202
+    """Results as they come; a failure is raised once the buckets in flight have been committed."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(workers, len(pending)), mp_context=context) as pool:
+        futures: set[Future[int]] = {
+            pool.submit(_run_bucket_at, lake.root, lake.storage_options(), stage, bucket) for bucket in pending
+        }
+        while futures:
+            finished, futures = wait(futures, return_when=FIRST_COMPLETED)
+            for future in finished:
+                yield future.result()
+
+
+def _run_bucket_at(root: str, options: dict[str, str] | None, stage: Stage, bucket: int) -> int:
+    return _run_bucket(Lake(root, storage_options=options), stage, bucket)
+
+
+def _work(lake: Lake, stage: Stage, bucket: int) -> str:
+    """The application id of a bucket's work: another version, option or input is other work."""
+    seen = [lake.fingerprint(table, bucket) for table in stage.inputs]
+    options = msgspec.json.encode(dict(sorted(stage.options.items())), enc_hook=str).decode()
+    digest = hashlib.blake2b("\n".join([*seen, options]).encode(), digest_size=12).hexdigest()
+    return f"{stage.name}@{stage.version}/{bucket}/{digest}"
+
+
+def _run_bucket(lake: Lake, stage: Stage, bucket: int) -> int:
+    work = _work(lake, stage, bucket)
+    tables = {table: lake.read(table, bucket) for table in stage.inputs}
+    output = stage.run(tables, {**stage.options, "bucket": bucket})
+    metadata = {"stage": stage.name, "stage_version": stage.version, "bucket": bucket, "input": work.rsplit("/", 1)[-1]}
+    if stage.mode == "append":
+        lake.append(stage.output, output, (work, 1), metadata)
+    else:
+        lake.replace(stage.output, bucket, output, (work, 1), metadata)
+    return output.num_rows

@@ -1,0 +1,162 @@
+"""OpenAI-chat JSON lines: the interchange format of DESIGN.md, and what most tools write.
+
+Accepted spellings: `id`, `conversation_id`, `session_id`; `user`, `user_id`; `started_at`, `timestamp`, `created_at`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from upshot.errors import RecordError
+from upshot.records import BadRecord, RawConversation, RawMessage
+from upshot.sources import fields
+from upshot.sources.files import Bad, Input, json_records, lines
+
+NAME = "openai-chat"
+_HEAD = re.compile(rb'"messages"\s*:\s*\[')
+
+
+class _Message(msgspec.Struct):
+    role: str
+    content: str
+    time: float | str | None = None
+
+
+class _Line(msgspec.Struct, forbid_unknown_fields=True):
+    """The plain case, decoded at full speed; anything else takes the tolerant road below."""
+
+    messages: list[_Message]
+    id: str = ""
+    user: str = ""
+    started_at: str | float | None = None
+    model: str = ""
+    metadata: dict[str, Any] = {}
+
+
+class _StrictMessage(_Message, forbid_unknown_fields=True):
+    pass
+
+
+class _StrictLine(_Line, forbid_unknown_fields=True):
+    messages: list[_StrictMessage]  # pyright: ignore[reportIncompatibleVariableOverride, reportGeneralTypeIssues]
+
+
+def matches(head: bytes) -> bool:
+    """Whether the start of a file looks like this format."""
+    return _HEAD.search(head) is not None
+
+
+def read(source: Input) -> Iterator[RawConversation | BadRecord]:
+    """Conversations and unreadable records, in order."""
+    if source.head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"{":
+        decode = msgspec.json.Decoder(_StrictLine).decode
+        if _first_line_decodes(source.head):
+            for number, line in lines(source.stream):
+                try:
+                    plain = decode(line)
+                    yield _plain(plain)
+                except (msgspec.DecodeError, UnicodeDecodeError, RecordError):
+                    yield _tolerant(source.name, f"line {number}", line)
+            return
+    for position, value in json_records(source):
+        yield _record(source.name, position, value)
+
+
+def _first_line_decodes(head: bytes) -> bool:
+    first, newline, rest = head.lstrip(b"\xef\xbb\xbf \t\r\n").partition(b"\n")
+    if not newline:
+        return True
+    try:
+        msgspec.json.decode(first)
+    except msgspec.DecodeError:
+        return rest.lstrip().startswith(b"{")
+    return True
+
+
+def _plain(line: _StrictLine) -> RawConversation:
+    if not line.messages:
+        raise RecordError("`messages` is empty")
+    role, epoch = fields.role, fields.epoch
+    return RawConversation(
+        tuple(
+            [RawMessage(role(m.role), m.content, epoch(m.time) if m.time is not None else None) for m in line.messages]
+        ),
+        line.id,
+        line.user,
+        epoch(line.started_at),
+        line.model,
+        NAME,
+        line.metadata,
+    )
+
+
+def _tolerant(name: str, position: str, line: bytes) -> RawConversation | BadRecord:
+    try:
+        return _record(name, position, msgspec.json.decode(line))
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        return BadRecord(name, position, f"not JSON: {error}")
+
+
+def _record(name: str, position: str, value: Any) -> RawConversation | BadRecord:
+    if isinstance(value, Bad):
+        return BadRecord(name, position, value.reason)
+    try:
+        return conversation(value)
+    except RecordError as error:
+        return BadRecord(name, position, str(error))
+
+
+def conversation(record: Any, source: str = NAME) -> RawConversation:
+    """A conversation from one decoded object.
+
+    Raises:
+        RecordError: `messages` is missing, or a message cannot be read.
+    """
+    if not isinstance(record, Mapping) or not isinstance(record.get("messages"), list) or not record["messages"]:
+        raise RecordError("needs an object with a list `messages` of at least one message")
+    messages = tuple(_message(item, index) for index, item in enumerate(record["messages"]))
+    return RawConversation(
+        messages,
+        _first(record, "id", "conversation_id", "session_id"),
+        _first(record, "user", "user_id"),
+        fields.epoch(record.get("started_at") or record.get("timestamp") or record.get("created_at")),
+        str(record.get("model") or ""),
+        source,
+        {**_mapping(record.get("metadata")), **_rest(record)},
+    )
+
+
+_KNOWN = frozenset(
+    "messages id conversation_id session_id user user_id started_at timestamp created_at model metadata".split()
+)
+
+
+def _rest(record: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in record.items() if name not in _KNOWN and value is not None}
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return dict(value) if isinstance(value, Mapping) else {} if value is None else {"metadata": value}
+
+
+def _first(record: Mapping[str, Any], *names: str) -> str:
+    return next((str(record[name]) for name in names if record.get(name) not in (None, "")), "")
+
+
+def _message(item: Any, index: int) -> RawMessage:
+    if not isinstance(item, Mapping) or "role" not in item:
+        raise RecordError(f"message {index} is not an object with a `role`")
+    content = fields.text(item.get("content"))
+    calls = [fields.tool_call(call) for call in item.get("tool_calls") or () if isinstance(call, Mapping)]
+    return RawMessage(
+        fields.role(item["role"]),
+        "\n".join(part for part in (content, *calls) if part),
+        fields.epoch(item.get("time") or item.get("timestamp") or item.get("created_at")),
+        fields.feedback(item.get("feedback"), index),
+        str(item.get("name") or ""),
+        str(item.get("model") or ""),
+    )
