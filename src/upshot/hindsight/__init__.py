@@ -1,0 +1,5 @@
+"""What later messages say of earlier responses: cues, events, the embedded judge."""
+
+from upshot.hindsight.judge import judge_bucket, stage
+
+__all__ = ["judge_bucket", "stage"]

@@ -1,0 +1,112 @@
+"""What users write about an earlier answer, found with one RE2 automaton that names the kinds a message holds."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from importlib import resources
+from itertools import islice
+from typing import Any, NamedTuple
+
+import numpy as np
+import re2
+from numpy.typing import NDArray
+
+_MOST = 6_000
+"""Characters of one message that are searched, at its start and at its end: a longer one is a paste."""
+_MOST_SPANS = 8
+
+
+class Kind(NamedTuple):
+    """One kind of cue."""
+
+    name: str
+    polarity: int
+    label: str
+    prior: float
+    """Weight in logits before learning."""
+    pattern: re.Pattern[str]
+
+
+class Cues(NamedTuple):
+    """Every kind, and one automaton that says which kinds a text holds."""
+
+    kinds: tuple[Kind, ...]
+    which: Any
+    """Compiled `re2.Set`, in the order of `kinds`."""
+
+
+class Matches(NamedTuple):
+    """Cues found in a batch: four arrays of one length, ordered by text and start."""
+
+    text: NDArray[np.int64]
+    kind: NDArray[np.int16]
+    start: NDArray[np.int32]
+    """In characters of the text."""
+    end: NDArray[np.int32]
+
+
+@cache
+def load() -> Cues:
+    """The shipped cues (`hindsight/cues.toml`)."""
+    return parse(tomllib.loads(resources.files("upshot.hindsight").joinpath("cues.toml").read_text("utf-8")))
+
+
+def parse(tables: Mapping[str, Any]) -> Cues:
+    """Compile the tables of a cue file."""
+    kinds: list[Kind] = []
+    options = re2.Options()
+    options.max_mem = 512 << 20
+    options.case_sensitive = False
+    options.never_capture = True
+    which = re2.Set.SearchSet(options)
+    for name, table in tables.items():
+        patterns = [f"(?:{p})" for p in table["patterns"]]
+        patterns += [rf"(?:\A[\s\"'*>#]*(?:{p}))" for p in table.get("start", ())]
+        pattern = "|".join(patterns)
+        kinds.append(Kind(name, table["polarity"], table["label"], table["prior"], re.compile(pattern, re.IGNORECASE)))
+        which.Add(pattern)
+    which.Compile()
+    return Cues(tuple(kinds), which)
+
+
+def search(texts: Sequence[str], cues: Cues | None = None) -> Matches:
+    """Find every cue in each text; kinds may overlap.
+
+    >>> found = search(["thanks, but it still crashes"])
+    >>> [load().kinds[k].name for k in found.kind]
+    ['thanks', 'failed']
+    """
+    cues = cues or load()
+    rows: list[tuple[int, int, int, int]] = []
+    for index, text in enumerate(texts):
+        searched = _ends(text)
+        for kind in cues.which.Match(searched) or ():
+            rows += _spans(index, kind, searched, text, cues.kinds[kind].pattern)
+    if not rows:
+        none = np.zeros(0, np.int64)
+        return Matches(none, none.astype(np.int16), none.astype(np.int32), none.astype(np.int32))
+    rows.sort(key=lambda row: (row[0], row[2], row[1]))
+    found = np.array(rows)
+    return Matches(found[:, 0], found[:, 1].astype(np.int16), found[:, 2].astype(np.int32), found[:, 3].astype(np.int32))
+
+
+def _ends(text: str) -> str:
+    """Both ends of a long text, at word borders; where it is cut, a line break."""
+    return text if len(text) <= 2 * _MOST else f"{text[:_MOST]}\n{text[-_MOST:]}"
+
+
+def _spans(
+    index: int, kind: int, searched: str, text: str, pattern: re.Pattern[str]
+) -> Iterator[tuple[int, int, int, int]]:
+    """Spans of one kind in one text, in characters of the whole text."""
+    cut = len(text) - len(searched)
+    for match in islice(pattern.finditer(searched), _MOST_SPANS):
+        start, end = match.span()
+        while start < end and searched[start].isspace():
+            start += 1
+        shift = cut if start > _MOST else 0
+        if start < end and text[start + shift : end + shift] == searched[start:end]:
+            yield index, kind, start + shift, end + shift

@@ -1,0 +1,276 @@
+"""What the embedded judge looks at: for each response some eighty numbers, each with a name.
+
+Foresight features know the response and what came before it. Hindsight features know what came after; they are all 0
+where nothing came, so that a response without a future is judged by foresight alone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from upshot import tokens
+from upshot.hindsight import cues as cue_module
+from upshot.hindsight.events import POLARITY, Event
+from upshot.hindsight.timeline import ASSISTANT, USER, Timeline
+
+LATER = 6
+"""User messages after a response that are read, the first one included."""
+_READ = 4_000
+"""Bytes of a message whose words are compared."""
+_DECAY = 0.6
+EVENT_KINDS = tuple(POLARITY)
+Array = NDArray[np.float32]
+
+REFUSAL = re.compile(
+    r"(?i)\b(?:i(?:'m| am) (?:sorry|unable|not able)|i can(?:'t|not)|i (?:won't|will not)|as an ai|i must decline|not (?:able|allowed) to"
+    r"|against (?:my|the) (?:guidelines|policy))\b[^.\n]{0,80}"
+)
+_APOLOGY = re.compile(r"(?i)\b(?:sorry|apologi[sz]e|apologies|my mistake|you(?:'re| are) right)\b")
+_UNSURE = re.compile(r"(?i)\b(?:i don'?t (?:know|understand)|i(?:'m| am) not sure|i do not (?:know|understand)|no idea|couldn't find|could not find|did not understand|didn't (?:get|catch|understand) that)\b")
+HARMFUL = re.compile(
+    r"(?i)\b(?:(?:make|build|assemble|construct|detonate|plant) (?:\w+ ){0,3}(?:bombs?|explosives?|grenade|molotov|pipe bomb|nerve agent|chemical weapon)"
+    r"|(?:synthesi[sz]e|cook|make|produce) (?:\w+ ){0,2}(?:meth|methamphetamine|fentanyl|heroin|sarin|ricin|crack)\b"
+    r"|(?:kill|murder|poison|assassinate|stab|strangle|kidnap|torture|rape|blackmail|stalk|lynch) (?:my|a|the|an|some|his|her|our|someone|somebody|people|him|them|president|prime)\b(?! (?:process|thread|time|lights?|engine|bugs?|weeds?|job|task|session|port|server|zombie|boss in|program|code))"
+    r"|(?:ransomware|keylogger|malware|botnet|phishing (?:email|page|site)|credit card fraud|identity theft|counterfeit|money launder\w*|child porn\w*|csam)"
+    r"|(?:hack|break) into (?:my|a|the|an|someone|somebody|his|her)\b(?! (?:song|dance|own))|(?:steal|shoplift|embezzle|smuggle) (?:\w+ ){0,3}(?:from|car|cars|identity|drugs|people|passwords?|money)"
+    r"|(?:commit|best way to|how to) (?:suicide|self[- ]harm)|(?:dox|swat) (?:someone|a|my|him|her)|(?:holocaust|racial|ethnic) (?:\w+ ){0,2}(?:superior|inferior|deserved|never happened))"
+)
+
+
+class Features(NamedTuple):
+    """Features of every response of a timeline, and what evidence is made of."""
+
+    names: tuple[str, ...]
+    hindsight: NDArray[np.bool_]
+    """Which features need the future, shape (features,)."""
+    values: Array
+    """Shape (responses, features)."""
+    matches: cue_module.Matches
+    """Cues; `text` counts the user messages of the timeline."""
+    users: NDArray[np.int64]
+    """Positions of the user messages."""
+    later: NDArray[np.int64]
+    """Positions of the user messages after each response, shape (responses, LATER); -1: none."""
+    relation: Array
+    """How much each of those is about this response, in [0, 1], same shape."""
+    repeat: Array
+    """Likeness of each of those to the request, in [0, 1], same shape."""
+
+
+class Lexicon(NamedTuple):
+    """Learned weights of words and pairs of words in a user's message: positive is good news."""
+
+    hashes: NDArray[np.uint64]
+    """Sorted."""
+    weights: Array
+
+    def score(self, texts: Sequence[str]) -> Array:
+        """Sum of the weights of the different words and pairs of each text, over the root of their number."""
+        found = tokens.words(texts, 600)
+        both = tokens.pairs(found)
+        total = np.zeros(len(texts), np.float64)
+        for part in (found, both):
+            if len(self.hashes) and len(part.hashes):
+                at = np.minimum(np.searchsorted(self.hashes, part.hashes), len(self.hashes) - 1)
+                weight = np.where(self.hashes[at] == part.hashes, self.weights[at], 0.0)
+                total += np.bincount(part.text, weight, minlength=len(texts))
+        return (total / np.sqrt(np.maximum(found.counts(), 1) + 2.0)).astype(np.float32)
+
+
+def features(line: Timeline, events: Sequence[Event], lexicon: Lexicon, horizon: int = 20) -> Features:
+    """Compute every feature of every response of a timeline."""
+    kinds = cue_module.load().kinds
+    users = np.flatnonzero(line.role == USER)
+    texts = [line.text[p] for p in users]
+    matches = cue_module.search(texts)
+    has_cue = np.zeros((len(users) + 1, len(kinds)), np.float32)
+    has_cue[matches.text, matches.kind] = 1.0
+    lex = np.append(lexicon.score(texts), np.float32(0))
+    look = np.vstack([_looks(texts), np.zeros((1, len(_LOOKS)), np.float32)])
+    signature = np.vstack([tokens.signatures(tokens.content(tokens.words(line.text, _READ))), np.zeros((1, 16), np.uint64)])
+
+    responses = line.responses
+    request = line.before(USER)
+    previous = line.before(ASSISTANT)
+    later = line.later(USER, LATER, horizon)
+    row_of = np.full(len(line.role) + 1, len(users), np.int64)
+    row_of[users] = np.arange(len(users))
+    relation, repeat = _relations(line, later, request, signature)
+    columns: dict[str, Array] = {}
+    past = _past(line, request, previous, row_of, lex, has_cue, signature)
+    columns.update(past)
+    hind = _future(line, later, relation, repeat, row_of, lex, has_cue, look, signature, [kind.name for kind in kinds])
+    hind.update(_events(line, events, horizon))
+    columns.update(hind)
+    names = tuple(columns)
+    values = np.column_stack(list(columns.values())).astype(np.float32) if len(responses) else np.zeros((0, len(names)), np.float32)
+    return Features(
+        names, np.array([name in hind for name in names]), values, matches, users, later, relation, repeat
+    )
+
+
+_LOOKS = ("words", "question", "exclaim", "capitals", "no_letters", "starts_no")
+
+
+def _looks(texts: Sequence[str]) -> Array:
+    """Form of a user's message, in any language."""
+    out = np.zeros((len(texts), len(_LOOKS)), np.float32)
+    for row, text in enumerate(texts):
+        head = text[:400]
+        letters = sum(map(str.isalpha, head[:120]))
+        capitals = sum(map(str.isupper, head[:120]))
+        out[row] = (
+            min(6.0, np.log1p(text.count(" ") + 1)),
+            "?" in head or "？" in head,
+            min(3, head.count("!") + head.count("！")),
+            letters > 6 and capitals / letters > 0.6,
+            letters == 0,
+            head[:3].lower() in ("no ", "no,", "no.", "no", "no!"),
+        )
+    return out
+
+
+def _relations(
+    line: Timeline, later: NDArray[np.int64], request: NDArray[np.int64], signature: NDArray[np.uint64]
+) -> tuple[Array, Array]:
+    """How much each later message is about this response, and how like the request it is.
+
+    The next message is about the response unless it opens another session. A later one counts for less with each
+    message between, for more when it shares words with this exchange, and not at all past a change of subject.
+    """
+    responses = line.responses
+    mine = signature[responses] | signature[request]
+    relation = np.zeros(later.shape, np.float32)
+    repeat = np.zeros(later.shape, np.float32)
+    request_size = np.maximum(tokens.size(signature[request]), 1)
+    alive = np.ones(len(responses), np.float32)
+    touches = np.zeros(later.shape, np.float32)
+    nearest = np.zeros(len(line.role) + 1, np.float32)
+    for k in range(later.shape[1]):
+        theirs = signature[later[:, k]]
+        size = tokens.size(theirs)
+        common = tokens.shared(signature[request], theirs)
+        repeat[:, k] = common / np.maximum(size + request_size - common, 1)
+        touches[:, k] = np.where(size >= 3, tokens.shared(mine, theirs) / np.maximum(size, 1), 0.0)
+        here = line.session[later[:, k]] == line.session[responses]
+        if k == 0:
+            nearest[later[:, 0]] = touches[:, 0]  # responses are in order, so the last one before a message stays
+            value = np.where(here, 1.0, 0.3 + 0.5 * touches[:, 0])
+        else:
+            value = alive * (_DECAY**k) * (0.25 + touches[:, k]) * np.where(here, 1.0, 0.8)
+        leaves = (size >= 4) & (touches[:, k] < 0.1)
+        alive *= np.where(leaves, 0.3, 1.0)
+        relation[:, k] = np.where(later[:, k] >= 0, np.minimum(value, 1.0), 0.0)
+    _redirect(relation, touches, later, nearest)
+    repeat[later < 0] = 0.0
+    return relation, repeat
+
+
+def _redirect(relation: Array, touches: Array, later: NDArray[np.int64], nearest: Array) -> None:
+    """A message that plainly speaks of an earlier exchange counts for that one, and for half where it stands."""
+    back = (touches[:, 1:] - nearest[later[:, 1:]] > 0.4) & (later[:, 1:] >= 0) & (touches[:, 1:] > 0.5)
+    relation[:, 1:][back] = np.maximum(relation[:, 1:][back], 0.8)
+    elsewhere = np.zeros(len(nearest), bool)
+    elsewhere[later[:, 1:][back]] = True
+    relation[:, 0] *= np.where(elsewhere[later[:, 0]] & (touches[:, 0] <= nearest[later[:, 0]]), 0.5, 1.0)
+
+
+def _past(
+    line: Timeline,
+    request: NDArray[np.int64],
+    previous: NDArray[np.int64],
+    row_of: NDArray[np.int64],
+    lex: Array,
+    has_cue: Array,
+    signature: NDArray[np.uint64],
+) -> dict[str, Array]:
+    responses = line.responses
+    texts = [line.text[p] for p in responses]
+    asked = row_of[request]
+    sizes = np.maximum(tokens.size(signature[responses]), 1)
+    heads = [text[:300] for text in texts]
+    cue = {kind.name: i for i, kind in enumerate(cue_module.load().kinds)}
+    same = tokens.shared(signature[responses], signature[previous]) / np.maximum(
+        tokens.size(signature[responses] | signature[previous]), 1
+    )
+    refusal = np.array([REFUSAL.search(head) is not None for head in heads], np.float32)
+    harmful = np.array([r >= 0 and refused > 0 and HARMFUL.search(line.text[r]) is not None for r, refused in zip(request, refusal, strict=True)], np.float32)
+    return {
+        "response_words": np.array([min(8.0, np.log1p(text.count(" ") + 1)) for text in texts], np.float32),
+        "response_short": np.array([len(text) < 40 for text in texts], np.float32),
+        "response_question": np.array([text.rstrip()[-1:] in "?？" and bool(text.strip()) for text in texts], np.float32),
+        "response_code": np.array(["```" in text for text in texts], np.float32),
+        "response_apology": np.array([_APOLOGY.search(head) is not None for head in heads], np.float32),
+        "response_unsure": np.array([_UNSURE.search(head) is not None for head in heads], np.float32),
+        "refusal": refusal * (1 - harmful),
+        "right_refusal": refusal * harmful,
+        "response_echoes": (tokens.shared(signature[responses], signature[request]) / sizes).astype(np.float32),
+        "response_repeats": np.where(previous >= 0, same, 0).astype(np.float32),
+        "request_lexicon": lex[asked],
+        "request_failed": has_cue[asked, cue["failed"]] + has_cue[asked, cue["pasted_error"]],
+        "request_complains": np.maximum(has_cue[asked, cue["complaint"]], has_cue[asked, cue["correction"]]),
+        "request_thanks": np.maximum(has_cue[asked, cue["thanks"]], has_cue[asked, cue["close"]]),
+        "request_rejects": has_cue[asked, cue["reject"]],
+        "request_missing": (request < 0).astype(np.float32),
+        "first_exchange": (previous < 0).astype(np.float32),
+    }
+
+
+def _future(
+    line: Timeline,
+    later: NDArray[np.int64],
+    relation: Array,
+    repeat: Array,
+    row_of: NDArray[np.int64],
+    lex: Array,
+    has_cue: Array,
+    look: Array,
+    signature: NDArray[np.uint64],
+    kinds: Sequence[str],
+) -> dict[str, Array]:
+    responses = line.responses
+    rows = row_of[later]
+    exists = (later[:, 0] >= 0).astype(np.float32)
+    first = relation[:, 0]
+    out: dict[str, Array] = {"next": exists, "next_lexicon": lex[rows[:, 0]] * first}
+    rest = lex[rows[:, 1:]] * relation[:, 1:]
+    out["later_lexicon"] = rest.sum(axis=1)
+    out["worst_lexicon"] = np.minimum(rest.min(axis=1), 0)
+    cue_first = has_cue[rows[:, 0]] * first[:, None]
+    cue_later = (has_cue[rows[:, 1:]] * relation[:, 1:, None]).max(axis=1)
+    for i, kind in enumerate(kinds):
+        out[f"next_{kind}"] = cue_first[:, i]
+        out[f"later_{kind}"] = cue_later[:, i]
+    index = {kind: i for i, kind in enumerate(kinds)}
+    polite = np.maximum(cue_first[:, index["thanks"]], cue_first[:, index["praise"]])
+    bad = np.maximum(cue_first[:, index["failed"]], cue_first[:, index["pasted_error"]])
+    out["polite_but_failed"] = polite * bad
+    theirs = signature[later[:, 0]]
+    size = np.maximum(tokens.size(theirs), 1)
+    out["next_repeats"] = repeat[:, 0] * exists
+    out["next_same_request"] = (repeat[:, 0] > 0.6).astype(np.float32) * exists
+    out["later_repeats"] = np.where(repeat[:, 1:] > 0.5, repeat[:, 1:], 0).max(axis=1)
+    out["next_uses_response"] = (tokens.shared(theirs, signature[responses]) / size).astype(np.float32) * exists
+    for i, name in enumerate(_LOOKS):
+        out[f"next_{name}"] = look[rows[:, 0], i] * exists
+    other_session = line.session[later[:, 0]] != line.session[responses]
+    out["next_is_return"] = other_session.astype(np.float32) * exists
+    return {name: value.astype(np.float32) for name, value in out.items()}
+
+
+def _events(line: Timeline, events: Sequence[Event], horizon: int) -> dict[str, Array]:
+    """Signed values by kind, the strongest of each; events further than the horizon are of the world and still count."""
+    row = {int(p): i for i, p in enumerate(line.responses)}
+    good = {kind: np.zeros(len(row), np.float32) for kind in EVENT_KINDS}
+    for event in events:
+        i = row.get(event.response)
+        if i is not None and abs(event.value) > abs(good[event.kind][i]):
+            good[event.kind][i] = event.value
+    out = {f"event_{kind}": values for kind, values in good.items() if POLARITY[kind]}
+    out["event_own_commit"] = (good["own_commit"] != 0).astype(np.float32)
+    return out

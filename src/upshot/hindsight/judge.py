@@ -1,0 +1,248 @@
+"""The embedded judge: a verdict on every response of a bucket, with quoted evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from upshot.engine import Stage
+from upshot.hindsight import adapt, cues
+from upshot.hindsight.events import POLARITY, Event, resolve
+from upshot.hindsight.features import LATER, Array, Features, features
+from upshot.hindsight.model import Model, shipped
+from upshot.hindsight.timeline import Timeline, timeline
+from upshot.lake import bucket_of
+from upshot.records import EVIDENCE_TYPE, SCHEMAS, CleanTable
+
+_MOST_EVIDENCE = 8
+_LEAST_WEIGHT = 0.05
+_LOGITS_OF_CERTAINTY = 1.6
+"""Evidence of so many logits gives a confidence of 1 - 1/e."""
+_REPEATED = 0.6
+_QUOTE = 240
+"""Characters of a whole-message quote."""
+
+KIND_LABELS = {
+    "thumb": "acted upon", "rating": "acted upon", "edit": "acted upon", "regenerate": "repeat or rephrase",
+    "undo": "acted upon", "undone_later": "acted upon", "commit": "acted upon", "own_commit": "acted upon",
+    "exit": "reported outcome", "test": "reported outcome", "lint": "reported outcome", "build": "reported outcome",
+    "trace": "reported outcome", "copy": "acted upon", "kept": "acted upon", "outcome": "reported outcome",
+    "interrupt": "complaint", "repeat": "repeat or rephrase", "rewritten": "acted upon",
+}  # fmt: skip
+
+
+def stage(horizon: int = 20) -> Stage:
+    """The judge as a stage; verdicts are appended, the newest counts."""
+    return Stage(
+        "judge", shipped().version, ("messages", "conversations", "events", "threads"), "verdicts", judge_bucket,
+        "append", {"horizon": horizon},
+    )  # fmt: skip
+
+
+def judge_bucket(tables: Mapping[str, CleanTable], options: Mapping[str, Any]) -> CleanTable:
+    """Verdicts of one bucket. `options`: `horizon` in messages, `bucket`."""
+    horizon = int(options.get("horizon", 20))
+    line = timeline(tables["messages"], tables["conversations"], tables.get("threads"))
+    if not len(line.responses):
+        return CleanTable(SCHEMAS["verdicts"].empty_table())
+    judged = judge(line, resolve(tables["events"], line), shipped(), horizon)
+    return _table(line, judged, horizon, int(options.get("bucket", 0)), shipped().version)
+
+
+class Judged(NamedTuple):
+    """Arrays over the responses of a timeline, and the evidence as columns sorted by response."""
+
+    score: Array
+    foresight: Array
+    confidence: Array
+    evidence: _EvidenceColumns
+
+
+class _EvidenceColumns(NamedTuple):
+    response: NDArray[np.int64]
+    """Row of the response."""
+    position: NDArray[np.int64]
+    """Message that is quoted."""
+    start: NDArray[np.int64]
+    end: NDArray[np.int64]
+    kind: NDArray[np.object_]
+    polarity: NDArray[np.int8]
+    weight: Array
+
+
+def judge(line: Timeline, events: Sequence[Event], model: Model, horizon: int = 20) -> Judged:
+    """Score every response of a timeline."""
+    found = features(line, events, model.lexicon, horizon)
+    _, foresight, parts = model.scores(found)
+    hind = parts[:, found.hindsight]
+    right_refusal = found.values[:, found.names.index("right_refusal")] > 0
+    hind[right_refusal] = np.maximum(hind[right_refusal], 0.0)
+    before = np.log(foresight) - np.log1p(-foresight)
+    logits = before + hind.sum(axis=1)
+    logits = logits + _adapted(line, found, logits)
+    evidence = _evidence(line, events, found, model)
+    return Judged(_sigmoid(logits), foresight, _confidence(hind), evidence)
+
+
+def _sigmoid(logits: Array) -> Array:
+    return (1.0 / (1.0 + np.exp(-np.clip(logits, -15, 15)))).astype(np.float32)
+
+
+def _adapted(line: Timeline, found: Features, logits: Array) -> Array:
+    """What the corpus itself teaches; see `adapt`."""
+    following = found.later[:, 0]
+    has = following >= 0
+    if has.sum() < adapt.LEAST:
+        return np.zeros(len(logits), np.float32)
+    after = [line.text[p] if p >= 0 else "" for p in following]
+    said = [line.text[p] for p in line.responses]
+    half = np.array([bucket_of(name, 2) for name in line.user[line.responses]], np.int64)
+    rows = np.flatnonzero(has)
+    if len(rows) > adapt.MOST:
+        rows = rows[:: len(rows) // adapt.MOST + 1]
+    learned = adapt.learn([after[i] for i in rows], [said[i] for i in rows], logits[rows], half[rows], float(logits.std()))
+    return learned.logits(after, said, half) if learned else np.zeros(len(logits), np.float32)
+
+
+def _confidence(hind: Array) -> Array:
+    """Grows with the evidence, falls where it contradicts itself; near 0 without any."""
+    good = np.maximum(hind, 0).sum(axis=1)
+    bad = np.maximum(-hind, 0).sum(axis=1)
+    total = good + bad
+    agreement = np.abs(good - bad) / np.maximum(total, 1e-6)
+    return ((1.0 - np.exp(-total / _LOGITS_OF_CERTAINTY)) * np.sqrt(agreement)).astype(np.float32)
+
+
+def _evidence(line: Timeline, events: Sequence[Event], found: Features, model: Model) -> _EvidenceColumns:
+    blocks = [_cue_evidence(line, found, model), _repeat_evidence(line, found), _event_evidence(line, events, model)]
+    columns = _columns(blocks)
+    response, weight = columns[0], columns[-1]
+    order = np.lexsort((-weight, response))
+    response = response[order]
+    first = np.searchsorted(response, response, side="left")
+    order = order[np.arange(len(order)) - first < _MOST_EVIDENCE]
+    return _EvidenceColumns(*(column[order] for column in columns))
+
+
+def _columns(blocks: Sequence[tuple[NDArray[Any], ...]]) -> list[NDArray[Any]]:
+    return [np.concatenate(column) for column in zip(*blocks, strict=True)]
+
+
+def _cue_evidence(line: Timeline, found: Features, model: Model) -> tuple[NDArray[Any], ...]:
+    kinds = cues.load().kinds
+    first = np.array([abs(model.weights.get(f"next_{kind.name}", 0.0)) for kind in kinds])
+    rest = np.array([abs(model.weights.get(f"later_{kind.name}", 0.0)) for kind in kinds])
+    matches = found.matches
+    row_of = np.full(len(line.role) + 1, len(found.users), np.int64)
+    row_of[found.users] = np.arange(len(found.users))
+    begins = np.searchsorted(matches.text, np.arange(len(found.users) + 2))
+    parts: list[tuple[NDArray[Any], ...]] = []
+    for k in range(LATER):
+        rows = row_of[found.later[:, k]]
+        counts = begins[rows + 1] - begins[rows]
+        responses = np.repeat(np.arange(len(rows)), counts)
+        offset = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+        match = begins[rows][responses] + offset
+        strength = (first if k == 0 else rest)[matches.kind[match]] * found.relation[responses, k] / 2.0
+        keep = strength > _LEAST_WEIGHT
+        parts.append((responses[keep], match[keep], strength[keep]))
+    responses, match, strength = _columns(parts)
+    polarity = np.array([kind.polarity for kind in kinds], np.int8)
+    names = np.array([kind.name for kind in kinds], object)
+    return (
+        responses, found.users[matches.text[match]], matches.start[match].astype(np.int64),
+        matches.end[match].astype(np.int64), names[matches.kind[match]], polarity[matches.kind[match]],
+        np.minimum(strength, 1.0).astype(np.float32),
+    )  # fmt: skip
+
+
+def _repeat_evidence(line: Timeline, found: Features) -> tuple[NDArray[Any], ...]:
+    """The same request again: the whole message is the quote."""
+    rows, k = np.nonzero((found.repeat > _REPEATED) & (found.relation > 0.2))
+    position = found.later[rows, k]
+    length = np.array([min(len(line.text[p].rstrip()), _QUOTE) for p in position], np.int64)
+    size = len(rows)
+    weight = (0.6 * found.repeat[rows, k] * found.relation[rows, k]).astype(np.float32)
+    return rows, position, np.zeros(size, np.int64), length, np.full(size, "repeat", object), np.full(size, -1, np.int8), weight
+
+
+def _event_evidence(line: Timeline, events: Sequence[Event], model: Model) -> tuple[NDArray[Any], ...]:
+    row = {int(p): i for i, p in enumerate(line.responses)}
+    rows: list[tuple[int, int, int, int, str, int, float]] = []
+    for event in events:
+        i = row.get(event.response)
+        weight = abs(model.weights.get(f"event_{event.kind}", 0.0) * event.value) / 2.0
+        if i is None or weight <= _LEAST_WEIGHT:
+            continue
+        start, end = _span(line, event)
+        sign = -1 if event.value < 0 else 1 if event.value > 0 else POLARITY[event.kind]
+        rows.append((i, event.at, start, end, event.kind, sign, min(1.0, weight)))
+    columns = list(zip(*rows, strict=True)) if rows else [()] * 7
+    kinds = (np.int64, np.int64, np.int64, np.int64, object, np.int8, np.float32)
+    return tuple(np.array(column, dtype) for column, dtype in zip(columns, kinds, strict=True))
+
+
+def _span(line: Timeline, event: Event) -> tuple[int, int]:
+    """The line of the message that shows the event; nothing where only the response itself carries it."""
+    if event.at == event.response:
+        return 0, 0
+    text = line.text[event.at]
+    at = max(text.find(event.detail), 0) if event.detail else 0
+    start = text.rfind("\n", 0, at) + 1
+    end = text.find("\n", at)
+    return start, min(end if end >= 0 else len(text), start + _QUOTE)
+
+
+def _table(line: Timeline, judged: Judged, horizon: int, bucket: int, judge_name: str) -> CleanTable:
+    evidence = judged.evidence
+    size = len(line.responses)
+    quotes = [line.text[p][a:b] for p, a, b in zip(evidence.position, evidence.start, evidence.end, strict=True)]
+    structs = pa.StructArray.from_arrays(
+        [
+            pa.array(line.conversation[evidence.position], pa.string()),
+            pa.array(line.index[evidence.position].astype(np.int32)),
+            pa.array(evidence.start.astype(np.int32)),
+            pa.array(evidence.end.astype(np.int32)),
+            pa.array(quotes, pa.string()),
+            pa.array(evidence.kind, pa.string()),
+            pa.array(evidence.polarity.astype(np.int8)),
+            pa.array(evidence.weight.astype(np.float32)),
+        ],
+        fields=list(EVIDENCE_TYPE),
+    )
+    offsets = np.searchsorted(evidence.response, np.arange(size + 1)).astype(np.int32)
+    seen = [line.seen_through.get(name, -1) for name in line.user[line.responses]]
+    return CleanTable(
+        pa.table(
+            {
+                "bucket": pa.array(np.full(size, bucket, np.int32)),
+                "user": pa.array(line.user[line.responses], pa.string()),
+                "id": pa.array(line.conversation[line.responses], pa.string()),
+                "index": pa.array(line.index[line.responses].astype(np.int32)),
+                "score": pa.array(judged.score),
+                "confidence": pa.array(judged.confidence),
+                "foresight": pa.array(judged.foresight),
+                "evidence": pa.ListArray.from_arrays(pa.array(offsets), structs),
+                "label": pa.array(_labels(evidence, offsets), pa.string()),
+                "judge": pa.array([judge_name] * size, pa.string()),
+                "as_of": pa.array([datetime.now(UTC)] * size, pa.timestamp("us", tz="UTC")),
+                "observed_through": pa.array([t if t >= 0 else None for t in seen], pa.timestamp("us", tz="UTC")),
+                "horizon": pa.array(np.full(size, horizon, np.int32)),
+            },
+            schema=SCHEMAS["verdicts"],
+        )
+    )
+
+
+def _labels(evidence: _EvidenceColumns, offsets: NDArray[np.int32]) -> list[str]:
+    """The label of the weightiest evidence; "no feedback" where there is none."""
+    names = {**KIND_LABELS, **{kind.name: kind.label for kind in cues.load().kinds}}
+    return [
+        names.get(str(evidence.kind[a]), "no feedback") if b > a else "no feedback"
+        for a, b in zip(offsets[:-1], offsets[1:], strict=True)
+    ]

@@ -1,0 +1,170 @@
+"""Words of many texts at once, as hashes: no Python object per word.
+
+A word is a run of ASCII letters, digits, `_` and `'`, and of non-ASCII bytes; letters are lower-cased. Its hash is a
+polynomial in its bytes modulo 2^64, computed for all words of a batch from one running sum, the same on every machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+_P = np.uint64(0x9E3779B97F4A7C15)
+_P_INVERSE = np.uint64(pow(0x9E3779B97F4A7C15, -1, 1 << 64))
+_LOWER = np.arange(256, dtype=np.uint8)
+_LOWER[65:91] += 32
+_WORD = np.zeros(256, dtype=bool)
+_WORD[[*range(48, 58), *range(97, 123), 95, 39, *range(128, 256)]] = True
+_BLOCK = 1 << 22
+"""Bytes hashed at once; bounds the memory of the running sums."""
+_STOP = """a an the and or but if then so of to in on at for from with by as is are was were be been being am do does did
+done have has had having i i'm i've i'd you your yours me my mine we our us it its it's this that these those there here
+he she they them his her their what which who whom when where why how can could would should will shall may might must
+not no yes ok okay please just also very too more most some any all each few much many such only own same than now into
+about over under again further up down out off not don't doesn't didn't won't can't isn't let's get got make made use
+using used want need like know think see one two new way thing things"""
+
+
+class Words(NamedTuple):
+    """The words of a batch of texts."""
+
+    hashes: NDArray[np.uint64]
+    """One for each word, in order."""
+    text: NDArray[np.int64]
+    """Index of the text that each word is in; not decreasing."""
+    texts: int
+    """Number of texts."""
+
+    def counts(self) -> NDArray[np.int64]:
+        """Words in each text."""
+        return np.bincount(self.text, minlength=self.texts)
+
+    def starts(self) -> NDArray[np.int64]:
+        """Index of each text's first word, and the number of words at the end."""
+        return np.concatenate([[0], np.cumsum(self.counts())])
+
+    def only(self, keep: NDArray[np.bool_]) -> Words:
+        """The words where `keep` is true."""
+        return Words(self.hashes[keep], self.text[keep], self.texts)
+
+
+def words(texts: Sequence[str], most: int | None = None) -> Words:
+    """Hash the words of texts; `most` bytes of each text are read.
+
+    >>> a = words(["Hello, world", "hello"])
+    >>> a.text.tolist(), bool(a.hashes[0] == a.hashes[2])
+    ([0, 0, 1], True)
+    """
+    encoded = [text.encode("utf-8", "replace")[:most] for text in texts]
+    hashes: list[NDArray[np.uint64]] = []
+    owners: list[NDArray[np.int64]] = []
+    start = 0
+    while start < len(encoded):
+        end, size = start, 0
+        while end < len(encoded) and (size == 0 or size + len(encoded[end]) < _BLOCK):
+            size += len(encoded[end]) + 1
+            end += 1
+        found, owner = _hash(encoded[start:end])
+        hashes.append(found)
+        owners.append(owner + start)
+        start = end
+    if not hashes:
+        return Words(np.zeros(0, np.uint64), np.zeros(0, np.int64), 0)
+    return Words(np.concatenate(hashes), np.concatenate(owners), len(encoded))
+
+
+def _powers(size: int) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+    if len(_tables[0]) < size:
+        with np.errstate(over="ignore"):
+            for i, base in enumerate((_P, _P_INVERSE)):
+                _tables[i] = np.concatenate([[np.uint64(1)], np.cumprod(np.full(size, base, np.uint64))])
+    return _tables[0], _tables[1]
+
+
+_tables: list[NDArray[np.uint64]] = [np.ones(1, np.uint64), np.ones(1, np.uint64)]
+
+
+def _hash(encoded: list[bytes]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    data = _LOWER[np.frombuffer(b"\n".join(encoded) + b"\n", np.uint8)]
+    inside = _WORD[data]
+    edges = np.flatnonzero(np.diff(inside.view(np.int8), prepend=np.int8(0)))
+    starts, ends = edges[::2], edges[1::2]
+    powers, inverses = _powers(len(data))
+    with np.errstate(over="ignore"):
+        running = np.concatenate([[np.uint64(0)], np.cumsum(data.astype(np.uint64) * powers[: len(data)])])
+        hashes = (running[ends] - running[starts]) * inverses[starts]
+        hashes ^= hashes >> np.uint64(29)
+        hashes *= np.uint64(0xBF58476D1CE4E5B9)
+        hashes ^= hashes >> np.uint64(32)
+    offsets = np.cumsum([len(part) + 1 for part in encoded])
+    return hashes, np.searchsorted(offsets, starts, side="right").astype(np.int64)
+
+
+def pairs(found: Words) -> Words:
+    """Hashes of neighbouring words of one text, in order."""
+    same = found.text[1:] == found.text[:-1]
+    return Words(combine(found.hashes[:-1], found.hashes[1:])[same], found.text[1:][same], found.texts)
+
+
+def combine(first: NDArray[np.uint64], second: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """The hash of a pair of words."""
+    with np.errstate(over="ignore"):
+        mixed = first * np.uint64(0x94D049BB133111EB) + second
+        return mixed ^ (mixed >> np.uint64(31))
+
+
+def hashes_of(vocabulary: Iterable[str]) -> NDArray[np.uint64]:
+    """Hashes of single words or of pairs written `one two`.
+
+    >>> len(hashes_of(["thank you", "thanks"]))
+    2
+    """
+    entries = list(vocabulary)
+    found = words(entries)
+    starts = found.starts()
+    out = np.zeros(len(entries), np.uint64)
+    for i in range(len(entries)):
+        mine = found.hashes[starts[i] : starts[i + 1]]
+        out[i] = mine[0] if len(mine) == 1 else combine(mine[:1], mine[1:2])[0] if len(mine) == 2 else 0
+    return out
+
+
+STOP_WORDS: NDArray[np.uint64] = np.unique(hashes_of(_STOP.split()))
+
+
+def content(found: Words) -> Words:
+    """Without the words that say nothing about a subject."""
+    return found.only(~member(found.hashes, STOP_WORDS))
+
+
+def member(values: NDArray[np.uint64], table: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Whether each value is in a sorted table."""
+    if not len(table):
+        return np.zeros(len(values), bool)
+    return table[np.minimum(np.searchsorted(table, values), len(table) - 1)] == values
+
+
+_BITS = 1024
+
+
+def signatures(found: Words) -> NDArray[np.uint64]:
+    """A 1,024-bit set of each text's words, shape (texts, 16): intersections by `and` and a count of bits."""
+    out = np.zeros((found.texts, _BITS // 64), np.uint64)
+    if len(found.hashes):
+        bit = found.hashes & np.uint64(_BITS - 1)
+        cell = found.text * (_BITS // 64) + (bit >> np.uint64(6)).astype(np.int64)
+        np.bitwise_or.at(out.reshape(-1), cell, np.uint64(1) << (bit & np.uint64(63)))
+    return out
+
+
+def shared(first: NDArray[np.uint64], second: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """Number of words that two signatures share, row by row."""
+    return np.bitwise_count(first & second).sum(axis=-1).astype(np.int64)
+
+
+def size(signature: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """Number of different words of a signature, row by row."""
+    return np.bitwise_count(signature).sum(axis=-1).astype(np.int64)
