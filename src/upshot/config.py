@@ -116,5 +116,5 @@ def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
         if value is None:
             continue
         old = merged.get(name)
-        merged[name] = _merge(old, value) if isinstance(value, Mapping) and isinstance(old, Mapping) else value
+        merged[name] = _merge(old if isinstance(old, Mapping) else {}, value) if isinstance(value, Mapping) else value
     return merged

@@ -66,18 +66,18 @@ def _undone(
 ) -> list[Event]:
     """Undo events on the responses whose commits are gone, in the order of the user's sessions."""
     rank = _chronological(line)
-    gone: dict[tuple[str, str], tuple[int, str]] = {}
+    gone: dict[tuple[str, str], tuple[int, str, str]] = {}
     for user, at, kind, detail in pending:
         if kind == "undo" and (user, detail) in commits:
-            gone[(user, detail)] = (at, "undo")
+            gone[(user, detail)] = (at, "undo", detail)
         elif kind == "head" and (user, detail) in commits:
             base = rank[commits[(user, detail)][1]]
             for (owner, commit), (_, made) in commits.items():
                 if owner == user and base < rank[made] < rank[at]:
-                    gone.setdefault((owner, commit), (at, "undone_later"))
+                    gone.setdefault((owner, commit), (at, "undone_later", detail))
     return [
-        Event(commits[key][0], at, kind, -1.0, key[1])
-        for key, (at, kind) in gone.items()
+        Event(commits[key][0], at, kind, -1.0, shown)
+        for key, (at, kind, shown) in gone.items()
         if line.role[commits[key][0]] == ASSISTANT
     ]
 

@@ -123,10 +123,22 @@ def _evidence(line: Timeline, events: Sequence[Event], found: Features, model: M
     columns = _columns(blocks)
     response, weight = columns[0], columns[-1]
     order = np.lexsort((-weight, response))
+    order = order[_first_of_each(columns[0][order], columns[1][order], columns[2][order], columns[4][order])]
     response = response[order]
     first = np.searchsorted(response, response, side="left")
     order = order[np.arange(len(order)) - first < _MOST_EVIDENCE]
     return _EvidenceColumns(*(column[order] for column in columns))
+
+
+def _first_of_each(*columns: NDArray[Any]) -> NDArray[np.int64]:
+    """Rows whose values did not occur before."""
+    seen: set[tuple[Any, ...]] = set()
+    keep: list[int] = []
+    for row, key in enumerate(zip(*(column.tolist() for column in columns), strict=True)):
+        if key not in seen:
+            seen.add(key)
+            keep.append(row)
+    return np.array(keep, np.int64)
 
 
 def _columns(blocks: Sequence[tuple[NDArray[Any], ...]]) -> list[NDArray[Any]]:

@@ -83,9 +83,11 @@ def _messages(body: list[str]) -> list[RawMessage]:
     for line in body:
         role, text = _speaker(line)
         if role is None and not line.strip():
+            if speaker == "user":  # a blank line inside what the user typed is written as `####   `
+                close()
             run.append("")
             continue
-        if (role or "assistant") != speaker or (role == "user" and text.startswith("/") and run):
+        if (role or "assistant") != speaker:
             close()
             speaker = role or "assistant"
         run.append(text)

@@ -1,0 +1,200 @@
+"""One thin command a verb. JSON lines go to standard output, progress and summaries to standard error."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from upshot import api, config
+from upshot.errors import InputError, UpshotError
+from upshot.report.terminal import print_erasure, print_summary
+from upshot.sources import names
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+_console = Console(stderr=True)
+
+Logs = Annotated[list[str], typer.Argument(help="Files, folders, globs, or - for standard input.")]
+LakeDir = Annotated[str, typer.Option("--lake", help="Folder or URL of the lake.")]
+MaybeLake = Annotated[str | None, typer.Option("--lake", help="Work on this lake.")]
+Format = Annotated[str | None, typer.Option("--format", help=f"One of {', '.join(names())}; found by content if left out.")]
+Columns = Annotated[str | None, typer.Option("--columns", help="Parquet: messages=COLUMN,id=COLUMN,user=COLUMN.")]
+ConfigFile = Annotated[Path | None, typer.Option("--config", help="Settings file (TOML).")]
+Workers = Annotated[int | None, typer.Option("--workers", min=1, help="Local processes.")]
+Horizon = Annotated[int | None, typer.Option("--horizon", min=1, help="Messages after a response that may bear on it.")]
+Out = Annotated[str, typer.Option("-o", "--out", help="File to write, or - for standard output.")]
+
+
+def _settings(path: Path | None, workers: int | None = None, horizon: int | None = None) -> config.Settings:
+    return config.load(path, engine={"workers": workers}, judge={"horizon": horizon})
+
+
+def _columns(text: str | None) -> dict[str, str] | None:
+    if text is None:
+        return None
+    pairs = [part.partition("=") for part in text.split(",")]
+    if any(not name or not column for name, _, column in pairs):
+        raise InputError(f"could not read --columns {text!r}: write messages=COLUMN,id=COLUMN")
+    return {name: column for name, _, column in pairs}
+
+
+@contextmanager
+def _progress() -> Iterator[api.Progress]:
+    """Progress bars on standard error; nothing where that is not a terminal."""
+    bars = Progress(
+        SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[said]}"),
+        TimeElapsedColumn(), console=_console, transient=True, disable=not _console.is_terminal,
+    )  # fmt: skip
+    tasks: dict[str, Any] = {}
+    with bars:
+
+        def step(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(stage, total=total or None, said="")
+            said = f"{done:,} of {total:,} buckets" if total else f"{done:,} conversations"
+            bars.update(tasks[stage], completed=done, said=said)
+
+        yield step
+
+
+def _write(items: Iterable[Any], out: str) -> int:
+    """JSON lines to a file, whole or not at all, or to standard output."""
+    count = 0
+    if out == "-":
+        for item in items:
+            sys.stdout.buffer.write(api.to_json(item) + b"\n")
+            count += 1
+        sys.stdout.buffer.flush()
+        return count
+    draft = Path(f"{out}.part")
+    with open(draft, "wb") as handle:
+        for item in items:
+            handle.write(api.to_json(item) + b"\n")
+            count += 1
+    draft.replace(out)
+    return count
+
+
+@app.command()
+def run(
+    logs: Logs, lake: LakeDir, format: Format = None, columns: Columns = None, config: ConfigFile = None,
+    workers: Workers = None, horizon: Horizon = None,
+) -> None:  # fmt: skip
+    """Ingest, link, judge and report: the main job.
+
+    Example: upshot run examples/chats.jsonl --lake demo-lake
+    """
+    with _progress() as progress:
+        done = api.run(logs, lake, _settings(config, workers, horizon), format, _columns(columns), progress)
+    print_summary(_console, done.summary)
+    if done.report:
+        _console.print(f"Report: {done.report}", soft_wrap=True)
+
+
+@app.command()
+def ingest(
+    logs: Logs, lake: LakeDir, format: Format = None, columns: Columns = None, config: ConfigFile = None,
+    workers: Workers = None,
+) -> None:  # fmt: skip
+    """Read logs, make them private and write them to the lake.
+
+    Example: upshot ingest examples/ --lake demo-lake
+    """
+    with _progress() as progress:
+        done = api.ingest(logs, lake, _settings(config, workers), format, _columns(columns), progress)
+    _write([done], "-")
+
+
+@app.command()
+def link(
+    logs: Annotated[list[str] | None, typer.Argument(help="Files, or nothing with --lake.")] = None,
+    lake: MaybeLake = None, out: Out = "-", format: Format = None, config: ConfigFile = None, workers: Workers = None,
+) -> None:  # fmt: skip
+    """Join a user's sessions into threads.
+
+    Example: upshot link examples/chats.jsonl -o threads.jsonl
+    """
+    settings = _settings(config, workers)
+    if lake is not None:
+        with _progress() as progress:
+            _write([api.link_lake(lake, settings, progress)], "-")
+        return
+    _write(api.link(api.read(_need(logs, "link"), format), settings), out)
+
+
+@app.command()
+def judge(
+    logs: Annotated[list[str] | None, typer.Argument(help="Files, or nothing with --lake.")] = None,
+    lake: MaybeLake = None, out: Out = "-", format: Format = None, config: ConfigFile = None, workers: Workers = None,
+    horizon: Horizon = None, judge: Annotated[str, typer.Option(help="embedded")] = "embedded",
+) -> None:  # fmt: skip
+    """Judge every response in hindsight.
+
+    Example: upshot judge examples/chats.jsonl -o verdicts.jsonl --horizon 20
+    """
+    if judge != "embedded":
+        raise InputError(f"could not judge with {judge!r}: this version has the judge `embedded`")
+    settings = _settings(config, workers, horizon)
+    if lake is not None:
+        with _progress() as progress:
+            api.judge_lake(lake, settings, progress)
+        _write(api.verdicts(lake, settings), out)
+        return
+    _write(api.judge(api.read(_need(logs, "judge"), format), None, settings), out)
+
+
+@app.command()
+def report(
+    lake: LakeDir, out: Annotated[Path, typer.Option("-o", "--out", help="HTML file to write.")] = Path("report.html"),
+    config: ConfigFile = None,
+) -> None:  # fmt: skip
+    """Write the report of a lake as one HTML file and print a summary.
+
+    Example: upshot report --lake demo-lake -o report.html
+    """
+    print_summary(_console, api.make_report(lake, out, _settings(config)))
+    _console.print(f"Report: {out}", soft_wrap=True)
+
+
+@app.command()
+def erase(
+    user: Annotated[str, typer.Option("--user", help="The name in the logs, or the pseudonym u_….")],
+    lake: LakeDir, config: ConfigFile = None,
+) -> None:  # fmt: skip
+    """Erase a user from every table and file version, and prove it.
+
+    Example: upshot erase --user ana --lake demo-lake
+    """
+    print_erasure(_console, api.erase(user, lake, _settings(config)))
+
+
+def _need(logs: list[str] | None, verb: str) -> list[str]:
+    if not logs:
+        raise InputError(f"could not {verb}: name files (- is standard input) or a lake with --lake")
+    return logs
+
+
+def main() -> None:
+    """Run the command line: exit code 0, 1 (a defect), 2 (the user's input), 130 (interrupted)."""
+    try:
+        app(standalone_mode=False)
+    except UpshotError as error:
+        _console.print(f"upshot: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        _console.print("upshot: interrupted; what was committed is whole, run the same command to go on", markup=False)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(0)
+    except Exception as error:
+        if not hasattr(error, "format_message"):
+            raise
+        _console.print(f"upshot: {error.format_message()}; see `upshot --help`", style="red", markup=False, soft_wrap=True)  # pyright: ignore
+        sys.exit(2)

@@ -1,0 +1,53 @@
+"""A short summary on the terminal."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.text import Text
+
+from upshot.lake import ErasureProof
+from upshot.report.summary import FATES, Row, Summary
+
+_STYLES = {"helped": "green", "harmed": "red", "unclear": "yellow", "silent": "bright_black"}
+_WIDTH = 40
+
+
+def print_summary(console: Console, summary: Summary) -> None:
+    """What a lake says, in about a dozen lines."""
+    every = summary.all
+    console.print(
+        f"{every.total:,} responses in {summary.conversations:,} conversations of {summary.users:,} users; "
+        f"{summary.joined:,} sessions continue an earlier one.",
+        highlight=False,
+    )
+    console.print(_line("all", every))
+    for row in summary.by_model[:5] if len(summary.by_model) > 1 else ():
+        console.print(_line(row.name[:24], row))
+    console.print(
+        f"Hindsight overturned {summary.overturned_down:,} that looked right and {summary.overturned_up:,} that looked wrong.",
+        highlight=False,
+    )
+    redacted = ", ".join(f"{n:,} {kind.lower().replace('_', ' ')}" for kind, n in summary.redactions[:6])
+    console.print(f"Redacted: {redacted or 'nothing found'}. Quarantined: {summary.quarantined:,}.", highlight=False, markup=False)
+    for stage, seconds, said in summary.timings:
+        console.print(f"{stage:>7} {seconds:7.2f} s  {said}", highlight=False, markup=False, style="bright_black")
+
+
+def _line(name: str, row: Row) -> Text:
+    text = Text(f"{name:<24} ")
+    for fate in FATES:
+        count: int = getattr(row, fate)
+        text.append("█" * round(_WIDTH * count / max(1, row.total)), style=_STYLES[fate])
+    text.append("  " + ", ".join(f"{getattr(row, fate):,} {fate}" for fate in FATES))
+    return text
+
+
+def print_erasure(console: Console, proof: ErasureProof) -> None:
+    """What an erasure removed and what the scan found."""
+    rows = ", ".join(f"{n:,} {table}" for table, n in proof.rows.items() if n)
+    console.print(f"Erased {rows or 'nothing'}; {proof.files_deleted:,} older files deleted.", highlight=False)
+    console.print(
+        f"Scanned {proof.files_scanned:,} files, {proof.bytes_scanned:,} bytes, for {proof.traces:,} ids and texts of "
+        "the user: none is left.",
+        highlight=False,
+    )

@@ -1,0 +1,248 @@
+"""Join a user's sessions when a later one continues an earlier one, with a score and the reasons.
+
+Every session is compared with the last `window` sessions, and with older ones that share a rare term; so the work grows
+with the number of sessions and not with its square, and nothing likely is left out. A session continues the best of
+its candidates where P(continues) reaches the threshold; threads are what is connected.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from upshot import tokens
+from upshot.engine import Stage
+from upshot.records import SCHEMAS, CleanTable
+
+VERSION = "3"
+_READ = 3_000
+"""Characters of a session's user messages that are compared."""
+_RARE = 6
+"""A term in at most so many of a user's sessions reaches back beyond the window."""
+
+WEIGHTS: Mapping[str, float] = {
+    "bias": -3.2, "likeness": 5.0, "rare": 1.0, "identifiers": 1.3, "errors": 2.0, "refers_back": 1.4, "opens_new": -0.8,
+    "log_hours": -0.16, "steps": -0.22, "same_speaker": 0.0, "addressed": 4.5, "answers": 2.8, "embedding": 3.0,
+}  # fmt: skip
+"""Logits a unit; what was tried is in docs/lab.md."""
+
+_IDENTIFIER = re.compile(
+    r"(?:[\w\-]+/)+[\w.\-]+|\b[\w\-]+\.(?:py|js|ts|tsx|jsx|rs|go|java|c|cc|cpp|h|hpp|rb|php|md|txt|csv|json|ya?ml|toml|sql|sh|html|css|ipynb|docx?|xlsx?|pdf|tex|conf|ini|lock|xml)\b"
+    r"|\b[a-z]+(?:_[a-z0-9]+)+\b|\b[a-z]+[A-Z]\w+\b|\b[A-Z][a-z]+(?:[A-Z][a-z0-9]+)+\b|\b[A-Z]{2,}-\d+\b|#\d{2,}\b|<[A-Z_]+_\d+>"
+)
+_ERROR = re.compile(r"\b[A-Z]\w*(?:Error|Exception|Warning)\b|\b(?:error|E)[ :]?\d{2,5}\b|\b[45]\d\d (?:error|status)\b")
+_BACK = re.compile(
+    r"(?i)\b(?:as (?:we )?(?:discussed|said|before|mentioned)|(?:earlier|yesterday|last (?:time|week|night|session)|previous(?:ly)?|before|the other day|this morning)"
+    r"|again|still|back (?:with|to|again)|follow(?:ing)?[- ]?up|continu(?:e|ing)|(?:you|your|we) (?:gave|suggested|told|wrote|said|helped|fixed|made|did|recommended)"
+    r"|(?:the|your|that) (?:fix|script|code|answer|solution|plan|recipe|letter|draft|advice|suggestion|version)\b|update:|tried (?:it|that|your|the)|it worked|didn't work|remember)"
+)
+_NEW = re.compile(r"(?i)\b(?:new (?:question|topic|project|task|problem)|different (?:question|topic|thing)|unrelated|something else)\b")
+
+
+class Session(NamedTuple):
+    """What linking knows of one session."""
+
+    id: str
+    time: float | None
+    """Seconds since the epoch."""
+    text: str
+    """What its user wrote, from the start."""
+    speakers: frozenset[str] = frozenset()
+    addressed: frozenset[str] = frozenset()
+    """Speakers that it names as those it speaks to."""
+    embedding: np.ndarray | None = None
+    """Unit vector, where the extra is installed."""
+
+
+class Link(NamedTuple):
+    """The session that a session continues."""
+
+    parent: int
+    """Its place in the list; -1 where it begins something new."""
+    score: float
+    """P(continues the best candidate), in [0, 1]."""
+    reasons: tuple[str, ...]
+
+
+def link(
+    sessions: Sequence[Session], threshold: float = 0.5, window: int = 64, weights: Mapping[str, float] = WEIGHTS
+) -> list[Link]:
+    """Link one user's sessions, given in order of time.
+
+    >>> a = Session("a", 0.0, "parse_config fails in settings.py with KeyError")
+    >>> b = Session("b", 9e4, "parse_config in settings.py still fails, KeyError again")
+    >>> [found.parent for found in link([a, b])]
+    [-1, 0]
+    """
+    index = _Index(sessions)
+    links: list[Link] = []
+    for later in range(len(sessions)):
+        best, best_logit, best_parts = -1, -math.inf, dict[str, float]()
+        for earlier in index.candidates(later, window):
+            parts = index.compare(later, earlier)
+            logit = weights["bias"] + sum(weights[name] * value for name, value in parts.items())
+            if logit > best_logit:
+                best, best_logit, best_parts = earlier, logit, parts
+        score = 1.0 / (1.0 + math.exp(-max(-30.0, min(30.0, best_logit)))) if best >= 0 else 0.0
+        if best >= 0 and score >= threshold:
+            links.append(Link(best, score, _reasons(index, later, best, best_parts, weights)))
+        else:
+            links.append(Link(-1, score, ()))
+    return links
+
+
+class _Index:
+    """Terms of one user's sessions, and which sessions hold each."""
+
+    def __init__(self, sessions: Sequence[Session]) -> None:
+        self.sessions = sessions
+        found = tokens.content(tokens.words([session.text[:_READ] for session in sessions]))
+        starts = found.starts()
+        self.words = [Counter(found.hashes[a:b].tolist()) for a, b in zip(starts[:-1], starts[1:], strict=True)]
+        self.identifiers = [set(_IDENTIFIER.findall(session.text[:_READ])) for session in sessions]
+        self.errors = [set(_ERROR.findall(session.text[:_READ])) for session in sessions]
+        count: Counter[Any] = Counter()
+        self.holders: dict[Any, list[int]] = defaultdict(list)
+        for number, (words, names) in enumerate(zip(self.words, self.identifiers, strict=True)):
+            for term in (*words, *names):
+                count[term] += 1
+                self.holders[term].append(number)
+        total = len(sessions)
+        self.idf = {term: math.log((1 + total) / n) + 0.3 for term, n in count.items()}
+        self.norm = [math.sqrt(sum((self.idf[w] * (1 + math.log(n))) ** 2 for w, n in words.items())) or 1.0 for words in self.words]
+        self.last_by_speaker: list[dict[str, int]] = []
+        if any(session.speakers for session in sessions):
+            last: dict[str, int] = {}
+            for number, session in enumerate(sessions):
+                self.last_by_speaker.append(dict(last) if session.addressed or session.speakers else {})
+                for speaker in session.speakers:
+                    last[speaker] = number
+
+    def candidates(self, later: int, window: int) -> list[int]:
+        """Earlier sessions worth comparing."""
+        near = set(range(max(0, later - window), later))
+        for term in (*self.words[later], *self.identifiers[later]):
+            holders = self.holders[term]
+            if len(holders) <= _RARE:
+                near.update(h for h in holders if h < later)
+        return sorted(near)
+
+    def compare(self, later: int, earlier: int) -> dict[str, float]:
+        """Values of the features that are not 0."""
+        a, b = self.sessions[later], self.sessions[earlier]
+        mine, theirs = self.words[later], self.words[earlier]
+        small, large = (mine, theirs) if len(mine) < len(theirs) else (theirs, mine)
+        common = [word for word in small if word in large]
+        dot = sum(self.idf[w] ** 2 * (1 + math.log(mine[w])) * (1 + math.log(theirs[w])) for w in common)
+        parts: dict[str, float] = {"steps": math.log(later - earlier)}
+        if dot:
+            parts["likeness"] = dot / (self.norm[later] * self.norm[earlier])
+            rare = sum(1 for word in common if len(self.holders[word]) <= _RARE)
+            if rare:
+                parts["rare"] = min(3.0, rare) / (1.0 + 0.02 * len(theirs))
+        names = self.identifiers[later] & self.identifiers[earlier]
+        if names:
+            parts["identifiers"] = min(3.0, sum(self.idf[name] for name in names) / 2.0)
+        if self.errors[later] & self.errors[earlier]:
+            parts["errors"] = 1.0
+        opening = a.text[:400]
+        if _BACK.search(opening) and dot:
+            parts["refers_back"] = 1.0
+        if _NEW.search(opening):
+            parts["opens_new"] = 1.0
+        if a.time is not None and b.time is not None:
+            parts["log_hours"] = math.log1p(max(0.0, a.time - b.time) / 3600.0)
+        self._speakers(parts, later, earlier)
+        if a.embedding is not None and b.embedding is not None:
+            parts["embedding"] = max(0.0, float(a.embedding @ b.embedding) - 0.3)
+        return parts
+
+    def _speakers(self, parts: dict[str, float], later: int, earlier: int) -> None:
+        """Who speaks to whom, where several people share one stream."""
+        a, b = self.sessions[later], self.sessions[earlier]
+        if not a.speakers or not b.speakers:
+            return
+        last = self.last_by_speaker[later]
+        if a.addressed & b.speakers:
+            parts["addressed"] = 1.0 if any(last.get(s) == earlier for s in a.addressed) else 0.4
+        if a.speakers & b.addressed:
+            parts["answers"] = 1.0
+        if a.speakers & b.speakers:
+            parts["same_speaker"] = 1.0
+
+
+def _reasons(
+    index: _Index, later: int, earlier: int, parts: Mapping[str, float], weights: Mapping[str, float]
+) -> tuple[str, ...]:
+    """What spoke for a link, the strongest first, in words."""
+    said = {
+        "identifiers": "same names: " + ", ".join(sorted(index.identifiers[later] & index.identifiers[earlier])[:3]),
+        "errors": "same error: " + ", ".join(sorted(index.errors[later] & index.errors[earlier])[:2]),
+        "likeness": "alike words", "rare": "rare words shared", "refers_back": "refers back", "embedding": "alike meaning",
+        "addressed": "speaks to its author", "answers": "was spoken to", "same_speaker": "same speaker",
+    }  # fmt: skip
+    strong = sorted(((weights[n] * v, n) for n, v in parts.items() if weights[n] * v > 0.3), reverse=True)
+    return tuple(said[name] for _, name in strong if name in said)
+
+
+def stage(threshold: float = 0.5, window: int = 64, embeddings: bool = False) -> Stage:
+    """Linking as a stage: a bucket's threads are replaced."""
+    options = {"threshold": threshold, "window": window, "embeddings": embeddings}
+    return Stage("link", VERSION, ("messages", "conversations"), "threads", link_bucket, "replace", options)
+
+
+def link_bucket(tables: Mapping[str, CleanTable], options: Mapping[str, Any]) -> CleanTable:
+    """Threads of one bucket. `options`: `threshold`, `window`, `embeddings`, `bucket`."""
+    rows: dict[str, list[Any]] = {name: [] for name in SCHEMAS["threads"].names}
+    for user, sessions in _sessions(tables, bool(options.get("embeddings"))).items():
+        links = link(sessions, float(options.get("threshold", 0.5)), int(options.get("window", 64)))
+        root: list[int] = []
+        for number, found in enumerate(links):
+            root.append(number if found.parent < 0 else root[found.parent])
+            parent = sessions[found.parent].id if found.parent >= 0 else ""
+            row = (int(options.get("bucket", 0)), user, sessions[number].id, sessions[root[number]].id, parent, found.score, list(found.reasons))
+            for column, value in zip(rows.values(), row, strict=True):
+                column.append(value)
+    return CleanTable(pa.table(rows, schema=SCHEMAS["threads"]))
+
+
+def _sessions(tables: Mapping[str, CleanTable], embeddings: bool) -> dict[str, list[Session]]:
+    """Sessions of each user in order of time; branches belong to the conversation that they branch from."""
+    conversations = tables["conversations"]
+    kept = conversations.filter(pc.equal(conversations["branch_of"], "")).select(["user", "id", "started_at"])
+    kept = kept.sort_by([("user", "ascending"), ("started_at", "ascending"), ("id", "ascending")])
+    texts = _texts(tables["messages"])
+    users: dict[str, list[Session]] = {}
+    times = pc.cast(kept["started_at"], pa.int64()).to_pylist()
+    for user, cid, time in zip(kept["user"].to_pylist(), kept["id"].to_pylist(), times, strict=True):
+        users.setdefault(user, []).append(Session(cid, None if time is None else time / 1e6, texts.get(cid, "")))
+    if embeddings:
+        from upshot.threads.embeddings import embed
+
+        alone = [(user, i) for user, sessions in users.items() if len(sessions) > 1 for i in range(len(sessions))]
+        vectors = embed([users[user][i].text for user, i in alone])
+        for (user, i), vector in zip(alone, vectors, strict=True):
+            users[user][i] = users[user][i]._replace(embedding=vector)
+    return users
+
+
+def _texts(messages: CleanTable) -> dict[str, str]:
+    """What the user wrote in each conversation, from the start, cut at `_READ` characters."""
+    mine = messages.filter(pc.equal(messages["role"], "user"))
+    mine = mine.select(["id", "index"]).append_column("head", pc.utf8_slice_codeunits(mine["text"], 0, _READ))
+    mine = mine.sort_by([("id", "ascending"), ("index", "ascending")])
+    texts: dict[str, str] = {}
+    for cid, head in zip(mine["id"].to_pylist(), mine["head"].to_pylist(), strict=True):
+        old = texts.get(cid)
+        if old is None:
+            texts[cid] = head
+        elif len(old) < _READ:
+            texts[cid] = f"{old}\n{head}"[:_READ]
+    return texts
