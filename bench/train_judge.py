@@ -25,7 +25,7 @@ import corpora
 
 from upshot.hindsight import cues
 from upshot.hindsight import model as judge_model
-from upshot.hindsight.events import resolve
+from upshot.hindsight.judge import all_events
 from upshot.hindsight.features import features
 from upshot.hindsight.timeline import Timeline, timeline
 from upshot.privacy import Pseudonyms, clean
@@ -57,7 +57,7 @@ def table(conversations: Sequence[RawConversation]) -> tuple[Timeline, list]:
     """A corpus as the judge sees it."""
     batch = clean(conversations, Pseudonyms("a fixed key for benchmarks"), None, 1)
     line = timeline(batch.messages, batch.conversations)
-    return line, resolve(batch.events, line)
+    return line, all_events(batch.events, line)
 
 
 def helped(rating: float) -> float:
@@ -158,8 +158,8 @@ _PRIOR = {
     "response_unsure": -0.5, "response_repeats": -0.3, "refusal": -0.4, "right_refusal": 1.0, "response_apology": -0.2,
     "event_thumb": 2.5, "event_rating": 2.5, "event_edit": 1.2, "event_regenerate": 2.0, "event_undo": 3.5,
     "event_undone_later": 3.0, "event_commit": 0.8, "event_own_commit": 0.2, "event_exit": 0.6, "event_test": 1.5,
-    "event_lint": 0.5, "event_build": 0.8, "event_trace": 0.8, "event_copy": 1.2, "event_kept": 2.5, "event_outcome": 3.0,
-    "event_interrupt": 1.2, "event_rewritten": 1.5,
+    "event_lint": 0.5, "event_build": 0.8, "event_trace": 0.8, "event_copy": 1.2, "event_kept": 0.7, "event_outcome": 3.0,
+    "event_interrupt": 1.2, "event_rewritten": 2.0, "edit_size": 0.25,
 }  # fmt: skip
 _LATER = {"worked": 0.5, "failed": 0.4, "pasted_error": 0.5, "complaint": 0.3, "undo": 0.5, "switch": 0.4, "adopted": 0.5}
 """Share of a cue's weight that it keeps in a later message; other kinds speak of the nearest response alone."""

@@ -65,7 +65,7 @@ def _undone(
     line: Timeline, commits: dict[tuple[str, str], tuple[int, int]], pending: list[tuple[str, int, str, str]]
 ) -> list[Event]:
     """Undo events on the responses whose commits are gone, in the order of the user's sessions."""
-    rank = _chronological(line)
+    rank = chronological(line)
     gone: dict[tuple[str, str], tuple[int, str, str]] = {}
     for user, at, kind, detail in pending:
         if kind == "undo" and (user, detail) in commits:
@@ -82,7 +82,7 @@ def _undone(
     ]
 
 
-def _chronological(line: Timeline) -> NDArray[np.int64]:
+def chronological(line: Timeline) -> NDArray[np.int64]:
     """Rank of each message in time, whatever its thread; sessions of one time stay in order."""
     order = np.lexsort((line.index, line.conversation.astype(str), line.time))
     rank = np.empty(len(order), np.int64)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from upshot import tokens
 from upshot.hindsight import cues as cue_module
+from upshot.hindsight.edits import size as edit_size
 from upshot.hindsight.events import POLARITY, Event
 from upshot.hindsight.timeline import ASSISTANT, USER, Timeline
 
@@ -205,6 +206,7 @@ def _past(
         "response_short": np.array([len(text) < 40 for text in texts], np.float32),
         "response_question": np.array([text.rstrip()[-1:] in "?？" and bool(text.strip()) for text in texts], np.float32),
         "response_code": np.array(["```" in text for text in texts], np.float32),
+        "edit_size": np.array([edit_size(text) for text in texts], np.float32),
         "response_apology": np.array([_APOLOGY.search(head) is not None for head in heads], np.float32),
         "response_unsure": np.array([_UNSURE.search(head) is not None for head in heads], np.float32),
         "refusal": refusal * (1 - harmful),

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from upshot.engine import Stage
 from upshot.hindsight import adapt, cues
+from upshot.hindsight.edits import followed
 from upshot.hindsight.events import POLARITY, Event, resolve
 from upshot.hindsight.features import LATER, Array, Features, features
 from upshot.hindsight.model import Model, shipped
@@ -50,8 +51,13 @@ def judge_bucket(tables: Mapping[str, CleanTable], options: Mapping[str, Any]) -
     line = timeline(tables["messages"], tables["conversations"], tables.get("threads"))
     if not len(line.responses):
         return CleanTable(SCHEMAS["verdicts"].empty_table())
-    judged = judge(line, resolve(tables["events"], line), shipped(), horizon)
+    judged = judge(line, all_events(tables["events"], line), shipped(), horizon)
     return _table(line, judged, horizon, int(options.get("bucket", 0)), shipped().version)
+
+
+def all_events(events: CleanTable, line: Timeline) -> list[Event]:
+    """What the log carries, and what became of edited code."""
+    return resolve(events, line) + followed(line)
 
 
 class Judged(NamedTuple):
