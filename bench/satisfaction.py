@@ -20,7 +20,7 @@ import corpora
 import train_judge
 
 from upshot.hindsight import model as judge_model
-from upshot.hindsight.features import features
+from upshot.hindsight.judge import judge
 
 
 def main() -> None:
@@ -37,7 +37,8 @@ def main() -> None:
         family = "dbdc" if examples.name.startswith("dbdc") else examples.name
         others = [other for other in sets if not other.name.startswith(family)]
         model = judge_model.from_weights(train_judge.fit(others))
-        score, foresight, _ = model.scores(features(examples.line, examples.events, model.lexicon))
+        judged = judge(examples.line, examples.events, model)
+        score, foresight = judged.score, judged.foresight
         rating = ratings[examples.name]
         worst = rating < 3 if family != "dbdc" else rating <= np.quantile(rating, 0.2)
         name = examples.name

@@ -161,7 +161,7 @@ _PRIOR = {
     "event_lint": 0.5, "event_build": 0.8, "event_trace": 0.8, "event_copy": 1.2, "event_kept": 0.7, "event_outcome": 3.0,
     "event_interrupt": 1.2, "event_rewritten": 2.0, "edit_size": 0.25,
 }  # fmt: skip
-_LATER = {"worked": 0.5, "failed": 0.4, "pasted_error": 0.5, "complaint": 0.3, "undo": 0.5, "switch": 0.4, "adopted": 0.5}
+_LATER = {"worked": 0.5, "failed": 0.4, "pasted_error": 0.5, "complaint": 0.3, "undo": 1.0, "switch": 0.4, "adopted": 0.5, "praise": 0.3, "correction": 0.3}
 """Share of a cue's weight that it keeps in a later message; other kinds speak of the nearest response alone."""
 
 

@@ -142,7 +142,8 @@ def _relations(
     """How much each later message is about this response, and how like the request it is.
 
     The next message is about the response unless it opens another session. A later one counts for less with each
-    message between, for more when it shares words with this exchange, and not at all past a change of subject.
+    message between, for more when it shares words with this exchange, and hardly past a change of subject. One that
+    opens a later session of the thread and shares words with this exchange is a return: it reports what came of it.
     """
     responses = line.responses
     mine = signature[responses] | signature[request]
@@ -164,6 +165,8 @@ def _relations(
             value = np.where(here, 1.0, 0.3 + 0.5 * touches[:, 0])
         else:
             value = alive * (_DECAY**k) * (0.25 + touches[:, k]) * np.where(here, 1.0, 0.8)
+        opens = (line.index[later[:, k]] <= 1) & ~here
+        value = np.where(opens & (touches[:, k] > 0.15), np.maximum(value, 0.4 + 0.5 * touches[:, k]), value)
         leaves = (size >= 4) & (touches[:, k] < 0.1)
         alive *= np.where(leaves, 0.3, 1.0)
         relation[:, k] = np.where(later[:, k] >= 0, np.minimum(value, 1.0), 0.0)

@@ -1,5 +1,5 @@
 """Which of a user's sessions belong together."""
 
-from upshot.threads.link import Link, Session, link, link_bucket, stage
+from upshot.threads.link import Background, Link, Session, link, link_bucket, stage
 
-__all__ = ["Link", "Session", "link", "link_bucket", "stage"]
+__all__ = ["Background", "Link", "Session", "link", "link_bucket", "stage"]
