@@ -22,7 +22,7 @@ TRIGGERS = (
     rb"|\xE2\x80[\x8B-\x8F\xAA-\xAE]|\xE2\x81[\xA0-\xA4]|\xEF\xBB\xBF|\xC2\xAD"  # invisible
     rb"|\xD9[\xA0-\xA9]|\xDB[\xB0-\xB9]|\xE0\xA5[\xA6-\xAF]|\xF0\x9D[\x90-\x9F]"  # other scripts' digits, letters
     rb"|[0-9](?:\xC2\xA0|\xE2\x80[\x80-\x95\xAF]|\xC2\xB7)[0-9]"
-    rb"|(?i:%40|%2B[0-9]|[0-9]%20[0-9]|[0-9]%2D[0-9]|\\u00[0-9a-f][0-9a-f]|&#x?[0-9a-f]+;|&commat;|&period;)"
+    rb"|(?i:%40|%2B[0-9]|[0-9)]%20[0-9]|[0-9]%2D[0-9]|\\u00[0-9a-f][0-9a-f]|&#x?[0-9a-f]+;|&commat;|&period;)"
     rb"|(?i:[ \[({<]at[ \])}>][^\x1e\n]{1,80}[ \[({<]dot[ \])}>])|(?i:[\[({<] ?(?:at|dot) ?[\])}>])"
     rb"|(?i: dot [^\x1e\n@]{1,40}(?:@| at ))|(?i:@[a-z0-9\-]+ dot )"
     rb"|[0-9](?:[ .\-/_*][0-9]){6,}"
@@ -43,9 +43,10 @@ _SPELLED_EMAIL = re.compile(
 _SPELT = re.compile(r"(?i)\bdot\b|[\[({<]\s*(?:at|@)\s*[\])}>]|\s@|@\s")
 _CANDIDATES = re.compile(patterns.CANDIDATES_WITHOUT_NAMES)
 _ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}|\\u[0-9A-Fa-f]{4}|\\[ntr]|&#?[A-Za-z0-9]{2,8};")
-_SINGLES = re.compile(r"(?<!\S)(?:[A-Za-z0-9_+\-@.] ){6,}[A-Za-z0-9_+\-@.](?!\S)")
+_SINGLES = re.compile(r"(?<!\S)(?:[A-Za-z0-9_+\-@.] ){6,}[A-Za-z0-9_+\-@.](?![^\s,;:!?)])")
 _DIGITS = re.compile(rf"(?<![0-9A-Za-z])[+(]?[0-9](?:{_DIGIT_JOIN}{{0,3}}\(?[0-9]\)?){{6,22}}(?![0-9])")
-_SPACED = re.compile(rf"[0-9](?:{_DIGIT_JOIN}{{1,3}}[0-9]){{6,}}")
+_SPACED = re.compile(r"[0-9](?:([ \-_*/.]{1,3})\(?[0-9]\)?)(?:\1\(?[0-9]\)?){5,}")
+"""Single digits, all with the same mark between them."""
 _INVISIBLE = frozenset("\u00ad\u200b\u200c\u200d\u200e\u200f\u2060\u2061\u2062\u2063\u2064\ufeff\u202a\u202b\u202c\u202d\u202e")
 _SAFE_JOINED = frozenset({"EMAIL", "CARD", "IBAN", "KEY", "IP", "CREDENTIALS", "NATIONAL_ID", "PHONE"})
 
@@ -155,7 +156,7 @@ def _spaced_digits(view: View) -> Iterator[Found]:
         digits = "".join(c for c in found if c.isdigit())
         if patterns.is_card(digits):
             yield ("CARD", *view.original(*match.span()))
-        elif _SPACED.search(found) and not re.search(r"[0-9]\.[0-9]\.[0-9]\.", found):
+        elif _SPACED.fullmatch(found.lstrip("+(")):
             if _counting(digits):
                 continue
             if len(digits) == 9 or (len(digits) == 12 and patterns.is_verhoeff(digits)):
@@ -170,12 +171,17 @@ def _counting(digits: str) -> bool:
     return len(steps) == 1 or len(set(digits)) <= 2
 
 
+_LEAST_DIGITS = 7
+_KEY_START = re.compile(r"AKIA|gh[pousr]_|sk[-_]|xox[abp]-|AIza|hf_|npm_|glpat-|SG\.")
 _BREAK = re.compile(r"[ \t]*\n[ \t]*")
 
 
 def _joined_lines(view: View) -> Iterator[Found]:
     """Values split by a line break: only what crosses the break, and only types that can be checked."""
     for line_break in _BREAK.finditer(view.text):
+        around = view.text[max(0, line_break.start() - 40) : line_break.end() + 40]
+        if "@" not in around and sum(map(str.isdigit, around)) < _LEAST_DIGITS and not _KEY_START.search(around):
+            continue
         before = max(view.text.rfind("\n", 0, line_break.start()) + 1, line_break.start() - 80)
         after = view.text.find("\n", line_break.end())
         after = min(after if after >= 0 else len(view.text), line_break.end() + 80)

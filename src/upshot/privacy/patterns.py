@@ -180,6 +180,8 @@ def _name(text: str, start: int) -> Iterator[Found]:
         yield "NAME", start, len(text.rstrip(","))
 
 
+_PLAIN_NUMBER = re.compile(r"[0-9]*\.[0-9]+|[0-9]{7,9}|[01][0-9]{9}|[0-9]{11,12}|[0-9]{20,}|[0-9]{4}-[0-9]{2}-[0-9]{2}|[0-9]{1,2}/[0-9]{1,2}/[0-9]{2,4}")
+"""Decimals, plain integers, times of computers, short dates and ranges: looked at no further."""
 _CARD = re.compile(r"(?<![0-9.])[2-6][0-9]{3}(?:[ \-.]?[0-9]){9,15}(?![0-9])")
 _IPV4 = re.compile(r"(?<![0-9.])(?:[0-9]{1,3}\.){3}[0-9]{1,3}(?![0-9.])")
 _SSN = re.compile(r"(?<![0-9\-])(?!000|666|9)[0-9]{3}([\- ])(?!00)[0-9]{2}\1(?!0000)[0-9]{4}(?![0-9\-])")
@@ -213,6 +215,8 @@ def _numbers(text: str) -> Iterator[Found]:
         if is_letter_id(text):
             yield "NATIONAL_ID", 0, len(text)
         return
+    if _PLAIN_NUMBER.fullmatch(text):
+        return
     taken: list[tuple[int, int]] = []
 
     def free(match: re.Match[str]) -> bool:
@@ -235,9 +239,9 @@ def _digits(text: str) -> str:
 
 
 def is_phone(text: str) -> bool:
-    """Seven to fifteen digits (E.164), not a date, not all one digit."""
+    """Nine to fifteen digits (E.164; seven after a +), not a date, not all one digit."""
     digits = _digits(re.split("x|ext", text)[0])
-    return 7 <= len(digits) <= 15 and not _DATE.search(text) and len(set(digits)) > 1 and "  " not in text.strip()
+    return (7 if text[0] == "+" else 9) <= len(digits) <= 15 and not _DATE.search(text) and len(set(digits)) > 1 and "  " not in text.strip()
 
 
 def is_card(digits: str) -> bool:

@@ -34,7 +34,7 @@ _RARE = 6
 _LEAST_BACKGROUND = 50
 
 WEIGHTS: Mapping[str, float] = {
-    "bias": -1.7, "likeness": 0.5, "rare": 0.3, "exclusive": 2.6, "identifiers": 0.8, "errors": 0.6, "refers_back": 1.9,
+    "bias": -1.4, "likeness": 0.5, "rare": 0.3, "exclusive": 2.6, "identifiers": 0.8, "errors": 0.6, "refers_back": 1.9,
     "opens_new": -0.8, "log_hours": -0.55, "steps": -0.04, "same_speaker": 0.0, "addressed": 0.0, "answers": 0.0,
     "embedding": 3.0,
 }  # fmt: skip
