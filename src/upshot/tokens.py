@@ -18,7 +18,7 @@ _LOWER = np.arange(256, dtype=np.uint8)
 _LOWER[65:91] += 32
 _WORD = np.zeros(256, dtype=bool)
 _WORD[[*range(48, 58), *range(97, 123), 95, 39, *range(128, 256)]] = True
-_BLOCK = 1 << 22
+_BLOCK = 1 << 20
 """Bytes hashed at once; bounds the memory of the running sums."""
 _STOP = """a an the and or but if then so of to in on at for from with by as is are was were be been being am do does did
 done have has had having i i'm i've i'd you your yours me my mine we our us it its it's this that these those there here
@@ -78,6 +78,7 @@ def words(texts: Sequence[str], most: int | None = None) -> Words:
 
 def _powers(size: int) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
     if len(_tables[0]) < size:
+        size = 1 << (size - 1).bit_length()
         with np.errstate(over="ignore"):
             for i, base in enumerate((_P, _P_INVERSE)):
                 _tables[i] = np.concatenate([[np.uint64(1)], np.cumprod(np.full(size, base, np.uint64))])
@@ -100,7 +101,8 @@ def _hash(encoded: list[bytes]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
         hashes *= np.uint64(0xBF58476D1CE4E5B9)
         hashes ^= hashes >> np.uint64(32)
     offsets = np.cumsum([len(part) + 1 for part in encoded])
-    return hashes, np.searchsorted(offsets, starts, side="right").astype(np.int64)
+    before = np.searchsorted(starts, offsets)
+    return hashes, np.repeat(np.arange(len(encoded)), np.diff(before, prepend=0))
 
 
 def pairs(found: Words) -> Words:
@@ -132,19 +134,31 @@ def hashes_of(vocabulary: Iterable[str]) -> NDArray[np.uint64]:
     return out
 
 
+_LOW = np.uint64((1 << 20) - 1)
 STOP_WORDS: NDArray[np.uint64] = np.unique(hashes_of(_STOP.split()))
 
 
+_STOP_BITMAP = np.zeros(1 << 20, bool)
+_STOP_BITMAP[(STOP_WORDS & _LOW).astype(np.int64)] = True
+
+
 def content(found: Words) -> Words:
-    """Without the words that say nothing about a subject."""
-    return found.only(~member(found.hashes, STOP_WORDS))
+    """Without the words that say nothing about a subject (and one other word in seven thousand)."""
+    return found.only(~_STOP_BITMAP[(found.hashes & _LOW).astype(np.int64)])
 
 
-def member(values: NDArray[np.uint64], table: NDArray[np.uint64]) -> NDArray[np.bool_]:
-    """Whether each value is in a sorted table."""
-    if not len(table):
-        return np.zeros(len(values), bool)
-    return table[np.minimum(np.searchsorted(table, values), len(table) - 1)] == values
+def find(values: NDArray[np.uint64], table: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """Place of each value in a sorted table, -1 where it is not there. A bitmap spares most values the search."""
+    out = np.full(len(values), -1, np.int64)
+    if not len(table) or not len(values):
+        return out
+    bitmap = np.zeros(1 << 20, bool)
+    bitmap[(table & _LOW).astype(np.int64)] = True
+    rows = np.flatnonzero(bitmap[(values & _LOW).astype(np.int64)])
+    at = np.minimum(np.searchsorted(table, values[rows]), len(table) - 1)
+    hit = table[at] == values[rows]
+    out[rows[hit]] = at[hit]
+    return out
 
 
 _BITS = 1024

@@ -17,16 +17,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from upshot import tokens
-from upshot.hindsight.features import Array, Lexicon
+from upshot.hindsight.features import Array
 
 LEAST = 400
 """Fewer responses with a next message than this teach nothing reliable: no adaptation."""
-MOST = 30_000
+MOST = 8_000
 """Responses sampled; more change little."""
 _LEAST_TEXTS = 4
 _RIDGE = 3.0
-_STEPS = 60
-_READ = 600
+_STEPS = 40
+_CONVERGED = 1e-6
+_SCALE = 0.4
+_READ = 400
+_SLOTS = 1 << 18
+"""Words and pairs are hashed to so many weights; two that meet share one."""
 _SALT = np.uint64(0x51ED270B7F4A7C15)
 """Keeps the words of a response apart from those of the message after it."""
 
@@ -34,7 +38,7 @@ _SALT = np.uint64(0x51ED270B7F4A7C15)
 class Adaptation(NamedTuple):
     """Weights of words, two halves: users of half 0 are judged by what half 1 taught and the other way round."""
 
-    halves: tuple[Lexicon, Lexicon]
+    halves: tuple[NDArray[np.float32], NDArray[np.float32]]
     spread: tuple[float, float]
     """Standard deviation of the raw output on the sample, for each half."""
     gain: float
@@ -45,8 +49,7 @@ class Adaptation(NamedTuple):
         found = _terms(following, responses)
         out = np.zeros(len(responses), np.float32)
         for which in (0, 1):
-            lexicon = self.halves[1 - which]
-            raw = _apply(found, lexicon) / max(self.spread[1 - which], 1e-6)
+            raw = _apply(found, self.halves[1 - which]) / max(self.spread[1 - which], 1e-6)
             mine = half == which
             out[mine] = np.clip(raw[mine], -3, 3) * self.gain
         out[np.array([not text for text in following], bool)] = 0.0
@@ -54,35 +57,26 @@ class Adaptation(NamedTuple):
 
 
 class _Terms(NamedTuple):
-    hashes: NDArray[np.uint64]
+    slot: NDArray[np.int64]
     row: NDArray[np.int64]
     rows: int
 
 
 def _terms(following: Sequence[str], responses: Sequence[str]) -> _Terms:
-    """The different words and pairs of each example."""
-    hashes: list[NDArray[np.uint64]] = []
+    """The words and pairs of each example."""
+    slots: list[NDArray[np.int64]] = []
     rows: list[NDArray[np.int64]] = []
     for texts, salt in ((following, np.uint64(0)), (responses, _SALT)):
         words = tokens.words(texts, _READ)
         for part in (words, tokens.pairs(words)):
-            hashes.append(part.hashes ^ salt)
+            slots.append(((part.hashes ^ salt) >> np.uint64(20) & np.uint64(_SLOTS - 1)).astype(np.int64))
             rows.append(part.text)
-    every, row = np.concatenate(hashes), np.concatenate(rows)
-    order = np.lexsort((every, row))
-    every, row = every[order], row[order]
-    first = np.ones(len(every), bool)
-    first[1:] = (every[1:] != every[:-1]) | (row[1:] != row[:-1])
-    return _Terms(every[first], row[first], len(responses))
+    return _Terms(np.concatenate(slots), np.concatenate(rows), len(responses))
 
 
-def _apply(found: _Terms, lexicon: Lexicon) -> NDArray[np.float64]:
-    if not len(lexicon.hashes):
-        return np.zeros(found.rows)
-    at = np.minimum(np.searchsorted(lexicon.hashes, found.hashes), len(lexicon.hashes) - 1)
-    weight = np.where(lexicon.hashes[at] == found.hashes, lexicon.weights[at], 0.0)
+def _apply(found: _Terms, weights: NDArray[np.float32]) -> NDArray[np.float64]:
     norm = np.sqrt(np.maximum(np.bincount(found.row, minlength=found.rows), 1))
-    return np.bincount(found.row, weight, minlength=found.rows) / norm
+    return np.bincount(found.row, weights[found.slot], minlength=found.rows) / norm
 
 
 def learn(
@@ -95,43 +89,41 @@ def learn(
     if len(responses) < LEAST or np.std(logits) < 1e-3:
         return None
     found = _terms(following, responses)
-    lexicons: list[Lexicon] = []
+    halves: list[NDArray[np.float32]] = []
     spread: list[float] = []
     for which in (0, 1):
-        lexicon = _ridge(found, logits, half == which)
-        lexicons.append(lexicon)
-        spread.append(float(np.std(_apply(found, lexicon)[half != which])) if (half != which).any() else 1.0)
-    return Adaptation((lexicons[0], lexicons[1]), (spread[0], spread[1]), gain)
+        weights = _ridge(found, logits, half == which)
+        halves.append(weights)
+        spread.append(float(np.std(_apply(found, weights)[half != which])) if (half != which).any() else 1.0)
+    return Adaptation((halves[0], halves[1]), (spread[0], spread[1]), gain)
 
 
-def _ridge(found: _Terms, target: Array, teaches: NDArray[np.bool_]) -> Lexicon:
+def _ridge(found: _Terms, target: Array, teaches: NDArray[np.bool_]) -> NDArray[np.float32]:
     """Ridge regression by conjugate gradients on the terms of the rows that teach."""
     keep = teaches[found.row]
-    hashes, rows = found.hashes[keep], found.row[keep]
-    vocabulary, column, counts = np.unique(hashes, return_inverse=True, return_counts=True)
+    column, rows = found.slot[keep], found.row[keep]
+    counts = np.bincount(column, minlength=_SLOTS)
     often = counts >= _LEAST_TEXTS
-    if not often.any():
-        return Lexicon(np.zeros(0, np.uint64), np.zeros(0, np.float32))
-    number = np.cumsum(often) - 1
     used = often[column]
-    rows, column = rows[used], number[column[used]]
-    size = int(often.sum())
-    idf = np.log(teaches.sum() / counts[often]) + 1.0
+    rows, column = rows[used], column[used]
+    if not len(rows):
+        return np.zeros(_SLOTS, np.float32)
+    idf = np.where(often, np.log(np.maximum(teaches.sum() / np.maximum(counts, 1), 1.0)) + 1.0, 0.0) * _SCALE
     norm = np.sqrt(np.maximum(np.bincount(found.row, minlength=found.rows), 1))
-    value = (idf[column] / norm[rows]) * 0.4
+    value = idf[column] / norm[rows]
     centred = np.where(teaches, target - target[teaches].mean(), 0.0)
 
     def forward(weights: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.bincount(rows, value * weights[column], minlength=found.rows)
 
     def backward(residual: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.bincount(column, value * residual[rows], minlength=size)
+        return np.bincount(column, value * residual[rows], minlength=_SLOTS)
 
-    weights = np.zeros(size)
+    weights = np.zeros(_SLOTS)
     residual = backward(centred)
     direction, power = residual.copy(), float(residual @ residual)
     for _ in range(_STEPS):
-        if power < 1e-9:
+        if power < _CONVERGED:
             break
         step = backward(forward(direction)) + _RIDGE * direction
         length = power / float(direction @ step)
@@ -140,4 +132,4 @@ def _ridge(found: _Terms, target: Array, teaches: NDArray[np.bool_]) -> Lexicon:
         fresh = float(residual @ residual)
         direction = residual + (fresh / power) * direction
         power = fresh
-    return Lexicon(vocabulary[often], (weights * idf * 0.4).astype(np.float32))
+    return (weights * idf).astype(np.float32)

@@ -20,7 +20,6 @@ _LEAST = 10
 """Characters: shorter lines (`else:`, `}`) are everywhere."""
 _BLOCK = re.compile(r"^<{5,9} SEARCH\n(.*?)^={5,9}\n(.*?)^>{5,9} REPLACE", re.DOTALL | re.MULTILINE)
 _HUNK = re.compile(r"^@@ [^\n]*@@[^\n]*\n((?:[ +\-\\][^\n]*\n?|\n)+)", re.MULTILINE)
-_MARK = re.compile(r"<{5,9} SEARCH|^@@ ", re.MULTILINE)
 
 
 class Edit(NamedTuple):
@@ -38,7 +37,7 @@ def edit_of(text: str) -> Edit | None:
     >>> edit_of("<<<<<<< SEARCH\\nold_line = 1\\n=======\\nnew_line = 2\\n>>>>>>> REPLACE").added
     frozenset({'new_line = 2'})
     """
-    if not _MARK.search(text):
+    if " SEARCH\n" not in text and "@@ " not in text:
         return None
     before: set[str] = set()
     after: set[str] = set()

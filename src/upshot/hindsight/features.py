@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
+from functools import cache
+from typing import Any, NamedTuple
 
 import numpy as np
+import re2
 from numpy.typing import NDArray
 
 from upshot import tokens
@@ -21,18 +23,33 @@ from upshot.hindsight.timeline import ASSISTANT, USER, Timeline
 
 LATER = 6
 """User messages after a response that are read, the first one included."""
-_READ = 4_000
+_READ = 1_500
 """Bytes of a message whose words are compared."""
 _DECAY = 0.6
 EVENT_KINDS = tuple(POLARITY)
 Array = NDArray[np.float32]
 
-REFUSAL = re.compile(
-    r"(?i)\b(?:i(?:'m| am) (?:sorry|unable|not able)|i can(?:'t|not)|i (?:won't|will not)|as an ai|i must decline|not (?:able|allowed) to"
-    r"|against (?:my|the) (?:guidelines|policy))\b[^.\n]{0,80}"
+_MANNERS = (
+    r"\b(?:i(?:'m| am) (?:sorry,? (?:but )?i can|unable|not able)|i (?:can't|cannot|can not) (?:help|assist|do|provide|give|support|comply|fulfil|create|write|share|answer|engage)"
+    r"|i (?:won't|will not)|as an ai|i must decline|not (?:able|allowed) to|against (?:my|the) (?:guidelines|policy))\b",
+    r"\b(?:sorry|apologi[sz]e|apologies|my mistake|you(?:'re| are) right)\b",
+    r"\b(?:i don'?t (?:know|understand)|i(?:'m| am) not sure|i do not (?:know|understand)|no idea|couldn't find|could not find"
+    r"|did not understand|didn't (?:get|catch|understand) that)\b",
 )
-_APOLOGY = re.compile(r"(?i)\b(?:sorry|apologi[sz]e|apologies|my mistake|you(?:'re| are) right)\b")
-_UNSURE = re.compile(r"(?i)\b(?:i don'?t (?:know|understand)|i(?:'m| am) not sure|i do not (?:know|understand)|no idea|couldn't find|could not find|did not understand|didn't (?:get|catch|understand) that)\b")
+"""A refusal, an apology, not knowing: looked for in a response's first characters."""
+
+
+@cache
+def _manners() -> Any:
+    options = re2.Options()
+    options.case_sensitive = False
+    found = re2.Set.SearchSet(options)
+    for pattern in _MANNERS:
+        found.Add(pattern)
+    found.Compile()
+    return found
+
+
 HARMFUL = re.compile(
     r"(?i)\b(?:(?:make|build|assemble|construct|detonate|plant) (?:\w+ ){0,3}(?:bombs?|explosives?|grenade|molotov|pipe bomb|nerve agent|chemical weapon)"
     r"|(?:synthesi[sz]e|cook|make|produce) (?:\w+ ){0,2}(?:meth|methamphetamine|fentanyl|heroin|sarin|ricin|crack)\b"
@@ -71,15 +88,14 @@ class Lexicon(NamedTuple):
     weights: Array
 
     def score(self, texts: Sequence[str]) -> Array:
-        """Sum of the weights of the different words and pairs of each text, over the root of their number."""
+        """Sum of the weights of the words and pairs of each text, over the root of their number."""
         found = tokens.words(texts, 600)
         both = tokens.pairs(found)
         total = np.zeros(len(texts), np.float64)
         for part in (found, both):
-            if len(self.hashes) and len(part.hashes):
-                at = np.minimum(np.searchsorted(self.hashes, part.hashes), len(self.hashes) - 1)
-                weight = np.where(self.hashes[at] == part.hashes, self.weights[at], 0.0)
-                total += np.bincount(part.text, weight, minlength=len(texts))
+            at = tokens.find(part.hashes, self.hashes)
+            known = at >= 0
+            total += np.bincount(part.text[known], self.weights[at[known]], minlength=len(texts))
         return (total / np.sqrt(np.maximum(found.counts(), 1) + 2.0)).astype(np.float32)
 
 
@@ -202,7 +218,10 @@ def _past(
     same = tokens.shared(signature[responses], signature[previous]) / np.maximum(
         tokens.size(signature[responses] | signature[previous]), 1
     )
-    refusal = np.array([REFUSAL.search(head) is not None for head in heads], np.float32)
+    said = np.zeros((len(texts), len(_MANNERS)), np.float32)
+    for row, head in enumerate(heads):
+        said[row, _manners().Match(head) or []] = 1.0
+    refusal = said[:, 0]
     harmful = np.array([r >= 0 and refused > 0 and HARMFUL.search(line.text[r]) is not None for r, refused in zip(request, refusal, strict=True)], np.float32)
     return {
         "response_words": np.array([min(8.0, np.log1p(text.count(" ") + 1)) for text in texts], np.float32),
@@ -210,8 +229,8 @@ def _past(
         "response_question": np.array([text.rstrip()[-1:] in "?？" and bool(text.strip()) for text in texts], np.float32),
         "response_code": np.array(["```" in text for text in texts], np.float32),
         "edit_size": np.array([edit_size(text) for text in texts], np.float32),
-        "response_apology": np.array([_APOLOGY.search(head) is not None for head in heads], np.float32),
-        "response_unsure": np.array([_UNSURE.search(head) is not None for head in heads], np.float32),
+        "response_apology": said[:, 1],
+        "response_unsure": said[:, 2],
         "refusal": refusal * (1 - harmful),
         "right_refusal": refusal * harmful,
         "response_echoes": (tokens.shared(signature[responses], signature[request]) / sizes).astype(np.float32),

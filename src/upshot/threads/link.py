@@ -106,12 +106,11 @@ class Background(NamedTuple):
         hashes, counts = np.unique(both, return_counts=True)
         return Background(hashes, np.log((1.0 + len(texts)) / counts))
 
-    def weight(self, word: int) -> float:
-        """Between 0 (everybody's word) and 1 (one session in fifty or fewer)."""
-        at = int(np.searchsorted(self.hashes, np.uint64(word)))
-        if at >= len(self.hashes) or int(self.hashes[at]) != word:
-            return 1.0
-        return min(1.0, max(0.0, (float(self.idf[at]) - 1.0) / (_EVERYDAY - 1.0))) ** 4
+    def weights(self, words: Sequence[int]) -> list[float]:
+        """For each word between 0 (everybody's) and 1 (one session in fifty or fewer)."""
+        at = tokens.find(np.array(words, np.uint64), self.hashes)
+        share = np.clip((self.idf[at] - 1.0) / (_EVERYDAY - 1.0), 0.0, 1.0) ** 4
+        return np.where(at >= 0, share, 1.0).tolist()
 
 
 class Link(NamedTuple):
@@ -138,6 +137,8 @@ def link(
     >>> [found.parent for found in link([a, b])]
     [-1, 0]
     """
+    if len(sessions) == 1:
+        return [Link(-1, 0.0, ())]
     if weights is None:
         weights = CHAT_WEIGHTS if any(session.speakers for session in sessions) else WEIGHTS
     index = Index(sessions, background)
@@ -179,7 +180,14 @@ class Index:
                 count[term] += 1
                 self.holders[term].append(number)
         total = len(sessions)
-        self.share = {term: _share(term, background) for term in count}
+        self.share: dict[Any, float] = dict.fromkeys(count, 1.0)
+        if background is not None:
+            alone = [term for term in count if isinstance(term, int)]
+            self.share.update(zip(alone, background.weights(alone), strict=True))
+        for term in count.keys() & _COMMON:
+            self.share[term] = 0.05
+        self.refers_back = [_BACK.search(session.text[:400]) is not None for session in sessions]
+        self.opens_new = [_NEW.search(session.text[:400]) is not None for session in sessions]
         self.idf = {term: (math.log((1 + total) / n) + 0.3) * self.share[term] for term, n in count.items()}
         self.norm = [math.sqrt(sum((self.idf[w] * (1 + math.log(n))) ** 2 for w, n in words.items())) or 1.0 for words in self.words]
         self.last_by_speaker: list[dict[str, int]] = []
@@ -226,10 +234,9 @@ class Index:
             parts["identifiers"] = min(3.0, sum(self.idf[name] for name in names) / 2.0)
         if self.errors[later] & self.errors[earlier]:
             parts["errors"] = 1.0
-        opening = a.text[:400]
-        if _BACK.search(opening) and dot:
+        if dot and self.refers_back[later]:
             parts["refers_back"] = 1.0
-        if _NEW.search(opening):
+        if self.opens_new[later]:
             parts["opens_new"] = 1.0
         if a.time is not None and b.time is not None:
             parts["log_hours"] = math.log1p(max(0.0, a.time - b.time) / 3600.0)
@@ -250,14 +257,6 @@ class Index:
             parts["answers"] = 1.0
         if a.speakers & b.speakers:
             parts["same_speaker"] = 1.0
-
-
-def _share(term: int | str, background: Background | None) -> float:
-    if isinstance(term, str):
-        return 1.0
-    if term in _COMMON:
-        return 0.05
-    return 1.0 if background is None else background.weight(term)
 
 
 def _reasons(
