@@ -21,7 +21,6 @@ from sklearn.metrics import roc_auc_score
 sys.path.insert(0, str(Path(__file__).parent))
 import corpora
 import train_judge
-
 from upshot import threads
 from upshot.hindsight.judge import all_events, judge
 from upshot.hindsight.model import shipped

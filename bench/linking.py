@@ -51,16 +51,7 @@ def chat(folder: Path) -> Iterator[Stream]:
         yield Stream(sessions, gold)
 
 
-_NOUNS = """invoice budget garden kitchen novel chapter holiday flight lease heating contract essay thesis lecture recipe
-dinner wedding speech resume interview logo website newsletter survey dataset cluster parser scheduler importer exporter
-dashboard migration backup router printer laptop camera marathon training diet insurance tax receipt visa passport
-landlord neighbour school teacher exam grant proposal report audit inventory shipment warehouse payroll onboarding
-podcast playlist guitar piano chess tournament museum sculpture photograph telescope aquarium bicycle engine brake
-battery solar roof window carpet curtain fence compost orchard beehive sourdough pasta curry salad smoothie espresso
-translation glossary subtitle poem sonnet screenplay villain dialogue mystery dragon castle spaceship robot sensor
-antenna firmware bootloader kernel driver compiler linker tokenizer embedding classifier regression sampler optimizer
-queue cache shard replica index query trigger view cursor transaction lock deadlock retry timeout webhook token session
-cookie header payload schema validator serializer endpoint proxy gateway balancer container volume ingress secret""".split()
+_NOUNS = ["invoice", "budget", "garden", "kitchen", "novel", "chapter", "holiday", "flight", "lease", "heating", "contract", "essay", "thesis", "lecture", "recipe", "dinner", "wedding", "speech", "resume", "interview", "logo", "website", "newsletter", "survey", "dataset", "cluster", "parser", "scheduler", "importer", "exporter", "dashboard", "migration", "backup", "router", "printer", "laptop", "camera", "marathon", "training", "diet", "insurance", "tax", "receipt", "visa", "passport", "landlord", "neighbour", "school", "teacher", "exam", "grant", "proposal", "report", "audit", "inventory", "shipment", "warehouse", "payroll", "onboarding", "podcast", "playlist", "guitar", "piano", "chess", "tournament", "museum", "sculpture", "photograph", "telescope", "aquarium", "bicycle", "engine", "brake", "battery", "solar", "roof", "window", "carpet", "curtain", "fence", "compost", "orchard", "beehive", "sourdough", "pasta", "curry", "salad", "smoothie", "espresso", "translation", "glossary", "subtitle", "poem", "sonnet", "screenplay", "villain", "dialogue", "mystery", "dragon", "castle", "spaceship", "robot", "sensor", "antenna", "firmware", "bootloader", "kernel", "driver", "compiler", "linker", "tokenizer", "embedding", "classifier", "regression", "sampler", "optimizer", "queue", "cache", "shard", "replica", "index", "query", "trigger", "view", "cursor", "transaction", "lock", "deadlock", "retry", "timeout", "webhook", "token", "session", "cookie", "header", "payload", "schema", "validator", "serializer", "endpoint", "proxy", "gateway", "balancer", "container", "volume", "ingress", "secret"]
 _ASKS = (
     "Can you help me with {a} for {b}?", "I need to fix the {a} in {b}, it {x}.", "How do I make {a} work with {b}?",
     "Write a plan for {a} and {b}.", "{a}: what should I do about {b}?", "My {a} {x} when I touch {b}.",

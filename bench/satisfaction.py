@@ -18,7 +18,6 @@ from sklearn.metrics import roc_auc_score
 sys.path.insert(0, str(Path(__file__).parent))
 import corpora
 import train_judge
-
 from upshot.hindsight import model as judge_model
 from upshot.hindsight.judge import judge
 

@@ -13,7 +13,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 import linking
 import train_links
-
 from upshot.threads import Link, link
 
 _FOLDS = 5
@@ -38,7 +37,7 @@ def pair_f1(streams: Sequence[linking.Stream], links: Sequence[list[Link]]) -> f
     right = gold = said = 0
     for stream, found in zip(streams, links, strict=True):
         truth = _pairs([min(stream.gold[i]) for i in range(len(stream.sessions))])
-        made = _pairs([l.parent if l.parent >= 0 else i for i, l in enumerate(found)])
+        made = _pairs([one.parent if one.parent >= 0 else i for i, one in enumerate(found)])
         right += len(truth & made)
         gold += len(truth)
         said += len(made)

@@ -29,15 +29,7 @@ from upshot.sources import read
 from upshot.sources.ingest import Cleaning, ingest
 
 _KEY = "a fixed key for benchmarks"
-_WORDS = """the of and to in a is that for it as was with be by on not he his but at are this have from or had an they
-which one you were all her she there would their we him been has when who will no more if out so up said what its about
-than into them can only other time new some could these two may first then do any like my now over such our man me even
-most made after also did many off before must well back through years where much your way down should because long each
-just state those people too little world still great system value number place house point case group company program
-question work night water part young father right keep eye never last let thought city tree cross farm hard start might
-story saw far sea draw left late run while press close real life few north open seem together next white children begin
-got walk example ease paper always music both mark often letter until mile river car feet care second book carry took
-science eat room friend began idea fish mountain stop once base hear horse cut sure watch color face wood main""".split()
+_WORDS = ["the", "of", "and", "to", "in", "a", "is", "that", "for", "it", "as", "was", "with", "be", "by", "on", "not", "he", "his", "but", "at", "are", "this", "have", "from", "or", "had", "an", "they", "which", "one", "you", "were", "all", "her", "she", "there", "would", "their", "we", "him", "been", "has", "when", "who", "will", "no", "more", "if", "out", "so", "up", "said", "what", "its", "about", "than", "into", "them", "can", "only", "other", "time", "new", "some", "could", "these", "two", "may", "first", "then", "do", "any", "like", "my", "now", "over", "such", "our", "man", "me", "even", "most", "made", "after", "also", "did", "many", "off", "before", "must", "well", "back", "through", "years", "where", "much", "your", "way", "down", "should", "because", "long", "each", "just", "state", "those", "people", "too", "little", "world", "still", "great", "system", "value", "number", "place", "house", "point", "case", "group", "company", "program", "question", "work", "night", "water", "part", "young", "father", "right", "keep", "eye", "never", "last", "let", "thought", "city", "tree", "cross", "farm", "hard", "start", "might", "story", "saw", "far", "sea", "draw", "left", "late", "run", "while", "press", "close", "real", "life", "few", "north", "open", "seem", "together", "next", "white", "children", "begin", "got", "walk", "example", "ease", "paper", "always", "music", "both", "mark", "often", "letter", "until", "mile", "river", "car", "feet", "care", "second", "book", "carry", "took", "science", "eat", "room", "friend", "began", "idea", "fish", "mountain", "stop", "once", "base", "hear", "horse", "cut", "sure", "watch", "color", "face", "wood", "main"]
 _CODE = """def {a}_{b}(items, limit={n}):
     result = []
     for item in items:

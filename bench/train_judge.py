@@ -22,11 +22,10 @@ from sklearn.model_selection import GroupKFold
 
 sys.path.insert(0, str(Path(__file__).parent))
 import corpora
-
 from upshot.hindsight import cues
 from upshot.hindsight import model as judge_model
-from upshot.hindsight.judge import all_events
 from upshot.hindsight.features import features
+from upshot.hindsight.judge import all_events
 from upshot.hindsight.timeline import Timeline, timeline
 from upshot.privacy import Pseudonyms, clean
 from upshot.records import RawConversation

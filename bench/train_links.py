@@ -13,8 +13,7 @@ from scipy.optimize import minimize
 
 sys.path.insert(0, str(Path(__file__).parent))
 import linking
-
-from upshot.threads.link import MOST_EXCLUSIVE, Background, Index
+from upshot.threads.link import MOST_EXCLUSIVE, Background, Index, terms_of
 
 NAMES = ("likeness", "rare", "exclusive", "identifiers", "errors", "refers_back", "opens_new", "log_hours", "steps", "same_speaker", "addressed", "answers")
 Choice = tuple[np.ndarray, np.ndarray]
@@ -45,7 +44,7 @@ def choices(stream: linking.Stream, background: Background | None = None, window
 
 def background_of(streams: Sequence[linking.Stream]) -> Background:
     """Everybody's words."""
-    return Background.of([session.text for stream in streams for session in stream.sessions])
+    return Background.of(terms_of([session.text for stream in streams for session in stream.sessions]))
 
 
 def fit(data: Sequence[Choice], ridge: float = 0.5) -> dict[str, float]:

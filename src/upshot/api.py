@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
-import pyarrow.compute as pc
 
 from upshot import hindsight, lake, privacy, report, sources, threads
+from upshot.arrow import pc
 from upshot.config import Settings, load
 from upshot.engine import StageReport, run_stage
 from upshot.errors import NotFoundError

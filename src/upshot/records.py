@@ -9,7 +9,7 @@ Nouns are msgspec structs: small frozen dataclasses that are also decoded and en
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, NewType, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NewType, TypeAlias
 
 import msgspec
 import pyarrow as pa
@@ -17,7 +17,14 @@ import pyarrow as pa
 Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
 ROLES: tuple[Role, ...] = ("system", "user", "assistant", "tool")
 
-CleanTable = NewType("CleanTable", pa.Table)
+if TYPE_CHECKING:
+
+    class _Table(Any):
+        """Stands for `pa.Table`, which has no types."""
+
+    CleanTable = NewType("CleanTable", _Table)
+else:
+    CleanTable = NewType("CleanTable", pa.Table)
 """An Arrow table that holds no raw user name and no unredacted text."""
 
 

@@ -68,7 +68,7 @@ def run_stage(
     return StageReport(stage.name, len(pending), lake.buckets - len(pending), rows, time.perf_counter() - started)
 
 
-def _in_processes(lake: Lake, stage: Stage, pending: list[int], workers: int):  # noqa: ANN202
+def _in_processes(lake: Lake, stage: Stage, pending: list[int], workers: int):
     """Results as they come; a failure is raised once the buckets in flight have been committed."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(workers, len(pending)), mp_context=context) as pool:

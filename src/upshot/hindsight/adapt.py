@@ -11,7 +11,7 @@ docs/lab.md.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,7 +74,7 @@ def _terms(following: Sequence[str], responses: Sequence[str]) -> _Terms:
     return _Terms(np.concatenate(slots), np.concatenate(rows), len(responses))
 
 
-def _apply(found: _Terms, weights: NDArray[np.float32]) -> NDArray[np.float64]:
+def _apply(found: _Terms, weights: NDArray[np.float32]) -> NDArray[Any]:
     norm = np.sqrt(np.maximum(np.bincount(found.row, minlength=found.rows), 1))
     return np.bincount(found.row, weights[found.slot], minlength=found.rows) / norm
 
@@ -113,10 +113,10 @@ def _ridge(found: _Terms, target: Array, teaches: NDArray[np.bool_]) -> NDArray[
     value = idf[column] / norm[rows]
     centred = np.where(teaches, target - target[teaches].mean(), 0.0)
 
-    def forward(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    def forward(weights: NDArray[np.float64]) -> NDArray[Any]:
         return np.bincount(rows, value * weights[column], minlength=found.rows)
 
-    def backward(residual: NDArray[np.float64]) -> NDArray[np.float64]:
+    def backward(residual: NDArray[np.float64]) -> NDArray[Any]:
         return np.bincount(column, value * residual[rows], minlength=_SLOTS)
 
     weights = np.zeros(_SLOTS)

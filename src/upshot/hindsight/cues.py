@@ -77,7 +77,7 @@ def search(texts: Sequence[str], cues: Cues | None = None) -> Matches:
 
     >>> found = search(["thanks, but it still crashes"])
     >>> [load().kinds[k].name for k in found.kind]
-    ['thanks', 'failed']
+    ['thanks', 'contrast', 'failed']
     """
     cues = cues or load()
     rows: list[tuple[int, int, int, int]] = []

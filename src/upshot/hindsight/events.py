@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from upshot.arrow import pc
 from upshot.hindsight.timeline import ASSISTANT, Timeline
 from upshot.records import CleanTable
 

@@ -53,7 +53,7 @@ def _manners() -> Any:
 HARMFUL = re.compile(
     r"(?i)\b(?:(?:make|build|assemble|construct|detonate|plant) (?:\w+ ){0,3}(?:bombs?|explosives?|grenade|molotov|pipe bomb|nerve agent|chemical weapon)"
     r"|(?:synthesi[sz]e|cook|make|produce) (?:\w+ ){0,2}(?:meth|methamphetamine|fentanyl|heroin|sarin|ricin|crack)\b"
-    r"|(?:kill|murder|poison|assassinate|stab|strangle|kidnap|torture|rape|blackmail|stalk|lynch) (?:my|a|the|an|some|his|her|our|someone|somebody|people|him|them|president|prime)\b(?! (?:process|thread|time|lights?|engine|bugs?|weeds?|job|task|session|port|server|zombie|boss in|program|code))"
+    r"|(?:kill|murder|poison|assassinate|stab|strangle|kidnap|torture|rape|blackmail|stalk|lynch) (?:my|a|the|an|some|his|her|our|someone|somebody|people|him|them|president|prime)\b(?! (?:\w+ )?(?:process|thread|time|lights?|engine|bugs?|weeds?|job|task|session|port|server|zombie|boss in|program|code))"
     r"|(?:ransomware|keylogger|malware|botnet|phishing (?:email|page|site)|credit card fraud|identity theft|counterfeit|money launder\w*|child porn\w*|csam)"
     r"|(?:hack|break) into (?:my|a|the|an|someone|somebody|his|her)\b(?! (?:song|dance|own))|(?:steal|shoplift|embezzle|smuggle) (?:\w+ ){0,3}(?:from|car|cars|identity|drugs|people|passwords?|money)"
     r"|(?:commit|best way to|how to) (?:suicide|self[- ]harm)|(?:dox|swat) (?:someone|a|my|him|her)|(?:holocaust|racial|ethnic) (?:\w+ ){0,2}(?:superior|inferior|deserved|never happened))"
@@ -78,6 +78,8 @@ class Features(NamedTuple):
     """How much each of those is about this response, in [0, 1], same shape."""
     repeat: Array
     """Likeness of each of those to the request, in [0, 1], same shape."""
+    direct: NDArray[np.bool_]
+    """Which of those speak of this response first: the next one, a return to it, one that plainly refers to it."""
 
 
 class Lexicon(NamedTuple):
@@ -117,17 +119,17 @@ def features(line: Timeline, events: Sequence[Event], lexicon: Lexicon, horizon:
     later = line.later(USER, LATER, horizon)
     row_of = np.full(len(line.role) + 1, len(users), np.int64)
     row_of[users] = np.arange(len(users))
-    relation, repeat = _relations(line, later, request, signature)
+    relation, repeat, direct = _relations(line, later, request, signature)
     columns: dict[str, Array] = {}
     past = _past(line, request, previous, row_of, lex, has_cue, signature)
     columns.update(past)
-    hind = _future(line, later, relation, repeat, row_of, lex, has_cue, look, signature, [kind.name for kind in kinds])
+    hind = _future(line, later, relation, direct, repeat, row_of, lex, has_cue, look, signature, [kind.name for kind in kinds])
     hind.update(_events(line, events, horizon))
     columns.update(hind)
     names = tuple(columns)
     values = np.column_stack(list(columns.values())).astype(np.float32) if len(responses) else np.zeros((0, len(names)), np.float32)
     return Features(
-        names, np.array([name in hind for name in names]), values, matches, users, later, relation, repeat
+        names, np.array([name in hind for name in names]), values, matches, users, later, relation, repeat, direct
     )
 
 
@@ -154,7 +156,7 @@ def _looks(texts: Sequence[str]) -> Array:
 
 def _relations(
     line: Timeline, later: NDArray[np.int64], request: NDArray[np.int64], signature: NDArray[np.uint64]
-) -> tuple[Array, Array]:
+) -> tuple[Array, Array, NDArray[np.bool_]]:
     """How much each later message is about this response, and how like the request it is.
 
     The next message is about the response unless it opens another session. A later one counts for less with each
@@ -167,6 +169,8 @@ def _relations(
     repeat = np.zeros(later.shape, np.float32)
     request_size = np.maximum(tokens.size(signature[request]), 1)
     alive = np.ones(len(responses), np.float32)
+    direct = np.zeros(later.shape, bool)
+    direct[:, 0] = True
     touches = np.zeros(later.shape, np.float32)
     nearest = np.zeros(len(line.role) + 1, np.float32)
     for k in range(later.shape[1]):
@@ -182,22 +186,27 @@ def _relations(
         else:
             value = alive * (_DECAY**k) * (0.25 + touches[:, k]) * np.where(here, 1.0, 0.8)
         opens = (line.index[later[:, k]] <= 1) & ~here
-        value = np.where(opens & (touches[:, k] > 0.15), np.maximum(value, 0.4 + 0.5 * touches[:, k]), value)
+        returns = opens & (touches[:, k] > 0.15)
+        value = np.where(returns, np.maximum(value, 0.4 + 0.5 * touches[:, k]), value)
+        direct[:, k] |= returns
         leaves = (size >= 4) & (touches[:, k] < 0.1)
         alive *= np.where(leaves, 0.3, 1.0)
         relation[:, k] = np.where(later[:, k] >= 0, np.minimum(value, 1.0), 0.0)
-    _redirect(relation, touches, later, nearest)
+    direct |= _redirect(relation, touches, later, nearest)
     repeat[later < 0] = 0.0
-    return relation, repeat
+    return relation, repeat, direct & (later >= 0)
 
 
-def _redirect(relation: Array, touches: Array, later: NDArray[np.int64], nearest: Array) -> None:
-    """A message that plainly speaks of an earlier exchange counts for that one, and for half where it stands."""
+def _redirect(relation: Array, touches: Array, later: NDArray[np.int64], nearest: Array) -> NDArray[np.bool_]:
+    """A message that plainly speaks of an earlier exchange counts for that one, and for a third where it stands."""
     back = (touches[:, 1:] - nearest[later[:, 1:]] > 0.4) & (later[:, 1:] >= 0) & (touches[:, 1:] > 0.5)
     relation[:, 1:][back] = np.maximum(relation[:, 1:][back], 0.8)
     elsewhere = np.zeros(len(nearest), bool)
     elsewhere[later[:, 1:][back]] = True
-    relation[:, 0] *= np.where(elsewhere[later[:, 0]] & (touches[:, 0] <= nearest[later[:, 0]]), 0.5, 1.0)
+    relation[:, 0] *= np.where(elsewhere[later[:, 0]] & (touches[:, 0] <= nearest[later[:, 0]]), 0.3, 1.0)
+    found = np.zeros(later.shape, bool)
+    found[:, 1:] = back
+    return found
 
 
 def _past(
@@ -249,6 +258,7 @@ def _future(
     line: Timeline,
     later: NDArray[np.int64],
     relation: Array,
+    direct: NDArray[np.bool_],
     repeat: Array,
     row_of: NDArray[np.int64],
     lex: Array,
@@ -260,13 +270,15 @@ def _future(
     responses = line.responses
     rows = row_of[later]
     exists = (later[:, 0] >= 0).astype(np.float32)
-    first = relation[:, 0]
-    out: dict[str, Array] = {"next": exists, "next_lexicon": lex[rows[:, 0]] * first}
-    rest = lex[rows[:, 1:]] * relation[:, 1:]
+    near = np.where(direct, relation, 0.0)
+    far = np.where(direct, 0.0, relation)
+    out: dict[str, Array] = {"next": exists, "next_lexicon": lex[rows[:, 0]] * relation[:, 0]}
+    rest = lex[rows] * far
     out["later_lexicon"] = rest.sum(axis=1)
     out["worst_lexicon"] = np.minimum(rest.min(axis=1), 0)
-    cue_first = has_cue[rows[:, 0]] * first[:, None]
-    cue_later = (has_cue[rows[:, 1:]] * relation[:, 1:, None]).max(axis=1)
+    said = has_cue[rows]
+    cue_first = (said * near[:, :, None]).max(axis=1)
+    cue_later = (said * far[:, :, None]).max(axis=1)
     for i, kind in enumerate(kinds):
         out[f"next_{kind}"] = cue_first[:, i]
         out[f"later_{kind}"] = cue_later[:, i]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -166,7 +167,8 @@ def _cue_evidence(line: Timeline, found: Features, model: Model) -> tuple[NDArra
         responses = np.repeat(np.arange(len(rows)), counts)
         offset = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
         match = begins[rows][responses] + offset
-        strength = (first if k == 0 else rest)[matches.kind[match]] * found.relation[responses, k] / 2.0
+        kind = matches.kind[match]
+        strength = np.where(found.direct[responses, k], first[kind], rest[kind]) * found.relation[responses, k] / 2.0
         keep = strength > _LEAST_WEIGHT
         parts.append((responses[keep], match[keep], strength[keep]))
     responses, match, strength = _columns(parts)
@@ -262,5 +264,5 @@ def _labels(evidence: _EvidenceColumns, offsets: NDArray[np.int32]) -> list[str]
     names = {**KIND_LABELS, **{kind.name: kind.label for kind in cues.load().kinds}}
     return [
         names.get(str(evidence.kind[a]), "no feedback") if b > a else "no feedback"
-        for a, b in zip(offsets[:-1], offsets[1:], strict=True)
+        for a, b in pairwise(offsets)
     ]

@@ -7,20 +7,21 @@ messages" reach across sessions. A branch (a regenerated or edited answer and wh
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from upshot.arrow import pc
 from upshot.records import CleanTable
 
 SYSTEM, USER, ASSISTANT, TOOL = range(4)
 _CODES = {"system": SYSTEM, "user": USER, "assistant": ASSISTANT, "tool": TOOL}
 
 
-class Timeline(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Timeline:
     """Columns of one bucket, one entry a message unless said otherwise."""
 
     user: NDArray[np.object_]

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import msgspec
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.fs
 import pyarrow.parquet as pq
 
+from upshot.arrow import pc
 from upshot.errors import ErasureError
 from upshot.lake.tables import Lake
 from upshot.records import SCHEMAS, CleanTable
@@ -115,7 +115,7 @@ def _scan(lake: Lake, traces: set[bytes]) -> tuple[int, int]:
     return files, size
 
 
-def _pattern(traces: set[bytes]):  # noqa: ANN202  # RE2's compiled type has no public name
+def _pattern(traces: set[bytes]):  # RE2's compiled type has no public name
     import re2
 
     options = re2.Options()

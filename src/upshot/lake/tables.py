@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 from deltalake import (
     CommitProperties,
     DeltaTable,
@@ -31,6 +30,7 @@ from deltalake import (
 )
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
+from upshot.arrow import pc
 from upshot.errors import LakeError, NotFoundError, boundary
 from upshot.records import SCHEMAS, CleanTable, empty
 
@@ -64,6 +64,7 @@ class Lake:
         self.root = text if not self.is_local else str(Path(text.removeprefix("file://")).expanduser().resolve())
         self._options = dict(storage_options or {}) or None
         self._wanted_buckets = buckets
+        self._opened: dict[str, DeltaTable] = {}
 
     def uri(self, table: str) -> str:
         """Where a table lies."""
@@ -73,7 +74,7 @@ class Lake:
 
     def exists(self, table: str = "conversations") -> bool:
         """Whether the table has been made."""
-        return DeltaTable.is_deltatable(self.uri(table), self._options)
+        return table in self._opened or DeltaTable.is_deltatable(self.uri(table), self._options)
 
     @property
     def buckets(self) -> int:
@@ -151,7 +152,7 @@ class Lake:
                 write_deltalake(
                     opened,
                     rows.select(SCHEMAS[table].names).cast(SCHEMAS[table]),
-                    mode="append" if predicate is None else "overwrite",
+                    mode="append" if predicate is None else "overwrite",  # pyright: ignore[reportArgumentType]  # both are allowed
                     predicate=predicate,
                     writer_properties=_WRITER,
                     commit_properties=properties,
@@ -190,9 +191,9 @@ class Lake:
     ) -> pa.Table:
         opened = self._open(table, version)
         needed = None if columns is None else sorted(set(columns) | set(_KEYS.get(table, ())))
-        partitions = None if bucket is None else [("bucket", "=", str(bucket))]
+        filters = None if bucket is None else [("bucket", "=", bucket)]
         with boundary(f"read {self.uri(table)}", (DeltaError, OSError, pa.ArrowException), LakeError):
-            rows = opened.to_pyarrow_table(partitions=partitions, columns=needed)
+            rows = opened.to_pyarrow_table(filters=filters, columns=needed)
         schema = SCHEMAS[table]
         return rows.cast(pa.schema([schema.field(name) for name in rows.schema.names]))
 
@@ -232,6 +233,7 @@ class Lake:
         with boundary(f"tidy the log of {self.uri(table)}", (DeltaError, OSError), LakeError):
             opened.create_checkpoint()
             opened.cleanup_metadata()
+            self._opened.pop(table, None)  # what it knows of the log is about to be deleted
         if self.is_local:
             _drop_old_log(Path(self.uri(table)) / "_delta_log", opened.version())
 
@@ -240,8 +242,16 @@ class Lake:
         return self._options
 
     def _open(self, table: str, version: int | None = None) -> DeltaTable:
+        """The table at a version, or as it is now: an opened one reads only what the log has added since."""
         try:
-            return DeltaTable(self.uri(table), version=version, storage_options=self._options)
+            known = self._opened.get(table)
+            if known is None or version is not None:
+                known = DeltaTable(self.uri(table), version=version, storage_options=self._options)
+                if version is None:
+                    self._opened[table] = known
+            else:
+                known.update_incremental()
+            return known
         except TableNotFoundError as error:
             raise NotFoundError(
                 f"could not open {self.uri(table)}: there is no lake here; make one with `upshot ingest LOGS --lake DIR`"

@@ -11,6 +11,7 @@ import html
 import re
 import unicodedata
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import NamedTuple
 
 from upshot.privacy import patterns
@@ -34,8 +35,8 @@ TRIGGERS = (
     rb"|\b[A-Z]{2}[0-9]{2}[ A-Z0-9]*(?:\r?\n|\\n)[A-Z0-9]|\b[A-Z](?:[ \-.][A-Z0-9]){12,}"
     rb"|(?:AKIA|gh[pousr]_|github_pat_|sk-|xox[abp]-|AIza|hf_|npm_|glpat-|[rs]k_live_|SG\.)[A-Za-z0-9_.\-]*(?:\r?\n|\\n)[A-Za-z0-9]"
 )
-_AT = r"(?:\s*[\[({<]\s*(?:at|@)\s*[\])}>]\s*|\s+at\s+|\s*@\s*)"
-_DOT = r"(?:\s*[\[({<]\s*(?:dot|\.)\s*[\])}>]\s*|\s+dot\s+|\.)"
+_AT = r"(?:\s*[\[({<]\s*(?:at|@)\s*[\])}>]\s*|[ \t]+at[ \t]+|[ \t]*@[ \t]*)"
+_DOT = r"(?:\s*[\[({<]\s*(?:dot|\.)\s*[\])}>]\s*|[ \t]+dot[ \t]+|\.)"
 _SPELLED_EMAIL = re.compile(
     rf"(?i)(?<![\w.])[a-z0-9_+\-]+(?:(?:{_DOT}|\s+(?:underscore|dash|plus)\s+)[a-z0-9_+\-]+){{0,4}}{_AT}"
     rf"[a-z0-9\-]+(?:{_DOT}[a-z0-9\-]+){{0,3}}{_DOT}[a-z]{{2,}}\b"
@@ -167,7 +168,7 @@ def _spaced_digits(view: View) -> Iterator[Found]:
 
 def _counting(digits: str) -> bool:
     """1 2 3 4 5 …, 0 1 0 1 …: lists and bits, not numbers of people."""
-    steps = {int(b) - int(a) for a, b in zip(digits, digits[1:], strict=False)}
+    steps = {int(b) - int(a) for a, b in pairwise(digits)}
     return len(steps) == 1 or len(set(digits)) <= 2
 
 

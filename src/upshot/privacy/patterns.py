@@ -53,11 +53,11 @@ KEYS = (
     r"vercel_[A-Za-z0-9]{20,}",
     r"AGE-SECRET-KEY-1[0-9A-Z]{40,}",
 )
-_SECRET = (
+_HIDDEN = (
     r"(?:api[_\-]?key|apikey|secret(?:[_\-]?(?:access[_\-]?)?key)?|access[_\-]?token|auth[_\-]?token|client[_\-]?secret"
     r"|token|passw(?:or)?d|passwd|pwd|passphrase|bearer)"
 )
-CONTEXT = rf"(?i:\b(?:[a-z0-9]+[_\-])*{_SECRET}[\"']?(?: ?(?:=>|:=|[:=])| is| )[ ]?[\"']?)[^\s\"'`,;<>()\[\]{{}}]{{6,}}"
+CONTEXT = rf"(?i:\b(?:[a-z0-9]+[_\-])*{_HIDDEN}[\"']?(?: ?(?:=>|:=|[:=])| is| )[ ]?[\"']?)[^\s\"'`,;<>()\[\]{{}}]{{6,}}"
 PRIVATE_KEY = r"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----"
 
 EMAIL = r"[A-Za-z0-9._%+'\-]*[A-Za-z0-9_+\-]@[A-Za-z0-9][A-Za-z0-9.\-]*\.[A-Za-z][A-Za-z0-9\-]*[A-Za-z]"
@@ -100,7 +100,7 @@ CANDIDATES_WITHOUT_NAMES = CANDIDATES.removesuffix("|" + "|".join(f"(?:{pattern}
 _IS_EMAIL = re.compile(EMAIL)
 _IS_KEY = re.compile("|".join(KEYS))
 _IS_SAID = re.compile(SAID)
-_CONTEXT_NAME = re.compile(rf"(?i)^(?:[a-z0-9]+[_\-])*{_SECRET}[\"']?(?: ?(?:=>|:=|[:=])| is| ) ?[\"']?")
+_CONTEXT_NAME = re.compile(rf"(?i)^(?:[a-z0-9]+[_\-])*{_HIDDEN}[\"']?(?: ?(?:=>|:=|[:=])| is| ) ?[\"']?")
 _IS_IBAN = re.compile(IBAN)
 _IS_IPV6 = re.compile(IPV6)
 _IS_URL = re.compile(URL)
@@ -111,9 +111,7 @@ _NAME_LEAD = re.compile(
     r"|prof\.?|dear|hi|hello|(?:best|kind|warm)? ?regards,|sincerely,|cheers,|yours(?: truly| sincerely)?,)\s+"
 )
 _NOT_NAMES = frozenset(
-    """The This That There Here Sir Madam All Everyone Team Folks Please Thanks Thank Can Could What How Why When Where
-    Is Are Not Just My Your Our It A An Python Java JavaScript Docker Linux Windows Ubuntu Claude ChatGPT GPT AI
-    Assistant Google Bing World User Friend Customer Hiring Support I If In On For So But And Now Yes No""".split()
+    ["The", "This", "That", "There", "Here", "Sir", "Madam", "All", "Everyone", "Team", "Folks", "Please", "Thanks", "Thank", "Can", "Could", "What", "How", "Why", "When", "Where", "Is", "Are", "Not", "Just", "My", "Your", "Our", "It", "A", "An", "Python", "Java", "JavaScript", "Docker", "Linux", "Windows", "Ubuntu", "Claude", "ChatGPT", "GPT", "AI", "Assistant", "Google", "Bing", "World", "User", "Friend", "Customer", "Hiring", "Support", "I", "If", "In", "On", "For", "So", "But", "And", "Now", "Yes", "No"]
 )
 
 

@@ -36,6 +36,6 @@ def _presidio() -> Recogniser:
 
     def recognise(text: str) -> Iterable[Span]:
         found = engine.analyze(text=text, language="en", entities=["PERSON", "LOCATION", "NRP"])  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
-        return [Span(_TYPES.get(r.entity_type, r.entity_type), r.start, r.end) for r in found]  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType, reportUnknownArgumentType]
+        return [Span(_TYPES.get(str(r.entity_type), str(r.entity_type)), r.start, r.end) for r in found]  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType, reportUnknownArgumentType]
 
     return recognise

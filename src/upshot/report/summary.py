@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 import msgspec
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from upshot.arrow import pc
 from upshot.engine import StageReport
 from upshot.lake import Lake
 from upshot.sources.ingest import IngestReport
@@ -24,11 +24,7 @@ _CASES = 6
 _EXCERPT = 420
 _CENSORED = timedelta(days=1)
 _STOP = frozenset(
-    """please could would should about there their which where while after before still thanks thank hello using write
-    make give need want help what when with from this that have does work working have just like also your into some
-    them then than they been were will more most over only very here how can you the and for are not but was our out
-    all get has its why who use one two new any may let did now explain create tell show find code file line lines
-    getting trying tried same think know sure good great okay message question answer text""".split()
+    ["please", "could", "would", "should", "about", "there", "their", "which", "where", "while", "after", "before", "still", "thanks", "thank", "hello", "using", "write", "make", "give", "need", "want", "help", "what", "when", "with", "from", "this", "that", "have", "does", "work", "working", "have", "just", "like", "also", "your", "into", "some", "them", "then", "than", "they", "been", "were", "will", "more", "most", "over", "only", "very", "here", "how", "can", "you", "the", "and", "for", "are", "not", "but", "was", "our", "out", "all", "get", "has", "its", "why", "who", "use", "one", "two", "new", "any", "may", "let", "did", "now", "explain", "create", "tell", "show", "find", "code", "file", "line", "lines", "getting", "trying", "tried", "same", "think", "know", "sure", "good", "great", "okay", "message", "question", "answer", "text"]
 )
 
 

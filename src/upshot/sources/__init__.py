@@ -86,10 +86,13 @@ def read_input(
     source: Input, format: str | None = None, columns: Mapping[str, str] | None = None
 ) -> Iterator[RawConversation | BadRecord]:
     """Conversations of an opened file, with what tool output says attached to the responses."""
-    module = _named(format) if format else detect(source)
-    items = parquet.read(source, columns) if module is parquet else module.read(source)
-    for item in items:
-        yield with_results(item) if isinstance(item, RawConversation) else item
+    try:
+        module = _named(format) if format else detect(source)
+        items = parquet.read(source, columns) if module is parquet else module.read(source)
+        for item in items:
+            yield with_results(item) if isinstance(item, RawConversation) else item
+    finally:
+        source.close()
 
 
 def detect(source: Input) -> ModuleType:

@@ -82,8 +82,8 @@ def tool_call(call: Mapping[str, Any]) -> str:
 def epoch(value: Any) -> float | None:
     """Seconds since the epoch of an ISO string, a datetime or a number of any grain; None where there is none.
 
-    >>> epoch("1970-01-01T00:01:00Z"), epoch(60_000_000_000_000)
-    (60.0, 60.0)
+    >>> epoch("1970-01-01T00:01:00Z"), epoch(1_700_000_000_000)
+    (60.0, 1700000000.0)
     """
     if value is None or value == "" or isinstance(value, bool):
         return None
@@ -140,7 +140,7 @@ def feedback(value: Any, at: int) -> tuple[Signal, ...]:
     raise RecordError(f"feedback {value!r} is not a word, a number or an object")
 
 
-def _feedback_object(value: Mapping[str, Any], at: int):  # noqa: ANN202
+def _feedback_object(value: Mapping[str, Any], at: int):
     time = epoch(value.get("time") or value.get("timestamp") or value.get("created_at"))
     kind = str(value.get("kind") or value.get("type") or "")
     if kind in ("thumb", "rating", "edit", "regenerate") and "value" in value:

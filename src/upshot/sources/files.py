@@ -31,6 +31,13 @@ class Input(NamedTuple):
     stream: BinaryIO
     head: bytes
     """The first quarter of a megabyte, decompressed; still to be read from `stream` as well."""
+    raw: BinaryIO
+    """The file itself."""
+
+    def close(self) -> None:
+        """Close the file; standard input stays open."""
+        if self.name != "-":
+            self.raw.close()
 
 
 def expand(paths: Sequence[str | os.PathLike[str]]) -> list[str]:
@@ -40,7 +47,7 @@ def expand(paths: Sequence[str | os.PathLike[str]]) -> list[str]:
         NotFoundError: nothing is there.
     """
     found: list[str] = []
-    for path in map(os.fspath, paths):
+    for path in [os.fspath(path) for path in paths]:
         if path == "-" or os.path.isfile(path):
             found.append(path)
         elif os.path.isdir(path):
@@ -86,14 +93,15 @@ def open_input(path: str) -> Input:
     magic = raw.read(4)
     stream: BinaryIO = io.BufferedReader(_Replay(magic, raw), _BLOCK)
     if magic[:2] == b"\x1f\x8b":
-        stream = gzip.open(stream, "rb")  # pyright: ignore[reportAssignmentType]  # a BinaryIO in all but name
+        stream = gzip.open(stream, "rb")  # noqa: SIM115  # pyright: ignore[reportAssignmentType]  # a BinaryIO in all but name
     elif magic == b"\x28\xb5\x2f\xfd":
         stream = io.BufferedReader(zstandard.ZstdDecompressor().stream_reader(stream, read_across_frames=True), _BLOCK)  # pyright: ignore[reportArgumentType]
     try:
         head = _read_exactly(stream, _HEAD)
     except (OSError, EOFError, zstandard.ZstdError) as error:
+        raw.close()
         raise FormatError(f"could not decompress {path}: {error}") from error
-    return Input(path, io.BufferedReader(_Replay(head, stream), _BLOCK), head)
+    return Input(path, io.BufferedReader(_Replay(head, stream), _BLOCK), head, raw)
 
 
 def _read_exactly(stream: BinaryIO, size: int) -> bytes:

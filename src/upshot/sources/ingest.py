@@ -14,8 +14,8 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from upshot.arrow import pc
 from upshot.lake import Lake
 from upshot.privacy import Pseudonyms, Redactor, clean
 from upshot.records import SCHEMAS, BadRecord, CleanTable, RawConversation

@@ -131,7 +131,7 @@ def conversation(record: Any, source: str = NAME) -> RawConversation:
 
 
 _KNOWN = frozenset(
-    "messages id conversation_id session_id user user_id started_at timestamp created_at model metadata".split()
+    ["messages", "id", "conversation_id", "session_id", "user", "user_id", "started_at", "timestamp", "created_at", "model", "metadata"]
 )
 
 

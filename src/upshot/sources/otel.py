@@ -93,9 +93,9 @@ def _add(open_: OrderedDict[str, _Open], span: Mapping[str, Any]) -> None:
     open_.move_to_end(name)
     entry.user = entry.user or str(attributes.get("user.id") or attributes.get("enduser.id") or "")
     entry.model = str(attributes.get("gen_ai.response.model") or attributes.get("gen_ai.request.model") or entry.model)
-    start = fields.epoch(span.get("startTimeUnixNano"))
+    start = _seconds(span.get("startTimeUnixNano"))
     entry.started = start if entry.started is None else min(entry.started, start or entry.started)
-    end = fields.epoch(span.get("endTimeUnixNano"))
+    end = _seconds(span.get("endTimeUnixNano"))
     if messages:
         messages[-1] = msgspec.structs.replace(messages[-1], time=end)
         entry.messages = _join(entry.messages, messages)
@@ -106,6 +106,13 @@ def _add(open_: OrderedDict[str, _Open], span: Mapping[str, Any]) -> None:
             entry.messages[last] = msgspec.structs.replace(
                 old, signals=(*old.signals, *(Signal("rating", value, last, detail, end) for value, detail in scores))
             )
+
+
+def _seconds(nanoseconds: Any) -> float | None:
+    try:
+        return float(nanoseconds) / 1e9 if nanoseconds else None
+    except (TypeError, ValueError):
+        raise RecordError(f"time {nanoseconds!r} is not a number of nanoseconds") from None
 
 
 def _join(old: list[RawMessage], new: list[RawMessage]) -> list[RawMessage]:

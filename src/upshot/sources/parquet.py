@@ -62,9 +62,10 @@ def read(source: Input, columns: Mapping[str, str] | None = None) -> Iterator[Ra
 
 def _record(item: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, Any]:
     record = {name: item.get(column) for name, column in columns.items()}
-    if isinstance(record.get("messages"), list):
+    messages = record.get("messages")
+    if isinstance(messages, list):
         record["messages"] = [
             {k: v for k, v in message.items() if v is not None} if isinstance(message, Mapping) else message
-            for message in record["messages"]
+            for message in messages
         ]
     return record

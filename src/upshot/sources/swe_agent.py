@@ -44,7 +44,7 @@ def _conversation(record: Any, name: str) -> RawConversation:
         messages.append(RawMessage("assistant", response))
         if step.get("observation"):
             messages.append(RawMessage("tool", fields.text(step["observation"])))
-    info = record.get("info") if isinstance(record.get("info"), Mapping) else {}
+    info: Mapping[str, Any] = record["info"] if isinstance(record.get("info"), Mapping) else {}
     last = max(i for i, message in enumerate(messages) if message.role == "assistant")
     status = str(info.get("exit_status") or "")
     if status and not status.startswith("submitted"):

@@ -11,13 +11,14 @@ import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from upshot import tokens
+from upshot.arrow import pc
 from upshot.engine import Stage
 from upshot.records import SCHEMAS, CleanTable
 
@@ -63,13 +64,7 @@ _NEW = re.compile(r"(?i)\b(?:new (?:question|topic|project|task|problem)|differe
 
 _COMMON: frozenset[int] = frozenset(
     tokens.hashes_of(
-        """hello hi hey thanks thank help please write writing explain fix fixed fixing problem issue error errors change
-        changed add create creating build run running work works working worked plan try tried trying test tests question
-        answer example better best good great right wrong still again back first last next before after today yesterday
-        week day days time times show tell give find look looks looking sure something someone anything nothing everything
-        code file files line lines function text list name names number new old small large big long short different
-        second seconds minutes hours message email letter people person word words sentence sentences table page data
-        translate summarise summarize python javascript sql html rest same really actually maybe full more lot""".split()
+        ["hello", "hi", "hey", "thanks", "thank", "help", "please", "write", "writing", "explain", "fix", "fixed", "fixing", "problem", "issue", "error", "errors", "change", "changed", "add", "create", "creating", "build", "run", "running", "work", "works", "working", "worked", "plan", "try", "tried", "trying", "test", "tests", "question", "answer", "example", "better", "best", "good", "great", "right", "wrong", "still", "again", "back", "first", "last", "next", "before", "after", "today", "yesterday", "week", "day", "days", "time", "times", "show", "tell", "give", "find", "look", "looks", "looking", "sure", "something", "someone", "anything", "nothing", "everything", "code", "file", "files", "line", "lines", "function", "text", "list", "name", "names", "number", "new", "old", "small", "large", "big", "long", "short", "different", "second", "seconds", "minutes", "hours", "message", "email", "letter", "people", "person", "word", "words", "sentence", "sentences", "table", "page", "data", "translate", "summarise", "summarize", "python", "javascript", "sql", "html", "rest", "same", "really", "actually", "maybe", "full", "more", "lot"]
     ).tolist()
 )
 """Everyday words of requests: they join nothing, however few of the user's sessions hold them."""
@@ -90,6 +85,34 @@ class Session(NamedTuple):
     """Unit vector, where the extra is installed."""
 
 
+class Terms(NamedTuple):
+    """What a session's text is compared by."""
+
+    words: Mapping[int, int]
+    """Hash of each content word and how often it occurs."""
+    names: frozenset[str]
+    """Files, identifiers, tickets, placeholders."""
+    errors: frozenset[str]
+    refers_back: bool
+    opens_new: bool
+
+
+def terms_of(texts: Sequence[str]) -> list[Terms]:
+    """The terms of many texts; their words are hashed at once."""
+    texts = [text[:_READ] for text in texts]
+    found = tokens.content(tokens.words(texts))
+    starts = found.starts().tolist()
+    hashes = found.hashes.tolist()
+    return [
+        Terms(
+            Counter(hashes[starts[i] : starts[i + 1]]), frozenset(_IDENTIFIER.findall(text)),
+            frozenset(_ERROR.findall(text)) if "rr" in text or "xc" in text or "Warn" in text else frozenset(),
+            _BACK.search(text[:400]) is not None, _NEW.search(text[:400]) is not None,
+        )
+        for i, text in enumerate(texts)
+    ]  # fmt: skip
+
+
 class Background(NamedTuple):
     """How common words are among many people's sessions: a word that everybody uses joins nothing."""
 
@@ -99,12 +122,11 @@ class Background(NamedTuple):
     """log(sessions / sessions with the word)."""
 
     @staticmethod
-    def of(texts: Sequence[str]) -> Background:
-        """Count the words of sessions."""
-        found = tokens.content(tokens.words([text[:_READ] for text in texts]))
-        both = np.unique(np.stack([found.hashes, found.text.astype(np.uint64)]), axis=1)[0] if len(found.hashes) else found.hashes
-        hashes, counts = np.unique(both, return_counts=True)
-        return Background(hashes, np.log((1.0 + len(texts)) / counts))
+    def of(terms: Sequence[Terms]) -> Background:
+        """Count in how many sessions each word occurs."""
+        every = np.array([word for one in terms for word in one.words], np.uint64)
+        hashes, counts = np.unique(every, return_counts=True)
+        return Background(hashes, np.log((1.0 + len(terms)) / counts))
 
     def weights(self, words: Sequence[int]) -> list[float]:
         """For each word between 0 (everybody's) and 1 (one session in fifty or fewer)."""
@@ -129,8 +151,10 @@ def link(
     window: int = 64,
     weights: Mapping[str, float] | None = None,
     background: Background | None = None,
+    terms: Sequence[Terms] | None = None,
 ) -> list[Link]:
-    """Link one user's sessions, given in order of time; `background` tells everybody's words from this user's.
+    """Link one user's sessions, given in order of time; `background` tells everybody's words from this user's, `terms`
+    are the sessions' where they are known already.
 
     >>> a = Session("a", 0.0, "parse_config fails in settings.py with KeyError")
     >>> b = Session("b", 9e4, "parse_config in settings.py still fails, KeyError again")
@@ -141,7 +165,7 @@ def link(
         return [Link(-1, 0.0, ())]
     if weights is None:
         weights = CHAT_WEIGHTS if any(session.speakers for session in sessions) else WEIGHTS
-    index = Index(sessions, background)
+    index = Index(sessions, background, terms)
     links: list[Link] = []
     roots: list[int] = []
     for later in range(len(sessions)):
@@ -166,30 +190,27 @@ def link(
 class Index:
     """Terms of one user's sessions, and which sessions hold each."""
 
-    def __init__(self, sessions: Sequence[Session], background: Background | None = None) -> None:
+    def __init__(
+        self, sessions: Sequence[Session], background: Background | None = None, terms: Sequence[Terms] | None = None
+    ) -> None:
         self.sessions = sessions
-        found = tokens.content(tokens.words([session.text[:_READ] for session in sessions]))
-        starts = found.starts()
-        self.words = [Counter(found.hashes[a:b].tolist()) for a, b in zip(starts[:-1], starts[1:], strict=True)]
-        self.identifiers = [set(_IDENTIFIER.findall(session.text[:_READ])) for session in sessions]
-        self.errors = [set(_ERROR.findall(session.text[:_READ])) for session in sessions]
-        count: Counter[Any] = Counter()
+        self.terms = terms if terms is not None else terms_of([session.text for session in sessions])
         self.holders: dict[Any, list[int]] = defaultdict(list)
-        for number, (words, names) in enumerate(zip(self.words, self.identifiers, strict=True)):
-            for term in (*words, *names):
-                count[term] += 1
+        for number, one in enumerate(self.terms):
+            for term in (*one.words, *one.names):
                 self.holders[term].append(number)
-        total = len(sessions)
-        self.share: dict[Any, float] = dict.fromkeys(count, 1.0)
+        self.share: dict[Any, float] = dict.fromkeys(self.holders, 1.0)
         if background is not None:
-            alone = [term for term in count if isinstance(term, int)]
+            alone = [term for term in self.holders if isinstance(term, int)]
             self.share.update(zip(alone, background.weights(alone), strict=True))
-        for term in count.keys() & _COMMON:
+        for term in self.holders.keys() & _COMMON:
             self.share[term] = 0.05
-        self.refers_back = [_BACK.search(session.text[:400]) is not None for session in sessions]
-        self.opens_new = [_NEW.search(session.text[:400]) is not None for session in sessions]
-        self.idf = {term: (math.log((1 + total) / n) + 0.3) * self.share[term] for term, n in count.items()}
-        self.norm = [math.sqrt(sum((self.idf[w] * (1 + math.log(n))) ** 2 for w, n in words.items())) or 1.0 for words in self.words]
+        log = math.log
+        total = log(1 + len(sessions)) + 0.3
+        self.idf = {term: (total - log(len(held))) * self.share[term] for term, held in self.holders.items()}
+        idf = self.idf
+        self.weight = [{w: idf[w] * (1 + log(n)) for w, n in one.words.items()} for one in self.terms]
+        self.norm = [math.sqrt(sum([value * value for value in weight.values()])) or 1.0 for weight in self.weight]
         self.last_by_speaker: list[dict[str, int]] = []
         if any(session.speakers for session in sessions):
             last: dict[str, int] = {}
@@ -201,42 +222,44 @@ class Index:
     def candidates(self, later: int, window: int) -> list[int]:
         """Earlier sessions worth comparing."""
         near = set(range(max(0, later - window), later))
-        for term in (*self.words[later], *self.identifiers[later]):
-            holders = self.holders[term]
-            if len(holders) <= _RARE:
-                near.update(h for h in holders if h < later)
+        if later > window:
+            for term in (*self.terms[later].words, *self.terms[later].names):
+                holders = self.holders[term]
+                if 1 < len(holders) <= _RARE:
+                    near.update([h for h in holders if h < later])
         return sorted(near)
 
     def exclusive(self, later: int, roots: Sequence[int]) -> dict[int, float]:
         """For each thread so far the words and names of this session that no other thread has used."""
         found: dict[int, float] = defaultdict(float)
-        for term in (*self.words[later], *self.identifiers[later]):
-            threads = {roots[holder] for holder in self.holders[term] if holder < later} if len(self.holders[term]) <= _WIDE else ()
-            if len(threads) == 1:
-                found[next(iter(threads))] += self.share[term]
+        for term in (*self.terms[later].words, *self.terms[later].names):
+            holders = self.holders[term]
+            if holders[0] < later and len(holders) <= _WIDE:
+                threads = {roots[holder] for holder in holders if holder < later}
+                if len(threads) == 1:
+                    found[threads.pop()] += self.share[term]
         return found
 
     def compare(self, later: int, earlier: int) -> dict[str, float]:
         """Values of the features that are not 0, but for `exclusive`."""
         a, b = self.sessions[later], self.sessions[earlier]
-        mine, theirs = self.words[later], self.words[earlier]
-        small, large = (mine, theirs) if len(mine) < len(theirs) else (theirs, mine)
-        common = [word for word in small if word in large]
-        dot = sum(self.idf[w] ** 2 * (1 + math.log(mine[w])) * (1 + math.log(theirs[w])) for w in common)
+        mine, theirs = self.weight[later], self.weight[earlier]
+        common = mine.keys() & theirs.keys()
         parts: dict[str, float] = {"steps": math.log(later - earlier)}
-        if dot:
+        if common:
+            dot = sum([mine[word] * theirs[word] for word in common])
             parts["likeness"] = dot / (self.norm[later] * self.norm[earlier])
-            rare = sum(self.share[word] for word in common if len(self.holders[word]) <= _RARE)
+            rare = sum([self.share[word] for word in common if len(self.holders[word]) <= _RARE])
             if rare > 0.2:
                 parts["rare"] = min(5.0, rare) / (1.0 + 0.02 * len(theirs))
-        names = self.identifiers[later] & self.identifiers[earlier]
+            if self.terms[later].refers_back:
+                parts["refers_back"] = 1.0
+        names = self.terms[later].names & self.terms[earlier].names
         if names:
-            parts["identifiers"] = min(3.0, sum(self.idf[name] for name in names) / 2.0)
-        if self.errors[later] & self.errors[earlier]:
+            parts["identifiers"] = min(3.0, sum([self.idf[name] for name in names]) / 2.0)
+        if self.terms[later].errors & self.terms[earlier].errors:
             parts["errors"] = 1.0
-        if dot and self.refers_back[later]:
-            parts["refers_back"] = 1.0
-        if self.opens_new[later]:
+        if self.terms[later].opens_new:
             parts["opens_new"] = 1.0
         if a.time is not None and b.time is not None:
             parts["log_hours"] = math.log1p(max(0.0, a.time - b.time) / 3600.0)
@@ -264,8 +287,8 @@ def _reasons(
 ) -> tuple[str, ...]:
     """What spoke for a link, the strongest first, in words."""
     said = {
-        "identifiers": "same names: " + ", ".join(sorted(index.identifiers[later] & index.identifiers[earlier])[:3]),
-        "errors": "same error: " + ", ".join(sorted(index.errors[later] & index.errors[earlier])[:2]),
+        "identifiers": "same names: " + ", ".join(sorted(index.terms[later].names & index.terms[earlier].names)[:3]),
+        "errors": "same error: " + ", ".join(sorted(index.terms[later].errors & index.terms[earlier].errors)[:2]),
         "likeness": "alike words", "rare": "rare words shared", "exclusive": "words of this thread alone", "refers_back": "refers back", "embedding": "alike meaning",
         "addressed": "speaks to its author", "answers": "was spoken to", "same_speaker": "same speaker",
     }  # fmt: skip
@@ -283,11 +306,12 @@ def link_bucket(tables: Mapping[str, CleanTable], options: Mapping[str, Any]) ->
     """Threads of one bucket. `options`: `threshold`, `window`, `embeddings`, `bucket`."""
     rows: dict[str, list[Any]] = {name: [] for name in SCHEMAS["threads"].names}
     users = _sessions(tables, bool(options.get("embeddings")))
-    several = [session.text for sessions in users.values() for session in sessions]
-    background = Background.of(several) if len(several) >= _LEAST_BACKGROUND else None
+    every = terms_of([session.text for sessions in users.values() for session in sessions])
+    background = Background.of(every) if len(every) >= _LEAST_BACKGROUND else None
+    rest = iter(every)
     threshold, window = float(options.get("threshold", 0.5)), int(options.get("window", 64))
     for user, sessions in users.items():
-        links = link(sessions, threshold, window, background=background)
+        links = link(sessions, threshold, window, None, background, list(islice(rest, len(sessions))))
         root: list[int] = []
         for number, found in enumerate(links):
             root.append(number if found.parent < 0 else root[found.parent])
