@@ -129,25 +129,25 @@ def test_codex_reads_calls_outputs_and_exit_codes(tmp_path: Path) -> None:
 AIDER = """
 # aider chat started at 2026-01-02 10:00:00
 
-> Model: m with diff edit format
+> Model: m with diff edit format@@
 
-#### add a flag
+#### add a flag@@
 
 Sure.
 
-> Applied edit to a.py
-> Commit abc1234 feat: add a flag
+> Applied edit to a.py@@
+> Commit abc1234 feat: add a flag@@
 
-#### /undo
-> Removed: abc1234 feat: add a flag
-> HEAD is: fff0000 before
+#### /undo@@
+> Removed: abc1234 feat: add a flag@@
+> HEAD is: fff0000 before@@
 
 # aider chat started at 2026-01-03 10:00:00
 
-#### #### not a heading of markdown
+#### #### not a heading of markdown@@
 
 > a quotation in the answer
-"""
+""".replace("@@", "  ")  # aider ends these lines with two spaces
 
 
 def test_aider_tells_user_tool_and_answer_apart(tmp_path: Path) -> None:
