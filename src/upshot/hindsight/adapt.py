@@ -21,14 +21,14 @@ from upshot.hindsight.features import Array
 
 LEAST = 400
 """Fewer responses with a next message than this teach nothing reliable: no adaptation."""
-MOST = 8_000
+MOST = 3_000
 """Responses sampled; more change little."""
 _LEAST_TEXTS = 4
 _RIDGE = 3.0
-_STEPS = 40
+_STEPS = 25
 _CONVERGED = 1e-6
 _SCALE = 0.4
-_READ = 400
+_READ = 300
 _SLOTS = 1 << 18
 """Words and pairs are hashed to so many weights; two that meet share one."""
 _SALT = np.uint64(0x51ED270B7F4A7C15)

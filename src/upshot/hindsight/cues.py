@@ -14,9 +14,9 @@ import numpy as np
 import re2
 from numpy.typing import NDArray
 
-_MOST = 6_000
+_MOST = 3_000
 """Characters of one message that are searched, at its start and at its end: a longer one is a paste."""
-_MOST_SPANS = 8
+_MOST_SPANS = 4
 
 
 class Kind(NamedTuple):

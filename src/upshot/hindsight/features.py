@@ -23,7 +23,7 @@ from upshot.hindsight.timeline import ASSISTANT, USER, Timeline
 
 LATER = 6
 """User messages after a response that are read, the first one included."""
-_READ = 1_500
+_READ = 800
 """Bytes of a message whose words are compared."""
 _DECAY = 0.6
 EVENT_KINDS = tuple(POLARITY)
@@ -233,9 +233,9 @@ def _past(
     refusal = said[:, 0]
     harmful = np.array([r >= 0 and refused > 0 and HARMFUL.search(line.text[r]) is not None for r, refused in zip(request, refusal, strict=True)], np.float32)
     return {
-        "response_words": np.array([min(8.0, np.log1p(text.count(" ") + 1)) for text in texts], np.float32),
+        "response_words": np.array([min(8.0, np.log1p(len(text) / 6 + 1)) for text in texts], np.float32),
         "response_short": np.array([len(text) < 40 for text in texts], np.float32),
-        "response_question": np.array([text.rstrip()[-1:] in "?？" and bool(text.strip()) for text in texts], np.float32),
+        "response_question": np.array([text[-20:].rstrip().endswith(("?", "？")) for text in texts], np.float32),
         "response_code": np.array(["```" in text for text in texts], np.float32),
         "edit_size": np.array([edit_size(text) for text in texts], np.float32),
         "response_apology": said[:, 1],

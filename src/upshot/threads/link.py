@@ -8,7 +8,6 @@ its candidates where P(continues) reaches the threshold; threads are what is con
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import islice
@@ -16,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import re2
 
 from upshot import tokens
 from upshot.arrow import pc
@@ -49,17 +49,17 @@ CHAT_WEIGHTS: Mapping[str, float] = {
 }  # fmt: skip
 """Where several people share one stream and every message is a session."""
 
-_IDENTIFIER = re.compile(
+_IDENTIFIER = re2.compile(
     r"(?:[\w\-]+/)+[\w.\-]+|\b[\w\-]+\.(?:py|js|ts|tsx|jsx|rs|go|java|c|cc|cpp|h|hpp|rb|php|md|txt|csv|json|ya?ml|toml|sql|sh|html|css|ipynb|docx?|xlsx?|pdf|tex|conf|ini|lock|xml)\b"
     r"|\b[a-z]+(?:_[a-z0-9]+)+\b|\b[a-z]+[A-Z]\w+\b|\b[A-Z][a-z]+(?:[A-Z][a-z0-9]+)+\b|\b[A-Z]{2,}-\d+\b|#\d{2,}\b|<[A-Z_]+_\d+>"
 )
-_ERROR = re.compile(r"\b[A-Z]\w*(?:Error|Exception|Warning)\b|\b(?:error|E)[ :]?\d{2,5}\b|\b[45]\d\d (?:error|status)\b")
-_BACK = re.compile(
+_ERROR = re2.compile(r"\b[A-Z]\w*(?:Error|Exception|Warning)\b|\b(?:error|E)[ :]?\d{2,5}\b|\b[45]\d\d (?:error|status)\b")
+_BACK = re2.compile(
     r"(?i)\b(?:as (?:we )?(?:discussed|said|before|mentioned)|(?:earlier|yesterday|last (?:time|week|night|session)|previous(?:ly)?|before|the other day|this morning)"
     r"|again|still|back (?:with|to|again)|follow(?:ing)?[- ]?up|continu(?:e|ing)|(?:you|your|we) (?:gave|suggested|told|wrote|said|helped|fixed|made|did|recommended)"
     r"|(?:the|your|that) (?:fix|script|code|answer|solution|plan|recipe|letter|draft|advice|suggestion|version)\b|update:|tried (?:it|that|your|the)|it worked|didn't work|remember)"
 )
-_NEW = re.compile(r"(?i)\b(?:new (?:question|topic|project|task|problem)|different (?:question|topic|thing)|unrelated|something else)\b")
+_NEW = re2.compile(r"(?i)\b(?:new (?:question|topic|project|task|problem)|different (?:question|topic|thing)|unrelated|something else)\b")
 
 
 _COMMON: frozenset[int] = frozenset(
