@@ -51,11 +51,12 @@ def run_stage(
 ) -> StageReport:
     """Run a stage on every bucket that has something new; `progress(done, all)` is called as buckets finish."""
     started = time.perf_counter()
-    pending = [bucket for bucket in range(lake.buckets) if lake.committed(stage.output, _work(lake, stage, bucket)) is None]
+    work = _work(lake, stage)
+    pending = {bucket: name for bucket, name in enumerate(work) if lake.committed(stage.output, name) is None}
     rows = done = 0
     if workers <= 1 or len(pending) <= 1:
-        for bucket in pending:
-            rows += _run_bucket(lake, stage, bucket)
+        for bucket, name in pending.items():
+            rows += _run_bucket(lake, stage, bucket, name)
             done += 1
             if progress:
                 progress(done, len(pending))
@@ -68,12 +69,13 @@ def run_stage(
     return StageReport(stage.name, len(pending), lake.buckets - len(pending), rows, time.perf_counter() - started)
 
 
-def _in_processes(lake: Lake, stage: Stage, pending: list[int], workers: int):
+def _in_processes(lake: Lake, stage: Stage, pending: Mapping[int, str], workers: int):
     """Results as they come; a failure is raised once the buckets in flight have been committed."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(workers, len(pending)), mp_context=context) as pool:
         futures: set[Future[int]] = {
-            pool.submit(_run_bucket_at, lake.root, lake.storage_options(), stage, bucket) for bucket in pending
+            pool.submit(_run_bucket_at, lake.root, lake.storage_options(), stage, bucket, name)
+            for bucket, name in pending.items()
         }
         while futures:
             finished, futures = wait(futures, return_when=FIRST_COMPLETED)
@@ -81,21 +83,27 @@ def _in_processes(lake: Lake, stage: Stage, pending: list[int], workers: int):
                 yield future.result()
 
 
-def _run_bucket_at(root: str, options: dict[str, str] | None, stage: Stage, bucket: int) -> int:
-    return _run_bucket(Lake(root, storage_options=options), stage, bucket)
+def _run_bucket_at(root: str, options: dict[str, str] | None, stage: Stage, bucket: int, work: str) -> int:
+    return _run_bucket(Lake(root, storage_options=options), stage, bucket, work)
 
 
-def _work(lake: Lake, stage: Stage, bucket: int) -> str:
-    """The application id of a bucket's work: another version, option or input is other work."""
-    seen = [lake.fingerprint(table, bucket) for table in stage.inputs]
+def _work(lake: Lake, stage: Stage) -> list[str]:
+    """The application id of each bucket's work: another version, option or input is other work."""
     options = msgspec.json.encode(dict(sorted(stage.options.items())), enc_hook=str).decode()
-    digest = hashlib.blake2b("\n".join([*seen, options]).encode(), digest_size=12).hexdigest()
-    return f"{stage.name}@{stage.version}/{bucket}/{digest}"
+    inputs = zip(*(lake.fingerprints(table) for table in stage.inputs), strict=True)
+    return [
+        f"{stage.name}@{stage.version}/{bucket}/"
+        + hashlib.blake2b("\n".join([*seen, options]).encode(), digest_size=12).hexdigest()
+        for bucket, seen in enumerate(inputs)
+    ]
 
 
-def _run_bucket(lake: Lake, stage: Stage, bucket: int) -> int:
-    work = _work(lake, stage, bucket)
-    tables = {table: lake.read(table, bucket) for table in stage.inputs}
+def _run_bucket(lake: Lake, stage: Stage, bucket: int, work: str) -> int:
+    conversations = lake.read("conversations", bucket)
+    tables = {
+        table: conversations if table == "conversations" else lake.read(table, bucket, conversations=conversations)
+        for table in stage.inputs
+    }
     output = stage.run(tables, {**stage.options, "bucket": bucket})
     metadata = {"stage": stage.name, "stage_version": stage.version, "bucket": bucket, "input": work.rsplit("/", 1)[-1]}
     if stage.mode == "append":

@@ -29,7 +29,7 @@ _STEPS = 25
 _CONVERGED = 1e-6
 _SCALE = 0.4
 _READ = 300
-_SLOTS = 1 << 18
+_SLOTS = 1 << 16
 """Words and pairs are hashed to so many weights; two that meet share one."""
 _SALT = np.uint64(0x51ED270B7F4A7C15)
 """Keeps the words of a response apart from those of the message after it."""

@@ -173,15 +173,19 @@ class Lake:
         bucket: int | None = None,
         columns: Sequence[str] | None = None,
         version: int | None = None,
+        conversations: CleanTable | None = None,
     ) -> CleanTable:
-        """The rows that count now, of one bucket or of all; `version` reads the table as it was."""
+        """The rows that count now, of one bucket or of all; `version` reads the table as it was.
+
+        `conversations` are those of the bucket, where they have been read already.
+        """
         rows = self._raw(table, bucket, columns, version)
         if table == "conversations":
             return CleanTable(_newest(rows, ("id",), ("messages", "ingested_at"), columns))
         if table == "verdicts":
             return CleanTable(_newest(rows, ("id", "index"), ("as_of",), columns))
         if table in _REVISIONED:
-            current = self.read("conversations", bucket, ("id", "digest", "messages", "ingested_at"))
+            current = conversations if conversations is not None else self.read("conversations", bucket, ("id", "digest", "messages", "ingested_at"))
             rows = rows.filter(pc.is_in(rows["digest"], value_set=current["digest"].combine_chunks()))
             return CleanTable(_distinct(rows, table))
         return CleanTable(rows)
@@ -197,13 +201,13 @@ class Lake:
         schema = SCHEMAS[table]
         return rows.cast(pa.schema([schema.field(name) for name in rows.schema.names]))
 
-    def fingerprint(self, table: str, bucket: int) -> str:
-        """Names the content of a bucket: changes whenever a commit adds to it or replaces it."""
-        paths = sorted(
-            str(path) for path in pa.table(self._open(table).get_add_actions())["path"].to_pylist()
-            if f"bucket={bucket}/" in str(path)
-        )
-        return hashlib.blake2b("\n".join(paths).encode(), digest_size=12).hexdigest()
+    def fingerprints(self, table: str) -> list[str]:
+        """A name for the content of each bucket: it changes whenever a commit adds to the bucket or replaces it."""
+        files: list[list[str]] = [[] for _ in range(self.buckets)]
+        actions = pa.table(self._open(table).get_add_actions(flatten=True))
+        for path, bucket in zip(actions["path"].to_pylist(), actions["partition.bucket"].to_pylist(), strict=True):
+            files[int(bucket)].append(str(path))
+        return [hashlib.blake2b("\n".join(sorted(paths)).encode(), digest_size=12).hexdigest() for paths in files]
 
     def compact(self, table: str) -> int:
         """Rewrite each bucket that has several files as one, dropping superseded rows; returns buckets rewritten."""
