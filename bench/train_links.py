@@ -32,7 +32,7 @@ def choices(stream: linking.Stream, background: Background | None = None, window
         candidates = index.candidates(later, window)
         if not candidates:
             continue
-        exclusive = index.exclusive(later, roots)
+        exclusive = index.exclusive(later)
         rows: list[list[float]] = []
         for candidate in candidates:
             parts = index.compare(later, candidate)

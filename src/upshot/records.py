@@ -28,7 +28,7 @@ else:
 """An Arrow table that holds no raw user name and no unredacted text."""
 
 
-class Signal(msgspec.Struct, frozen=True):
+class Signal(msgspec.Struct, frozen=True, gc=False):
     """Something explicit that a log carries about a response: a thumb, an undo, a test run."""
 
     kind: str
@@ -43,7 +43,7 @@ class Signal(msgspec.Struct, frozen=True):
     """Seconds since the epoch."""
 
 
-class RawMessage(msgspec.Struct, frozen=True):
+class RawMessage(msgspec.Struct, frozen=True, gc=False):
     """One message as its source wrote it."""
 
     role: Role
@@ -58,7 +58,7 @@ class RawMessage(msgspec.Struct, frozen=True):
     """The model that wrote it, where it differs from the conversation's."""
 
 
-class RawConversation(msgspec.Struct, frozen=True):
+class RawConversation(msgspec.Struct, frozen=True, gc=False):
     """One session's messages in order, as its source wrote them."""
 
     messages: tuple[RawMessage, ...]
@@ -80,7 +80,7 @@ class RawConversation(msgspec.Struct, frozen=True):
     """Index of the first message that a sibling branch replaced in this conversation; -1: none did."""
 
 
-class BadRecord(msgspec.Struct, frozen=True):
+class BadRecord(msgspec.Struct, frozen=True, gc=False):
     """A record that could not be read."""
 
     file: str
@@ -89,7 +89,7 @@ class BadRecord(msgspec.Struct, frozen=True):
     reason: str
 
 
-class Evidence(msgspec.Struct, frozen=True):
+class Evidence(msgspec.Struct, frozen=True, gc=False):
     """A quoted span of a later message or event that bears on an earlier response."""
 
     id: str
@@ -106,7 +106,7 @@ class Evidence(msgspec.Struct, frozen=True):
     """In [0, 1]."""
 
 
-class Verdict(msgspec.Struct, frozen=True):
+class Verdict(msgspec.Struct, frozen=True, gc=False):
     """What became of one response."""
 
     id: str

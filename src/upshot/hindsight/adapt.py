@@ -10,7 +10,6 @@ docs/lab.md.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,11 +20,11 @@ from upshot.hindsight.features import Array
 
 LEAST = 400
 """Fewer responses with a next message than this teach nothing reliable: no adaptation."""
-MOST = 3_000
+MOST = 6_000
 """Responses sampled; more change little."""
 _LEAST_TEXTS = 4
-_RIDGE = 3.0
-_STEPS = 25
+_RIDGE = 12.0
+_STEPS = 8
 _CONVERGED = 1e-6
 _SCALE = 0.4
 _READ = 300
@@ -44,51 +43,59 @@ class Adaptation(NamedTuple):
     gain: float
     """Logits for one standard deviation."""
 
-    def logits(self, following: Sequence[str], responses: Sequence[str], half: NDArray[np.int64]) -> Array:
-        """What to add to each response's logit; 0 where no message follows."""
-        found = _terms(following, responses)
-        out = np.zeros(len(responses), np.float32)
+    def logits(self, found: Terms, half: NDArray[np.int64]) -> Array:
+        """What to add to each response's logit."""
+        out = np.zeros(found.rows, np.float32)
         for which in (0, 1):
             raw = _apply(found, self.halves[1 - which]) / max(self.spread[1 - which], 1e-6)
             mine = half == which
             out[mine] = np.clip(raw[mine], -3, 3) * self.gain
-        out[np.array([not text for text in following], bool)] = 0.0
         return out
 
 
-class _Terms(NamedTuple):
-    slot: NDArray[np.int64]
-    row: NDArray[np.int64]
+class Terms(NamedTuple):
+    """The words and pairs of examples, hashed to slots."""
+
+    slot: NDArray[np.int32]
+    row: NDArray[np.int32]
     rows: int
 
+    def of(self, rows: NDArray[np.int64]) -> Terms:
+        """The terms of some of the examples, numbered anew in that order."""
+        place = np.full(self.rows, -1, np.int32)
+        place[rows] = np.arange(len(rows), dtype=np.int32)
+        mine = place[self.row]
+        keep = mine >= 0
+        return Terms(self.slot[keep], mine[keep], len(rows))
 
-def _terms(following: Sequence[str], responses: Sequence[str]) -> _Terms:
-    """The words and pairs of each example."""
-    slots: list[NDArray[np.int64]] = []
-    rows: list[NDArray[np.int64]] = []
+
+def terms(words: tokens.Words, following: NDArray[np.int64], responses: NDArray[np.int64]) -> Terms:
+    """The words and pairs of each example: the message after a response (-1: none) and the response, as texts of `words`."""
+    slots: list[NDArray[np.int32]] = []
+    rows: list[NDArray[np.int32]] = []
+    first = words.upto(_READ)
     for texts, salt in ((following, np.uint64(0)), (responses, _SALT)):
-        words = tokens.words(texts, _READ)
-        for part in (words, tokens.pairs(words)):
-            slots.append(((part.hashes ^ salt) >> np.uint64(20) & np.uint64(_SLOTS - 1)).astype(np.int64))
+        mine = first.of(texts)
+        for part in (mine, tokens.pairs(mine)):
+            slots.append(((part.hashes ^ salt) >> np.uint64(20) & np.uint64(_SLOTS - 1)).astype(np.int32))
             rows.append(part.text)
-    return _Terms(np.concatenate(slots), np.concatenate(rows), len(responses))
+    return Terms(np.concatenate(slots), np.concatenate(rows), len(responses))
 
 
-def _apply(found: _Terms, weights: NDArray[np.float32]) -> NDArray[Any]:
+def _apply(found: Terms, weights: NDArray[np.float32]) -> NDArray[Any]:
     norm = np.sqrt(np.maximum(np.bincount(found.row, minlength=found.rows), 1))
     return np.bincount(found.row, weights[found.slot], minlength=found.rows) / norm
 
 
 def learn(
-    following: Sequence[str], responses: Sequence[str], logits: Array, half: NDArray[np.int64], gain: float = 0.8
+    found: Terms, logits: Array, half: NDArray[np.int64], gain: float = 0.8
 ) -> Adaptation | None:
-    """Learn from a sample: the text after each response, the response, the judge's logit and the user's half.
+    """Learn from a sample: the terms of each example, the judge's logit and the user's half.
 
     Returns None where the sample is too small or says nothing.
     """
-    if len(responses) < LEAST or np.std(logits) < 1e-3:
+    if found.rows < LEAST or np.std(logits) < 1e-3:
         return None
-    found = _terms(following, responses)
     halves: list[NDArray[np.float32]] = []
     spread: list[float] = []
     for which in (0, 1):
@@ -98,7 +105,7 @@ def learn(
     return Adaptation((halves[0], halves[1]), (spread[0], spread[1]), gain)
 
 
-def _ridge(found: _Terms, target: Array, teaches: NDArray[np.bool_]) -> NDArray[np.float32]:
+def _ridge(found: Terms, target: Array, teaches: NDArray[np.bool_]) -> NDArray[np.float32]:
     """Ridge regression by conjugate gradients on the terms of the rows that teach."""
     keep = teaches[found.row]
     column, rows = found.slot[keep], found.row[keep]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
@@ -27,7 +26,8 @@ class Kind(NamedTuple):
     label: str
     prior: float
     """Weight in logits before learning."""
-    pattern: re.Pattern[str]
+    pattern: Any
+    """Compiled by RE2."""
 
 
 class Cues(NamedTuple):
@@ -66,7 +66,7 @@ def parse(tables: Mapping[str, Any]) -> Cues:
         patterns = [f"(?:{p})" for p in table["patterns"]]
         patterns += [rf"(?:\A[\s\"'*>#]*(?:{p}))" for p in table.get("start", ())]
         pattern = "|".join(patterns)
-        kinds.append(Kind(name, table["polarity"], table["label"], table["prior"], re.compile(pattern, re.IGNORECASE)))
+        kinds.append(Kind(name, table["polarity"], table["label"], table["prior"], re2.compile(pattern, options)))
         which.Add(pattern)
     which.Compile()
     return Cues(tuple(kinds), which)
@@ -80,17 +80,20 @@ def search(texts: Sequence[str], cues: Cues | None = None) -> Matches:
     ['thanks', 'contrast', 'failed']
     """
     cues = cues or load()
-    rows: list[tuple[int, int, int, int]] = []
+    known: dict[str, list[tuple[int, int, int]]] = {}
+    rows: list[tuple[int, int, int]] = []
+    counts = np.zeros(len(texts), np.int64)
     for index, text in enumerate(texts):
-        searched = _ends(text)
-        for kind in cues.which.Match(searched) or ():
-            rows += _spans(index, kind, searched, text, cues.kinds[kind].pattern)
-    if not rows:
-        none = np.zeros(0, np.int64)
-        return Matches(none, none.astype(np.int16), none.astype(np.int32), none.astype(np.int32))
-    rows.sort(key=lambda row: (row[0], row[2], row[1]))
-    found = np.array(rows)
-    return Matches(found[:, 0], found[:, 1].astype(np.int16), found[:, 2].astype(np.int32), found[:, 3].astype(np.int32))
+        found = known.get(text)
+        if found is None:
+            searched = _ends(text)
+            found = [span for kind in cues.which.Match(searched) or () for span in _spans(kind, searched, text, cues.kinds[kind].pattern)]
+            found.sort()
+            known[text] = found
+        rows += found
+        counts[index] = len(found)
+    start, kind, end = np.array(rows, np.int32).reshape(-1, 3).T
+    return Matches(np.repeat(np.arange(len(texts)), counts), kind.astype(np.int16), start, end)
 
 
 def _ends(text: str) -> str:
@@ -99,9 +102,9 @@ def _ends(text: str) -> str:
 
 
 def _spans(
-    index: int, kind: int, searched: str, text: str, pattern: re.Pattern[str]
-) -> Iterator[tuple[int, int, int, int]]:
-    """Spans of one kind in one text, in characters of the whole text."""
+    kind: int, searched: str, text: str, pattern: Any
+) -> Iterator[tuple[int, int, int]]:
+    """(start, kind, end) of the spans of one kind in one text, in characters of the whole text."""
     cut = len(text) - len(searched)
     for match in islice(pattern.finditer(searched), _MOST_SPANS):
         start, end = match.span()
@@ -109,4 +112,4 @@ def _spans(
             start += 1
         shift = cut if start > _MOST else 0
         if start < end and text[start + shift : end + shift] == searched[start:end]:
-            yield index, kind, start + shift, end + shift
+            yield start + shift, kind, end + shift

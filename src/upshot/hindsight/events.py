@@ -6,6 +6,7 @@ every commit made after HEAD is gone too: a stack of undos, or a reset, reaches 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -94,3 +95,36 @@ def commits_of(events: CleanTable) -> dict[str, tuple[str, int]]:
     """Commit hash → (conversation, index) of the response behind it; used to join outcomes that come later."""
     mine = events.filter(pc.equal(events["kind"], "commit"))
     return {row["detail"]: (row["id"], row["index"]) for row in mine.to_pylist()}
+
+
+def followed(line: Timeline) -> list[Event]:
+    """`rewritten` and `kept` events of every response that edited code, over all of its user's later sessions.
+
+    Of the lines that a response added, those that a later edit removed are rewritten, those that a later edit shows and
+    leaves are kept.
+    """
+    edits = line.edits
+    if len(edits) < 2:
+        return []
+    rank: NDArray[np.int64] = chronological(line)
+    owner: dict[tuple[str, str], set[int]] = {}
+    fate: dict[int, dict[str, tuple[float, int]]] = {p: {} for p in edits}
+    for p in sorted(edits, key=lambda p: int(rank[p])):
+        user, edit = line.user[p], edits[p]
+        for text in edit.removed:
+            for writer in owner.pop((user, text), ()):
+                fate[writer][text] = (-1.0, p)
+        for text in edit.shown:
+            for writer in owner.get((user, text), ()):
+                fate[writer][text] = (1.0, p)
+        for text in edit.added:
+            owner.setdefault((user, text), set()).add(p)
+    return [event for p, lines in fate.items() for event in _fates(p, lines, max(1, len(edits[p].added)))]
+
+
+def _fates(response: int, lines: dict[str, tuple[float, int]], written: int) -> Iterator[Event]:
+    for kind, sign in (("rewritten", -1.0), ("kept", 1.0)):
+        found = [(text, at) for text, (value, at) in lines.items() if value == sign]
+        if found:
+            text, at = max(found, key=lambda item: len(item[0]))
+            yield Event(response, at, kind, sign * len(found) / written, text)

@@ -7,7 +7,7 @@ where nothing came, so that a response without a future is judged by foresight a
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from upshot import tokens
 from upshot.hindsight import cues as cue_module
-from upshot.hindsight.edits import size as edit_size
 from upshot.hindsight.events import POLARITY, Event
 from upshot.hindsight.timeline import ASSISTANT, USER, Timeline
 
@@ -25,6 +24,7 @@ LATER = 6
 """User messages after a response that are read, the first one included."""
 _READ = 800
 """Bytes of a message whose words are compared."""
+_READ_LEXICON = 600
 _DECAY = 0.6
 EVENT_KINDS = tuple(POLARITY)
 Array = NDArray[np.float32]
@@ -80,6 +80,8 @@ class Features(NamedTuple):
     """Likeness of each of those to the request, in [0, 1], same shape."""
     direct: NDArray[np.bool_]
     """Which of those speak of this response first: the next one, a return to it, one that plainly refers to it."""
+    words: tokens.Words
+    """Of every message of the timeline, from its start."""
 
 
 class Lexicon(NamedTuple):
@@ -89,15 +91,14 @@ class Lexicon(NamedTuple):
     """Sorted."""
     weights: Array
 
-    def score(self, texts: Sequence[str]) -> Array:
+    def score(self, words: tokens.Words) -> Array:
         """Sum of the weights of the words and pairs of each text, over the root of their number."""
-        found = tokens.words(texts, 600)
-        both = tokens.pairs(found)
-        total = np.zeros(len(texts), np.float64)
-        for part in (found, both):
+        found = words.upto(_READ_LEXICON)
+        total = np.zeros(found.texts, np.float64)
+        for part in (found, tokens.pairs(found)):
             at = tokens.find(part.hashes, self.hashes)
             known = at >= 0
-            total += np.bincount(part.text[known], self.weights[at[known]], minlength=len(texts))
+            total += np.bincount(part.text[known], self.weights[at[known]], minlength=found.texts)
         return (total / np.sqrt(np.maximum(found.counts(), 1) + 2.0)).astype(np.float32)
 
 
@@ -106,12 +107,15 @@ def features(line: Timeline, events: Sequence[Event], lexicon: Lexicon, horizon:
     kinds = cue_module.load().kinds
     users = np.flatnonzero(line.role == USER)
     texts = [line.text[p] for p in users]
+    words = tokens.words(line.text, _READ)
     matches = cue_module.search(texts)
     has_cue = np.zeros((len(users) + 1, len(kinds)), np.float32)
     has_cue[matches.text, matches.kind] = 1.0
-    lex = np.append(lexicon.score(texts), np.float32(0))
-    look = np.vstack([_looks(texts), np.zeros((1, len(_LOOKS)), np.float32)])
-    signature = np.vstack([tokens.signatures(tokens.content(tokens.words(line.text, _READ))), np.zeros((1, 16), np.uint64)])
+    lex = np.append(lexicon.score(words.of(users)), np.float32(0))
+    different = {text: row for row, text in enumerate(dict.fromkeys(texts))}
+    looks = np.vstack([_looks(different), np.zeros((1, len(_LOOKS)), np.float32)])
+    look = looks[[*(different[text] for text in texts), -1]]
+    signature = np.vstack([tokens.signatures(tokens.content(words)), np.zeros((1, 16), np.uint64)])
 
     responses = line.responses
     request = line.before(USER)
@@ -129,20 +133,21 @@ def features(line: Timeline, events: Sequence[Event], lexicon: Lexicon, horizon:
     names = tuple(columns)
     values = np.column_stack(list(columns.values())).astype(np.float32) if len(responses) else np.zeros((0, len(names)), np.float32)
     return Features(
-        names, np.array([name in hind for name in names]), values, matches, users, later, relation, repeat, direct
+        names, np.array([name in hind for name in names]), values, matches, users, later, relation, repeat, direct, words
     )
 
 
 _LOOKS = ("words", "question", "exclaim", "capitals", "no_letters", "starts_no")
 
 
-def _looks(texts: Sequence[str]) -> Array:
+def _looks(texts: Collection[str]) -> Array:
     """Form of a user's message, in any language."""
     out = np.zeros((len(texts), len(_LOOKS)), np.float32)
     for row, text in enumerate(texts):
         head = text[:400]
-        letters = sum(map(str.isalpha, head[:120]))
-        capitals = sum(map(str.isupper, head[:120]))
+        start = head[:120]
+        letters = sum(map(str.isalpha, start))
+        capitals = 0 if start.islower() else sum(map(str.isupper, start))
         out[row] = (
             min(6.0, np.log1p(text.count(" ") + 1)),
             "?" in head or "？" in head,
@@ -222,22 +227,25 @@ def _past(
     texts = [line.text[p] for p in responses]
     asked = row_of[request]
     sizes = np.maximum(tokens.size(signature[responses]), 1)
-    heads = [text[:300] for text in texts]
+    length = np.array([len(text) for text in texts], np.float32)
+    lines = np.array([len(line.edits[p].added) if p in line.edits else 0 for p in responses.tolist()], np.float32)
     cue = {kind.name: i for i, kind in enumerate(cue_module.load().kinds)}
     same = tokens.shared(signature[responses], signature[previous]) / np.maximum(
         tokens.size(signature[responses] | signature[previous]), 1
     )
     said = np.zeros((len(texts), len(_MANNERS)), np.float32)
-    for row, head in enumerate(heads):
-        said[row, _manners().Match(head) or []] = 1.0
+    match = _manners().Match
+    for row, text in enumerate(texts):
+        if found := match(text[:300]):
+            said[row, found] = 1.0
     refusal = said[:, 0]
     harmful = np.array([r >= 0 and refused > 0 and HARMFUL.search(line.text[r]) is not None for r, refused in zip(request, refusal, strict=True)], np.float32)
     return {
-        "response_words": np.array([min(8.0, np.log1p(len(text) / 6 + 1)) for text in texts], np.float32),
-        "response_short": np.array([len(text) < 40 for text in texts], np.float32),
+        "response_words": np.minimum(8.0, np.log1p(length / 6 + 1)),
+        "response_short": (length < 40).astype(np.float32),
         "response_question": np.array([text[-20:].rstrip().endswith(("?", "？")) for text in texts], np.float32),
         "response_code": np.array(["```" in text for text in texts], np.float32),
-        "edit_size": np.array([edit_size(text) for text in texts], np.float32),
+        "edit_size": np.minimum(3.0, np.log1p(lines)),
         "response_apology": said[:, 1],
         "response_unsure": said[:, 2],
         "refusal": refusal * (1 - harmful),

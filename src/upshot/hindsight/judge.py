@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 
 from upshot.engine import Stage
 from upshot.hindsight import adapt, cues
-from upshot.hindsight.edits import followed
-from upshot.hindsight.events import POLARITY, Event, resolve
+from upshot.hindsight.events import POLARITY, Event, followed, resolve
 from upshot.hindsight.features import LATER, Array, Features, features
 from upshot.hindsight.model import Model, shipped
 from upshot.hindsight.timeline import Timeline, timeline
@@ -106,14 +105,14 @@ def _adapted(line: Timeline, found: Features, logits: Array) -> Array:
     has = following >= 0
     if has.sum() < adapt.LEAST:
         return np.zeros(len(logits), np.float32)
-    after = [line.text[p] if p >= 0 else "" for p in following]
-    said = [line.text[p] for p in line.responses]
-    half = np.array([bucket_of(name, 2) for name in line.user[line.responses]], np.int64)
+    halves = {name: bucket_of(name, 2) for name in set(line.user.tolist())}
+    half = np.array([halves[name] for name in line.user[line.responses]], np.int64)
     rows = np.flatnonzero(has)
     if len(rows) > adapt.MOST:
         rows = rows[:: len(rows) // adapt.MOST + 1]
-    learned = adapt.learn([after[i] for i in rows], [said[i] for i in rows], logits[rows], half[rows], float(logits.std()))
-    return learned.logits(after, said, half) if learned else np.zeros(len(logits), np.float32)
+    terms = adapt.terms(found.words, following, line.responses)
+    learned = adapt.learn(terms.of(rows), logits[rows], half[rows], float(logits.std()))
+    return np.where(has, learned.logits(terms, half), 0.0) if learned else np.zeros(len(logits), np.float32)
 
 
 def _confidence(hind: Array) -> Array:

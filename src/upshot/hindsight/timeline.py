@@ -8,19 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from upshot.arrow import pc
+from upshot.hindsight.edits import Edit, edit_of
 from upshot.records import CleanTable
 
 SYSTEM, USER, ASSISTANT, TOOL = range(4)
-_CODES = {"system": SYSTEM, "user": USER, "assistant": ASSISTANT, "tool": TOOL}
+_ROLES = ("system", "user", "assistant", "tool")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Timeline:
     """Columns of one bucket, one entry a message unless said otherwise."""
 
@@ -38,6 +40,12 @@ class Timeline:
     """Positions of the responses to judge."""
     seen_through: Mapping[str, int]
     """For each user the last time that the log covers, in microseconds."""
+
+    @cached_property
+    def edits(self) -> dict[int, Edit]:
+        """The edits of code in each message of the assistant that holds any, by its position."""
+        positions = np.flatnonzero(self.role == ASSISTANT).tolist()
+        return {p: edit for p in positions if (edit := edit_of(self.text[p])) is not None}
 
     def later(self, role: int, most: int, horizon: int) -> NDArray[np.int64]:
         """Positions of the next `most` messages of a role after each response, shape (responses, most); -1: none.
@@ -89,15 +97,14 @@ def timeline(messages: CleanTable, conversations: CleanTable, threads: CleanTabl
     started = _micro(kept["started_at"])
     time = _micro(ordered["time"])
     time = np.where(time >= 0, time, started[session])
-    role = np.array([_CODES[name] for name in ordered["role"].to_pylist()], np.int8)
+    role = pc.index_in(ordered["role"], value_set=pa.array(_ROLES)).combine_chunks().to_numpy().astype(np.int8)
     branch_at = kept["branch_at"].to_numpy(zero_copy_only=False).astype(np.int64)[session]
-    user = np.array(ordered["user"].to_pylist(), object)
-    seen: dict[str, int] = {}
-    for name, latest in zip(user, time, strict=True):
-        if latest > seen.get(name, -1):
-            seen[name] = int(latest)
+    user = kept["user"].to_numpy()[session]
+    begins = np.flatnonzero(np.append(True, user[1:] != user[:-1]))[: len(user)]
+    latest = np.maximum.reduceat(time, begins) if len(user) else time
+    seen = dict(zip(user[begins].tolist(), latest.tolist(), strict=True))
     return Timeline(
-        user, np.array(ordered["id"].to_pylist(), object), index, role, ordered["text"].to_pylist(),
+        user, ids.to_numpy(zero_copy_only=False)[session], index, role, ordered["text"].to_pylist(),
         thread_of_session[session].astype(np.int64), session, time,
         np.flatnonzero((role == ASSISTANT) & (index >= branch_at)), seen,
     )  # fmt: skip

@@ -21,6 +21,7 @@ from typing import Any
 
 import pyarrow as pa
 from deltalake import (
+    ColumnProperties,
     CommitProperties,
     DeltaTable,
     PostCommitHookProperties,
@@ -40,7 +41,10 @@ _CONFIGURATION = {
     "delta.deletedFileRetentionDuration": "interval 0 days",
     "delta.enableExpiredLogCleanup": "false",
 }
-_WRITER = WriterProperties(compression="ZSTD", compression_level=1)
+_WRITER = WriterProperties(
+    compression="ZSTD", compression_level=1,
+    column_properties={"text": ColumnProperties(dictionary_enabled=False)},  # texts seldom repeat; a dictionary of them is slow
+)  # fmt: skip
 _NO_HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
 _COMMIT_RETRIES = 100
 _REVISIONED = ("messages", "events")
@@ -186,8 +190,8 @@ class Lake:
             return CleanTable(_newest(rows, ("id", "index"), ("as_of",), columns))
         if table in _REVISIONED:
             current = conversations if conversations is not None else self.read("conversations", bucket, ("id", "digest", "messages", "ingested_at"))
-            rows = rows.filter(pc.is_in(rows["digest"], value_set=current["digest"].combine_chunks()))
-            return CleanTable(_distinct(rows, table))
+            counts = pc.is_in(rows["digest"], value_set=current["digest"].combine_chunks())
+            return CleanTable(_distinct(rows if pc.all(counts).as_py() else rows.filter(counts), table))
         return CleanTable(rows)
 
     def _raw(
@@ -300,9 +304,9 @@ def _distinct(rows: pa.Table, table: str) -> pa.Table:
     if rows.num_rows == 0:
         return rows
     names = ("digest", "index") if table == "messages" else ("digest", "index", "kind", "at", "detail")
-    rows = rows.sort_by([(name, "ascending") for name in names])
-    same = _same_as_before(rows, names)
-    return rows.filter(pc.invert(same)) if pc.any(same).as_py() else rows
+    order = pc.sort_indices(rows.select(names), [(name, "ascending") for name in names])
+    same = _same_as_before(rows.select(names).take(order), names)
+    return rows.take(pc.filter(order, pc.invert(same))) if pc.any(same).as_py() else rows
 
 
 def _drop_old_log(log: Path, version: int) -> None:

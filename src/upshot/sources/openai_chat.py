@@ -20,13 +20,13 @@ NAME = "openai-chat"
 _HEAD = re.compile(rb'"messages"\s*:\s*\[')
 
 
-class _Message(msgspec.Struct):
+class _Message(msgspec.Struct, gc=False):
     role: str
     content: str
     time: float | str | None = None
 
 
-class _Line(msgspec.Struct, forbid_unknown_fields=True):
+class _Line(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     """The plain case, decoded at full speed; anything else takes the tolerant road below."""
 
     messages: list[_Message]

@@ -8,9 +8,10 @@ its candidates where P(continues) reaches the threshold; threads are what is con
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from itertools import islice
+from itertools import accumulate, islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -49,17 +50,30 @@ CHAT_WEIGHTS: Mapping[str, float] = {
 }  # fmt: skip
 """Where several people share one stream and every message is a session."""
 
+_SEPARATOR = b"\x1e"
 _IDENTIFIER = re2.compile(
-    r"(?:[\w\-]+/)+[\w.\-]+|\b[\w\-]+\.(?:py|js|ts|tsx|jsx|rs|go|java|c|cc|cpp|h|hpp|rb|php|md|txt|csv|json|ya?ml|toml|sql|sh|html|css|ipynb|docx?|xlsx?|pdf|tex|conf|ini|lock|xml)\b"
-    r"|\b[a-z]+(?:_[a-z0-9]+)+\b|\b[a-z]+[A-Z]\w+\b|\b[A-Z][a-z]+(?:[A-Z][a-z0-9]+)+\b|\b[A-Z]{2,}-\d+\b|#\d{2,}\b|<[A-Z_]+_\d+>"
+    rb"(?:[\w\-]+/)+[\w.\-]+|\b[\w\-]+\.(?:py|js|ts|tsx|jsx|rs|go|java|c|cc|cpp|h|hpp|rb|php|md|txt|csv|json|ya?ml|toml|sql|sh|html|css|ipynb|docx?|xlsx?|pdf|tex|conf|ini|lock|xml)\b"
+    rb"|\b[a-z]+(?:_[a-z0-9]+)+\b|\b[a-z]+[A-Z]\w+\b|\b[A-Z][a-z]+(?:[A-Z][a-z0-9]+)+\b|\b[A-Z]{2,}-\d+\b|#\d{2,}\b|<[A-Z_]+_\d+>"
 )
-_ERROR = re2.compile(r"\b[A-Z]\w*(?:Error|Exception|Warning)\b|\b(?:error|E)[ :]?\d{2,5}\b|\b[45]\d\d (?:error|status)\b")
-_BACK = re2.compile(
+_ERROR = re2.compile(rb"\b[A-Z]\w*(?:Error|Exception|Warning)\b|\b(?:error|E)[ :]?\d{2,5}\b|\b[45]\d\d (?:error|status)\b")
+_BACK = (
     r"(?i)\b(?:as (?:we )?(?:discussed|said|before|mentioned)|(?:earlier|yesterday|last (?:time|week|night|session)|previous(?:ly)?|before|the other day|this morning)"
     r"|again|still|back (?:with|to|again)|follow(?:ing)?[- ]?up|continu(?:e|ing)|(?:you|your|we) (?:gave|suggested|told|wrote|said|helped|fixed|made|did|recommended)"
     r"|(?:the|your|that) (?:fix|script|code|answer|solution|plan|recipe|letter|draft|advice|suggestion|version)\b|update:|tried (?:it|that|your|the)|it worked|didn't work|remember)"
 )
-_NEW = re2.compile(r"(?i)\b(?:new (?:question|topic|project|task|problem)|different (?:question|topic|thing)|unrelated|something else)\b")
+_NEW = r"(?i)\b(?:new (?:question|topic|project|task|problem)|different (?:question|topic|thing)|unrelated|something else)\b"
+
+
+def _openings() -> Any:
+    found = re2.Set.SearchSet()
+    for pattern in (_BACK, _NEW):
+        found.Add(pattern)
+    found.Compile()
+    return found
+
+
+_OPENINGS = _openings()
+"""Says whether the start of a session refers back (0) and whether it opens something new (1)."""
 
 
 _COMMON: frozenset[int] = frozenset(
@@ -103,36 +117,42 @@ def terms_of(texts: Sequence[str]) -> list[Terms]:
     found = tokens.content(tokens.words(texts))
     starts = found.starts().tolist()
     hashes = found.hashes.tolist()
-    return [
-        Terms(
-            Counter(hashes[starts[i] : starts[i + 1]]), frozenset(_IDENTIFIER.findall(text)),
-            frozenset(_ERROR.findall(text)) if "rr" in text or "xc" in text or "Warn" in text else frozenset(),
-            _BACK.search(text[:400]) is not None, _NEW.search(text[:400]) is not None,
-        )
-        for i, text in enumerate(texts)
-    ]  # fmt: skip
+    encoded = [text.encode("utf-8", "replace") for text in texts]
+    names, errors = _found(_IDENTIFIER, encoded), _found(_ERROR, encoded)
+    terms: list[Terms] = []
+    for i, text in enumerate(texts):
+        opening = _OPENINGS.Match(text[:400]) or ()
+        words = Counter(hashes[starts[i] : starts[i + 1]])
+        terms.append(Terms(words, names.get(i, _NONE), errors.get(i, _NONE), 0 in opening, 1 in opening))
+    return terms
+
+
+_NONE: frozenset[str] = frozenset()
+
+
+def _found(pattern: Any, texts: Sequence[bytes]) -> dict[int, frozenset[str]]:
+    """What a pattern finds in each text, where it finds anything; all texts are scanned as one."""
+    ends = list(accumulate(len(text) + 1 for text in texts))
+    found: dict[int, set[str]] = defaultdict(set)
+    for match in pattern.finditer(_SEPARATOR.join(texts)):
+        found[bisect_right(ends, match.start())].add(match.group().decode())
+    return {i: frozenset(values) for i, values in found.items()}
 
 
 class Background(NamedTuple):
     """How common words are among many people's sessions: a word that everybody uses joins nothing."""
 
-    hashes: np.ndarray
-    """Sorted."""
-    idf: np.ndarray
-    """log(sessions / sessions with the word)."""
+    share: Mapping[int, float]
+    """For each word between 0 (everybody's) and 1 (one session in fifty or fewer)."""
 
     @staticmethod
     def of(terms: Sequence[Terms]) -> Background:
         """Count in how many sessions each word occurs."""
         every = np.array([word for one in terms for word in one.words], np.uint64)
         hashes, counts = np.unique(every, return_counts=True)
-        return Background(hashes, np.log((1.0 + len(terms)) / counts))
-
-    def weights(self, words: Sequence[int]) -> list[float]:
-        """For each word between 0 (everybody's) and 1 (one session in fifty or fewer)."""
-        at = tokens.find(np.array(words, np.uint64), self.hashes)
-        share = np.clip((self.idf[at] - 1.0) / (_EVERYDAY - 1.0), 0.0, 1.0) ** 4
-        return np.where(at >= 0, share, 1.0).tolist()
+        idf = np.log((1.0 + len(terms)) / counts)
+        share = np.clip((idf - 1.0) / (_EVERYDAY - 1.0), 0.0, 1.0) ** 4
+        return Background(dict(zip(hashes.tolist(), share.tolist(), strict=True)))
 
 
 class Link(NamedTuple):
@@ -170,7 +190,7 @@ def link(
     roots: list[int] = []
     for later in range(len(sessions)):
         best, best_logit, best_parts = -1, -math.inf, dict[str, float]()
-        exclusive = index.exclusive(later, roots)
+        exclusive = index.exclusive(later)
         for earlier in index.candidates(later, window):
             parts = index.compare(later, earlier)
             if roots[earlier] in exclusive:
@@ -184,6 +204,7 @@ def link(
         else:
             links.append(Link(-1, score, ()))
         roots.append(later if links[-1].parent < 0 else roots[links[-1].parent])
+        index.join(later, roots[-1])
     return links
 
 
@@ -199,10 +220,13 @@ class Index:
         for number, one in enumerate(self.terms):
             for term in (*one.words, *one.names):
                 self.holders[term].append(number)
+        self.rare = {term for term, held in self.holders.items() if 1 < len(held) <= _RARE}
+        self.thread: dict[Any, int] = {}
+        """The only thread so far that has used a term; -1 where several have."""
         self.share: dict[Any, float] = dict.fromkeys(self.holders, 1.0)
         if background is not None:
-            alone = [term for term in self.holders if isinstance(term, int)]
-            self.share.update(zip(alone, background.weights(alone), strict=True))
+            share = background.share
+            self.share.update({term: share.get(term, 1.0) for term in self.holders if isinstance(term, int)})
         for term in self.holders.keys() & _COMMON:
             self.share[term] = 0.05
         log = math.log
@@ -223,21 +247,25 @@ class Index:
         """Earlier sessions worth comparing."""
         near = set(range(max(0, later - window), later))
         if later > window:
-            for term in (*self.terms[later].words, *self.terms[later].names):
-                holders = self.holders[term]
-                if 1 < len(holders) <= _RARE:
-                    near.update([h for h in holders if h < later])
+            for term in self.rare.intersection((*self.terms[later].words, *self.terms[later].names)):
+                near.update([h for h in self.holders[term] if h < later])
         return sorted(near)
 
-    def exclusive(self, later: int, roots: Sequence[int]) -> dict[int, float]:
+    def join(self, session: int, root: int) -> None:
+        """Note that a session belongs to a thread."""
+        thread = self.thread
+        for term in (*self.terms[session].words, *self.terms[session].names):
+            if thread.setdefault(term, root) != root:
+                thread[term] = -1
+
+    def exclusive(self, later: int) -> dict[int, float]:
         """For each thread so far the words and names of this session that no other thread has used."""
         found: dict[int, float] = defaultdict(float)
+        thread = self.thread
         for term in (*self.terms[later].words, *self.terms[later].names):
-            holders = self.holders[term]
-            if holders[0] < later and len(holders) <= _WIDE:
-                threads = {roots[holder] for holder in holders if holder < later}
-                if len(threads) == 1:
-                    found[threads.pop()] += self.share[term]
+            root = thread.get(term, -1)
+            if root >= 0 and len(self.holders[term]) <= _WIDE:
+                found[root] += self.share[term]
         return found
 
     def compare(self, later: int, earlier: int) -> dict[str, float]:
@@ -249,7 +277,7 @@ class Index:
         if common:
             dot = sum([mine[word] * theirs[word] for word in common])
             parts["likeness"] = dot / (self.norm[later] * self.norm[earlier])
-            rare = sum([self.share[word] for word in common if len(self.holders[word]) <= _RARE])
+            rare = sum([self.share[word] for word in common & self.rare])
             if rare > 0.2:
                 parts["rare"] = min(5.0, rare) / (1.0 + 0.02 * len(theirs))
             if self.terms[later].refers_back:
