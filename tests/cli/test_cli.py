@@ -70,7 +70,8 @@ def test_an_unknown_setting_is_refused(tmp_path: Path) -> None:
     assert "horizont" in done.stderr
 
 
-def test_two_workers_give_the_same_rows_as_one(tmp_path: Path) -> None:
+def test_two_workers_give_the_same_rows_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UPSHOT_KEY", "one key for both, so that placeholders are alike")
     for workers in ("1", "2"):
         assert upshot("run", str(ROOT / "examples" / "chats.jsonl"), "--lake", str(tmp_path / workers), "--workers", workers).returncode == 0
     from upshot.lake import Lake

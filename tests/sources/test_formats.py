@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import io
 import json
@@ -251,7 +252,7 @@ def test_a_broken_item_of_an_array_does_not_lose_the_others(tmp_path: Path) -> N
 
 
 def test_every_format_has_one_name() -> None:
-    assert len(names()) == len(set(names())) == 11
+    assert len(names()) == len(set(names())) == 12
 
 
 def test_real_files_are_known(data: Path) -> None:
@@ -261,3 +262,21 @@ def test_real_files_are_known(data: Path) -> None:
         found[path.suffix] = detect(source).NAME
         source.close()
     assert found == {".json": "sharegpt", ".traj": "swe-agent", ".md": "aider"}
+
+
+def test_realhumaneval_joins_growing_histories_and_keeps_copies(tmp_path: Path) -> None:
+    first = [{"role": "user", "content": "add two numbers"}]
+    second = [*first, {"role": "assistant", "content": "def f(): ..."}, {"role": "user", "content": "and three?"}]
+    path = tmp_path / "chat.csv"
+    with open(path, "w", newline="") as handle:
+        rows = csv.writer(handle)
+        rows.writerow(["request", "response", "copy_events", "programmer_id", "model", "task_name"])
+        rows.writerow([str(first), "def f(): ...", "[{'type': 'copy_button', 'copied': 'def f'}]", "7", "m", "t"])
+        rows.writerow([str(second), "def g(): ...", "[]", "7", "m", "t"])
+        rows.writerow([str(first), "def f(): ...", "[]", "8", "m", "t"])
+        rows.writerow(["not a list", "x", "[]", "8", "m", "t"])
+    items = list(read(path))
+    chats = [item for item in items if isinstance(item, RawConversation)]
+    assert [(chat.user, len(chat.messages)) for chat in chats] == [("programmer 7", 4), ("programmer 8", 2)]
+    assert signals(chats[0]) == [(1, "copy", 1.0)]
+    assert [item.position for item in items if isinstance(item, BadRecord)] == ["row 4"]

@@ -16,6 +16,7 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
+from upshot.arrow import system_memory
 from upshot.lake import Lake
 from upshot.records import CleanTable
 
@@ -51,6 +52,13 @@ def run_stage(
 ) -> StageReport:
     """Run a stage on every bucket that has something new; `progress(done, all)` is called as buckets finish."""
     started = time.perf_counter()
+    with system_memory():
+        return _run(lake, stage, workers, progress, started)
+
+
+def _run(
+    lake: Lake, stage: Stage, workers: int, progress: Callable[[int, int], None] | None, started: float
+) -> StageReport:
     work = _work(lake, stage)
     pending = {bucket: name for bucket, name in enumerate(work) if lake.committed(stage.output, name) is None}
     rows = done = 0
@@ -84,7 +92,8 @@ def _in_processes(lake: Lake, stage: Stage, pending: Mapping[int, str], workers:
 
 
 def _run_bucket_at(root: str, options: dict[str, str] | None, stage: Stage, bucket: int, work: str) -> int:
-    return _run_bucket(Lake(root, storage_options=options), stage, bucket, work)
+    with system_memory():
+        return _run_bucket(Lake(root, storage_options=options), stage, bucket, work)
 
 
 def _work(lake: Lake, stage: Stage) -> list[str]:

@@ -110,6 +110,8 @@ def _spans(
         start, end = match.span()
         while start < end and searched[start].isspace():
             start += 1
+        while end < len(searched) and searched[end - 1].isalnum() and searched[end].isalnum():
+            end += 1  # a quote ends where its word does
         shift = cut if start > _MOST else 0
         if start < end and text[start + shift : end + shift] == searched[start:end]:
             yield start + shift, kind, end + shift

@@ -11,6 +11,8 @@ from markupsafe import Markup, escape
 from upshot.report.summary import FATES, Row, Summary
 
 _WIDTH = 720
+_HALF = 400
+"""Width of plots that stand side by side."""
 
 
 @cache
@@ -35,10 +37,10 @@ def to_html(summary: Summary) -> str:
     )  # fmt: skip
 
 
-def _svg(height: float, label: str, body: Sequence[str]) -> Markup:
+def _svg(height: float, label: str, body: Sequence[str], width: int = _WIDTH) -> Markup:
     """`body` holds only numbers and escaped text."""
     return Markup('<svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
-        _WIDTH, round(height), label, Markup("").join(Markup(part) for part in body)  # noqa: S704  # parts escape what they are given
+        width, round(height), label, Markup("").join(Markup(part) for part in body)  # noqa: S704  # parts escape what they are given
     )
 
 
@@ -70,16 +72,16 @@ def _bars(rows: Sequence[Row]) -> Markup:
     body: list[str] = []
     for number, row in enumerate(rows):
         y = number * 30.0
-        name = row.name if len(row.name) < 26 else row.name[:24] + "…"
+        name = row.name if len(row.name) < 17 else row.name[:15] + "…"
         body.append(_text(0, y + 19, name))
-        x, room = 200.0, _WIDTH - 270.0
+        x, room = 124.0, _HALF - 180.0
         for fate in FATES:
             count: int = getattr(row, fate)
             width = room * count / max(1, row.total)
             body.append(_rect(x, y + 4, width - 1, 20, fate, f"{row.name}, {fate}: {count:,}"))
             x += width
-        body.append(_text(_WIDTH - 60, y + 19, f"{row.total:,}", "quiet"))
-    return _svg(max(30, 30 * len(rows)), "responses by group", body)
+        body.append(_text(_HALF - 46, y + 19, f"{row.total:,}", "quiet"))
+    return _svg(max(30, 30 * len(rows)), "responses by group", body, _HALF)
 
 
 def _weeks(rows: Sequence[Row]) -> Markup:
@@ -101,38 +103,38 @@ def _weeks(rows: Sequence[Row]) -> Markup:
 
 def _histogram(bins: Sequence[int]) -> Markup:
     most = max([*bins, 1])
-    step = _WIDTH / len(bins)
+    step = _HALF / len(bins)
     body: list[str] = []
     for number, count in enumerate(bins):
         height = 120.0 * count / most
         css = "harmed" if number < 8 else "helped" if number >= 12 else "unclear"
-        body.append(_rect(number * step + 2, 124 - height, step - 4, height, css, f"score {number / 20:.2f}-{(number + 1) / 20:.2f}: {count:,}"))
-    body += [_text(0, 142, "0  harmed", "quiet"), _text(_WIDTH / 2 - 10, 142, "0.5", "quiet"), _text(_WIDTH - 62, 142, "helped  1", "quiet")]
-    return _svg(148, "scores of responses with evidence", body)
+        body.append(_rect(number * step + 2, 124 - height, step - 2, height, css, f"score {number / 20:.2f}-{(number + 1) / 20:.2f}: {count:,}"))
+    body += [_text(0, 142, "0  harmed", "quiet"), _text(_HALF / 2 - 10, 142, "0.5", "quiet"), _text(_HALF - 62, 142, "helped  1", "quiet")]
+    return _svg(148, "scores of responses with evidence", body, _HALF)
 
 
 def _kinds(kinds: Sequence[tuple[str, int, int]]) -> Markup:
     """Kinds of evidence, good news to the right and bad to the left."""
     most = max([count for _, _, count in kinds] or [1])
-    middle = _WIDTH / 2
+    middle = _HALF / 2
     body: list[str] = [f'<line x1="{middle}" x2="{middle}" y1="0" y2="{26 * len(kinds)}" class="axis"/>']
     for number, (kind, polarity, count) in enumerate(kinds):
         y = number * 26.0
-        width = (middle - 150) * count / most
+        width = (middle - 110) * count / most
         said = f"{kind.replace('_', ' ')} {count:,}"
         if polarity < 0:
             body += [_rect(middle - width, y + 3, width, 18, "harmed", said), _text(middle + 8, y + 17, said)]
         else:
             css = "helped" if polarity > 0 else "unclear"
             body += [_rect(middle, y + 3, width, 18, css, said), f'<text x="{middle - 8}" y="{y + 17}" text-anchor="end">{escape(said)}</text>']
-    return _svg(max(26, 26 * len(kinds)), "kinds of evidence", body)
+    return _svg(max(26, 26 * len(kinds)), "kinds of evidence", body, _HALF)
 
 
 def _shifts(summary: Summary) -> Markup:
     """From foresight to hindsight: an arrow for each of the cases shown."""
     cases = summary.overturned
     body: list[str] = [
-        '<defs><marker id="tip" viewBox="0 0 8 8" refX="6" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
+        '<defs><marker id="tip" viewBox="0 0 8 8" refX="6" refY="4" markerWidth="4" markerHeight="4" orient="auto">'
         '<path d="M0 0 L8 4 L0 8 z" class="tip"/></marker></defs>',
         f'<line x1="{_WIDTH / 2}" x2="{_WIDTH / 2}" y1="0" y2="{26 * len(cases) + 6}" class="axis"/>',
     ]

@@ -24,7 +24,7 @@ _CASES = 6
 _EXCERPT = 420
 _CENSORED = timedelta(days=1)
 _STOP = frozenset(
-    ["please", "could", "would", "should", "about", "there", "their", "which", "where", "while", "after", "before", "still", "thanks", "thank", "hello", "using", "write", "make", "give", "need", "want", "help", "what", "when", "with", "from", "this", "that", "have", "does", "work", "working", "have", "just", "like", "also", "your", "into", "some", "them", "then", "than", "they", "been", "were", "will", "more", "most", "over", "only", "very", "here", "how", "can", "you", "the", "and", "for", "are", "not", "but", "was", "our", "out", "all", "get", "has", "its", "why", "who", "use", "one", "two", "new", "any", "may", "let", "did", "now", "explain", "create", "tell", "show", "find", "code", "file", "line", "lines", "getting", "trying", "tried", "same", "think", "know", "sure", "good", "great", "okay", "message", "question", "answer", "text"]
+    ["please", "could", "would", "should", "about", "there", "their", "which", "where", "while", "after", "before", "still", "thanks", "thank", "hello", "using", "write", "make", "give", "need", "want", "help", "what", "when", "with", "from", "this", "that", "have", "does", "work", "working", "have", "just", "like", "also", "your", "into", "some", "them", "then", "than", "they", "been", "were", "will", "more", "most", "over", "only", "very", "here", "how", "can", "you", "the", "and", "for", "are", "not", "but", "was", "our", "out", "all", "get", "has", "its", "why", "who", "use", "one", "two", "new", "any", "may", "let", "did", "now", "explain", "create", "tell", "show", "find", "code", "file", "line", "lines", "getting", "trying", "tried", "same", "think", "know", "sure", "good", "great", "okay", "message", "question", "answer", "text", "name", "worked", "works", "wrong", "right", "error", "errors", "problem", "problems", "issue", "better", "best", "back", "again", "today", "tomorrow", "yesterday", "first", "last", "next", "time", "times", "week", "weeks", "month", "year", "day", "days", "long", "short", "small", "large", "many", "much", "every", "each", "other", "another", "something", "someone", "anything", "really", "actually", "maybe", "keep", "keeps", "take", "takes", "change", "changed", "changes", "look", "looks", "fixed", "fails", "failed", "wrote", "says", "said", "asked", "gives", "given", "gave", "yours", "mine", "without", "between", "under", "done", "doing", "going", "come", "comes", "different", "able", "seems", "because", "since", "instead", "however", "always", "never", "enough", "example", "examples", "exactly", "only", "even", "both", "these", "those", "being", "having", "made", "makes", "making", "adds", "added", "want", "wants", "needs", "needed", "goes", "went", "best", "http", "https", "following", "function", "write", "written"]
 )
 
 
@@ -179,7 +179,7 @@ def _topics(lake: Lake, tally: _Tally) -> dict[str, str]:
     requests: dict[str, set[str]] = {}
     for bucket in range(lake.buckets):
         messages = lake.read("messages", bucket, ["id", "index", "role", "text"])
-        mine = messages.filter(pc.and_(pc.equal(messages["role"], "user"), pc.less(messages["index"], 4)))
+        mine = messages.filter(pc.and_(pc.equal(messages["role"], "user"), pc.less(messages["index"], 2)))
         heads = pc.utf8_lower(pc.utf8_slice_codeunits(mine["text"], 0, 300))
         for cid, head in zip(mine["id"].to_pylist(), heads.to_pylist(), strict=True):
             words = {w.strip(".,:;!?()[]'\"`*#<>") for w in head.split()}

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
+
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
 from upshot.lake import ErasureProof
 from upshot.report.summary import FATES, Row, Summary
 
 _STYLES = {"helped": "green", "harmed": "red", "unclear": "yellow", "silent": "bright_black"}
-_WIDTH = 40
+_NAME = 24
+_WIDTH = 24
 
 
 def print_summary(console: Console, summary: Summary) -> None:
@@ -20,9 +24,14 @@ def print_summary(console: Console, summary: Summary) -> None:
         f"{summary.joined:,} sessions continue an earlier one.",
         highlight=False,
     )
-    console.print(_line("all", every))
-    for row in summary.by_model[:5] if len(summary.by_model) > 1 else ():
-        console.print(_line(row.name[:24], row))
+    table = Table(box=None, pad_edge=False, header_style="")
+    table.add_column("")
+    table.add_column("")
+    for fate in FATES:
+        table.add_column(Text(fate, _STYLES[fate]), justify="right")
+    for name, row in [("all", every), *((row.name, row) for row in summary.by_model[:5] if len(summary.by_model) > 1)]:
+        table.add_row(Text(name[:_NAME]), _bar(row), *(f"{getattr(row, fate):,}" for fate in FATES))
+    console.print(table)
     console.print(
         f"Hindsight overturned {summary.overturned_down:,} that looked right and {summary.overturned_up:,} that looked wrong.",
         highlight=False,
@@ -33,12 +42,15 @@ def print_summary(console: Console, summary: Summary) -> None:
         console.print(f"{stage:>7} {seconds:7.2f} s  {said}", highlight=False, markup=False, style="bright_black")
 
 
-def _line(name: str, row: Row) -> Text:
-    text = Text(f"{name:<24} ")
-    for fate in FATES:
-        count: int = getattr(row, fate)
-        text.append("█" * round(_WIDTH * count / max(1, row.total)), style=_STYLES[fate])
-    text.append("  " + ", ".join(f"{getattr(row, fate):,} {fate}" for fate in FATES))
+def _bar(row: Row) -> Text:
+    """The shares of the fates, drawn."""
+    text = Text()
+    shares = accumulate(getattr(row, fate) / max(1, row.total) for fate in FATES)
+    drawn = 0
+    for fate, share in zip(FATES, shares, strict=True):
+        end = round(_WIDTH * share)
+        text.append("█" * (end - drawn), style=_STYLES[fate])
+        drawn = end
     return text
 
 

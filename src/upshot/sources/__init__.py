@@ -21,6 +21,7 @@ from upshot.sources import (
     openai_chat,
     otel,
     parquet,
+    realhumaneval,
     sharegpt,
     swe_agent,
 )
@@ -39,6 +40,7 @@ FORMATS: tuple[ModuleType, ...] = (
     sharegpt,
     openai_chat,
     langfuse,
+    realhumaneval,
 )
 """In the order in which they are tried: the surest marks first."""
 

@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
-from upshot.arrow import pc
+from upshot.arrow import pc, system_memory
 from upshot.lake import Lake
 from upshot.privacy import Pseudonyms, Redactor, clean
 from upshot.records import SCHEMAS, BadRecord, CleanTable, RawConversation
@@ -78,14 +78,15 @@ def ingest(
     totals = Counter[str]()
     redactions = Counter[str]()
     size = 0.0
-    for written in _each_chunk(_chunks(items, bad, chunk_mb), lake, cleaning, known, workers):
-        totals.update(conversations=written.conversations, messages=written.messages, known=written.known)
-        redactions.update(written.redactions)
-        size += written.text_mb
-        if progress:
-            progress(totals["conversations"] + totals["known"], size)
-        if len(bad) > 1000:
-            totals["quarantined"] += _quarantine(lake, bad, cleaning)
+    with system_memory():
+        for written in _each_chunk(_chunks(items, bad, chunk_mb), lake, cleaning, known, workers):
+            totals.update(conversations=written.conversations, messages=written.messages, known=written.known)
+            redactions.update(written.redactions)
+            size += written.text_mb
+            if progress:
+                progress(totals["conversations"] + totals["known"], size)
+            if len(bad) > 1000:
+                totals["quarantined"] += _quarantine(lake, bad, cleaning)
     totals["quarantined"] += _quarantine(lake, bad, cleaning)
     return IngestReport(
         totals["conversations"], totals["known"], totals["messages"], totals["quarantined"], size,
