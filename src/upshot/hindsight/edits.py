@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from itertools import accumulate
 from typing import NamedTuple
 
 _LEAST = 10
 """Characters: shorter lines (`else:`, `}`) are everywhere."""
 _BLOCK = re.compile(r"^<{5,9} SEARCH\n(.*?)^={5,9}\n(.*?)^>{5,9} REPLACE", re.DOTALL | re.MULTILINE)
 _HUNK = re.compile(r"^@@ [^\n]*@@[^\n]*\n((?:[ +\-\\][^\n]*\n?|\n)+)", re.MULTILINE)
+
+_MARKS = (" SEARCH\n", "@@ ")
+"""One of these is in every edit."""
 
 
 class Edit(NamedTuple):
@@ -27,7 +32,7 @@ def edit_of(text: str) -> Edit | None:
     >>> edit_of("<<<<<<< SEARCH\\nold_line = 1\\n=======\\nnew_line = 2\\n>>>>>>> REPLACE").added
     frozenset({'new_line = 2'})
     """
-    if " SEARCH\n" not in text and "@@ " not in text:
+    if not any(mark in text for mark in _MARKS):
         return None
     before: set[str] = set()
     after: set[str] = set()
@@ -41,6 +46,20 @@ def edit_of(text: str) -> Edit | None:
     if not before and not after:
         return None
     return Edit(frozenset(after - before), frozenset(before - after), frozenset(before & after))
+
+
+def edits_of(texts: Sequence[str]) -> dict[int, Edit]:
+    """The edits of each text that holds any, by its number."""
+    joined = "\0".join(texts)
+    ends = list(accumulate(len(text) + 1 for text in texts))
+    rows: set[int] = set()
+    for mark in _MARKS:
+        at = joined.find(mark)
+        while at >= 0:
+            row = bisect_right(ends, at)
+            rows.add(row)
+            at = joined.find(mark, ends[row])
+    return {row: edit for row in sorted(rows) if (edit := edit_of(texts[row])) is not None}
 
 
 def _lines(rows: Sequence[str] | Iterator[str]) -> Iterator[str]:

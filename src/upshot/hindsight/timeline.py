@@ -15,7 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from upshot.arrow import pc
-from upshot.hindsight.edits import Edit, edit_of
+from upshot.hindsight.edits import Edit, edits_of
 from upshot.records import CleanTable
 
 SYSTEM, USER, ASSISTANT, TOOL = range(4)
@@ -45,7 +45,7 @@ class Timeline:
     def edits(self) -> dict[int, Edit]:
         """The edits of code in each message of the assistant that holds any, by its position."""
         positions = np.flatnonzero(self.role == ASSISTANT).tolist()
-        return {p: edit for p in positions if (edit := edit_of(self.text[p])) is not None}
+        return {positions[row]: edit for row, edit in edits_of([self.text[p] for p in positions]).items()}
 
     def later(self, role: int, most: int, horizon: int) -> NDArray[np.int64]:
         """Positions of the next `most` messages of a role after each response, shape (responses, most); -1: none.

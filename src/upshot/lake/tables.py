@@ -30,6 +30,7 @@ from deltalake import (
     write_deltalake,
 )
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from pyarrow.fs import LocalFileSystem, SubTreeFileSystem
 
 from upshot.arrow import pc
 from upshot.errors import LakeError, NotFoundError, boundary
@@ -199,9 +200,10 @@ class Lake:
     ) -> pa.Table:
         opened = self._open(table, version)
         needed = None if columns is None else sorted(set(columns) | set(_KEYS.get(table, ())))
-        filters = None if bucket is None else [("bucket", "=", bucket)]
+        wanted = None if bucket is None else [("bucket", "=", str(bucket))]
+        where = SubTreeFileSystem(self.uri(table), LocalFileSystem()) if self.is_local else None
         with boundary(f"read {self.uri(table)}", (DeltaError, OSError, pa.ArrowException), LakeError):
-            rows = opened.to_pyarrow_table(filters=filters, columns=needed)
+            rows = opened.to_pyarrow_dataset(filesystem=where, file_pruning_predicate=wanted).to_table(columns=needed)
         schema = SCHEMAS[table]
         return rows.cast(pa.schema([schema.field(name) for name in rows.schema.names]))
 
