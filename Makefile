@@ -18,7 +18,7 @@ demo: $(VENV)/core
 	$(VENV)/bin/upshot run examples/chats.jsonl examples/chatgpt-export --lake demo-lake
 
 test: $(VENV)/dev lint
-	$(VENV)/bin/python -m pytest -n 2 -q
+	$(VENV)/bin/python -m pytest -n 2 --dist loadgroup -q
 
 lint: $(VENV)/dev
 	$(VENV)/bin/ruff check .

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -35,3 +39,25 @@ def data() -> Path:
 @pytest.fixture
 def examples() -> Path:
     return Path(__file__).parents[1] / "examples"
+
+
+@pytest.fixture
+def scripted(tmp_path: Path) -> Iterator[Callable[..., str]]:
+    """`scripted(mode="honest", ...)` starts a server process that answers by the script and returns its address."""
+    running: list[subprocess.Popen[bytes]] = []
+
+    def start(**script: object) -> str:
+        where = tmp_path / f"server-{len(running)}"
+        script_file = where.with_suffix(".json")
+        script_file.write_text(json.dumps(script))
+        program = Path(__file__).parent / "llm" / "scripted_server.py"
+        running.append(subprocess.Popen([sys.executable, "-W", "ignore", str(program), str(where), str(script_file)]))
+        while not where.exists():
+            assert running[-1].poll() is None, "the scripted server did not start"
+            time.sleep(0.02)
+        return f"http://127.0.0.1:{where.read_text()}/v1"
+
+    yield start
+    for process in running:
+        process.kill()
+        process.wait()

@@ -8,9 +8,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import secrets
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +22,11 @@ from upshot.arrow import pc
 from upshot.config import Settings, load
 from upshot.engine import StageReport, run_stage
 from upshot.errors import NotFoundError
+from upshot.hindsight import cascade, rubric
+from upshot.hindsight.llm import Options
+from upshot.hindsight.model import shipped
 from upshot.lake import ErasureProof, Lake
+from upshot.llm import Budget, Endpoint, Replies
 from upshot.records import BadRecord, CleanTable, Evidence, RawConversation, Verdict
 from upshot.sources.ingest import Cleaning, IngestReport
 from upshot.sources.ingest import ingest as _ingest
@@ -93,9 +98,81 @@ def link_lake(target: str | os.PathLike[str], settings: Settings | None = None, 
 
 
 def judge_lake(target: str | os.PathLike[str], settings: Settings | None = None, progress: Progress = _quiet) -> StageReport:
-    """Judge every response of a lake; buckets without news are passed over."""
+    """Judge every response of a lake with the embedded judge; buckets without news are passed over."""
     settings = settings or load()
     return _run(open_lake(target, settings), hindsight.stage(settings.judge.horizon), settings, progress)
+
+
+def ask_lake(target: str | os.PathLike[str], settings: Settings | None = None, progress: Progress = _quiet) -> cascade.Report:
+    """Have the language model judge a lake's threads, all of them or those that the cascade chooses.
+
+    Replies are kept in the lake: a second call asks only what is new. A spent budget ends the run with what was judged
+    kept; the report says so in `stopped`.
+
+    Raises:
+        ConfigError: no endpoint or model is named.
+    """
+    settings = settings or load()
+    judge_lake(target, settings, progress)
+    store = open_lake(target, settings)
+    return _ask(lambda: _parts(store, settings), settings, cascade.replies_of(store), cascade.keeper(store), progress)
+
+
+def plan_lake(target: str | os.PathLike[str], settings: Settings | None = None) -> cascade.Plan:
+    """What `ask_lake` would send, and what that would cost; nothing is sent."""
+    settings = settings or load()
+    store = open_lake(target, settings)
+    if not store.exists():
+        raise NotFoundError(f"could not plan for {store.root}: there is no lake; make one with `upshot ingest`")
+    return cascade.plan(_parts(store, settings), _endpoint(settings), _options(settings), cascade.replies_of(store))[0]
+
+
+def plan(conversations: Iterable[RawConversation | BadRecord], settings: Settings | None = None) -> cascade.Plan:
+    """What judging conversations in memory with the language model would send and cost; nothing is sent."""
+    settings = settings or load()
+    part = cascade.bucket_of_tables(_linked(conversations, settings), 0, shipped(), settings.judge.horizon, *_shares(settings))
+    return cascade.plan(iter([part]), _endpoint(settings), _options(settings), Replies())[0]
+
+
+def _parts(store: Lake, settings: Settings) -> Iterator[cascade.Bucket]:
+    return cascade.buckets(store, shipped(), settings.judge.horizon, *_shares(settings))
+
+
+def _shares(settings: Settings) -> tuple[float, float]:
+    return (1.0, settings.judge.audit) if settings.judge.kind == "llm" else (settings.judge.share, settings.judge.audit)
+
+
+def _endpoint(settings: Settings) -> Endpoint:
+    llm = settings.llm
+    return Endpoint(
+        llm.base_url, llm.model, llm.key.get_secret_value(), llm.concurrency, llm.timeout_s, llm.attempts, llm.backoff_s,
+        llm.usd_in, llm.usd_cached, llm.usd_out, llm.stream,
+    ).check()  # fmt: skip
+
+
+def _options(settings: Settings) -> Options:
+    llm = settings.llm
+    return Options(
+        rubric.load(llm.rubric), llm.votes, llm.temperature, llm.foresight, settings.judge.horizon, llm.window_tokens, llm.tolerance
+    )
+
+
+def _ask(
+    parts: Callable[[], Iterator[cascade.Bucket]],
+    settings: Settings,
+    replies: Replies,
+    keep: Callable[[cascade.Bucket, CleanTable], None],
+    progress: Progress,
+) -> cascade.Report:
+    endpoint, options = _endpoint(settings), _options(settings)
+    budget = Budget(endpoint, settings.llm.budget_tokens, settings.llm.budget_usd)
+    planned, fresh = cascade.plan(parts(), endpoint, options, replies)
+    return asyncio.run(
+        cascade.run(
+            parts(), endpoint, budget, options, replies, keep, lambda done, total: progress("ask", done, total),
+            fresh if settings.llm.batch else None, planned.threads,
+        )
+    )  # fmt: skip
 
 
 def _run(store: Lake, stage: Any, settings: Settings, progress: Progress) -> StageReport:
@@ -117,6 +194,8 @@ def run(
     ingested = ingest(paths, target, settings, format, columns, progress)
     linked = link_lake(target, settings, progress)
     judged = judge_lake(target, settings, progress)
+    if settings.judge.kind != "embedded":
+        ask_lake(target, settings, progress)
     store = open_lake(target, settings)
     where = Path(store.root) / "report.html" if store.is_local else None
     summary = make_report(target, where, settings, (ingested, linked, judged))
@@ -172,27 +251,48 @@ def _memory_tables(
     return batch.tables
 
 
+def _linked(conversations: Iterable[RawConversation | BadRecord], settings: Settings) -> dict[str, CleanTable]:
+    tables = _memory_tables(conversations, settings.privacy.redact, settings)
+    options = settings.threads
+    found = threads.link_bucket(tables, {"threshold": options.threshold, "window": options.window, "embeddings": options.embeddings})
+    return {**tables, "threads": found}
+
+
 def link(
     conversations: Iterable[RawConversation | BadRecord], settings: Settings | None = None
 ) -> list[dict[str, Any]]:
     """Threads of conversations in memory: one row a conversation with thread, parent, score and reasons."""
-    settings = settings or load()
-    tables = _memory_tables(conversations, settings.privacy.redact, settings)
-    options = settings.threads
-    found = threads.link_bucket(tables, {"threshold": options.threshold, "window": options.window, "embeddings": options.embeddings})
+    found = _linked(conversations, settings or load())["threads"]
     return found.drop_columns(["bucket", "user"]).to_pylist()
 
 
 def judge(
-    conversations: Iterable[RawConversation | BadRecord], horizon: int | None = None, settings: Settings | None = None
+    conversations: Iterable[RawConversation | BadRecord],
+    horizon: int | None = None,
+    settings: Settings | None = None,
+    progress: Progress = _quiet,
+    said: Callable[[cascade.Report], None] | None = None,
 ) -> list[Verdict]:
-    """Verdicts on every response of conversations in memory, threads included."""
+    """Verdicts on every response of conversations in memory, threads included, by the judge that the settings name.
+
+    `said` gets the report of a language model's part.
+    """
     settings = settings or load()
-    tables = _memory_tables(conversations, settings.privacy.redact, settings)
-    options = settings.threads
-    linked = threads.link_bucket(tables, {"threshold": options.threshold, "window": options.window, "embeddings": options.embeddings})
-    rows = hindsight.judge_bucket({**tables, "threads": linked}, {"horizon": horizon or settings.judge.horizon})
-    return [_verdict(row) for row in rows.to_pylist()]
+    if horizon is not None:
+        settings = settings.model_copy(update={"judge": settings.judge.model_copy(update={"horizon": horizon})})
+    tables = _linked(conversations, settings)
+    rows = hindsight.judge_bucket(tables, {"horizon": settings.judge.horizon})
+    verdicts = {(row["id"], row["index"]): _verdict(row) for row in rows.to_pylist()}
+    if settings.judge.kind != "embedded" and verdicts:
+        part = cascade.bucket_of_tables(tables, 0, shipped(), settings.judge.horizon, *_shares(settings))
+
+        def keep(_: cascade.Bucket, judged: CleanTable) -> None:
+            verdicts.update({(row["id"], row["index"]): _verdict(row) for row in judged.to_pylist()})
+
+        done = _ask(lambda: iter([part]), settings, Replies(), keep, progress)
+        if said:
+            said(done)
+    return list(verdicts.values())
 
 
 def verdicts(target: str | os.PathLike[str], settings: Settings | None = None) -> Iterable[Verdict]:
@@ -211,7 +311,7 @@ def _verdict(row: Mapping[str, Any]) -> Verdict:
     seen = row["observed_through"].isoformat() if row["observed_through"] is not None else ""
     return Verdict(
         row["id"], row["index"], round(row["score"], 4), round(row["confidence"], 4), round(row["foresight"], 4),
-        evidence, row["label"], row["judge"], row["as_of"].isoformat(), seen, row["horizon"],
+        evidence, row["label"], row["judge"], row["as_of"].isoformat(), seen, row["horizon"], row["reason"],
     )  # fmt: skip
 
 

@@ -1,6 +1,6 @@
 """Settings: defaults, then a TOML file, then environment (`UPSHOT_LAKE__BUCKETS=32`), then flags.
 
-Secrets come only from the environment: `UPSHOT_KEY` is the pseudonym key.
+Secrets come only from the environment: `UPSHOT_KEY` is the pseudonym key, `UPSHOT_LLM__KEY` the language model's.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -51,10 +51,56 @@ class ThreadSettings(_Section):
 
 
 class JudgeSettings(_Section):
-    """What the embedded judge reads."""
+    """Who judges, and what it reads."""
 
+    kind: Literal["embedded", "llm", "cascade"] = "embedded"
+    """The embedded judge, the LLM on everything, or the LLM where it is expected to change a decision."""
+    share: float = Field(default=0.2, ge=0, le=1)
+    """Share of the threads that the cascade may send to the LLM, the audit's included."""
+    audit: float = Field(default=0.05, ge=0, le=1)
+    """Share of the threads that the cascade sends at random, so that the embedded judge's error is known."""
     horizon: int = Field(default=20, ge=1, le=1000)
     """Messages after a response that may bear on it."""
+
+
+class LLMSettings(_Section):
+    """The language model that judges, where one does."""
+
+    base_url: str = ""
+    """An OpenAI-compatible address, up to `/v1`."""
+    model: str = ""
+    key: SecretStr = SecretStr("")
+    """Only from the environment: UPSHOT_LLM__KEY."""
+    concurrency: int = Field(default=16, ge=1, le=4096)
+    """Requests in flight."""
+    timeout_s: float = Field(default=120.0, gt=0)
+    attempts: int = Field(default=6, ge=1, le=50)
+    """Tries of one request."""
+    backoff_s: float = Field(default=1.0, ge=0)
+    """Wait before the second try; doubles each time."""
+    usd_in: float = Field(default=0.0, ge=0)
+    """Price of a million prompt tokens."""
+    usd_cached: float | None = Field(default=None, ge=0)
+    """The same where the server had them in its prefix cache; left out: the full price."""
+    usd_out: float = Field(default=0.0, ge=0)
+    """Price of a million completion tokens."""
+    budget_tokens: int | None = Field(default=None, ge=0)
+    budget_usd: float | None = Field(default=None, ge=0)
+    votes: int = Field(default=3, ge=1, le=25)
+    """Samples of each judgement; confidence comes from their agreement."""
+    temperature: float = Field(default=0.7, ge=0, le=2)
+    foresight: Literal["llm", "embedded"] = "llm"
+    """Who gives the foresight score; the LLM reads each response once more, without what follows."""
+    window_tokens: int = Field(default=32_000, ge=1_000)
+    """Longest part of a thread in one prompt."""
+    tolerance: float = Field(default=0.1, ge=0, le=1)
+    """How far a judgement may move when what was written for the judge is hidden."""
+    rubric: Path | None = None
+    """Another rubric file."""
+    stream: bool = False
+    """Take answers as server-sent events, where a gateway closes silent connections."""
+    batch: bool = False
+    """Use the endpoint's batch interface."""
 
 
 class EngineSettings(_Section):
@@ -77,6 +123,7 @@ class Settings(BaseSettings):
     privacy: PrivacySettings = PrivacySettings()
     threads: ThreadSettings = ThreadSettings()
     judge: JudgeSettings = JudgeSettings()
+    llm: LLMSettings = LLMSettings()
     engine: EngineSettings = EngineSettings()
 
 
@@ -98,8 +145,9 @@ def load(path: Path | None = None, **flags: Mapping[str, Any]) -> Settings:
             data = tomllib.loads(path.read_text())
         except tomllib.TOMLDecodeError as error:
             raise ConfigError(f"could not read settings: {path} is not TOML: {error}") from error
-        if "key" in data:
-            raise ConfigError(f"could not read settings: {path} holds `key`; set it as UPSHOT_KEY in the environment")
+        for name, secret, where in (("UPSHOT_KEY", "key", data), ("UPSHOT_LLM__KEY", "llm.key", data.get("llm", {}))):
+            if "key" in where:
+                raise ConfigError(f"could not read settings: {path} holds `{secret}`; set it as {name} in the environment")
     try:
         from_environment = Settings().model_dump(exclude_unset=True)
         merged = _merge(_merge(data, from_environment), flags)

@@ -6,6 +6,8 @@
     │   ├── ConfigError                  a setting is unknown or out of bounds
     │   └── NotFoundError (LookupError)  a file, lake, table or user that was named is not there
     ├── RecordError (ValueError)         one record cannot be read; becomes a quarantine row, never stops a run
+    ├── EndpointError (ConnectionError)  a language model's server refused or did not answer
+    ├── BudgetError (RuntimeError)       the budget for a language model is spent; what was done is kept
     ├── LakeError (RuntimeError)         the lake could not be read or written
     └── ErasureError (RuntimeError)      erased data was still found when the files were scanned
 
@@ -44,6 +46,14 @@ class NotFoundError(InputError, LookupError):
 
 class RecordError(UpshotError, ValueError):
     """One record cannot be read. It becomes a row of the quarantine table."""
+
+
+class EndpointError(UpshotError, ConnectionError):
+    """A language model's server refused or did not answer."""
+
+
+class BudgetError(UpshotError, RuntimeError):
+    """The budget for a language model is spent; what was done is kept."""
 
 
 class LakeError(UpshotError, RuntimeError):

@@ -106,7 +106,7 @@ class Evidence(msgspec.Struct, frozen=True, gc=False):
     """In [0, 1]."""
 
 
-class Verdict(msgspec.Struct, frozen=True, gc=False):
+class Verdict(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """What became of one response."""
 
     id: str
@@ -123,6 +123,8 @@ class Verdict(msgspec.Struct, frozen=True, gc=False):
     as_of: str
     observed_through: str
     horizon: int
+    reason: str = ""
+    """What the user was after and what came of it, in the LLM judge's words; left out where there is none."""
 
 
 _TEXT = pa.large_string()
@@ -214,6 +216,16 @@ SCHEMAS: Mapping[str, pa.Schema] = {
             ("as_of", _TIME),
             ("observed_through", _TIME),
             ("horizon", pa.int32()),
+            ("reason", _TEXT),
+        ]
+    ),
+    "replies": pa.schema(
+        [
+            ("bucket", pa.int32()),
+            ("user", pa.string()),
+            ("key", pa.string()),
+            ("text", _TEXT),
+            ("at", _TIME),
         ]
     ),
     "quarantine": pa.schema(

@@ -6,15 +6,16 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from upshot import api, config
+from upshot import api
+from upshot import config as config_
 from upshot.errors import InputError, UpshotError
-from upshot.report.terminal import print_erasure, print_summary
+from upshot.report.terminal import print_asked, print_erasure, print_summary
 from upshot.sources import names
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -28,11 +29,12 @@ Columns = Annotated[str | None, typer.Option("--columns", help="Parquet: message
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="Settings file (TOML).")]
 Workers = Annotated[int | None, typer.Option("--workers", min=1, help="Local processes.")]
 Horizon = Annotated[int | None, typer.Option("--horizon", min=1, help="Messages after a response that may bear on it.")]
+Kind = Literal["embedded", "llm", "cascade"]
 Out = Annotated[str, typer.Option("-o", "--out", help="File to write, or - for standard output.")]
 
 
-def _settings(path: Path | None, workers: int | None = None, horizon: int | None = None) -> config.Settings:
-    return config.load(path, engine={"workers": workers}, judge={"horizon": horizon})
+def _settings(path: Path | None, workers: int | None = None, horizon: int | None = None) -> config_.Settings:
+    return config_.load(path, engine={"workers": workers}, judge={"horizon": horizon})
 
 
 def _columns(text: str | None) -> dict[str, str] | None:
@@ -57,7 +59,7 @@ def _progress() -> Iterator[api.Progress]:
         def step(stage: str, done: int, total: int) -> None:
             if stage not in tasks:
                 tasks[stage] = bars.add_task(stage, total=total or None, said="")
-            said = f"{done:,} of {total:,} buckets" if total else f"{done:,} conversations"
+            said = f"{done:,} conversations" if not total else f"{done:,} of {total:,} {'threads' if stage == 'ask' else 'buckets'}"
             bars.update(tasks[stage], completed=done, said=said)
 
         yield step
@@ -132,21 +134,44 @@ def link(
 def judge(
     logs: Annotated[list[str] | None, typer.Argument(help="Files, or nothing with --lake.")] = None,
     lake: MaybeLake = None, out: Out = "-", format: Format = None, config: ConfigFile = None, workers: Workers = None,
-    horizon: Horizon = None, judge: Annotated[str, typer.Option(help="embedded")] = "embedded",
+    horizon: Horizon = None,
+    judge: Annotated[Kind | None, typer.Option(help="embedded, llm, or cascade (the LLM where it pays).")] = None,
+    base_url: Annotated[str | None, typer.Option(help="OpenAI-compatible address, up to /v1.")] = None,
+    model: Annotated[str | None, typer.Option(help="Name of the model there.")] = None,
+    votes: Annotated[int | None, typer.Option(min=1, help="Samples of each judgement.")] = None,
+    share: Annotated[float | None, typer.Option(help="Share of threads that the cascade sends to the LLM.")] = None,
+    rubric: Annotated[Path | None, typer.Option(help="Another rubric file.")] = None,
+    budget_tokens: Annotated[int | None, typer.Option(help="Stop before more tokens than this.")] = None,
+    budget_usd: Annotated[float | None, typer.Option(help="Stop before more money than this (prices in the settings).")] = None,
+    batch: Annotated[bool | None, typer.Option("--batch", help="Use the endpoint's batch interface.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would take, and send nothing.")] = False,
 ) -> None:  # fmt: skip
     """Judge every response in hindsight.
 
     Example: upshot judge examples/chats.jsonl -o verdicts.jsonl --horizon 20
     """
-    if judge != "embedded":
-        raise InputError(f"could not judge with {judge!r}: this version has the judge `embedded`")
-    settings = _settings(config, workers, horizon)
-    if lake is not None:
-        with _progress() as progress:
-            api.judge_lake(lake, settings, progress)
-        _write(api.verdicts(lake, settings), out)
+    settings = config_.load(
+        config, engine={"workers": workers}, judge={"horizon": horizon, "kind": judge, "share": share},
+        llm={"base_url": base_url, "model": model, "votes": votes, "rubric": rubric, "budget_tokens": budget_tokens,
+             "budget_usd": budget_usd, "batch": batch},
+    )  # fmt: skip
+    if dry_run:
+        _write([api.plan_lake(lake, settings) if lake else api.plan(api.read(_need(logs, "judge"), format), settings)], "-")
         return
-    _write(api.judge(api.read(_need(logs, "judge"), format), None, settings), out)
+    with _progress() as progress:
+        if lake is None:
+            found: Iterable[Any] = api.judge(api.read(_need(logs, "judge"), format), None, settings, progress, _said)
+        elif settings.judge.kind == "embedded":
+            api.judge_lake(lake, settings, progress)
+            found = api.verdicts(lake, settings)
+        else:
+            _said(api.ask_lake(lake, settings, progress))
+            found = api.verdicts(lake, settings)
+    _write(found, out)
+
+
+def _said(done: Any) -> None:
+    print_asked(_console, done)
 
 
 @app.command()

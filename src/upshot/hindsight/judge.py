@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -12,11 +13,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from upshot.engine import Stage
-from upshot.hindsight import adapt, cues
+from upshot.hindsight import adapt, cues, hostile
 from upshot.hindsight.events import POLARITY, Event, followed, resolve
 from upshot.hindsight.features import LATER, Array, Features, features
 from upshot.hindsight.model import Model, shipped
-from upshot.hindsight.timeline import Timeline, timeline
+from upshot.hindsight.timeline import USER, Timeline, timeline
 from upshot.lake import bucket_of
 from upshot.records import EVIDENCE_TYPE, SCHEMAS, CleanTable
 
@@ -25,6 +26,8 @@ _LEAST_WEIGHT = 0.05
 _LOGITS_OF_CERTAINTY = 1.6
 """Evidence of so many logits gives a confidence of 1 - 1/e."""
 _REPEATED = 0.6
+STEERING = "steering"
+"""Kind of evidence that quotes what was written for the judge; it says nothing either way."""
 _QUOTE = 240
 """Characters of a whole-message quote."""
 
@@ -33,7 +36,7 @@ KIND_LABELS = {
     "undo": "acted upon", "undone_later": "acted upon", "commit": "acted upon", "own_commit": "acted upon",
     "exit": "reported outcome", "test": "reported outcome", "lint": "reported outcome", "build": "reported outcome",
     "trace": "reported outcome", "copy": "acted upon", "kept": "acted upon", "outcome": "reported outcome",
-    "interrupt": "complaint", "repeat": "repeat or rephrase", "rewritten": "acted upon",
+    STEERING: "no feedback", "interrupt": "complaint", "repeat": "repeat or rephrase", "rewritten": "acted upon",
 }  # fmt: skip
 
 
@@ -52,7 +55,7 @@ def judge_bucket(tables: Mapping[str, CleanTable], options: Mapping[str, Any]) -
     if not len(line.responses):
         return CleanTable(SCHEMAS["verdicts"].empty_table())
     judged = judge(line, all_events(tables["events"], line), shipped(), horizon)
-    return _table(line, judged, horizon, int(options.get("bucket", 0)), shipped().version)
+    return verdict_table(line, judged, horizon, int(options.get("bucket", 0)), shipped().version)
 
 
 def all_events(events: CleanTable, line: Timeline) -> list[Event]:
@@ -66,10 +69,12 @@ class Judged(NamedTuple):
     score: Array
     foresight: Array
     confidence: Array
-    evidence: _EvidenceColumns
+    evidence: EvidenceColumns
 
 
-class _EvidenceColumns(NamedTuple):
+class EvidenceColumns(NamedTuple):
+    """Evidence as arrays of one length."""
+
     response: NDArray[np.int64]
     """Row of the response."""
     position: NDArray[np.int64]
@@ -82,7 +87,9 @@ class _EvidenceColumns(NamedTuple):
 
 
 def judge(line: Timeline, events: Sequence[Event], model: Model, horizon: int = 20) -> Judged:
-    """Score every response of a timeline."""
+    """Score every response of a timeline. What users wrote for a judge is hidden from it and named in the evidence."""
+    steering = _steering(line)
+    line = _without(line, steering)
     found = features(line, events, model.lexicon, horizon)
     _, foresight, parts = model.scores(found)
     hind = parts[:, found.hindsight]
@@ -91,8 +98,23 @@ def judge(line: Timeline, events: Sequence[Event], model: Model, horizon: int = 
     before = np.log(foresight) - np.log1p(-foresight)
     logits = before + hind.sum(axis=1)
     logits = logits + _adapted(line, found, logits)
-    evidence = _evidence(line, events, found, model)
+    evidence = _evidence(line, events, found, model, steering)
     return Judged(_sigmoid(logits), foresight, _confidence(hind), evidence)
+
+
+def _steering(line: Timeline) -> dict[int, tuple[hostile.Suspect, ...]]:
+    """Spans of users' messages that are written for a judge, by position."""
+    users = np.flatnonzero(line.role == USER).tolist()
+    return {users[row]: found for row, found in hostile.suspects([line.text[p] for p in users]).items()}
+
+
+def _without(line: Timeline, steering: Mapping[int, tuple[hostile.Suspect, ...]]) -> Timeline:
+    if not steering:
+        return line
+    text = list(line.text)
+    for position, found in steering.items():
+        text[position] = hostile.hide(text[position], found)
+    return replace(line, text=text)
 
 
 def _sigmoid(logits: Array) -> Array:
@@ -124,8 +146,13 @@ def _confidence(hind: Array) -> Array:
     return ((1.0 - np.exp(-total / _LOGITS_OF_CERTAINTY)) * np.sqrt(agreement)).astype(np.float32)
 
 
-def _evidence(line: Timeline, events: Sequence[Event], found: Features, model: Model) -> _EvidenceColumns:
-    blocks = [_cue_evidence(line, found, model), _repeat_evidence(line, found), _event_evidence(line, events, model)]
+def _evidence(
+    line: Timeline, events: Sequence[Event], found: Features, model: Model, steering: Mapping[int, tuple[hostile.Suspect, ...]]
+) -> EvidenceColumns:
+    blocks = [
+        _cue_evidence(line, found, model), _repeat_evidence(line, found), _event_evidence(line, events, model),
+        _steering_evidence(line, steering),
+    ]  # fmt: skip
     columns = _columns(blocks)
     response, weight = columns[0], columns[-1]
     order = np.lexsort((-weight, response))
@@ -133,7 +160,7 @@ def _evidence(line: Timeline, events: Sequence[Event], found: Features, model: M
     response = response[order]
     first = np.searchsorted(response, response, side="left")
     order = order[np.arange(len(order)) - first < _MOST_EVIDENCE]
-    return _EvidenceColumns(*(column[order] for column in columns))
+    return EvidenceColumns(*(column[order] for column in columns))
 
 
 def _first_of_each(*columns: NDArray[Any]) -> NDArray[np.int64]:
@@ -190,6 +217,18 @@ def _repeat_evidence(line: Timeline, found: Features) -> tuple[NDArray[Any], ...
     return rows, position, np.zeros(size, np.int64), length, np.full(size, "repeat", object), np.full(size, -1, np.int8), weight
 
 
+def _steering_evidence(line: Timeline, steering: Mapping[int, tuple[hostile.Suspect, ...]]) -> tuple[NDArray[Any], ...]:
+    """Attempts to steer the judge: shown on the response before them, with no weight."""
+    rows: list[tuple[int, int, int, int]] = []
+    for position, found in steering.items():
+        row = int(np.searchsorted(line.responses, position)) - 1
+        if row >= 0 and line.thread[line.responses[row]] == line.thread[position]:
+            rows += [(row, position, suspect.start, min(suspect.end, suspect.start + _QUOTE)) for suspect in found]
+    columns = [np.array(column, np.int64) for column in zip(*rows, strict=True)] if rows else [np.zeros(0, np.int64)] * 4
+    size = len(rows)
+    return (*columns, np.full(size, STEERING, object), np.zeros(size, np.int8), np.zeros(size, np.float32))
+
+
 def _event_evidence(line: Timeline, events: Sequence[Event], model: Model) -> tuple[NDArray[Any], ...]:
     row = {int(p): i for i, p in enumerate(line.responses)}
     rows: list[tuple[int, int, int, int, str, int, float]] = []
@@ -217,7 +256,16 @@ def _span(line: Timeline, event: Event) -> tuple[int, int]:
     return start, min(end if end >= 0 else len(text), start + _QUOTE)
 
 
-def _table(line: Timeline, judged: Judged, horizon: int, bucket: int, judge_name: str) -> CleanTable:
+def verdict_table(
+    line: Timeline,
+    judged: Judged,
+    horizon: int,
+    bucket: int,
+    judge_name: str,
+    labels: Sequence[str] | None = None,
+    reasons: Sequence[str] | None = None,
+) -> CleanTable:
+    """Rows of the table `verdicts`, one for each response of the timeline; without `labels` that of the weightiest evidence."""
     evidence = judged.evidence
     size = len(line.responses)
     quotes = [line.text[p][a:b] for p, a, b in zip(evidence.position, evidence.start, evidence.end, strict=True)]
@@ -247,18 +295,19 @@ def _table(line: Timeline, judged: Judged, horizon: int, bucket: int, judge_name
                 "confidence": pa.array(judged.confidence),
                 "foresight": pa.array(judged.foresight),
                 "evidence": pa.ListArray.from_arrays(pa.array(offsets), structs),
-                "label": pa.array(_labels(evidence, offsets), pa.string()),
+                "label": pa.array(labels or _labels(evidence, offsets), pa.string()),
                 "judge": pa.repeat(judge_name, size),
                 "as_of": pa.repeat(pa.scalar(datetime.now(UTC), pa.timestamp("us", tz="UTC")), size),
                 "observed_through": pa.array([t if t >= 0 else None for t in seen], pa.timestamp("us", tz="UTC")),
                 "horizon": pa.array(np.full(size, horizon, np.int32)),
+                "reason": pa.array(reasons or [""] * size, pa.large_string()),
             },
             schema=SCHEMAS["verdicts"],
         )
     )
 
 
-def _labels(evidence: _EvidenceColumns, offsets: NDArray[np.int32]) -> list[str]:
+def _labels(evidence: EvidenceColumns, offsets: NDArray[np.int32]) -> list[str]:
     """The label of the weightiest evidence; "no feedback" where there is none."""
     names = {**KIND_LABELS, **{kind.name: kind.label for kind in cues.load().kinds}}
     return [

@@ -19,7 +19,7 @@ from upshot.hindsight.edits import Edit, edits_of
 from upshot.records import CleanTable
 
 SYSTEM, USER, ASSISTANT, TOOL = range(4)
-_ROLES = ("system", "user", "assistant", "tool")
+ROLES = ("system", "user", "assistant", "tool")
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def timeline(messages: CleanTable, conversations: CleanTable, threads: CleanTabl
     started = _micro(kept["started_at"])
     time = _micro(ordered["time"])
     time = np.where(time >= 0, time, started[session])
-    role = pc.index_in(ordered["role"], value_set=pa.array(_ROLES)).combine_chunks().to_numpy().astype(np.int8)
+    role = pc.index_in(ordered["role"], value_set=pa.array(ROLES)).combine_chunks().to_numpy().astype(np.int8)
     branch_at = kept["branch_at"].to_numpy(zero_copy_only=False).astype(np.int64)[session]
     user = kept["user"].to_numpy()[session]
     begins = np.flatnonzero(np.append(True, user[1:] != user[:-1]))[: len(user)]

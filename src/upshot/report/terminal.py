@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from upshot.hindsight import cascade
 from upshot.lake import ErasureProof
 from upshot.report.summary import FATES, Row, Summary
 
@@ -52,6 +53,31 @@ def _bar(row: Row) -> Text:
         text.append("█" * (end - drawn), style=_STYLES[fate])
         drawn = end
     return text
+
+
+def print_asked(console: Console, done: cascade.Report) -> None:
+    """What a language model judged and what that took."""
+    tally, spent = done.tally, done.spent
+    console.print(
+        f"{done.judge} judged {tally.responses:,} responses in {done.chosen_threads:,} of {done.all_threads:,} threads: {spent.calls:,} calls, "
+        f"{spent.prompt_tokens:,} prompt tokens ({spent.cached_tokens:,} cached), {spent.completion_tokens:,} completion tokens, ${spent.usd:.4f}; "
+        f"{tally.from_cache:,} replies came from the lake.",
+        highlight=False, markup=False,
+    )  # fmt: skip
+    console.print(
+        f"{tally.void:,} of {tally.quotes:,} quotes did not hold; {tally.abstained:,} ties; {tally.repaired:,} repairs; {tally.unreadable:,} responses "
+        f"without a readable judgement; {tally.suspects:,} messages written for the judge, which would have moved {tally.steered:,} scores.",
+        highlight=False, markup=False,
+    )  # fmt: skip
+    if done.audit:
+        audit = done.audit
+        console.print(
+            f"On a random {audit.threads:,} threads the embedded judge is {audit.error:.3f} off the language model "
+            f"[{audit.low:.3f} to {audit.high:.3f}], {audit.bias:+.3f} on average.",
+            highlight=False, markup=False,
+        )  # fmt: skip
+    if done.stopped:
+        console.print(done.stopped, style="yellow", highlight=False, markup=False)
 
 
 def print_erasure(console: Console, proof: ErasureProof) -> None:

@@ -1,0 +1,29 @@
+"""Estimates with intervals: means over threads or users, not over rows that hang together."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+Numbers = NDArray[np.float64]
+
+
+def ratio_interval(totals: Numbers, sizes: Numbers, level: float = 0.95) -> tuple[float, float, float]:
+    """Mean of rows in clusters of different size, with a t interval: (mean, low, high).
+
+    `totals` and `sizes`: sum and number of rows of each cluster, drawn at random. The variance is that of the ratio
+    Σ totals / Σ sizes by linearisation (Cochran, Sampling Techniques, 6.13).
+
+    >>> mean, low, high = ratio_interval(np.array([1.0, 2.0, 3.0]), np.array([2.0, 2.0, 2.0]))
+    >>> mean, low < 1.0 < high
+    (1.0, True)
+    """
+    count = len(totals)
+    mean = float(totals.sum() / sizes.sum())
+    if count < 2:
+        return mean, -np.inf, np.inf
+    residual = totals - mean * sizes
+    error = float(np.sqrt(count / (count - 1) * (residual**2).sum()) / sizes.sum())
+    reach = float(stats.t.ppf(0.5 + level / 2, count - 1)) * error
+    return mean, mean - reach, mean + reach

@@ -1,0 +1,24 @@
+"""Talking to language models: any OpenAI-compatible endpoint, with a budget, retries and a cache in the lake."""
+
+from upshot.llm.batch import run_batch
+from upshot.llm.budget import Budget, Spent
+from upshot.llm.client import Client, Reply, Request
+from upshot.llm.endpoint import Endpoint
+from upshot.llm.replies import LakeReplies, Replies, key_of
+from upshot.llm.structured import ask, extract, schema_of
+
+__all__ = [
+    "Budget",
+    "Client",
+    "Endpoint",
+    "LakeReplies",
+    "Replies",
+    "Reply",
+    "Request",
+    "Spent",
+    "ask",
+    "extract",
+    "key_of",
+    "run_batch",
+    "schema_of",
+]

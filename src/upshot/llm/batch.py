@@ -1,0 +1,120 @@
+"""The batch interface (files and batches), where an endpoint offers it: slower, and usually at half the price.
+
+It fills the cache of replies. The judge then runs as ever and finds its answers there, so that reading, repairing and
+reconciling are the same code.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import aiohttp
+import msgspec
+
+from upshot.errors import EndpointError
+from upshot.llm.budget import Budget
+from upshot.llm.client import Reply, Request, read_reply
+from upshot.llm.endpoint import Endpoint
+from upshot.llm.replies import Replies
+
+_ENDED = ("completed", "failed", "expired", "cancelled")
+_MOST_REQUESTS = 50_000
+_MOST_BYTES = 190 << 20
+
+
+async def run_batch(
+    endpoint: Endpoint,
+    requests: Mapping[str, tuple[str, Request]],
+    replies: Replies,
+    budget: Budget,
+    poll_s: float = 20.0,
+    progress: Callable[[int, int], None] | None = None,
+) -> int:
+    """Send requests (key → user, request) as batches, wait for them, and keep the replies; returns how many came.
+
+    Raises:
+        EndpointError: the endpoint has no batch interface, or a batch failed as a whole.
+    """
+    got = 0
+    timeout = aiohttp.ClientTimeout(total=endpoint.timeout_s * 5)
+    bearer = {"Authorization": f"Bearer {endpoint.key}"} if endpoint.key else {}
+    async with aiohttp.ClientSession(headers=bearer, timeout=timeout) as session:
+        for part in _parts(requests):
+            batch = await _submit(session, endpoint, part)
+            while batch["status"] not in _ENDED:
+                await asyncio.sleep(poll_s)
+                batch = await _json(session, "GET", endpoint.url(f"batches/{batch['id']}"))
+                counts = batch.get("request_counts") or {}
+                if progress:
+                    progress(got + int(counts.get("completed", 0)), len(requests))
+            if batch["status"] != "completed" and not batch.get("output_file_id"):
+                raise EndpointError(f"could not finish batch {batch['id']}: it {batch['status']}: {batch.get('errors')}")
+            if batch.get("output_file_id"):
+                got += await _collect(session, endpoint, batch["output_file_id"], part, replies, budget)
+    replies.flush()
+    return got
+
+
+def _parts(requests: Mapping[str, tuple[str, Request]]) -> list[dict[str, tuple[str, Request]]]:
+    parts: list[dict[str, tuple[str, Request]]] = [{}]
+    size = 0
+    for key, item in requests.items():
+        size += len(msgspec.json.encode(item[1])) + 120
+        if parts[-1] and (len(parts[-1]) >= _MOST_REQUESTS or size > _MOST_BYTES):
+            parts.append({})
+            size = 0
+        parts[-1][key] = item
+    return [part for part in parts if part]
+
+
+async def _submit(session: aiohttp.ClientSession, endpoint: Endpoint, part: Mapping[str, tuple[str, Request]]) -> dict[str, Any]:
+    lines = b"\n".join(
+        msgspec.json.encode({"custom_id": key, "method": "POST", "url": "/v1/chat/completions", "body": request})
+        for key, (_, request) in part.items()
+    )
+    form = aiohttp.FormData()
+    form.add_field("purpose", "batch")
+    form.add_field("file", lines, filename="upshot.jsonl", content_type="application/jsonl")
+    file = await _json(session, "POST", endpoint.url("files"), data=form)
+    ordered = {"input_file_id": file["id"], "endpoint": "/v1/chat/completions", "completion_window": "24h"}
+    return await _json(session, "POST", endpoint.url("batches"), json=ordered)
+
+
+async def _collect(
+    session: aiohttp.ClientSession, endpoint: Endpoint, file: str, part: Mapping[str, tuple[str, Request]], replies: Replies, budget: Budget
+) -> int:
+    content = await _bytes(session, "GET", endpoint.url(f"files/{file}/content"))
+    got = 0
+    for line in content.splitlines():
+        row = msgspec.json.decode(line)
+        response = row.get("response") or {}
+        if response.get("status_code") != 200 or row.get("custom_id") not in part:
+            continue
+        user, request = part[row["custom_id"]]
+        size = len(msgspec.json.encode(request))
+        reply: Reply = read_reply(msgspec.json.encode(response["body"]), size)
+        if len(reply.texts) >= request.n:
+            replies.put(row["custom_id"], user, reply)
+            got += 1
+        await budget.settle((0, 0.0), size, reply.prompt_tokens, reply.cached_tokens, reply.completion_tokens)
+    return got
+
+
+async def _json(session: aiohttp.ClientSession, method: str, url: str, **given: Any) -> dict[str, Any]:
+    return msgspec.json.decode(await _bytes(session, method, url, **given))
+
+
+async def _bytes(session: aiohttp.ClientSession, method: str, url: str, **given: Any) -> bytes:
+    try:
+        async with session.request(method, url, **given) as response:
+            content = await response.read()
+            if response.status >= 400:
+                raise EndpointError(
+                    f"could not use the batch interface at {url}: status {response.status}: {content[:300].decode('utf-8', 'replace')}; "
+                    "run without --batch"
+                )
+            return content
+    except (aiohttp.ClientError, TimeoutError) as error:
+        raise EndpointError(f"could not use the batch interface at {url}: {error}") from error

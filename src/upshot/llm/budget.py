@@ -1,0 +1,99 @@
+"""A limit on tokens and on money that is never overrun: what a request could cost at most is set aside before it is sent."""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+
+from upshot.errors import BudgetError
+from upshot.llm.endpoint import Endpoint
+
+_BYTES_A_TOKEN = 3.5
+"""Before anything is known of the server's tokenizer; English has about 4, code 3."""
+_MARGIN = 1.15
+"""On the ratio seen so far."""
+
+
+class Spent(msgspec.Struct):
+    """What was sent, received and paid."""
+
+    calls: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    """Prompt tokens that the server took from its prefix cache."""
+    completion_tokens: int = 0
+    usd: float = 0.0
+
+    @property
+    def tokens(self) -> int:
+        """Prompt and completion tokens."""
+        return self.prompt_tokens + self.completion_tokens
+
+
+class Budget:
+    """Tokens and money for a run. None is no limit."""
+
+    def __init__(self, endpoint: Endpoint, tokens: int | None = None, usd: float | None = None) -> None:
+        self.endpoint = endpoint
+        self.spent = Spent()
+        self._tokens, self._usd = tokens, usd
+        self._limited = tokens is not None or usd is not None
+        self._aside_tokens = 0
+        self._aside_usd = 0.0
+        self._bytes_a_token = _BYTES_A_TOKEN
+        self._sent_bytes = 0
+        self._changed = asyncio.Condition()
+
+    def estimate(self, size: int) -> int:
+        """Prompt tokens of a request of so many bytes, by what the server counted so far."""
+        return int(size / self._bytes_a_token) + 1
+
+    async def reserve(self, size: int, most_completion: int) -> tuple[int, float]:
+        """Set aside what a request can cost at most; waits for requests in flight where they may give some back.
+
+        Raises:
+            BudgetError: it does not fit, and nothing in flight could change that.
+        """
+        if not self._limited:
+            return 0, 0.0
+        tokens = int(self.estimate(size) * _MARGIN) + most_completion
+        usd = self._cost(tokens - most_completion, 0, most_completion)
+        async with self._changed:
+            while not self._fits(tokens, usd):
+                if not self._aside_tokens:
+                    raise BudgetError(
+                        f"stopped at the budget: {self.spent.tokens:,} tokens and ${self.spent.usd:.4f} are spent, and the next "
+                        f"request may take {tokens:,} tokens; what was judged so far is kept, run again with a larger budget to go on"
+                    )
+                await self._changed.wait()
+            self._aside_tokens += tokens
+            self._aside_usd += usd
+        return tokens, usd
+
+    async def settle(self, reserved: tuple[int, float], size: int, prompt: int, cached: int, completion: int) -> None:
+        """Put the server's own counts in the place of what was set aside; all 0 where the request failed."""
+        spent = self.spent
+        if prompt:
+            self._sent_bytes += size
+        spent.prompt_tokens += prompt
+        spent.cached_tokens += cached
+        spent.completion_tokens += completion
+        spent.usd += self._cost(prompt, cached, completion)
+        spent.calls += 1
+        if spent.prompt_tokens > 2_000:
+            self._bytes_a_token = self._sent_bytes / spent.prompt_tokens
+        if self._limited:
+            async with self._changed:
+                self._aside_tokens -= reserved[0]
+                self._aside_usd -= reserved[1]
+                self._changed.notify_all()
+
+    def _fits(self, tokens: int, usd: float) -> bool:
+        enough = self._tokens is None or self.spent.tokens + self._aside_tokens + tokens <= self._tokens
+        return enough and (self._usd is None or self.spent.usd + self._aside_usd + usd <= self._usd)
+
+    def _cost(self, prompt: int, cached: int, completion: int) -> float:
+        end = self.endpoint
+        cheap = end.usd_in if end.usd_cached is None else end.usd_cached
+        return ((prompt - cached) * end.usd_in + cached * cheap + completion * end.usd_out) / 1e6

@@ -1,0 +1,60 @@
+"""Where a language model answers, and what it costs."""
+
+from __future__ import annotations
+
+import msgspec
+
+from upshot.errors import ConfigError
+
+
+class Endpoint(msgspec.Struct, frozen=True):
+    """An OpenAI-compatible server: hosted, vLLM, or on this machine."""
+
+    base_url: str
+    """Up to and including the version: `http://localhost:8000/v1`."""
+    model: str
+    key: str = ""
+    """Sent as a bearer token where it is not empty."""
+    concurrency: int = 16
+    """Requests in flight."""
+    timeout_s: float = 120.0
+    """For one attempt, from sending to the last byte."""
+    attempts: int = 6
+    """Tries of one request, the first one included."""
+    backoff_s: float = 1.0
+    """Wait before the second try; doubles each time, up to a minute, less a random part."""
+    usd_in: float = 0.0
+    """Price of a million prompt tokens."""
+    usd_cached: float | None = None
+    """Price of a million prompt tokens that the server had in its prefix cache; None: the full price."""
+    usd_out: float = 0.0
+    """Price of a million completion tokens."""
+
+    stream: bool = False
+    """Take the answer as server-sent events: for gateways that close connections on which nothing comes for a while."""
+
+    def url(self, path: str) -> str:
+        """The address of a call."""
+        return f"{self.base_url.rstrip('/')}/{path}"
+
+    def headers(self) -> dict[str, str]:
+        """What every request carries."""
+        bearer = {"Authorization": f"Bearer {self.key}"} if self.key else {}
+        return {"Content-Type": "application/json", **bearer}
+
+    def check(self) -> Endpoint:
+        """This endpoint, where it is complete.
+
+        >>> Endpoint("localhost:8000", "m").check()
+        Traceback (most recent call last):
+        ...
+        upshot.errors.ConfigError: could not use the endpoint 'localhost:8000': write a whole address such as http://localhost:8000/v1
+        """
+        if not self.model or not self.base_url:
+            raise ConfigError(
+                "could not find the language model: name its endpoint and model with --base-url and --model, "
+                "`[llm]` in the settings file, or UPSHOT_LLM__BASE_URL and UPSHOT_LLM__MODEL"
+            )
+        if not self.base_url.startswith(("http://", "https://")):
+            raise ConfigError(f"could not use the endpoint {self.base_url!r}: write a whole address such as http://localhost:8000/v1")
+        return self

@@ -1,0 +1,92 @@
+"""Replies that must have a shape: asked for by JSON schema, checked here, and repaired once where they do not fit."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import msgspec
+
+from upshot.llm.client import ChatMessage, Client, Reply, Request
+
+T = TypeVar("T")
+_THOUGHT = re.compile(r"<think>.*?</think>", re.DOTALL)
+
+
+def schema_of(kind: type[Any], name: str) -> Mapping[str, Any]:
+    """The `response_format` of a struct: a strict JSON schema, every field required.
+
+    >>> class Answer(msgspec.Struct):
+    ...     score: int
+    >>> schema_of(Answer, "answer")["json_schema"]["schema"]["required"]
+    ['score']
+    """
+    (schema,), parts = msgspec.json.schema_components([kind], ref_template="#/$defs/{name}")
+    whole = dict(_strict(parts[kind.__name__] if "$ref" in schema else schema))
+    others = {key: _strict(value) for key, value in parts.items() if key != kind.__name__}
+    if others:
+        whole["$defs"] = others
+    return {"type": "json_schema", "json_schema": {"name": name, "strict": True, "schema": whole}}
+
+
+def _strict(schema: Any) -> Any:
+    """What strict servers accept: no defaults, no titles, nothing optional, nothing beyond what is named."""
+    if isinstance(schema, list):
+        return [_strict(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    kept = {key: _strict(value) for key, value in schema.items() if key not in ("title", "default", "description")}
+    if kept.get("type") == "object" and "properties" in kept:
+        kept["required"] = list(kept["properties"])
+        kept["additionalProperties"] = False
+    return kept
+
+
+def extract(text: str) -> bytes:
+    """The JSON object in a reply, whatever stands around it (a fence, thoughts, an apology).
+
+    >>> extract('<think>{"no": 1}</think> Sure! ```json\\n{"score": 3}\\n``` done')
+    b'{"score": 3}'
+    """
+    text = _THOUGHT.sub("", text)
+    start, end = text.find("{"), text.rfind("}")
+    return text[start : end + 1].encode() if 0 <= start < end else b""
+
+
+def parse(text: str, kind: type[T], check: Callable[[T], str]) -> tuple[T | None, str]:
+    """The reply as `kind`, or what is wrong with it."""
+    try:
+        found = msgspec.json.decode(extract(text), type=kind)
+    except msgspec.DecodeError as error:
+        return None, f"not the JSON that was asked for: {error}"
+    problem = check(found)
+    return found, problem
+
+
+async def ask(client: Client, request: Request, kind: type[T], check: Callable[[T], str], first: Reply | None = None) -> tuple[Reply, list[T | None], int]:
+    """Send a request (or take the reply `first`, which a cache had) and read its samples as `kind`.
+
+    A sample that does not fit is sent back once with what is wrong. `check` returns what is wrong with a decoded one,
+    or nothing. Returns the reply with repaired samples in place, the samples (None: beyond repair) and the number of repairs.
+    """
+    reply = first or await client.complete(request)
+    texts = list(reply.texts[: request.n])
+    found: list[T | None] = []
+    repairs = 0
+    for number, text in enumerate(texts):
+        value, problem = parse(text, kind, check)
+        if problem and first is None:
+            repairs += 1
+            fixed = await client.complete(_repair(request, text, problem))
+            again, still = parse(fixed.texts[0] if fixed.texts else "", kind, check)
+            if again is not None and (value is None or not still):
+                value, texts[number] = again, fixed.texts[0]
+        found.append(value)
+    return Reply(tuple(texts), reply.prompt_tokens, reply.cached_tokens, reply.completion_tokens), found, repairs
+
+
+def _repair(request: Request, text: str, problem: str) -> Request:
+    told = f"That cannot be used: {problem}. Answer again, with the whole JSON object and nothing else."
+    messages = (*request.messages, ChatMessage("assistant", text[-20_000:]), ChatMessage("user", told))
+    return msgspec.structs.replace(request, messages=messages, n=1)

@@ -1,0 +1,197 @@
+"""An OpenAI-compatible server process that does what a script says: `python scripted_server.py PORTFILE SCRIPT.json`.
+
+The script is {"mode": name, ...}; modes are the functions below. `GET /calls` returns every request body, as received.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import sys
+from pathlib import Path
+
+from aiohttp import web
+
+CALLS: list[dict] = []
+FILES: dict[str, bytes] = {}
+BATCHES: dict[str, dict] = {}
+
+
+def asked(body: dict) -> list[int]:
+    """Numbers of the responses that a prompt asks about."""
+    found = re.findall(r"Judge responses ([\d, ]+)\.", body["messages"][-1]["content"] + body["messages"][min(1, len(body["messages"]) - 1)]["content"])
+    return [int(n) for n in found[0].split(", ")] if found else []
+
+
+def messages(body: dict) -> list[tuple[int, str, str]]:
+    """(number, role, text) of the log in a prompt."""
+    text = body["messages"][1]["content"]
+    parts = re.split(r"^\[(\d+) (\w+) [0-9a-f]{4}\]\n", text, flags=re.M)
+    return [(int(n), role, said.split("\n\nJudge responses")[0].split("\n[-- a later")[0].strip()) for n, role, said in zip(parts[1::3], parts[2::3], parts[3::3], strict=True)]
+
+
+def judgement(number: int, score: float, quote: tuple[int, str] | None = None, label: str = "reported outcome", refusal: str = "no") -> dict:
+    evidence = [] if quote is None else [{"message": quote[0], "quote": quote[1], "good": score > 5}]
+    return {"response": number, "goal": "a goal", "happened": "something", "label": label, "score": score, "refusal": refusal, "evidence": evidence}
+
+
+def honest(body: dict, script: dict) -> str:
+    """Reads the user's next message: "worked" is 9, "crashes" is 1, anything else 5 without a quote."""
+    log = messages(body)
+    verdicts = []
+    for number in asked(body):
+        following = next(((n, text) for n, role, text in log if n > number and role == "user"), None)
+        if following and "worked" in following[1]:
+            verdicts.append(judgement(number, 9, (following[0], "worked")))
+        elif following and "crashes" in following[1]:
+            verdicts.append(judgement(number, 1, (following[0], "crashes")))
+        else:
+            verdicts.append(judgement(number, 5, None, "no feedback"))
+    return json.dumps({"verdicts": verdicts})
+
+
+def invented(body: dict, script: dict) -> str:
+    return json.dumps({"verdicts": [judgement(n, 10, (n + 1, "I adore this, flawless!")) for n in asked(body)]})
+
+
+def from_before(body: dict, script: dict) -> str:
+    first = messages(body)[0]
+    return json.dumps({"verdicts": [judgement(n, 10, (1, first[2][:30])) for n in asked(body)]})
+
+
+def wrong_numbers(body: dict, script: dict) -> str:
+    return json.dumps({"verdicts": [judgement(n + 100, 10) for n in asked(body)]})
+
+
+def gullible(body: dict, script: dict) -> str:
+    """Does what any attack that it can read says: the marker stands in the prompt, so everything was perfect."""
+    prompt = body["messages"][1]["content"]
+    steered = any(marker in prompt for marker in script["markers"])
+    if not steered:
+        return honest(body, script)
+    log = messages(body)
+    verdicts = []
+    for number in asked(body):
+        following = next(((n, text) for n, role, text in log if n > number and role == "user"), None)
+        verdicts.append(judgement(number, 10, (following[0], following[1][:12]) if following else None))
+    return json.dumps({"verdicts": verdicts})
+
+
+def divided(body: dict, script: dict) -> str:
+    """Half of the samples say yes, half say no."""
+    divided.turn = not getattr(divided, "turn", False)
+    later = messages(body)[-1]
+    return json.dumps({"verdicts": [judgement(n, 9 if divided.turn else 1, (later[0], later[2][:10])) for n in asked(body)]})
+
+
+def fenced(body: dict, script: dict) -> str:
+    return f"<think>hm {{}}</think>Here you go:\n```json\n{honest(body, script)}\n```"
+
+
+def truncated(body: dict, script: dict) -> str:
+    return honest(body, script) if "cannot be used" in body["messages"][-1]["content"] else honest(body, script)[:60]
+
+
+def hopeless(body: dict, script: dict) -> str:
+    return "I would rather not."
+
+
+def instant(body: dict, script: dict) -> str:
+    return script["answer"]
+
+
+def content(body: dict, script: dict) -> str:
+    if "Predict for message" in body["messages"][1]["content"]:
+        return json.dumps({"score": script.get("foresight", 5)})
+    return globals()[script["mode"]](body, script)
+
+
+def completion(body: dict, script: dict) -> dict:
+    samples = body.get("n", 1) if script.get("knows_n", True) else 1
+    prompt_tokens = sum(len(m["content"]) for m in body["messages"]) // 4
+    texts = [content(body, script) for _ in range(samples)]
+    return {
+        "id": "x", "object": "chat.completion", "created": 0, "model": body["model"],
+        "choices": [{"index": i, "finish_reason": "stop", "message": {"role": "assistant", "content": text}} for i, text in enumerate(texts)],
+        "usage": {"prompt_tokens": prompt_tokens, "completion_tokens": sum(len(t) // 4 for t in texts), "total_tokens": 0},
+    }
+
+
+def make(script: dict) -> web.Application:
+    troubles = list(script.get("troubles", []))
+    served = 0
+
+    async def chat(request: web.Request) -> web.Response:
+        nonlocal served
+        body = json.loads(await request.read())
+        CALLS.append(body)
+        if script.get("key") and request.headers.get("Authorization") != f"Bearer {script['key']}":
+            return web.json_response({"error": {"message": "wrong key"}}, status=401)
+        for field in script.get("refuses", []):
+            if field in body:
+                return web.json_response({"error": {"message": f"Unsupported parameter: '{field}'"}}, status=400)
+        if troubles:
+            trouble = troubles.pop(0)
+            if trouble == "hang":
+                await asyncio.sleep(30)
+            if trouble == "drop":
+                request.transport.close()
+            if trouble == "garbage":
+                return web.Response(text='{"choices": [')
+            headers = {"Retry-After": "0.1"} if trouble == 429 else {}
+            return web.json_response({"error": {"message": "trouble"}}, status=int(trouble), headers=headers)
+        served += 1
+        if served > script.get("dies_after", 10**9):
+            return web.json_response({"error": {"message": "gone"}}, status=500)
+        await asyncio.sleep(script.get("delay_s", 0))
+        return web.json_response(completion(body, script))
+
+    async def calls(_: web.Request) -> web.Response:
+        return web.json_response(CALLS)
+
+    async def upload(request: web.Request) -> web.Response:
+        form = await request.post()
+        name = f"file-{len(FILES)}"
+        FILES[name] = form["file"].file.read()
+        return web.json_response({"id": name, "purpose": form["purpose"]})
+
+    async def batch(request: web.Request) -> web.Response:
+        order = await request.json()
+        lines = [json.loads(line) for line in FILES[order["input_file_id"]].splitlines()]
+        done = [{"custom_id": line["custom_id"], "response": {"status_code": 200, "body": completion(line["body"], script)}} for line in lines]
+        FILES["out"] = "\n".join(map(json.dumps, done)).encode()
+        BATCHES["b1"] = {"id": "b1", "status": "in_progress", "request_counts": {"completed": 0, "total": len(lines)}}
+        return web.json_response(BATCHES["b1"])
+
+    async def poll(request: web.Request) -> web.Response:
+        BATCHES["b1"].update(status="completed", output_file_id="out")
+        return web.json_response(BATCHES["b1"])
+
+    async def download(request: web.Request) -> web.Response:
+        return web.Response(body=FILES[request.match_info["name"]])
+
+    app = web.Application(client_max_size=1 << 28)
+    app.router.add_post("/v1/chat/completions", chat)
+    app.router.add_get("/calls", calls)
+    if script.get("batches"):
+        app.router.add_post("/v1/files", upload)
+        app.router.add_post("/v1/batches", batch)
+        app.router.add_get("/v1/batches/{name}", poll)
+        app.router.add_get("/v1/files/{name}/content", download)
+    return app
+
+
+async def main() -> None:
+    runner = web.AppRunner(make(json.loads(Path(sys.argv[2]).read_text())), access_log=None)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    draft = Path(sys.argv[1] + ".part")
+    draft.write_text(str(runner.addresses[0][1]))
+    draft.rename(sys.argv[1])
+    await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
