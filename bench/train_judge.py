@@ -10,7 +10,7 @@ import json
 import re
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,7 +25,7 @@ import corpora
 from upshot.hindsight import cues
 from upshot.hindsight import model as judge_model
 from upshot.hindsight.features import features
-from upshot.hindsight.judge import all_events
+from upshot.hindsight.judge import Judged, all_events, judge
 from upshot.hindsight.timeline import Timeline, timeline
 from upshot.privacy import Pseudonyms, clean
 from upshot.records import RawConversation
@@ -238,6 +238,35 @@ def _folds(examples: Examples) -> np.ndarray:
 def load_all(folder: Path) -> list[Examples]:
     """Every corpus of human ratings under the data folder. What became of code is never trained on."""
     return [rated(corpus) for corpus in corpora.satisfaction(folder)]
+
+
+class HeldOut(NamedTuple):
+    """A corpus judged with weights that never saw it or its kin."""
+
+    name: str
+    examples: Examples
+    judged: Judged
+    """Of every response of the corpus's timeline; `examples.rows` are those with a rating."""
+    rating: np.ndarray
+    """1 to 5, one a rated response."""
+    worst: np.ndarray
+    """Rated below 3; of the breakdown corpora the worst fifth."""
+    others: list[str]
+
+
+def held_out(folder: Path) -> Iterator[HeldOut]:
+    """Each corpus of `satisfaction/`, judged by what the others taught."""
+    sets = load_all(folder)
+    ratings = {corpus.name: np.array([label.rating for label in corpus.labels]) for corpus in corpora.satisfaction(folder)}
+    for examples in sets:
+        if examples.name not in ratings:
+            continue
+        family = "dbdc" if examples.name.startswith("dbdc") else examples.name
+        others = [other for other in sets if not other.name.startswith(family)]
+        judged = judge(examples.line, examples.events, judge_model.from_weights(fit(others)))
+        rating = ratings[examples.name]
+        worst = rating < 3 if family != "dbdc" else rating <= np.quantile(rating, 0.2)
+        yield HeldOut(examples.name, examples, judged, rating, worst, [other.name for other in others])
 
 
 def main() -> None:
