@@ -252,6 +252,7 @@ class HeldOut(NamedTuple):
     worst: np.ndarray
     """Rated below 3; of the breakdown corpora the worst fifth."""
     others: list[str]
+    model: judge_model.Model
 
 
 def held_out(folder: Path) -> Iterator[HeldOut]:
@@ -263,10 +264,11 @@ def held_out(folder: Path) -> Iterator[HeldOut]:
             continue
         family = "dbdc" if examples.name.startswith("dbdc") else examples.name
         others = [other for other in sets if not other.name.startswith(family)]
-        judged = judge(examples.line, examples.events, judge_model.from_weights(fit(others)))
+        model = judge_model.from_weights(fit(others))
+        judged = judge(examples.line, examples.events, model)
         rating = ratings[examples.name]
         worst = rating < 3 if family != "dbdc" else rating <= np.quantile(rating, 0.2)
-        yield HeldOut(examples.name, examples, judged, rating, worst, [other.name for other in others])
+        yield HeldOut(examples.name, examples, judged, rating, worst, [other.name for other in others], model)
 
 
 def main() -> None:

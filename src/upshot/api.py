@@ -100,14 +100,16 @@ def link_lake(target: str | os.PathLike[str], settings: Settings | None = None, 
 def judge_lake(target: str | os.PathLike[str], settings: Settings | None = None, progress: Progress = _quiet) -> StageReport:
     """Judge every response of a lake with the embedded judge; buckets without news are passed over."""
     settings = settings or load()
-    return _run(open_lake(target, settings), hindsight.stage(settings.judge.horizon), settings, progress)
+    store = open_lake(target, settings)
+    return _run(store, hindsight.stage(settings.judge.horizon, cascade.distilled(store)), settings, progress)
 
 
 def ask_lake(target: str | os.PathLike[str], settings: Settings | None = None, progress: Progress = _quiet) -> cascade.Report:
     """Have the language model judge a lake's threads, all of them or those that the cascade chooses.
 
     Replies are kept in the lake: a second call asks only what is new. A spent budget ends the run with what was judged
-    kept; the report says so in `stopped`.
+    kept; the report says so in `stopped`. What the language model said is then distilled into the embedded judge, which
+    judges the rest anew where that helps.
 
     Raises:
         ConfigError: no endpoint or model is named.
@@ -115,7 +117,10 @@ def ask_lake(target: str | os.PathLike[str], settings: Settings | None = None, p
     settings = settings or load()
     judge_lake(target, settings, progress)
     store = open_lake(target, settings)
-    return _ask(lambda: _parts(store, settings), settings, cascade.replies_of(store), cascade.keeper(store), progress)
+    done = _ask(lambda: _parts(store, settings), settings, cascade.replies_of(store), cascade.keeper(store), progress)
+    lesson = cascade.teach(store, shipped(), settings.judge.horizon, _shares(settings)[1])
+    judge_lake(target, settings, progress)
+    return msgspec.structs.replace(done, lesson=lesson)
 
 
 def plan_lake(target: str | os.PathLike[str], settings: Settings | None = None) -> cascade.Plan:

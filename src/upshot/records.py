@@ -217,6 +217,7 @@ SCHEMAS: Mapping[str, pa.Schema] = {
             ("observed_through", _TIME),
             ("horizon", pa.int32()),
             ("reason", _TEXT),
+            ("seen", pa.int32()),
         ]
     ),
     "replies": pa.schema(
@@ -226,6 +227,15 @@ SCHEMAS: Mapping[str, pa.Schema] = {
             ("key", pa.string()),
             ("text", _TEXT),
             ("at", _TIME),
+        ]
+    ),
+    "models": pa.schema(
+        [
+            ("bucket", pa.int32()),
+            ("name", pa.string()),
+            ("at", _TIME),
+            ("content", _TEXT),
+            ("users", pa.list_(pa.string())),
         ]
     ),
     "quarantine": pa.schema(
@@ -239,7 +249,11 @@ SCHEMAS: Mapping[str, pa.Schema] = {
         ]
     ),
 }
-"""Every table of the lake. `bucket` = hash(user) mod N and is the partition column of each."""
+"""Every table of the lake. `bucket` = hash(user) mod N and is the partition column of each.
+
+Of the verdicts on one response the one that saw most of what followed counts (`seen`, messages of its thread after it),
+of those a language model's before an embedded judge's, of those the newest. `models` are in bucket 0, with the users
+who taught them."""
 
 
 def empty(table: str) -> pa.Table:

@@ -229,13 +229,13 @@ def line_of(texts: list[str]) -> Timeline:
     return timeline(tables["messages"], tables["conversations"], tables["threads"])
 
 
-@given(st.lists(st.text(st.sampled_from("ab []\n1234userx"), min_size=1, max_size=60), min_size=2, max_size=8))
+@given(st.lists(st.text(st.sampled_from("ab []-\n1234userx"), min_size=1, max_size=60), min_size=2, max_size=8))
 @hypothesis_settings(deadline=None, max_examples=60)
 def test_no_text_can_imitate_a_message(texts: list[str]) -> None:
     line = line_of(texts)
     shown = transcript.transcript(line, transcript.Window(0, len(texts), ()))
-    headers = [row for row in shown.text.split("\n") if row.startswith("[") and not row.startswith("[removed")]
-    assert sum(row.split(" ")[0][1:].isdigit() for row in headers) == len(texts)
+    marks = [row for row in shown.text.split("\n") if row.startswith(tuple("[" + c for c in "0123456789-"))]
+    assert [row.split(" ")[0] for row in marks] == [f"[{n}" for n in range(1, len(texts) + 1)]
 
 
 @given(st.integers(2, 120), st.integers(1, 30), st.integers(1000, 4000))
@@ -264,14 +264,13 @@ def test_long_threads_are_windowed_and_reconciled(scripted: Scripted, chat: Chat
 
 
 def test_the_cascade_asks_about_a_share_and_a_random_sample(scripted: Scripted, chat: Chat) -> None:
-    chats = [chat("u: sort it", "a: use sorted", f"u: {'that worked, thanks' if i % 2 else 'and in reverse?'}", id=f"c{i}", user=f"u{i}") for i in range(200)]
+    chats = [chat("u: sort it", "a: use sorted", f"u: {'thanks, but it still crashes' if i % 2 else 'and in reverse?'}", id=f"c{i}", user=f"u{i}") for i in range(200)]
     found, report = judged(told(scripted(mode="honest"), "cascade", foresight="embedded", votes=1), *chats)
     asked = {v.id for v in found.values() if v.judge.startswith("llm")}
     assert len(asked) == 40
     assert report.audit is not None
     assert 4 <= report.audit.threads <= 18
-    unsure = sum(int(name[1:]) % 2 == 0 for name in asked)
-    assert unsure > len(asked) * 0.75
+    assert sum(int(name[1:]) % 2 for name in asked) > len(asked) * 0.75
 
 
 def test_the_audit_does_not_depend_on_any_verdict(chat: Chat) -> None:
@@ -290,3 +289,46 @@ def test_a_dead_endpoint_ends_the_run_and_keeps_what_it_gave(scripted: Scripted,
     assert "in 2 attempts" in report.stopped
     assert sum(v.judge.startswith("llm") for v in found.values()) == 9
     assert len(found) == 24
+
+
+def test_the_embedded_judge_learns_from_the_language_model_and_forgets_with_its_user(scripted: Scripted, tmp_path: Path) -> None:
+    address = scripted(mode="honest")
+    rows: list[str] = []
+    for i in range(120):
+        said = f"the frobnicator worked {i}" if i % 2 else f"the quux crashes {i}"
+        turns = [{"role": "user", "content": f"do {i}"}, {"role": "assistant", "content": f"so {i}"}, {"role": "user", "content": said}]
+        rows.append(json.dumps({"id": f"c{i}", "user": f"u{i}", "messages": turns}))
+    (tmp_path / "chats.jsonl").write_text("\n".join(rows))
+    lake = tmp_path / "lake"
+    settings = config.load(judge={"kind": "cascade", "share": 0.6}, llm={"base_url": address, "model": "m", "foresight": "embedded"}, lake={"buckets": 2})
+    api.ingest(tmp_path / "chats.jsonl", lake, settings)
+    api.link_lake(lake, settings)
+    done = api.ask_lake(lake, settings)
+    assert done.lesson is not None
+    assert done.lesson.error_after < done.lesson.error_before
+    found = list(api.verdicts(lake, settings))
+    assert {v.judge.split("/")[0] for v in found} == {"embedded", "llm"}
+    assert all("+" in v.judge for v in found if v.judge.startswith("embedded"))
+    again = api.ask_lake(lake, settings)
+    assert again.spent.calls == 0
+    teacher = next(v.id for v in found if v.judge.startswith("llm"))
+    user = next(row["user"] for row in api.open_lake(lake).read("conversations").to_pylist() if row["id"] == teacher)
+    assert api.erase(user, lake, settings).models == ["judge"]
+    assert cascade.distilled(api.open_lake(lake)) is None
+
+
+def test_a_verdict_that_saw_more_counts_before_one_by_a_better_judge(scripted: Scripted, tmp_path: Path) -> None:
+    address = scripted(mode="honest")
+    path, lake = tmp_path / "chats.jsonl", tmp_path / "lake"
+    settings = told(address)
+
+    def run(*texts: str) -> Verdict:
+        turns = [{"role": "user" if i % 2 == 0 else "assistant", "content": text} for i, text in enumerate(texts)]
+        path.write_text(json.dumps({"id": "c1", "user": "ana", "messages": turns}))
+        api.run(path, lake, config.load())
+        return next(v for v in api.verdicts(lake) if v.index == 1)
+
+    run("fix it", "done", "great, that worked")
+    api.ask_lake(lake, settings)
+    assert run("fix it", "done", "great, that worked").judge.startswith("llm/")
+    assert run("fix it", "done", "great, that worked", "good", "no wait, it crashes").judge == "embedded/1"

@@ -47,7 +47,7 @@ class Adaptation(NamedTuple):
         """What to add to each response's logit."""
         out = np.zeros(found.rows, np.float32)
         for which in (0, 1):
-            raw = _apply(found, self.halves[1 - which]) / max(self.spread[1 - which], 1e-6)
+            raw = apply(found, self.halves[1 - which]) / max(self.spread[1 - which], 1e-6)
             mine = half == which
             out[mine] = np.clip(raw[mine], -3, 3) * self.gain
         return out
@@ -82,7 +82,8 @@ def terms(words: tokens.Words, following: NDArray[np.int64], responses: NDArray[
     return Terms(np.concatenate(slots), np.concatenate(rows), len(responses))
 
 
-def _apply(found: Terms, weights: NDArray[np.float32]) -> NDArray[Any]:
+def apply(found: Terms, weights: NDArray[np.float32]) -> NDArray[Any]:
+    """Sum of the weights of each example's terms, over the root of their number."""
     norm = np.sqrt(np.maximum(np.bincount(found.row, minlength=found.rows), 1))
     return np.bincount(found.row, weights[found.slot], minlength=found.rows) / norm
 
@@ -99,18 +100,20 @@ def learn(
     halves: list[NDArray[np.float32]] = []
     spread: list[float] = []
     for which in (0, 1):
-        weights = _ridge(found, logits, half == which)
+        weights = ridge(found, logits, half == which)
         halves.append(weights)
-        spread.append(float(np.std(_apply(found, weights)[half != which])) if (half != which).any() else 1.0)
+        spread.append(float(np.std(apply(found, weights)[half != which])) if (half != which).any() else 1.0)
     return Adaptation((halves[0], halves[1]), (spread[0], spread[1]), gain)
 
 
-def _ridge(found: Terms, target: Array, teaches: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Ridge regression by conjugate gradients on the terms of the rows that teach."""
+def ridge(
+    found: Terms, target: Array, teaches: NDArray[np.bool_], strength: float = _RIDGE, least_texts: int = _LEAST_TEXTS
+) -> NDArray[np.float32]:
+    """Ridge regression by conjugate gradients on the terms of the rows that teach; a weight for each slot."""
     keep = teaches[found.row]
     column, rows = found.slot[keep], found.row[keep]
     counts = np.bincount(column, minlength=_SLOTS)
-    often = counts >= _LEAST_TEXTS
+    often = counts >= least_texts
     used = often[column]
     rows, column = rows[used], column[used]
     if not len(rows):
@@ -132,7 +135,7 @@ def _ridge(found: Terms, target: Array, teaches: NDArray[np.bool_]) -> NDArray[n
     for _ in range(_STEPS):
         if power < _CONVERGED:
             break
-        step = backward(forward(direction)) + _RIDGE * direction
+        step = backward(forward(direction)) + strength * direction
         length = power / float(direction @ step)
         weights += length * direction
         residual -= length * step

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
 import krippendorff
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 Numbers = NDArray[np.float64]
 _SAMPLES = 400
+Level: TypeAlias = Literal["nominal", "ordinal", "interval"]
 
 
 class Agreement(NamedTuple):
@@ -22,7 +23,7 @@ class Agreement(NamedTuple):
     items: int
 
 
-def alpha(ratings: Numbers, level: Literal["nominal", "ordinal", "interval"] = "interval", seed: int = 0) -> Agreement:
+def alpha(ratings: Numbers, level: Level = "interval", seed: int = 0) -> Agreement:
     """Krippendorff's alpha. `ratings`: shape (raters, items), NaN where a rater has not rated. 1 is perfect, 0 is chance.
 
     >>> round(alpha(np.array([[0.0, 1, 0, 1, 0, 1], [0, 1, 0, 1, 0, 1]]), "nominal").value, 3)
@@ -31,7 +32,7 @@ def alpha(ratings: Numbers, level: Literal["nominal", "ordinal", "interval"] = "
     return _interval(lambda columns: _alpha(ratings[:, columns], level), ratings.shape[1], seed)
 
 
-def _alpha(ratings: Numbers, level: str) -> float:
+def _alpha(ratings: Numbers, level: Level) -> float:
     rated = ratings[:, (~np.isnan(ratings)).sum(axis=0) >= 2]
     values = np.unique(rated[~np.isnan(rated)])
     if len(values) < 2:

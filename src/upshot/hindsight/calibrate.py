@@ -117,7 +117,7 @@ class Bin(NamedTuple):
     low: float
     """95 % interval of what was observed (Wilson)."""
     high: float
-    count: int
+    size: int
 
 
 def reliability(probabilities: Numbers, labels: Numbers, bins: int = 10) -> list[Bin]:
@@ -148,7 +148,7 @@ def ece(probabilities: Numbers, labels: Numbers, bins: int = 10) -> float:
     0.0
     """
     found = reliability(probabilities, labels, bins)
-    return sum(b.count * abs(b.predicted - b.observed) for b in found) / sum(b.count for b in found)
+    return sum(b.size * abs(b.predicted - b.observed) for b in found) / sum(b.size for b in found)
 
 
 class Abstention(msgspec.Struct, frozen=True):

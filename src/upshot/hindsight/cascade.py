@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import msgspec
@@ -18,15 +19,21 @@ from numpy.typing import NDArray
 
 from upshot.errors import BudgetError, EndpointError
 from upshot.hindsight import llm, transcript
+from upshot.hindsight.distil import Distilled, Lesson, Taught, distil, taught
 from upshot.hindsight.estimates import ratio_interval
-from upshot.hindsight.judge import EvidenceColumns, Judged, all_events, judge, verdict_table
+from upshot.hindsight.events import Event
+from upshot.hindsight.judge import EvidenceColumns, Judged, all_events, judge, read, verdict_table
 from upshot.hindsight.model import Model
 from upshot.hindsight.timeline import Timeline, timeline
 from upshot.lake import Lake
 from upshot.llm import Budget, Client, Endpoint, LakeReplies, Replies, Request, Spent, key_of, run_batch
-from upshot.records import CleanTable
+from upshot.records import SCHEMAS, CleanTable
 
 TABLES = ("messages", "conversations", "events", "threads")
+JUDGE = "judge"
+"""Name of the distilled judge among the lake's models."""
+_MOST_WEIGHT = 4.0
+"""Of a response that was drawn at random, so that few of them do not carry the lesson."""
 _COMPLETION_A_RESPONSE = 90
 _COMPLETION_A_GUESS = 10
 
@@ -45,6 +52,7 @@ class Bucket(NamedTuple):
 
     number: int
     line: Timeline
+    events: list[Event]
     judged: Judged
     chosen: tuple[Choice, ...]
 
@@ -75,6 +83,8 @@ class Report(msgspec.Struct, frozen=True):
     audit: Audit | None
     stopped: str
     """Why it stopped early; empty: it did not."""
+    lesson: Lesson | None = None
+    """What the embedded judge learned from it."""
 
 
 class Audit(msgspec.Struct, frozen=True):
@@ -115,18 +125,17 @@ def _draw(name: str) -> float:
 
 
 def _worth(judged: Judged) -> NDArray[np.float64]:
-    """How likely a second opinion is to change what follows from each verdict.
+    """How much a second opinion may change what follows from each verdict.
 
-    The score's own uncertainty, more where there is evidence and it contradicts itself; evidence that nobody
-    contradicts, and responses that nothing followed, are worth little.
+    Most where what came later moved the score far from foresight: there a misreading costs most (docs/lab.md). More
+    where the evidence contradicts itself; little where nothing came, for there is nothing to read.
     """
     evidence = judged.evidence
     size = len(judged.score)
     good = np.bincount(evidence.response, (evidence.polarity > 0) * evidence.weight, minlength=size)
     bad = np.bincount(evidence.response, (evidence.polarity < 0) * evidence.weight, minlength=size)
     contradiction = np.minimum(good, bad) / np.maximum(np.maximum(good, bad), 1e-6)
-    spread = 4.0 * judged.score * (1.0 - judged.score)
-    return spread * (0.4 + 0.6 * (1.0 - judged.confidence)) + contradiction + 0.5 * np.abs(judged.score - judged.foresight)
+    return np.abs(judged.score - judged.foresight) + 0.25 * contradiction
 
 
 def buckets(lake: Lake, model: Model, horizon: int, share: float, audit_rate: float) -> Iterator[Bucket]:
@@ -142,8 +151,9 @@ def bucket_of_tables(
 ) -> Bucket:
     """One bucket from its tables."""
     line = timeline(tables["messages"], tables["conversations"], tables.get("threads"))
-    judged = judge(line, all_events(tables["events"], line), model, horizon)
-    return Bucket(number, line, judged, choose(line, judged, share, audit_rate))
+    events = all_events(tables["events"], line)
+    judged = judge(line, events, model, horizon)
+    return Bucket(number, line, events, judged, choose(line, judged, share, audit_rate))
 
 
 def plan(parts: Iterator[Bucket], endpoint: Endpoint, options: llm.Options, replies: Replies) -> tuple[Plan, dict[str, tuple[str, Request]]]:
@@ -297,6 +307,42 @@ def keeper(lake: Lake) -> Callable[[Bucket, CleanTable], None]:
         lake.append("verdicts", rows, (f"llm/{bucket.number}/{digest}", 1), {"stage": "llm", "bucket": bucket.number})
 
     return keep
+
+
+def teach(lake: Lake, model: Model, horizon: int, audit_rate: float) -> Lesson:
+    """Distil the language model's verdicts in a lake into the embedded judge, and keep what was learned where it helps."""
+    lessons: list[Taught] = []
+    users: set[str] = set()
+    for part in buckets(lake, model, horizon, 0.0, audit_rate):
+        told = {(row["id"], row["index"]): row for row in lake.read("verdicts", part.number).to_pylist() if row["judge"].startswith("llm/")}
+        line = part.line
+        names = [(str(line.conversation[p]), int(line.index[p])) for p in line.responses]
+        rows = np.array([i for i, name in enumerate(names) if name in told and told[name]["confidence"] > 0], np.int64)
+        if not len(rows):
+            continue
+        positions = line.responses[rows]
+        drawn = np.zeros(len(line.thread), bool)
+        for choice in part.chosen:
+            drawn[choice.first : choice.last] = True
+        weight = np.where(drawn[positions], min(1 / max(audit_rate, 1e-9), _MOST_WEIGHT), 1.0)
+        seen = read(line, part.events, model, horizon)
+        score = np.array([told[names[i]]["score"] for i in rows], float)
+        group = np.array([f"{part.number}/{line.thread[p]}" for p in positions], object)
+        lessons.append(taught(seen.found, seen.logits, rows, score, group, weight))
+        users.update(line.user[positions].tolist())
+    learned, lesson = distil(lessons)
+    if learned is not None:
+        row = {"bucket": 0, "name": JUDGE, "at": datetime.now(UTC), "content": msgspec.json.encode(learned).decode(), "users": sorted(users)}
+        lake.append("models", CleanTable(pa.Table.from_pylist([row], schema=SCHEMAS["models"])), (f"distil/{learned.version()}", 1))
+    return lesson
+
+
+def distilled(lake: Lake) -> Distilled | None:
+    """What the embedded judge last learned in this lake."""
+    if not lake.exists("models"):
+        return None
+    rows = [row for row in lake.read("models", 0).to_pylist() if row["name"] == JUDGE]
+    return msgspec.json.decode(max(rows, key=lambda row: row["at"])["content"], type=Distilled) if rows else None
 
 
 def replies_of(lake: Lake | None) -> Replies:

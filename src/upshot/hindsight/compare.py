@@ -13,15 +13,16 @@ user, intervals by user. Without an audit r is 0 everywhere and the answer says 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import math
+from typing import Any, NamedTuple, cast
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 from scipy.optimize import brentq
 
 from upshot.errors import InputError
+from upshot.hindsight.estimates import t_quantile
 
 Numbers = NDArray[np.float64]
 _FOLDS = 5
@@ -173,7 +174,7 @@ def _estimate(a: Numbers, b: Numbers, user: NDArray[np.int64]) -> Estimate:
     total = np.bincount(user, b - a - difference)
     groups = len(total)
     error = float(np.sqrt(groups / (groups - 1) * (total**2).sum()) / len(a))
-    reach = float(stats.t.ppf(0.975, groups - 1)) * error
+    reach = t_quantile(0.975, groups - 1) * error
     return Estimate(difference, difference - reach, difference + reach, float(a.mean()), float(b.mean()))
 
 
@@ -197,7 +198,7 @@ def _gamma(units: Units, e: Numbers, logs: Estimate) -> float:
     if least(0.0) <= 0:
         return 1.0
     top = float(np.log(_MOST_GAMMA))
-    return _MOST_GAMMA if least(top) > 0 else float(np.exp(brentq(least, 0.0, top, xtol=1e-3)))
+    return _MOST_GAMMA if least(top) > 0 else math.exp(cast(float, brentq(least, 0.0, top, xtol=1e-3)))
 
 
 def _extreme(value: Numbers, p: Numbers, gamma: float, sign: float) -> float:
@@ -232,10 +233,11 @@ def _answer(names: tuple[str, str], logs: Estimate, audited: Estimate | None, fl
 def _standard(x: Numbers, others: Numbers) -> tuple[Numbers, Numbers]:
     """Columns with mean 0 and deviation 1 on the first, and a constant."""
     centre, scale = x.mean(axis=0), np.maximum(x.std(axis=0), 1e-9)
-    return tuple(np.column_stack([np.ones(len(part)), (part - centre) / scale]) for part in (x, others))  # pyright: ignore[reportReturnType]
+    first, second = (np.column_stack([np.ones(len(part)), (part - centre) / scale]) for part in (x, others))
+    return first, second
 
 
-def _ridge(x: Numbers, y: Numbers, strength: float) -> Numbers:
+def _ridge(x: Numbers, y: Numbers, strength: float) -> NDArray[Any]:
     penalty = strength * np.eye(x.shape[1])
     penalty[0, 0] = 0.0
     return np.linalg.solve(x.T @ x + penalty, x.T @ y)

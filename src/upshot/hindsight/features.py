@@ -82,6 +82,8 @@ class Features(NamedTuple):
     """Which of those speak of this response first: the next one, a return to it, one that plainly refers to it."""
     words: tokens.Words
     """Of every message of the timeline, from its start."""
+    responses: NDArray[np.int64]
+    """Positions of the responses."""
 
 
 class Lexicon(NamedTuple):
@@ -133,7 +135,7 @@ def features(line: Timeline, events: Sequence[Event], lexicon: Lexicon, horizon:
     names = tuple(columns)
     values = np.column_stack(list(columns.values())).astype(np.float32) if len(responses) else np.zeros((0, len(names)), np.float32)
     return Features(
-        names, np.array([name in hind for name in names]), values, matches, users, later, relation, repeat, direct, words
+        names, np.array([name in hind for name in names]), values, matches, users, later, relation, repeat, direct, words, responses
     )
 
 

@@ -8,12 +8,14 @@ from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from upshot.engine import Stage
 from upshot.hindsight import adapt, cues, hostile
+from upshot.hindsight.distil import Distilled
 from upshot.hindsight.events import POLARITY, Event, followed, resolve
 from upshot.hindsight.features import LATER, Array, Features, features
 from upshot.hindsight.model import Model, shipped
@@ -40,22 +42,24 @@ KIND_LABELS = {
 }  # fmt: skip
 
 
-def stage(horizon: int = 20) -> Stage:
-    """The judge as a stage; verdicts are appended, the newest counts."""
+def stage(horizon: int = 20, distilled: Distilled | None = None) -> Stage:
+    """The judge as a stage; verdicts are appended. `distilled` is what a better judge taught on this lake."""
+    options = {"horizon": horizon} | ({"distilled": msgspec.json.encode(distilled).decode()} if distilled else {})
     return Stage(
-        "judge", shipped().version, ("messages", "conversations", "events", "threads"), "verdicts", judge_bucket,
-        "append", {"horizon": horizon},
-    )  # fmt: skip
+        "judge", shipped().version, ("messages", "conversations", "events", "threads"), "verdicts", judge_bucket, "append", options
+    )
 
 
 def judge_bucket(tables: Mapping[str, CleanTable], options: Mapping[str, Any]) -> CleanTable:
-    """Verdicts of one bucket. `options`: `horizon` in messages, `bucket`."""
+    """Verdicts of one bucket. `options`: `horizon` in messages, `bucket`, `distilled` as JSON."""
     horizon = int(options.get("horizon", 20))
     line = timeline(tables["messages"], tables["conversations"], tables.get("threads"))
     if not len(line.responses):
         return CleanTable(SCHEMAS["verdicts"].empty_table())
-    judged = judge(line, all_events(tables["events"], line), shipped(), horizon)
-    return verdict_table(line, judged, horizon, int(options.get("bucket", 0)), shipped().version)
+    distilled = msgspec.json.decode(options["distilled"], type=Distilled) if "distilled" in options else None
+    judged = judge(line, all_events(tables["events"], line), shipped(), horizon, distilled)
+    name = shipped().version + (f"+{distilled.version()}" if distilled else "")
+    return verdict_table(line, judged, horizon, int(options.get("bucket", 0)), name)
 
 
 def all_events(events: CleanTable, line: Timeline) -> list[Event]:
@@ -86,8 +90,23 @@ class EvidenceColumns(NamedTuple):
     weight: Array
 
 
-def judge(line: Timeline, events: Sequence[Event], model: Model, horizon: int = 20) -> Judged:
-    """Score every response of a timeline. What users wrote for a judge is hidden from it and named in the evidence."""
+class Reading(NamedTuple):
+    """What the judge saw in a timeline, before it says anything."""
+
+    line: Timeline
+    """Without what was written for the judge."""
+    steering: Mapping[int, tuple[hostile.Suspect, ...]]
+    """What that was, by position."""
+    found: Features
+    logits: Array
+    """Of each response's score."""
+    foresight: Array
+    hind: Array
+    """Contribution of each hindsight feature, in logits, shape (responses, features)."""
+
+
+def read(line: Timeline, events: Sequence[Event], model: Model, horizon: int = 20) -> Reading:
+    """Look at every response of a timeline. What users wrote for a judge is hidden from it."""
     steering = _steering(line)
     line = _without(line, steering)
     found = features(line, events, model.lexicon, horizon)
@@ -95,11 +114,16 @@ def judge(line: Timeline, events: Sequence[Event], model: Model, horizon: int = 
     hind = parts[:, found.hindsight]
     right_refusal = found.values[:, found.names.index("right_refusal")] > 0
     hind[right_refusal] = np.maximum(hind[right_refusal], 0.0)
-    before = np.log(foresight) - np.log1p(-foresight)
-    logits = before + hind.sum(axis=1)
-    logits = logits + _adapted(line, found, logits)
-    evidence = _evidence(line, events, found, model, steering)
-    return Judged(_sigmoid(logits), foresight, _confidence(hind), evidence)
+    logits = np.log(foresight) - np.log1p(-foresight) + hind.sum(axis=1)
+    return Reading(line, steering, found, logits + _adapted(line, found, logits), foresight, hind)
+
+
+def judge(line: Timeline, events: Sequence[Event], model: Model, horizon: int = 20, distilled: Distilled | None = None) -> Judged:
+    """Score every response of a timeline; `distilled` is what a better judge taught on this corpus."""
+    seen = read(line, events, model, horizon)
+    score = _sigmoid(seen.logits) if distilled is None else distilled.scores(seen.found, seen.logits)
+    evidence = _evidence(seen.line, events, seen.found, model, seen.steering)
+    return Judged(score, seen.foresight, _confidence(seen.hind), evidence)
 
 
 def _steering(line: Timeline) -> dict[int, tuple[hostile.Suspect, ...]]:
@@ -301,10 +325,17 @@ def verdict_table(
                 "observed_through": pa.array([t if t >= 0 else None for t in seen], pa.timestamp("us", tz="UTC")),
                 "horizon": pa.array(np.full(size, horizon, np.int32)),
                 "reason": pa.array(reasons or [""] * size, pa.large_string()),
+                "seen": pa.array(_seen(line)),
             },
             schema=SCHEMAS["verdicts"],
         )
     )
+
+
+def _seen(line: Timeline) -> NDArray[np.int32]:
+    """Messages of its thread after each response."""
+    ends = np.append(np.flatnonzero(np.diff(line.thread)), len(line.thread) - 1)
+    return (ends[np.searchsorted(ends, line.responses)] - line.responses).astype(np.int32)
 
 
 def _labels(evidence: EvidenceColumns, offsets: NDArray[np.int32]) -> list[str]:

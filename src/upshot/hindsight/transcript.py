@@ -15,7 +15,7 @@ from upshot.hindsight.timeline import ROLES, USER, Timeline
 MOST_SHOWN = 6_000
 """Characters of one message; of a longer one the start and the end are shown."""
 _BYTES_A_TOKEN = 3.5
-_FENCE = re.compile(r"^(\[\d+ )", re.MULTILINE)
+_FENCE = re.compile(r"^(\[[\d-])", re.MULTILINE)
 _UNSEEN = re.compile("[\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\ufeff\U000e0000-\U000e007f]")
 
 

@@ -24,6 +24,8 @@ from upshot.records import SCHEMAS, CleanTable
 
 _LEAST_TRACE = 24
 """Characters: shorter texts ("thanks") are everybody's and prove nothing."""
+_LEAST_ID = 8
+"""Characters: an id such as `c0` stands in any file by chance."""
 _MOST_TRACES = 2_000
 
 
@@ -35,6 +37,8 @@ class ErasureProof(msgspec.Struct, frozen=True):
     files_deleted: int
     files_scanned: int
     bytes_scanned: int
+    models: list[str]
+    """Models that learned from the user: deleted here, to be trained anew without them."""
     traces: int
     """Distinct ids and texts of the user that were looked for."""
 
@@ -59,9 +63,20 @@ def erase_rows(lake: Lake, users: Sequence[str], bucket: int) -> ErasureProof:
             kept = everything.filter(pc.invert(theirs))
             others.update(_traces(kept))
             lake.replace(table, bucket, CleanTable(kept), _transaction(table, bucket))
+    models = _forget_models(lake, set(users))
     deleted = _clean(lake)
     files, size = _scan(lake, traces - others)
-    return ErasureProof(rows, deleted, files, size, len(traces - others))
+    return ErasureProof(rows, deleted, files, size, models, len(traces - others))
+
+
+def _forget_models(lake: Lake, users: set[str]) -> list[str]:
+    """Delete every model that one of the users taught; returns their names."""
+    rows = lake.read("models", 0).to_pylist()
+    gone = [not users.isdisjoint(row["users"]) for row in rows]
+    if any(gone):
+        kept = pa.Table.from_pylist([row for row, theirs in zip(rows, gone, strict=True) if not theirs], schema=SCHEMAS["models"])
+        lake.replace("models", 0, CleanTable(kept), _transaction("models", 0))
+    return sorted({row["name"] for row, theirs in zip(rows, gone, strict=True) if theirs})
 
 
 def _transaction(table: str, bucket: int) -> tuple[str, int]:
@@ -82,7 +97,7 @@ def _traces(rows: pa.Table) -> Iterator[bytes]:
     for name in ("id", "thread", "digest"):
         if name in rows.schema.names:
             for value in pc.unique(rows[name]).to_pylist()[:_MOST_TRACES]:
-                if value:
+                if value and len(str(value)) >= _LEAST_ID:
                     yield str(value).encode()
     for name in ("text", "detail", "metadata"):
         if name in rows.schema.names:

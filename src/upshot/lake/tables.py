@@ -188,7 +188,9 @@ class Lake:
         if table == "conversations":
             return CleanTable(_newest(rows, ("id",), ("messages", "ingested_at"), columns))
         if table == "verdicts":
-            return CleanTable(_newest(rows, ("id", "index"), ("as_of",), columns))
+            ranked = rows.append_column("asked", pc.starts_with(rows["judge"], "llm/"))
+            kept = _newest(ranked, ("id", "index"), ("seen", "asked", "as_of"), columns)
+            return CleanTable(kept.drop_columns("asked") if columns is None else kept)
         if table in _REVISIONED:
             current = conversations if conversations is not None else self.read("conversations", bucket, ("id", "digest", "messages", "ingested_at"))
             counts = pc.is_in(rows["digest"], value_set=current["digest"].combine_chunks())
@@ -274,7 +276,7 @@ _KEYS: Mapping[str, Sequence[str]] = {
     "conversations": ("id", "messages", "digest", "ingested_at"),
     "messages": ("digest", "index"),
     "events": ("digest", "index", "kind", "at", "detail"),
-    "verdicts": ("id", "index", "as_of"),
+    "verdicts": ("id", "index", "as_of", "judge", "seen"),
 }
 
 

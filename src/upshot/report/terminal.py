@@ -76,6 +76,13 @@ def print_asked(console: Console, done: cascade.Report) -> None:
             f"[{audit.low:.3f} to {audit.high:.3f}], {audit.bias:+.3f} on average.",
             highlight=False, markup=False,
         )  # fmt: skip
+    if done.lesson and done.lesson.error_after < done.lesson.error_before:
+        lesson = done.lesson
+        console.print(
+            f"The embedded judge learned from {lesson.responses:,} responses of {lesson.threads:,} threads: squared error "
+            f"{lesson.error_before:.4f} before, {lesson.error_after:.4f} after (cross-validated).",
+            highlight=False, markup=False,
+        )  # fmt: skip
     if done.stopped:
         console.print(done.stopped, style="yellow", highlight=False, markup=False)
 
@@ -89,3 +96,5 @@ def print_erasure(console: Console, proof: ErasureProof) -> None:
         "the user: none is left.",
         highlight=False,
     )
+    if proof.models:
+        console.print(f"Deleted what learned from them: {', '.join(proof.models)}. Judge again to learn it without them.", highlight=False)
