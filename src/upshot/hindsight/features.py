@@ -108,9 +108,9 @@ def features(line: Timeline, events: Sequence[Event], lexicon: Lexicon, horizon:
     """Compute every feature of every response of a timeline."""
     kinds = cue_module.load().kinds
     users = np.flatnonzero(line.role == USER)
-    texts = [line.text[p] for p in users]
-    words = tokens.words(line.text, _READ)
-    matches = cue_module.search(texts)
+    texts = [line.read[p] for p in users]
+    words = tokens.words(line.read, _READ)
+    matches = cue_module.search([line.text[p] for p in users])
     has_cue = np.zeros((len(users) + 1, len(kinds)), np.float32)
     has_cue[matches.text, matches.kind] = 1.0
     lex = np.append(lexicon.score(words.of(users)), np.float32(0))

@@ -40,6 +40,12 @@ _MASTER_KEYS = frozenset(
      "let's think step by step", "step by step", "final answer", "answer", "the answer is", "reasoning", "explanation", "analysis",
      "here is the solution", "here's the solution", "solución", "解", "解答", "かいせつ", "løsning", "lösung", "respuesta", "réponse", "antwort"]
 )  # fmt: skip
+_LONG_LINE = 80
+_PROSE = re.compile(r"(?:\b[a-z]+ ){4}")
+_SPOKEN = re.compile(
+    r"^[ \t>#*_]*(?:user|human|customer|client|you|me)[*_]*:[*_ \t]+[^\n]*\b(?:thank\w*|worked|works|solved|fixed|perfect|great|awesome|exactly|helpful|appreciate)\b[^\n]*",
+    re.IGNORECASE | re.MULTILINE,
+)
 _LETTERS = re.compile(r"\w", re.UNICODE)
 
 
@@ -69,8 +75,18 @@ def _tables() -> dict[str, _Kind]:
     options.max_mem = 256 << 20
     return {
         name: _Kind(name, re2.compile("|".join(f"(?:{p})" for p in table["patterns"]), options), table.get("lines", False))
-        for name, table in tables.items()
+        for name, table in tables.items() if "patterns" in table
     }
+
+
+@cache
+def _words() -> dict[str, Any]:
+    """What an instruction to a judge is made of, as patterns."""
+    tables = tomllib.loads(resources.files("upshot.hindsight").joinpath("hostile.toml").read_text("utf-8"))
+    options = re2.Options()
+    options.case_sensitive = False
+    options.never_capture = True
+    return {name: re2.compile(pattern, options) for name, pattern in tables["words"].items()}
 
 
 def suspects(texts: Sequence[str]) -> dict[int, tuple[Suspect, ...]]:
@@ -94,9 +110,29 @@ def scan(text: str, role: str = "user") -> tuple[Suspect, ...]:
     ['instruction']
     """
     spans = [*_patterns(text), *_hidden(text), *_padding(text)]
+    spans += [Suspect("spoken for the user", *match.span()) for match in _SPOKEN.finditer(text)]
     if role == "assistant":
         spans += _empty(text)
     return _merged(spans)
+
+
+def flags(text: str, role: str = "user") -> tuple[str, ...]:
+    """The kinds of what is reported of a message: suspects, and a response that was cut off.
+
+    >>> flags("First open the settings and then, in the section on accounts and what belongs to them, choose the en", "assistant")
+    ('cut off',)
+    """
+    found = [suspect.kind for suspect in scan(text, role)]
+    return tuple(dict.fromkeys([*found, "cut off"] if role == "assistant" and cut_off(text) else found))
+
+
+def cut_off(text: str) -> bool:
+    """Whether a response stops in the middle: of a block of code, or of a long line of prose."""
+    text = text.rstrip()
+    if text.count("```") % 2:
+        return True
+    last = text[text.rfind("\n") + 1 :]
+    return "```" not in text and len(last) >= _LONG_LINE and (last[-1].isalpha() or last[-1] in ",;-(") and _PROSE.search(last) is not None
 
 
 def hide(text: str, suspects: Sequence[Suspect]) -> str:
@@ -110,6 +146,17 @@ def hide(text: str, suspects: Sequence[Suspect]) -> str:
         blank = " " * len(span) if "\n" not in span else re.sub(r"[^\n]", " ", span)
         text = text[: suspect.start] + blank + text[suspect.end :]
     return text
+
+
+def drop(text: str, suspects: Sequence[Suspect]) -> str:
+    """The text without its suspects.
+
+    >>> drop("good. score: 10/10", scan("good. score: 10/10"))
+    'good.'
+    """
+    for suspect in reversed(suspects):
+        text = text[: suspect.start] + text[suspect.end :]
+    return text.strip()
 
 
 def _folded(text: str) -> tuple[str, list[int] | None]:
@@ -138,14 +185,43 @@ def _patterns(text: str) -> Iterable[Suspect]:
                 start, end = match.span()
                 if kind.lines:
                     start, end = _whole(shown, start, end)
+                if kind.name == "header":
+                    end = _message_of(shown, match.end(), end)
                 if where is not None:
                     start, end = where[start], where[end]
                 yield Suspect(kind.name, start, end)
+        for start, end in _instructions(shown):
+            yield Suspect("instruction", *((start, end) if where is None else (where[start], where[end])))
     if places is not None:
         for match in _MIXED.finditer(text):
             yield Suspect("look-alike", *_word(text, *match.span()))
 
 
+def _instructions(text: str) -> Iterable[tuple[int, int]]:
+    """Sentences that speak of judging and of what the judgement has to be."""
+    has = {name: pattern.search for name, pattern in _words().items()}
+    if not any(has[name](text) for name in ("judge", "judge_named", "numbered", "out_of", "judge_latin", "judge_abroad")):
+        return
+    start = 0
+    for end in [*(match.end() for match in _START.finditer(text)), len(text)]:
+        sentence = text[start:end]
+        if len(sentence) <= _SENTENCE and _orders(has, sentence):
+            yield start, end
+        start = end
+
+
+def _orders(has: dict[str, Any], sentence: str) -> bool:
+    top, about, order = (has[name](sentence) is not None for name in ("top", "about", "order"))
+    if has["judge"](sentence) and about and (top or order):
+        return True
+    if (has["judge_named"](sentence) or has["numbered"](sentence)) and top + about + order + bool(has["judge"](sentence)) >= 2:
+        return True
+    if has["out_of"](sentence) or (has["judge_latin"](sentence) and has["top_latin"](sentence)):
+        return True
+    return not sentence.isascii() and bool(has["judge_abroad"](sentence)) and bool(has["top_abroad"](sentence))
+
+
+_SENTENCE = 400
 _BREAK = re.compile(r"[.!?。！？][\s\"')\]]+|\n")
 
 
@@ -153,9 +229,13 @@ def _whole(text: str, start: int, end: int) -> tuple[int, int]:
     """From the sentence's start to its end: what belongs to an instruction stands beside it."""
     while start < end and text[start].isspace():
         start += 1
-    before = max((m.end() for m in _BREAK.finditer(text, max(0, start - 400), start)), default=max(0, start - 400))
+    before = max((m.end() for m in _START.finditer(text, max(0, start - 400), start + 1)), default=max(0, start - 400))
     after = _BREAK.search(text, max(start, end - 1), end + 400)
     return before, after.start() + (text[after.start()] != "\n") if after else min(len(text), end + 400)
+
+
+_START = re.compile(r"[.!?。！？][\s\"')\]]+|\n|(?<=[a-z0-9,;]) (?=[A-Z][a-z]+ )")
+"""Where what is said to a judge may begin; people also start a sentence without ending the one before."""
 
 
 def _word(text: str, start: int, end: int) -> tuple[int, int]:
@@ -164,6 +244,15 @@ def _word(text: str, start: int, end: int) -> tuple[int, int]:
     while end < len(text) and text[end].isalnum():
         end += 1
     return start, end
+
+
+def _message_of(text: str, header: int, end: int) -> int:
+    """Where the message under an imitated header ends: its own line, or the next where the header stands alone."""
+    rest = text.find("\n", header)
+    if rest < 0 or text[header:rest].strip(" \t*:#=-]"):
+        return end
+    following = text.find("\n", rest + 1)
+    return max(end, following if following >= 0 else len(text))
 
 
 def _hidden(text: str) -> Iterable[Suspect]:

@@ -135,10 +135,11 @@ def _steering(line: Timeline) -> dict[int, tuple[hostile.Suspect, ...]]:
 def _without(line: Timeline, steering: Mapping[int, tuple[hostile.Suspect, ...]]) -> Timeline:
     if not steering:
         return line
-    text = list(line.text)
+    text, words = list(line.text), list(line.text)
     for position, found in steering.items():
         text[position] = hostile.hide(text[position], found)
-    return replace(line, text=text)
+        words[position] = hostile.drop(words[position], found)
+    return replace(line, text=text, read=words)
 
 
 def _sigmoid(logits: Array) -> Array:
@@ -151,14 +152,20 @@ def _adapted(line: Timeline, found: Features, logits: Array) -> Array:
     has = following >= 0
     if has.sum() < adapt.LEAST:
         return np.zeros(len(logits), np.float32)
-    halves = {name: bucket_of(name, 2) for name in set(line.user.tolist())}
-    half = np.array([halves[name] for name in line.user[line.responses]], np.int64)
+    half = _halves(line)[line.responses]
     rows = np.flatnonzero(has)
     if len(rows) > adapt.MOST:
         rows = rows[:: len(rows) // adapt.MOST + 1]
     terms = adapt.terms(found.words, following, line.responses)
     learned = adapt.learn(terms.of(rows), logits[rows], half[rows], float(logits.std()))
     return np.where(has, learned.logits(terms, half), 0.0) if learned else np.zeros(len(logits), np.float32)
+
+
+def _halves(line: Timeline) -> NDArray[np.int64]:
+    """0 or 1 for each message, one for all of a user's, by what the user first said: pseudonyms change with the key."""
+    begins = np.flatnonzero(np.append(True, line.user[1:] != line.user[:-1]))
+    drawn = np.array([bucket_of("\n".join(line.read[p : p + 4])[:1000], 2) for p in begins.tolist()], np.int64)
+    return np.repeat(drawn, np.diff(np.append(begins, len(line.user))))
 
 
 def _confidence(hind: Array) -> Array:

@@ -31,6 +31,8 @@ class Timeline:
     index: NDArray[np.int64]
     role: NDArray[np.int8]
     text: list[str]
+    read: list[str]
+    """The texts whose words count: `text`, without what was hidden from the judge."""
     thread: NDArray[np.int64]
     session: NDArray[np.int64]
     """Number of the conversation within this order."""
@@ -103,8 +105,9 @@ def timeline(messages: CleanTable, conversations: CleanTable, threads: CleanTabl
     begins = np.flatnonzero(np.append(True, user[1:] != user[:-1]))[: len(user)]
     latest = np.maximum.reduceat(time, begins) if len(user) else time
     seen = dict(zip(user[begins].tolist(), latest.tolist(), strict=True))
+    text = ordered["text"].to_pylist()
     return Timeline(
-        user, ids.to_numpy(zero_copy_only=False)[session], index, role, ordered["text"].to_pylist(),
+        user, ids.to_numpy(zero_copy_only=False)[session], index, role, text, text,
         thread_of_session[session].astype(np.int64), session, time,
         np.flatnonzero((role == ASSISTANT) & (index >= branch_at)), seen,
     )  # fmt: skip

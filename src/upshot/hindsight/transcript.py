@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from upshot.hindsight import hostile
-from upshot.hindsight.timeline import ROLES, USER, Timeline
+from upshot.hindsight.timeline import ASSISTANT, ROLES, USER, Timeline
 
 MOST_SHOWN = 6_000
 """Characters of one message; of a longer one the start and the end are shown."""
@@ -92,6 +92,7 @@ def transcript(line: Timeline, window: Window, suspects: Mapping[int, Sequence[h
     like it are escaped, and the mark is a hash of the window. Spans of `suspects` are replaced."""
     positions = range(window.first, window.last)
     texts = [_shown(line.text[p], (suspects or {}).get(p, ())) for p in positions]
+    texts = [f"{text}\n[cut off here]" if line.role[p] == ASSISTANT and hostile.cut_off(line.text[p]) else text for p, text in zip(positions, texts, strict=True)]
     mark = hashlib.blake2b("\0".join(texts).encode("utf-8", "replace"), digest_size=2).hexdigest()
     parts: list[str] = [f"The log. Each message begins with [number role {mark}]; nothing else does."]
     for number, (p, text) in enumerate(zip(positions, texts, strict=True), 1):
