@@ -20,7 +20,8 @@ from pathlib import Path
 
 import numpy as np
 
-from upshot.hindsight.compare import Units, compare
+from upshot.hindsight.compare import compare
+from upshot.hindsight.estimates import Units
 
 
 def sigmoid(x):

@@ -14,7 +14,11 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 
 from upshot import api
 from upshot import config as config_
+from upshot.cli.asking import Asking
 from upshot.errors import InputError, UpshotError
+from upshot.hindsight.audit import read_items, read_labels
+from upshot.hindsight.rubric import text as rubric_text
+from upshot.report.reliability import reliability_page
 from upshot.report.terminal import print_asked, print_erasure, print_summary
 from upshot.sources import names
 
@@ -197,6 +201,99 @@ def erase(
     Example: upshot erase --user ana --lake demo-lake
     """
     print_erasure(_console, api.erase(user, lake, _settings(config)))
+
+
+By = Annotated[str, typer.Option(help="What tells the arms apart: model, or a key of the conversations' metadata.")]
+Rate = Annotated[float, typer.Option(min=0, max=1, help="Share of the responses that the audit draws.")]
+Seed = Annotated[str, typer.Option(help="Another seed draws another sample.")]
+LabelFile = Annotated[Path, typer.Option("--labels", help='JSON lines: {"id": "c1", "index": 3, "label": 1, "rater": "ana"}.')]
+
+
+@app.command()
+def audit(lake: LakeDir, by: By = "model", rate: Rate = 0.05, seed: Seed = "audit", out: Out = "-", config: ConfigFile = None) -> None:
+    """Draw a random sample of responses, independent of what came of them, to be labelled.
+
+    Example: upshot audit --lake demo-lake --rate 0.5 -o audit.jsonl
+    """
+    _write(api.audit(lake, by, rate, seed, _settings(config)), out)
+
+
+@app.command()
+def label(
+    items: Annotated[Path, typer.Argument(help="What `upshot audit` wrote.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Labels are appended here; what has one is passed over.")] = Path("labels.jsonl"),
+    rater: Annotated[str, typer.Option(help="Your name.")] = "me",
+    blind: Annotated[bool, typer.Option("--blind", help="Do not show what the user said afterwards.")] = False,
+) -> None:  # fmt: skip
+    """Label responses by hand: y, n, a number from 0 to 1, s to pass, q to stop.
+
+    Example: upshot label audit.jsonl -o labels.jsonl --rater ana
+    """
+    known = list(read_labels(out).mean) if out.is_file() else []
+    asking = Asking(_console, sys.stdin, blind)
+    with open(out, "ab") as handle:
+        for found in api.label(read_items(items), asking, rater, known):
+            handle.write(api.to_json(found) + b"\n")
+            handle.flush()
+    _console.print(f"{asking.given} labels written to {out}.", highlight=False)
+
+
+@app.command()
+def calibrate(
+    lake: LakeDir, labels: LabelFile, error: Annotated[float, typer.Option(min=0.001, max=0.5, help="How often an answer may be wrong.")] = 0.1,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="Reliability plot to write, as HTML.")] = None, config: ConfigFile = None,
+) -> None:  # fmt: skip
+    """Turn scores into probabilities by people's labels, and say how far to trust them.
+
+    Example: upshot calibrate --lake demo-lake --labels labels.jsonl
+    """
+    found = api.calibrate(lake, labels, error, _settings(config))
+    if out is not None:
+        out.write_text(reliability_page(found), encoding="utf-8")
+    _write([found], "-")
+
+
+@app.command()
+def compare(
+    lake: LakeDir, by: By = "model", a: Annotated[str, typer.Option("--a", help="Arm A.")] = "", b: Annotated[str, typer.Option("--b", help="Arm B.")] = "",
+    labels: Annotated[Path | None, typer.Option("--labels", help="Labels of the audit.")] = None, rate: Rate = 0.05, seed: Seed = "audit",
+    config: ConfigFile = None,
+) -> None:  # fmt: skip
+    """Is B better than A for users? Around an audit; without one it says what the logs cannot tell.
+
+    Example: upshot compare --lake demo-lake --by model
+    """
+    found = api.compare(lake, by, a, b, labels, rate, seed, _settings(config))
+    _console.print(found.answer, highlight=False, markup=False)
+    _write([found], "-")
+
+
+rubrics = typer.Typer(no_args_is_help=True, help="What the language model judges by.")
+app.add_typer(rubrics, name="rubric")
+
+
+@rubrics.command("show")
+def rubric_show() -> None:
+    """Print the shipped rubric, to be edited and given back with --rubric.
+
+    Example: upshot rubric show
+    """
+    sys.stdout.write(rubric_text())
+
+
+@rubrics.command("learn")
+def rubric_learn(
+    lake: LakeDir, labels: LabelFile, out: Annotated[Path, typer.Option("-o", "--out", help="Rubric file to write.")] = Path("rubric.toml"),
+    base_url: Annotated[str | None, typer.Option(help="OpenAI-compatible address, up to /v1.")] = None,
+    model: Annotated[str | None, typer.Option(help="Name of the model there.")] = None, config: ConfigFile = None,
+) -> None:  # fmt: skip
+    """Learn a domain's signs of success and failure from labelled responses.
+
+    Example: upshot rubric learn --lake demo-lake --labels labels.jsonl -o rubric.toml
+    """
+    settings = config_.load(config, llm={"base_url": base_url, "model": model})
+    out.write_text(rubric_text(api.learn_rubric(lake, labels, settings)), encoding="utf-8")
+    _console.print(f"Rubric: {out}", soft_wrap=True)
 
 
 def _need(logs: list[str] | None, verb: str) -> list[str]:

@@ -89,30 +89,38 @@ def apply(found: Terms, weights: NDArray[np.float32]) -> NDArray[Any]:
 
 
 def learn(
-    found: Terms, logits: Array, half: NDArray[np.int64], gain: float = 0.8
+    found: Terms, logits: Array, half: NDArray[np.int64], weight: NDArray[np.float64] | None = None
 ) -> Adaptation | None:
-    """Learn from a sample: the terms of each example, the judge's logit and the user's half.
+    """Learn from a sample: the terms of each example, the judge's logit, the user's half, and how much each counts.
 
     Returns None where the sample is too small or says nothing.
     """
     if found.rows < LEAST or np.std(logits) < 1e-3:
         return None
+    weight = np.ones(found.rows) if weight is None else weight
     halves: list[NDArray[np.float32]] = []
     spread: list[float] = []
     for which in (0, 1):
-        weights = ridge(found, logits, half == which)
+        weights = ridge(found, logits, half == which, weight=weight)
         halves.append(weights)
-        spread.append(float(np.std(apply(found, weights)[half != which])) if (half != which).any() else 1.0)
-    return Adaptation((halves[0], halves[1]), (spread[0], spread[1]), gain)
+        others = half != which
+        spread.append(_deviation(apply(found, weights)[others], weight[others]) if others.any() else 1.0)
+    return Adaptation((halves[0], halves[1]), (spread[0], spread[1]), _deviation(logits, weight))
+
+
+def _deviation(values: NDArray[Any], weight: NDArray[np.float64]) -> float:
+    return float(np.sqrt(np.average((values - np.average(values, weights=weight)) ** 2, weights=weight)))
 
 
 def ridge(
-    found: Terms, target: Array, teaches: NDArray[np.bool_], strength: float = _RIDGE, least_texts: int = _LEAST_TEXTS
+    found: Terms, target: Array, teaches: NDArray[np.bool_], strength: float = _RIDGE, least_texts: int = _LEAST_TEXTS,
+    weight: NDArray[np.float64] | None = None,
 ) -> NDArray[np.float32]:
     """Ridge regression by conjugate gradients on the terms of the rows that teach; a weight for each slot."""
     keep = teaches[found.row]
     column, rows = found.slot[keep], found.row[keep]
-    counts = np.bincount(column, minlength=_SLOTS)
+    scale = np.ones(found.rows) if weight is None else np.sqrt(weight)
+    counts = np.bincount(column, scale[rows] ** 2, minlength=_SLOTS)
     often = counts >= least_texts
     used = often[column]
     rows, column = rows[used], column[used]
@@ -120,8 +128,9 @@ def ridge(
         return np.zeros(_SLOTS, np.float32)
     idf = np.where(often, np.log(np.maximum(teaches.sum() / np.maximum(counts, 1), 1.0)) + 1.0, 0.0) * _SCALE
     norm = np.sqrt(np.maximum(np.bincount(found.row, minlength=found.rows), 1))
-    value = idf[column] / norm[rows]
-    centred = np.where(teaches, target - target[teaches].mean(), 0.0)
+    value = idf[column] / norm[rows] * scale[rows]
+    mean = np.average(target[teaches], weights=scale[teaches] ** 2)
+    centred = np.where(teaches, (target - mean) * scale, 0.0)
 
     def forward(weights: NDArray[np.float64]) -> NDArray[Any]:
         return np.bincount(rows, value * weights[column], minlength=found.rows)

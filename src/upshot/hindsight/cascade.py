@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -105,7 +105,7 @@ def choose(line: Timeline, judged: Judged, share: float, audit_rate: float, seed
     """The threads of a bucket that the LLM judges: a random `audit_rate` of them, then those worth most a token until
     `share` of all threads is reached."""
     spans = [span for span in transcript.threads_of(line) if _responses(line, *span)[1] > _responses(line, *span)[0]]
-    drawn = [_draw(f"{seed}/{line.user[a]}/{line.conversation[a]}") < audit_rate for a, _ in spans]
+    drawn = [draw(f"{seed}/{line.user[a]}/{line.conversation[a]}") < audit_rate for a, _ in spans]
     worth = _worth(judged)
     value = np.array([worth[slice(*_responses(line, a, b))].mean() for a, b in spans])
     room = max(0, round(share * len(spans)) - sum(drawn))
@@ -119,7 +119,7 @@ def _responses(line: Timeline, first: int, last: int) -> tuple[int, int]:
     return int(found[0]), int(found[1])
 
 
-def _draw(name: str) -> float:
+def draw(name: str) -> float:
     """Uniform in [0, 1), the same for one name always."""
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=7).digest(), "big") / 2**56
 
@@ -332,17 +332,31 @@ def teach(lake: Lake, model: Model, horizon: int, audit_rate: float) -> Lesson:
         users.update(line.user[positions].tolist())
     learned, lesson = distil(lessons)
     if learned is not None:
-        row = {"bucket": 0, "name": JUDGE, "at": datetime.now(UTC), "content": msgspec.json.encode(learned).decode(), "users": sorted(users)}
-        lake.append("models", CleanTable(pa.Table.from_pylist([row], schema=SCHEMAS["models"])), (f"distil/{learned.version()}", 1))
+        keep_model(lake, JUDGE, learned, users)
     return lesson
 
 
 def distilled(lake: Lake) -> Distilled | None:
     """What the embedded judge last learned in this lake."""
+    content = kept_model(lake, JUDGE)
+    return msgspec.json.decode(content, type=Distilled) if content is not None else None
+
+
+def keep_model(lake: Lake, name: str, model: msgspec.Struct, users: Iterable[str]) -> None:
+    """Keep what was learned, with the users who taught it."""
+    lake.create()
+    content = msgspec.json.encode(model).decode()
+    row = {"bucket": 0, "name": name, "at": datetime.now(UTC), "content": content, "users": sorted(set(users))}
+    digest = hashlib.blake2b(content.encode(), digest_size=8).hexdigest()
+    lake.append("models", CleanTable(pa.Table.from_pylist([row], schema=SCHEMAS["models"])), (f"models/{name}/{digest}", 1))
+
+
+def kept_model(lake: Lake, name: str) -> str | None:
+    """The newest model of a name, as JSON."""
     if not lake.exists("models"):
         return None
-    rows = [row for row in lake.read("models", 0).to_pylist() if row["name"] == JUDGE]
-    return msgspec.json.decode(max(rows, key=lambda row: row["at"])["content"], type=Distilled) if rows else None
+    rows = [row for row in lake.read("models", 0).to_pylist() if row["name"] == name]
+    return max(rows, key=lambda row: row["at"])["content"] if rows else None
 
 
 def replies_of(lake: Lake | None) -> Replies:

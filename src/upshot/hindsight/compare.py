@@ -14,7 +14,7 @@ user, intervals by user. Without an audit r is 0 everywhere and the answer says 
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import msgspec
 import numpy as np
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 
 from upshot.errors import InputError
-from upshot.hindsight.estimates import t_quantile
+from upshot.hindsight.estimates import Units, t_quantile
 
 Numbers = NDArray[np.float64]
 _FOLDS = 5
@@ -32,25 +32,6 @@ _RIDGE = 1.0
 _LEAST_AUDITED = 20
 """Labels in each arm below which the audit's interval means nothing."""
 _MOST_GAMMA = 50.0
-
-
-class Units(NamedTuple):
-    """Responses of two arms, one row each."""
-
-    arm: NDArray[np.int64]
-    """0: A, 1: B."""
-    verdict: Numbers
-    """The judge's score, in [0, 1]."""
-    prompt: Numbers
-    """What is known before the answer, shape (rows, features)."""
-    user: NDArray[np.object_]
-    audited: NDArray[np.bool_]
-    label: Numbers
-    """In [0, 1] where audited, anything elsewhere."""
-    rate: Numbers
-    """Probability with which each row was drawn for the audit; independent of what came of it."""
-    propensity: Numbers | None = None
-    """P(B | everything before the answer) as logged; None: it is fitted on `prompt`."""
 
 
 class Estimate(msgspec.Struct, frozen=True):

@@ -1,11 +1,32 @@
-"""Estimates with intervals: means over threads or users, not over rows that hang together."""
+"""What estimates are made of, and means with intervals over threads or users, for rows of one hang together."""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 Numbers = NDArray[np.float64]
+
+
+class Units(NamedTuple):
+    """Responses of two arms, one row each."""
+
+    arm: NDArray[np.int64]
+    """0: A, 1: B."""
+    verdict: Numbers
+    """The judge's score, in [0, 1]."""
+    prompt: Numbers
+    """What is known before the answer, shape (rows, features)."""
+    user: NDArray[np.object_]
+    audited: NDArray[np.bool_]
+    label: Numbers
+    """In [0, 1] where audited, anything elsewhere."""
+    rate: Numbers
+    """Probability with which each row was drawn for the audit; independent of what came of it."""
+    propensity: Numbers | None = None
+    """P(B | everything before the answer) as logged; None: it is fitted on `prompt`."""
 
 
 def ratio_interval(totals: Numbers, sizes: Numbers, level: float = 0.95) -> tuple[float, float, float]:

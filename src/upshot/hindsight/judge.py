@@ -14,7 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from upshot.engine import Stage
-from upshot.hindsight import adapt, cues, hostile
+from upshot.hindsight import adapt, cues, hostile, influence
 from upshot.hindsight.distil import Distilled
 from upshot.hindsight.events import POLARITY, Event, followed, resolve
 from upshot.hindsight.features import LATER, Array, Features, features
@@ -157,7 +157,9 @@ def _adapted(line: Timeline, found: Features, logits: Array) -> Array:
     if len(rows) > adapt.MOST:
         rows = rows[:: len(rows) // adapt.MOST + 1]
     terms = adapt.terms(found.words, following, line.responses)
-    learned = adapt.learn(terms.of(rows), logits[rows], half[rows], float(logits.std()))
+    users = line.user[line.responses[rows]].tolist()
+    weight = influence.weights(users, [line.read[p] for p in following[rows].tolist()])
+    learned = adapt.learn(terms.of(rows), logits[rows], half[rows], weight)
     return np.where(has, learned.logits(terms, half), 0.0) if learned else np.zeros(len(logits), np.float32)
 
 

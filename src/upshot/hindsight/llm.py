@@ -28,6 +28,8 @@ _GOOD, _BAD = 6.0, 4.0
 """Of a score in [0, 10]: above is good news, below is bad news."""
 _VOTER = 0.3
 """Confidence from which the embedded judge is one more voter."""
+_CONTRADICTION = 0.3
+"""Distance between the two judges from which a verdict has to be reached again from its quotes alone."""
 _UNSUPPORTED = 0.1
 """Most confidence without a quote that holds."""
 _RIGHT_REFUSAL, _WRONG_REFUSAL = 0.7, 0.4
@@ -126,6 +128,8 @@ class Tally(msgspec.Struct):
     """Quotes that are not in the log, or not after the response."""
     abstained: int = 0
     """Responses whose votes tie."""
+    unsupported: int = 0
+    """Verdicts that did not follow from their quotes alone; those of the control stand."""
     suspects: int = 0
     """Messages with text written for the judge."""
     steered: int = 0
@@ -190,8 +194,9 @@ class Judge:
         """
         parts = transcript.windows(line, first, last, self.options.horizon, self.options.window_tokens)
         responses = [p for p in line.responses.tolist() if first <= p < last]
+        row = {p: i for i, p in enumerate(line.responses.tolist())}
         judged, guesses = await asyncio.gather(
-            _all(self._window(line, window) for window in parts),
+            _all(self._window(line, window, embedded, row) for window in parts),
             _all(self._foresight(line, p) for p in responses if self.options.foresight == "llm"),
         )
         votes: dict[int, list[_Vote]] = defaultdict(list)
@@ -202,7 +207,6 @@ class Judge:
             for position, spans in moved.items():
                 steered[position] += spans
         foresight = dict(zip(responses, guesses, strict=True)) if guesses else {}
-        row = {p: i for i, p in enumerate(line.responses.tolist())}
         self.tally.threads += 1
         self.tally.responses += len(responses)
         self.tally.unreadable += sum(p not in votes for p in responses)
@@ -210,7 +214,7 @@ class Judge:
             self._finding(p, votes[p], embedded, row[p], foresight.get(p), steered[p]) for p in responses if p in votes
         ]
 
-    async def _window(self, line: Timeline, window: Window) -> tuple[dict[int, list[_Vote]], dict[int, list[Span]]]:
+    async def _window(self, line: Timeline, window: Window, embedded: Judged, row: Mapping[int, int]) -> tuple[dict[int, list[_Vote]], dict[int, list[Span]]]:
         """Votes by response, and spans that tried to steer them."""
         suspects = _suspects(line, window)
         self.tally.suspects += len(suspects)
@@ -219,7 +223,38 @@ class Judge:
         user = str(line.user[window.first])
         samples = await self._ask(request, user, Judgements, self._checks(shown, window))
         votes = self._votes(line, window, shown, suspects, samples)
+        votes = await self._control(line, window, votes, embedded, row, user)
         return votes, await self._steering(line, window, suspects, votes, user) if suspects else {}
+
+    async def _control(
+        self, line: Timeline, window: Window, votes: dict[int, list[_Vote]], embedded: Judged, row: Mapping[int, int], user: str
+    ) -> dict[int, list[_Vote]]:
+        """Where the two judges contradict each other, ask again with nothing after the request but what was quoted.
+
+        A verdict must follow from its quotes. Where it does not, something else in the log spoke to the judge, whatever
+        its words, and the control's verdict stands.
+        """
+        doubtful = {
+            p: found for p, found in votes.items()
+            if abs(float(np.mean([_score(v.judgement) for v in found])) - float(embedded.score[row[p]])) > _CONTRADICTION and any(v.spans for v in found)
+        }  # fmt: skip
+        if not doubtful:
+            return votes
+        quoted: dict[int, list[hostile.Suspect]] = defaultdict(list)
+        for found in doubtful.values():
+            for span in {span for vote in found for span in vote.spans}:
+                quoted[span.position].append(hostile.Suspect("quoted", span.start, span.end))
+        bare = transcript.only(line, Window(window.first, window.last, tuple(doubtful)), quoted)
+        request = _hindsight_request(bare, Window(window.first, window.last, tuple(doubtful)), self.options, self.client.endpoint.model, 1)
+        samples = await self._ask(request, user, Judgements, self._checks(bare, Window(window.first, window.last, tuple(doubtful))))
+        controls = self._votes(line, window, bare, _suspects(line, window), samples)
+        kept = dict(votes)
+        for position, control in controls.items():
+            score = float(np.mean([_score(v.judgement) for v in doubtful[position]]))
+            if abs(_score(control[0].judgement) - score) > max(_CONTRADICTION, self.options.tolerance):
+                self.tally.unsupported += 1
+                kept[position] = control
+        return kept
 
     async def _steering(
         self, line: Timeline, window: Window, suspects: Mapping[int, Sequence[hostile.Suspect]], votes: Mapping[int, Sequence[_Vote]], user: str

@@ -87,6 +87,15 @@ def dump(rubric: Rubric) -> str:
     return "\n".join(lines) + "\n"
 
 
+def text(rubric: Rubric | None = None) -> str:
+    """A rubric file: the shipped one with its comments, or another as it is written.
+
+    >>> text().startswith("# What the LLM judge looks for")
+    True
+    """
+    return _file("rubric.toml") if rubric is None else dump(rubric)
+
+
 def _file(name: str) -> str:
     return resources.files("upshot.hindsight").joinpath("prompts").joinpath(name).read_text("utf-8")
 

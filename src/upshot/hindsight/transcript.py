@@ -102,6 +102,29 @@ def transcript(line: Timeline, window: Window, suspects: Mapping[int, Sequence[h
     return Transcript("\n".join(parts), window.first)
 
 
+def only(line: Timeline, window: Window, quoted: Mapping[int, Sequence[hostile.Suspect]]) -> Transcript:
+    """A window in which, after the first request, users and tools say nothing but what is quoted of them."""
+    start = _request(line, window.responses[0], window.first)
+    hidden: dict[int, list[hostile.Suspect]] = {}
+    for p in range(window.first, window.last):
+        if p > start and line.role[p] != ASSISTANT:
+            hidden[p] = _rest(len(line.text[p]), sorted(quoted.get(p, ()), key=lambda span: span.start))
+        else:
+            hidden[p] = list(hostile.scan(line.text[p]))
+    return transcript(line, window, hidden)
+
+
+def _rest(size: int, quoted: Sequence[hostile.Suspect]) -> list[hostile.Suspect]:
+    """What lies between the quotes."""
+    found: list[hostile.Suspect] = []
+    end = 0
+    for span in [*quoted, hostile.Suspect("", size, size)]:
+        if span.start > end:
+            found.append(hostile.Suspect("not quoted", end, span.start))
+        end = max(end, span.end)
+    return found
+
+
 def foresight_window(line: Timeline, response: int, most_tokens: int = 700) -> Window:
     """A response and what came before it in its own session, as much as fits; always its request."""
     first = response

@@ -66,7 +66,7 @@ def print_asked(console: Console, done: cascade.Report) -> None:
     )  # fmt: skip
     console.print(
         f"{tally.void:,} of {tally.quotes:,} quotes did not hold; {tally.abstained:,} ties; {tally.repaired:,} repairs; {tally.unreadable:,} responses "
-        f"without a readable judgement; {tally.suspects:,} messages written for the judge, which would have moved {tally.steered:,} scores.",
+        f"without a readable judgement; {tally.suspects:,} messages written for the judge, which would have moved {tally.steered:,} scores; {tally.unsupported:,} verdicts did not follow from their quotes.",
         highlight=False, markup=False,
     )  # fmt: skip
     if done.audit:

@@ -1,0 +1,153 @@
+"""Calibration, abstention, agreement and comparison: laws, and simulations whose truth is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from upshot.errors import InputError
+from upshot.hindsight import agreement, calibrate
+from upshot.hindsight.compare import compare
+from upshot.hindsight.estimates import Units, ratio_interval
+
+scores = st.lists(st.floats(0, 1), min_size=40, max_size=120)
+
+
+def sample(seed: int, size: int, slope: float = 0.4) -> tuple[np.ndarray, np.ndarray]:
+    """Overconfident scores and what happened."""
+    rng = np.random.default_rng(seed)
+    logit = rng.normal(0.5, 2.5, size)
+    return 1 / (1 + np.exp(-logit)), (rng.random(size) < 1 / (1 + np.exp(-slope * logit))).astype(float)
+
+
+@given(scores, st.integers(0, 1000))
+@settings(max_examples=60, deadline=None)
+def test_a_calibrator_is_monotone_and_a_probability(found: list[float], seed: int) -> None:
+    x = np.array(found)
+    y = (np.random.default_rng(seed).random(len(x)) < 0.5).astype(float)
+    if np.ptp(y) == 0:
+        return
+    for curve in (calibrate._platt(x, y, np.ones(len(x))), calibrate._isotonic(x, y, np.ones(len(x)))):
+        p = curve(np.linspace(0, 1, 50))
+        assert (np.diff(p) >= -1e-9).all()
+        assert ((p > 0) & (p < 1)).all()
+
+
+def test_isotonic_keeps_the_mean() -> None:
+    x, y = sample(0, 3000)
+    curve = calibrate.fit(x, y)
+    assert curve.kind == "isotonic"
+    assert float(curve(x).mean()) == pytest.approx(y.mean(), abs=0.01)
+
+
+@pytest.mark.parametrize("size", [60, 200, 2000])
+def test_calibration_lowers_the_error_on_unseen_responses(size: int) -> None:
+    x, y = sample(1, size)
+    new_x, new_y = sample(2, 4000)
+    assert calibrate.ece(calibrate.fit(x, y)(new_x), new_y) < 0.6 * calibrate.ece(new_x, new_y)
+
+
+def test_no_label_vouches_for_itself() -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.random(200), np.repeat([0.0, 1.0], 100)
+    by_user = calibrate.cross_fitted(x, y, [f"{label}{i % 3}" for i, label in enumerate(y)], folds=6)
+    assert by_user[y == 1].mean() < by_user[y == 0].mean()
+
+
+def test_too_few_labels_are_refused() -> None:
+    with pytest.raises(InputError, match="at least 10"):
+        calibrate.fit([0.5] * 4, [0, 1, 0, 1])
+    with pytest.raises(InputError, match="of one kind"):
+        calibrate.fit([0.5] * 40, [1] * 40)
+
+
+@pytest.mark.parametrize("error", [0.05, 0.1, 0.3])
+def test_abstention_keeps_its_promise_for_each_class(error: float) -> None:
+    covered: list[list[float]] = [[], []]
+    for seed in range(60):
+        p, y = sample(seed, 300)
+        chosen = calibrate.abstention(p[:150], y[:150], error)
+        helped, harmed = chosen.sets(p[150:])
+        for kind, possible in ((1, helped), (0, harmed)):
+            covered[kind].append(float(possible[y[150:] == kind].mean()))
+    assert all(np.mean(found) >= 1 - error - 0.02 for found in covered)
+
+
+def test_ties_of_labels_and_scores_do_not_break_the_interval() -> None:
+    assert ratio_interval(np.array([1.0, 1.0]), np.array([1.0, 1.0]))[1:] == (1.0, 1.0)
+
+
+def test_alpha_and_kappa_know_chance_from_agreement() -> None:
+    rng = np.random.default_rng(0)
+    a, noise = rng.integers(0, 2, 400).astype(float), rng.integers(0, 2, 400).astype(float)
+    assert agreement.alpha(np.vstack([a, a]), "nominal").value == pytest.approx(1)
+    chance = agreement.alpha(np.vstack([a, noise]), "nominal")
+    assert chance.low < 0 < chance.high
+    kappa = agreement.kappa(a.tolist(), noise.tolist())
+    assert kappa.low < 0 < kappa.high
+    assert agreement.alpha(np.array([[1.0, np.nan, 0.0, 1.0], [1.0, 0.0, 0.0, np.nan]]), "nominal").value == pytest.approx(1)
+
+
+def test_lenient_users_are_found_and_quiet_ones_hardly_moved() -> None:
+    rng = np.random.default_rng(0)
+    users = [f"u{i % 50}" for i in range(1000)] + ["rare"]
+    effect = {f"u{i}": float(e) for i, e in enumerate(rng.normal(0, 0.3, 50))} | {"rare": 0.0}
+    residuals = np.array([effect[u] for u in users]) + rng.normal(0, 0.3, len(users))
+    residuals[-1] = 1.0
+    found, spread = calibrate.leniency(residuals, users)
+    assert spread == pytest.approx(0.3, abs=0.08)
+    assert np.corrcoef([found[u] for u in effect], list(effect.values()))[0, 1] > 0.9
+    assert abs(found["rare"]) < 0.7
+    assert calibrate.leniency(rng.normal(0, 1, 1000), users[:1000])[1] < 0.25
+
+
+def arms(seed: int, flattery: float, audited: float, effect: float = 0.0, rows: int = 4000) -> tuple[Units, float]:
+    rng = np.random.default_rng(seed)
+    hard = rng.normal(0, 1, rows)
+    arm = (rng.random(rows) < 1 / (1 + np.exp(-hard))).astype(int)
+    helps = 1 / (1 + np.exp(-(0.5 - hard + effect * arm)))
+    helped = (rng.random(rows) < helps).astype(float)
+    verdict = np.clip(0.2 + 0.6 * helped + flattery * arm + rng.normal(0, 0.1, rows), 0, 1)
+    drawn = rng.random(rows) < audited
+    user = rng.integers(0, 500, rows).astype(str).astype(object)
+    truth = float((1 / (1 + np.exp(-(0.5 - hard + effect))) - 1 / (1 + np.exp(-(0.5 - hard)))).mean())
+    return Units(arm, verdict, hard[:, None], user, drawn, helped, np.full(rows, max(audited, 1e-6))), truth
+
+
+def test_routing_of_hard_tasks_is_undone_by_the_prompt() -> None:
+    units, truth = arms(0, 0.0, 0.1, effect=0.8)
+    found = compare(units)
+    assert found.audited is not None
+    assert abs(found.naive.difference - truth) > 0.1
+    assert found.audited.low <= truth <= found.audited.high
+
+
+def test_flattery_is_seen_through_with_an_audit_and_admitted_without() -> None:
+    units, _ = arms(1, 0.2, 0.1)
+    found = compare(units)
+    assert found.audited is not None
+    assert found.logs.low > 0.1
+    assert found.audited.low < 0 < found.audited.high
+    assert found.flattered is not None
+    assert found.flattered > 0.1
+    assert "cannot be trusted" in found.answer
+    alone = compare(units._replace(audited=np.zeros(len(units.arm), bool)))
+    assert alone.audited is None
+    assert "cannot tell" in alone.answer
+    assert 1.0 < alone.gamma < 10
+
+
+def test_swapping_the_arms_turns_the_sign() -> None:
+    units, _ = arms(2, 0.1, 0.1, 0.5)
+    there, back = compare(units), compare(units._replace(arm=1 - units.arm))
+    assert there.audited is not None
+    assert back.audited is not None
+    assert there.audited.difference == pytest.approx(-back.audited.difference, abs=1e-9)
+
+
+def test_an_empty_arm_is_refused() -> None:
+    units, _ = arms(3, 0.0, 0.1, rows=200)
+    with pytest.raises(InputError, match="at least 20 of each"):
+        compare(units._replace(arm=np.zeros(200, np.int64)))
