@@ -186,7 +186,7 @@ def _patterns(text: str) -> Iterable[Suspect]:
                 if kind.lines:
                     start, end = _whole(shown, start, end)
                 if kind.name == "header":
-                    end = _message_of(shown, match.end(), end)
+                    end = _message_of(shown, *match.span(), end)
                 if where is not None:
                     start, end = where[start], where[end]
                 yield Suspect(kind.name, start, end)
@@ -246,12 +246,13 @@ def _word(text: str, start: int, end: int) -> tuple[int, int]:
     return start, end
 
 
-def _message_of(text: str, header: int, end: int) -> int:
-    """Where the message under an imitated header ends: its own line, or the next where the header stands alone."""
-    rest = text.find("\n", header)
-    if rest < 0 or text[header:rest].strip(" \t*:#=-]"):
+def _message_of(text: str, start: int, stop: int, end: int) -> int:
+    """Where the message under an imitated header ends: its own line, or the next where an opening header stands alone."""
+    header = text[start:stop].rstrip()
+    last = text.find("\n", start + len(header))
+    if last < 0 or header.lstrip().startswith("</") or text[start + len(header) : last].strip(" \t*:#=-]>"):
         return end
-    following = text.find("\n", rest + 1)
+    following = text.find("\n", last + 1)
     return max(end, following if following >= 0 else len(text))
 
 

@@ -232,29 +232,24 @@ class Judge:
         """Where the two judges contradict each other, ask again with nothing after the request but what was quoted.
 
         A verdict must follow from its quotes. Where it does not, something else in the log spoke to the judge, whatever
-        its words, and the control's verdict stands.
+        its words, and the control's verdicts stand for the whole window.
         """
-        doubtful = {
-            p: found for p, found in votes.items()
-            if abs(float(np.mean([_score(v.judgement) for v in found])) - float(embedded.score[row[p]])) > _CONTRADICTION and any(v.spans for v in found)
-        }  # fmt: skip
+        def far(p: int, found: Sequence[_Vote], score: float) -> bool:
+            return abs(float(np.mean([_score(v.judgement) for v in found])) - score) > _CONTRADICTION
+
+        doubtful = {p for p, found in votes.items() if far(p, found, float(embedded.score[row[p]])) and any(v.spans for v in found)}
         if not doubtful:
             return votes
         quoted: dict[int, list[hostile.Suspect]] = defaultdict(list)
-        for found in doubtful.values():
-            for span in {span for vote in found for span in vote.spans}:
-                quoted[span.position].append(hostile.Suspect("quoted", span.start, span.end))
-        bare = transcript.only(line, Window(window.first, window.last, tuple(doubtful)), quoted)
-        request = _hindsight_request(bare, Window(window.first, window.last, tuple(doubtful)), self.options, self.client.endpoint.model, 1)
-        samples = await self._ask(request, user, Judgements, self._checks(bare, Window(window.first, window.last, tuple(doubtful))))
+        for span in {span for found in votes.values() for vote in found for span in vote.spans}:
+            quoted[span.position].append(hostile.Suspect("quoted", span.start, span.end))
+        bare = transcript.only(line, window, quoted)
+        request = _hindsight_request(bare, window, self.options, self.client.endpoint.model, 1)
+        samples = await self._ask(request, user, Judgements, self._checks(bare, window))
         controls = self._votes(line, window, bare, _suspects(line, window), samples)
-        kept = dict(votes)
-        for position, control in controls.items():
-            score = float(np.mean([_score(v.judgement) for v in doubtful[position]]))
-            if abs(_score(control[0].judgement) - score) > max(_CONTRADICTION, self.options.tolerance):
-                self.tally.unsupported += 1
-                kept[position] = control
-        return kept
+        unsupported = {p for p in doubtful & controls.keys() if far(p, votes[p], _score(controls[p][0].judgement))}
+        self.tally.unsupported += len(unsupported)
+        return {**votes, **controls} if unsupported else votes
 
     async def _steering(
         self, line: Timeline, window: Window, suspects: Mapping[int, Sequence[hostile.Suspect]], votes: Mapping[int, Sequence[_Vote]], user: str

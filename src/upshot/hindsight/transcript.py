@@ -110,7 +110,7 @@ def only(line: Timeline, window: Window, quoted: Mapping[int, Sequence[hostile.S
         if p > start and line.role[p] != ASSISTANT:
             hidden[p] = _rest(len(line.text[p]), sorted(quoted.get(p, ()), key=lambda span: span.start))
         else:
-            hidden[p] = list(hostile.scan(line.text[p]))
+            hidden[p] = list(hostile.scan(line.text[p], "assistant" if line.role[p] == ASSISTANT else "user"))
     return transcript(line, window, hidden)
 
 
