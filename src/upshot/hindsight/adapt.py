@@ -70,13 +70,13 @@ class Terms(NamedTuple):
 
 
 def terms(words: tokens.Words, following: NDArray[np.int64], responses: NDArray[np.int64]) -> Terms:
-    """The words and pairs of each example: the message after a response (-1: none) and the response, as texts of `words`."""
+    """Each example's words: of the message after a response (-1: none), with pairs, and of the response, as texts of `words`."""
     slots: list[NDArray[np.int32]] = []
     rows: list[NDArray[np.int32]] = []
     first = words.upto(_READ)
-    for texts, salt in ((following, np.uint64(0)), (responses, _SALT)):
-        mine = first.of(texts)
-        for part in (mine, tokens.pairs(mine)):
+    after = first.of(following)
+    for parts, salt in (((after, tokens.pairs(after)), np.uint64(0)), ((first.of(responses),), _SALT)):
+        for part in parts:
             slots.append(((part.hashes ^ salt) >> np.uint64(20) & np.uint64(_SLOTS - 1)).astype(np.int32))
             rows.append(part.text)
     return Terms(np.concatenate(slots), np.concatenate(rows), len(responses))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -105,7 +106,7 @@ def choose(line: Timeline, judged: Judged, share: float, audit_rate: float, seed
     """The threads of a bucket that the LLM judges: a random `audit_rate` of them, then those worth most a token until
     `share` of all threads is reached."""
     spans = [span for span in transcript.threads_of(line) if _responses(line, *span)[1] > _responses(line, *span)[0]]
-    drawn = [draw(f"{seed}/{line.user[a]}/{line.conversation[a]}") < audit_rate for a, _ in spans]
+    drawn = [draw(f"{seed}/{line.conversation[a]}") < audit_rate for a, _ in spans]
     worth = _worth(judged)
     value = np.array([worth[slice(*_responses(line, a, b))].mean() for a, b in spans])
     room = max(0, round(share * len(spans)) - sum(drawn))
@@ -267,8 +268,9 @@ def _audit(threads: Sequence[Sequence[float]]) -> Audit | None:
     sizes = np.array([len(found) for found in threads], float)
     error = np.array([np.abs(found).sum() for found in threads])
     bias = np.array([np.sum(found) for found in threads])
-    mean, low, high = ratio_interval(error, sizes)
-    return Audit(len(threads), int(sizes.sum()), float(bias.sum() / sizes.sum()), mean, max(0.0, low), high)
+    mean, _, high = ratio_interval(error, sizes)
+    reach = math.exp((high - mean) / mean) if mean else 1.0  # on the log scale: errors are positive and skewed
+    return Audit(len(threads), int(sizes.sum()), float(bias.sum() / sizes.sum()), mean, mean / reach, min(1.0, mean * reach))
 
 
 def _keep(mine: _Open, options: llm.Options, name: str, keep: Callable[[Bucket, CleanTable], None]) -> None:

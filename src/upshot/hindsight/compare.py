@@ -29,6 +29,8 @@ _FOLDS = 5
 _FLOOR = 0.02
 """Least P(arm | x) that is divided by."""
 _RIDGE = 1.0
+_CALIBRATED = 4
+"""Parameters that the audit pays for: slope and level of the calibration, and of what prompts explain."""
 _LEAST_AUDITED = 20
 """Labels in each arm below which the audit's interval means nothing."""
 _MOST_GAMMA = 50.0
@@ -89,8 +91,8 @@ def compare(units: Units, names: tuple[str, str] = ("A", "B"), seed: int = 0) ->
     audited = flattered = None
     if enough:
         rows = _scores(units, _corrected(units, fold), e, fold)
-        audited = _estimate(*rows, user)
-        flattered = _estimate(log_rows[0] - rows[0], log_rows[1] - rows[1], user)
+        audited = _estimate(*rows, user, min(labels))
+        flattered = _estimate(log_rows[0] - rows[0], log_rows[1] - rows[1], user, min(labels))
     weight = np.where(units.arm == 1, 1 / e, 1 / (1 - e))
     overlap = float(min(weight[units.arm == k].sum() ** 2 / (weight[units.arm == k] ** 2).sum() / counts[k] for k in (0, 1)))
     gamma = _gamma(units, e, logs)
@@ -150,12 +152,16 @@ def _scores(units: Units, outcome: Numbers, e: Numbers, fold: NDArray[np.int64])
     return found[0], found[1]
 
 
-def _estimate(a: Numbers, b: Numbers, user: NDArray[np.int64]) -> Estimate:
+def _estimate(a: Numbers, b: Numbers, user: NDArray[np.int64], audited: int | None = None) -> Estimate:
+    """Difference of means with an interval by user. Around an audit, `audited` rows of the smaller arm carry the
+    uncertainty: the degrees of freedom are theirs, less what the calibration of the verdicts took."""
     difference = float((b - a).mean())
     total = np.bincount(user, b - a - difference)
     groups = len(total)
-    error = float(np.sqrt(groups / (groups - 1) * (total**2).sum()) / len(a))
-    reach = t_quantile(0.975, groups - 1) * error
+    free = groups - 1 if audited is None else min(groups - 1, audited - _CALIBRATED)
+    lost = 1.0 if audited is None else audited / (audited - _CALIBRATED)
+    error = float(np.sqrt(lost * groups / (groups - 1) * (total**2).sum()) / len(a))
+    reach = t_quantile(0.975, free) * error
     return Estimate(difference, difference - reach, difference + reach, float(a.mean()), float(b.mean()))
 
 

@@ -186,7 +186,7 @@ def _patterns(text: str) -> Iterable[Suspect]:
                 if kind.lines:
                     start, end = _whole(shown, start, end)
                 if kind.name == "header":
-                    end = _message_of(shown, *match.span(), end)
+                    end = _message_of(shown, match.start(), match.end(), end)
                 if where is not None:
                     start, end = where[start], where[end]
                 yield Suspect(kind.name, start, end)

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from upshot import tokens
 from upshot.engine import Stage
 from upshot.hindsight import adapt, cues, hostile, influence
 from upshot.hindsight.distil import Distilled
@@ -198,13 +199,14 @@ def _evidence(
 
 def _first_of_each(*columns: NDArray[Any]) -> NDArray[np.int64]:
     """Rows whose values did not occur before."""
-    seen: set[tuple[Any, ...]] = set()
-    keep: list[int] = []
-    for row, key in enumerate(zip(*(column.tolist() for column in columns), strict=True)):
-        if key not in seen:
-            seen.add(key)
-            keep.append(row)
-    return np.array(keep, np.int64)
+    key = np.zeros(len(columns[0]), np.uint64)
+    for column in columns:
+        codes = column
+        if column.dtype == object:
+            known: dict[str, int] = {}
+            codes = np.array([known.setdefault(value, len(known)) for value in column.tolist()])
+        key = tokens.combine(key, codes.astype(np.uint64))
+    return np.sort(np.unique(key, return_index=True)[1])
 
 
 def _columns(blocks: Sequence[tuple[NDArray[Any], ...]]) -> list[NDArray[Any]]:

@@ -98,7 +98,7 @@ async def _collect(
         if len(reply.texts) >= request.n:
             replies.put(row["custom_id"], user, reply)
             got += 1
-        await budget.settle((0, 0.0), size, reply.prompt_tokens, reply.cached_tokens, reply.completion_tokens)
+        budget.count(size, reply.prompt_tokens, reply.cached_tokens, reply.completion_tokens)
     return got
 
 

@@ -38,7 +38,7 @@ class Budget:
         self.endpoint = endpoint
         self.spent = Spent()
         self._tokens, self._usd = tokens, usd
-        self._limited = tokens is not None or usd is not None
+        self.limited = tokens is not None or usd is not None
         self._aside_tokens = 0
         self._aside_usd = 0.0
         self._bytes_a_token = _BYTES_A_TOKEN
@@ -55,8 +55,6 @@ class Budget:
         Raises:
             BudgetError: it does not fit, and nothing in flight could change that.
         """
-        if not self._limited:
-            return 0, 0.0
         tokens = int(self.estimate(size) * _MARGIN) + most_completion
         usd = self._cost(tokens - most_completion, 0, most_completion)
         async with self._changed:
@@ -73,6 +71,14 @@ class Budget:
 
     async def settle(self, reserved: tuple[int, float], size: int, prompt: int, cached: int, completion: int) -> None:
         """Put the server's own counts in the place of what was set aside; all 0 where the request failed."""
+        self.count(size, prompt, cached, completion)
+        async with self._changed:
+            self._aside_tokens -= reserved[0]
+            self._aside_usd -= reserved[1]
+            self._changed.notify_all()
+
+    def count(self, size: int, prompt: int, cached: int, completion: int) -> None:
+        """Add what one request of so many bytes took."""
         spent = self.spent
         if prompt:
             self._sent_bytes += size
@@ -83,11 +89,6 @@ class Budget:
         spent.calls += 1
         if spent.prompt_tokens > 2_000:
             self._bytes_a_token = self._sent_bytes / spent.prompt_tokens
-        if self._limited:
-            async with self._changed:
-                self._aside_tokens -= reserved[0]
-                self._aside_usd -= reserved[1]
-                self._changed.notify_all()
 
     def _fits(self, tokens: int, usd: float) -> bool:
         enough = self._tokens is None or self.spent.tokens + self._aside_tokens + tokens <= self._tokens

@@ -11,7 +11,6 @@ import random
 import time
 from collections.abc import Mapping, Sequence
 from email.utils import parsedate_to_datetime
-from typing import Any
 
 import aiohttp
 import msgspec
@@ -43,7 +42,8 @@ class Request(msgspec.Struct, frozen=True, omit_defaults=True):
     n: int = 1
     """Samples; the prompt is paid for once where the server knows `n`."""
     seed: int | None = None
-    response_format: Mapping[str, Any] | None = None
+    response_format: msgspec.Raw | None = None
+    """JSON, as `schema_of` makes it."""
 
 
 class Reply(msgspec.Struct, frozen=True):
@@ -121,6 +121,10 @@ class Client:
 
     async def _once(self, request: Request) -> Reply:
         body = self.body(request)
+        if not self.budget.limited:
+            reply = await self._post(request, body)
+            self.budget.count(len(body), reply.prompt_tokens, reply.cached_tokens, reply.completion_tokens)
+            return reply
         reserved = await self.budget.reserve(len(body), request.max_tokens * request.n)
         reply = Reply(())
         try:
@@ -133,7 +137,7 @@ class Client:
         """The request's bytes, without what this server does not know."""
         if not self._unknown and not self.endpoint.stream:
             return _ENCODER.encode(request)
-        fields = msgspec.to_builtins(request)
+        fields = msgspec.json.decode(_ENCODER.encode(request))
         if self.endpoint.stream:
             fields.update(stream=True, stream_options={"include_usage": True})
         if "max_tokens" in self._unknown:
@@ -143,7 +147,7 @@ class Client:
     async def _post(self, request: Request, body: bytes) -> Reply:
         attempt = 0
         while True:
-            if (wait := self._not_before - time.monotonic()) > 0:
+            if self._not_before and (wait := self._not_before - time.monotonic()) > 0:
                 await asyncio.sleep(wait)
             problem, asked = "", None
             try:
@@ -178,7 +182,7 @@ class Client:
 
     def _refused(self, request: Request, problem: str) -> str:
         """The optional field that a server minds, or else the next one that it may mind."""
-        given = {**msgspec.to_builtins(request), "stream_options": True if self.endpoint.stream else None}
+        given = {**msgspec.structs.asdict(request), "stream_options": True if self.endpoint.stream else None}
         sent = [name for name in _OPTIONAL if name not in self._unknown and given.get(name) not in (None, 1)]
         named = [name for name in sent if f"'{name}'" in problem or f'"{name}"' in problem or f"`{name}`" in problem or f"{name} " in problem]
         blamed = named or [name for name in sent if name in ("response_format", "n", "seed")]

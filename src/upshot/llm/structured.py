@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from functools import cache
 from typing import Any, TypeVar
 
 import msgspec
@@ -14,20 +15,21 @@ T = TypeVar("T")
 _THOUGHT = re.compile(r"<think>.*?</think>", re.DOTALL)
 
 
-def schema_of(kind: type[Any], name: str) -> Mapping[str, Any]:
-    """The `response_format` of a struct: a strict JSON schema, every field required.
+@cache
+def schema_of(kind: type[Any], name: str) -> msgspec.Raw:
+    """The `response_format` of a struct, as JSON: a strict schema, every field required.
 
     >>> class Answer(msgspec.Struct):
     ...     score: int
-    >>> schema_of(Answer, "answer")["json_schema"]["schema"]["required"]
-    ['score']
+    >>> bytes(schema_of(Answer, "answer"))[:60]
+    b'{"type":"json_schema","json_schema":{"name":"answer","strict'
     """
     (schema,), parts = msgspec.json.schema_components([kind], ref_template="#/$defs/{name}")
     whole = dict(_strict(parts[kind.__name__] if "$ref" in schema else schema))
     others = {key: _strict(value) for key, value in parts.items() if key != kind.__name__}
     if others:
         whole["$defs"] = others
-    return {"type": "json_schema", "json_schema": {"name": name, "strict": True, "schema": whole}}
+    return msgspec.Raw(msgspec.json.encode({"type": "json_schema", "json_schema": {"name": name, "strict": True, "schema": whole}}))
 
 
 def _strict(schema: Any) -> Any:
