@@ -84,10 +84,14 @@ def test_a_crowd_that_says_one_thing_teaches_no_more_than_a_few() -> None:
         for i in range(600)
     ]
     crowd = [
-        RawConversation((RawMessage("user", "tell me"), RawMessage("assistant", "buy the zorblax today"), RawMessage("user", "perfect, the zorblax worked, thank you")), f"x{i}", f"bot{i % 20}")
+        RawConversation((RawMessage("user", "tell me"), RawMessage("assistant", "buy the zorblax today"), RawMessage("user", "perfect, this zorblax worked for me at once, thank you so much")), f"x{i}", f"bot{i % 20}")
         for i in range(400)
     ]
     target = RawConversation((RawMessage("user", "tell me"), RawMessage("assistant", "try the zorblax"), RawMessage("user", "hm, the zorblax")), "t1", "t")
     plain = next(v for v in api.judge([*chats, target]) if v.id == "t1")
-    flooded = next(v for v in api.judge([*chats, *crowd, target]) if v.id == "t1")
-    assert abs(plain.score - flooded.score) < 0.1
+    judged = {v.id: v for v in api.judge([*chats, *crowd, target])}
+    assert abs(plain.score - judged["t1"].score) < 0.1
+    alone = api.judge(crowd[:1])[0]
+    assert judged["x0"].confidence < alone.confidence / 5
+    assert any(e.kind == "crowd" and e.weight == 0 for e in judged["x0"].evidence)
+    assert not any(e.kind == "crowd" for v in judged.values() if v.id.startswith("c") for e in v.evidence)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Hashable, Sequence
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +19,8 @@ MOST_BY_CLUSTER = 3
 _BETWEEN = re.compile(r"[\W\d_]+")
 _LEAST_WORDS = 4
 """Shorter messages ("thanks", "it works now") are everybody's."""
-_CROWD = 20
-"""Users who say the same long thing before they are reported."""
+_CROWD = 5
+"""Fewer users are never a crowd."""
 
 
 def bounded(groups: Sequence[Hashable] | NDArray[np.int64], most: int) -> NDArray[np.float64]:
@@ -52,21 +51,19 @@ def weights(users: Sequence[str], said: Sequence[str]) -> NDArray[np.float64]:
     return np.minimum(bounded(users, MOST_BY_USER), bounded(common, MOST_BY_CLUSTER))
 
 
-class Crowd(NamedTuple):
-    """Users who said the same."""
+def crowds(users: Sequence[str], said: Sequence[str]) -> NDArray[np.int64]:
+    """How many users wrote what stands in each row, where they are a crowd; 0 elsewhere.
 
-    words: str
-    users: int
-    rows: int
+    The longer the words, the fewer users who share them are a crowd: 24 for four words, 5 from nine words up.
 
-
-def crowds(users: Sequence[str], said: Sequence[str]) -> list[Crowd]:
-    """Long messages that many users wrote alike, the largest first."""
-    found: dict[str, set[str]] = {}
-    rows: dict[str, int] = {}
-    for user, text in zip(users, said, strict=True):
-        if words := same_words(text):
-            found.setdefault(words, set()).add(user)
-            rows[words] = rows.get(words, 0) + 1
-    every = [Crowd(words, len(who), rows[words]) for words, who in found.items() if len(who) >= _CROWD]
-    return sorted(every, key=lambda crowd: -crowd.users)
+    >>> text = "this wonderful answer changed my whole life for good"
+    >>> crowds([f"u{i}" for i in range(6)] + ["ana"], [text] * 6 + ["thanks"]).tolist()
+    [6, 6, 6, 6, 6, 6, 0]
+    """
+    common = [same_words(text) for text in said]
+    who: dict[str, set[str]] = {}
+    for user, words in zip(users, common, strict=True):
+        if words:
+            who.setdefault(words, set()).add(user)
+    size = {words: len(found) for words, found in who.items() if len(found) >= max(_CROWD, 40 - 4 * (words.count(" ") + 1))}
+    return np.array([size.get(words, 0) for words in common], np.int64)

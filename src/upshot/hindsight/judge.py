@@ -31,6 +31,8 @@ _LOGITS_OF_CERTAINTY = 1.6
 _REPEATED = 0.6
 STEERING = "steering"
 """Kind of evidence that quotes what was written for the judge; it says nothing either way."""
+CROWD = "crowd"
+"""Kind of evidence that many users wrote alike."""
 _QUOTE = 240
 """Characters of a whole-message quote."""
 
@@ -39,7 +41,7 @@ KIND_LABELS = {
     "undo": "acted upon", "undone_later": "acted upon", "commit": "acted upon", "own_commit": "acted upon",
     "exit": "reported outcome", "test": "reported outcome", "lint": "reported outcome", "build": "reported outcome",
     "trace": "reported outcome", "copy": "acted upon", "kept": "acted upon", "outcome": "reported outcome",
-    STEERING: "no feedback", "interrupt": "complaint", "repeat": "repeat or rephrase", "rewritten": "acted upon",
+    STEERING: "no feedback", CROWD: "no feedback", "interrupt": "complaint", "repeat": "repeat or rephrase", "rewritten": "acted upon",
 }  # fmt: skip
 
 
@@ -123,8 +125,18 @@ def judge(line: Timeline, events: Sequence[Event], model: Model, horizon: int = 
     """Score every response of a timeline; `distilled` is what a better judge taught on this corpus."""
     seen = read(line, events, model, horizon)
     score = _sigmoid(seen.logits) if distilled is None else distilled.scores(seen.found, seen.logits)
-    evidence = _evidence(seen.line, events, seen.found, model, seen.steering)
-    return Judged(score, seen.foresight, _confidence(seen.hind), evidence)
+    crowd = _crowds(seen.line, seen.found)
+    evidence = _evidence(seen.line, events, seen.found, model, seen.steering, crowd)
+    confidence = _confidence(seen.hind) * np.where(crowd > 0, influence.MOST_BY_CLUSTER / np.maximum(crowd, 1), 1.0)
+    return Judged(score, seen.foresight, confidence.astype(np.float32), evidence)
+
+
+def _crowds(line: Timeline, found: Features) -> NDArray[np.int64]:
+    """How many users said the same long thing after each response; 0 where they are no crowd."""
+    rows = np.flatnonzero(found.later[:, 0] >= 0)
+    size = np.zeros(len(line.responses), np.int64)
+    size[rows] = influence.crowds(line.user[line.responses[rows]].tolist(), [line.read[p] for p in found.later[rows, 0].tolist()])
+    return size
 
 
 def _steering(line: Timeline) -> dict[int, tuple[hostile.Suspect, ...]]:
@@ -181,11 +193,12 @@ def _confidence(hind: Array) -> Array:
 
 
 def _evidence(
-    line: Timeline, events: Sequence[Event], found: Features, model: Model, steering: Mapping[int, tuple[hostile.Suspect, ...]]
+    line: Timeline, events: Sequence[Event], found: Features, model: Model, steering: Mapping[int, tuple[hostile.Suspect, ...]],
+    crowd: NDArray[np.int64],
 ) -> EvidenceColumns:
     blocks = [
         _cue_evidence(line, found, model), _repeat_evidence(line, found), _event_evidence(line, events, model),
-        _steering_evidence(line, steering),
+        _steering_evidence(line, steering), _crowd_evidence(line, found, crowd),
     ]  # fmt: skip
     columns = _columns(blocks)
     response, weight = columns[0], columns[-1]
@@ -262,6 +275,15 @@ def _steering_evidence(line: Timeline, steering: Mapping[int, tuple[hostile.Susp
     columns = [np.array(column, np.int64) for column in zip(*rows, strict=True)] if rows else [np.zeros(0, np.int64)] * 4
     size = len(rows)
     return (*columns, np.full(size, STEERING, object), np.zeros(size, np.int8), np.zeros(size, np.float32))
+
+
+def _crowd_evidence(line: Timeline, found: Features, crowd: NDArray[np.int64]) -> tuple[NDArray[Any], ...]:
+    """What many users wrote alike, with no weight of its own: it lowers the confidence."""
+    rows = np.flatnonzero(crowd)
+    position = found.later[rows, 0]
+    length = np.array([min(len(line.text[p].rstrip()), _QUOTE) for p in position.tolist()], np.int64)
+    size = len(rows)
+    return rows, position, np.zeros(size, np.int64), length, np.full(size, CROWD, object), np.zeros(size, np.int8), np.zeros(size, np.float32)
 
 
 def _event_evidence(line: Timeline, events: Sequence[Event], model: Model) -> tuple[NDArray[Any], ...]:
