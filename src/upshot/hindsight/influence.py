@@ -16,7 +16,7 @@ MOST_BY_USER = 50
 """Rows of one user that count in full."""
 MOST_BY_CLUSTER = 3
 """Rows that say the same, from whomever, that count in full: fewer than teach a word anything."""
-_BETWEEN = re.compile(r"[\W\d_]+")
+_WORD = re.compile(r"[^\W\d_]+")
 _LEAST_WORDS = 4
 """Shorter messages ("thanks", "it works now") are everybody's."""
 _CROWD = 5
@@ -41,29 +41,28 @@ def same_words(text: str) -> str:
     >>> same_words("Perfect!! That fixed ORDER 12, thanks") == same_words("perfect, that fixed order 99 - thanks")
     True
     """
-    words = _BETWEEN.sub(" ", text[:400].lower()).split()
+    words = _WORD.findall(text[:400].lower())
     return " ".join(words) if len(words) >= _LEAST_WORDS else ""
 
 
 def weights(users: Sequence[str], said: Sequence[str]) -> NDArray[np.float64]:
-    """A weight in (0, 1] for each response: of its user's rows, or of those after which users said the same, the lesser."""
-    common = [same_words(text) or f"\0{row}" for row, text in enumerate(said)]
+    """A weight in (0, 1] for each row: of its user's rows, or of those whose `same_words` are `said`, the lesser."""
+    common = [words or row for row, words in enumerate(said)]
     return np.minimum(bounded(users, MOST_BY_USER), bounded(common, MOST_BY_CLUSTER))
 
 
 def crowds(users: Sequence[str], said: Sequence[str]) -> NDArray[np.int64]:
-    """How many users wrote what stands in each row, where they are a crowd; 0 elsewhere.
+    """How many users wrote what is `said` (`same_words`) in each row, where they are a crowd; 0 elsewhere.
 
     The longer the words, the fewer users who share them are a crowd: 24 for four words, 5 from nine words up.
 
     >>> text = "this wonderful answer changed my whole life for good"
-    >>> crowds([f"u{i}" for i in range(6)] + ["ana"], [text] * 6 + ["thanks"]).tolist()
+    >>> crowds([f"u{i}" for i in range(6)] + ["ana"], [text] * 6 + [""]).tolist()
     [6, 6, 6, 6, 6, 6, 0]
     """
-    common = [same_words(text) for text in said]
     who: dict[str, set[str]] = {}
-    for user, words in zip(users, common, strict=True):
+    for user, words in zip(users, said, strict=True):
         if words:
             who.setdefault(words, set()).add(user)
     size = {words: len(found) for words, found in who.items() if len(found) >= max(_CROWD, 40 - 4 * (words.count(" ") + 1))}
-    return np.array([size.get(words, 0) for words in common], np.int64)
+    return np.array([size.get(words, 0) for words in said], np.int64)

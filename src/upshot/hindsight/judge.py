@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -101,6 +100,8 @@ class Reading(NamedTuple):
     steering: Mapping[int, tuple[hostile.Suspect, ...]]
     """What that was, by position."""
     found: Features
+    said: NDArray[np.object_]
+    """Words of the message after each response, by which a crowd is known."""
     logits: Array
     """Of each response's score."""
     foresight: Array
@@ -118,25 +119,31 @@ def read(line: Timeline, events: Sequence[Event], model: Model, horizon: int = 2
     right_refusal = found.values[:, found.names.index("right_refusal")] > 0
     hind[right_refusal] = np.maximum(hind[right_refusal], 0.0)
     logits = np.log(foresight) - np.log1p(-foresight) + hind.sum(axis=1)
-    return Reading(line, steering, found, logits + _adapted(line, found, logits), foresight, hind)
+    said = _said(line, found)
+    return Reading(line, steering, found, said, logits + _adapted(line, found, said, logits), foresight, hind)
 
 
 def judge(line: Timeline, events: Sequence[Event], model: Model, horizon: int = 20, distilled: Distilled | None = None) -> Judged:
     """Score every response of a timeline; `distilled` is what a better judge taught on this corpus."""
     seen = read(line, events, model, horizon)
     score = _sigmoid(seen.logits) if distilled is None else distilled.scores(seen.found, seen.logits)
-    crowd = _crowds(seen.line, seen.found)
+    crowd = _crowds(seen)
     evidence = _evidence(seen.line, events, seen.found, model, seen.steering, crowd)
     confidence = _confidence(seen.hind) * np.where(crowd > 0, influence.MOST_BY_CLUSTER / np.maximum(crowd, 1), 1.0)
     return Judged(score, seen.foresight, confidence.astype(np.float32), evidence)
 
 
-def _crowds(line: Timeline, found: Features) -> NDArray[np.int64]:
+def _crowds(seen: Reading) -> NDArray[np.int64]:
     """How many users said the same long thing after each response; 0 where they are no crowd."""
-    rows = np.flatnonzero(found.later[:, 0] >= 0)
-    size = np.zeros(len(line.responses), np.int64)
-    size[rows] = influence.crowds(line.user[line.responses[rows]].tolist(), [line.read[p] for p in found.later[rows, 0].tolist()])
+    rows = np.flatnonzero(seen.found.later[:, 0] >= 0)
+    size = np.zeros(len(seen.said), np.int64)
+    size[rows] = influence.crowds(seen.line.user[seen.line.responses[rows]].tolist(), seen.said[rows].tolist())
     return size
+
+
+def _said(line: Timeline, found: Features) -> NDArray[np.object_]:
+    """The words of the message after each response, by which a crowd is known."""
+    return np.array([influence.same_words(line.read[p]) if p >= 0 else "" for p in found.later[:, 0].tolist()], object)
 
 
 def _steering(line: Timeline) -> dict[int, tuple[hostile.Suspect, ...]]:
@@ -152,14 +159,14 @@ def _without(line: Timeline, steering: Mapping[int, tuple[hostile.Suspect, ...]]
     for position, found in steering.items():
         text[position] = hostile.hide(text[position], found)
         words[position] = hostile.drop(words[position], found)
-    return replace(line, text=text, read=words)
+    return line.with_texts(text, words)
 
 
 def _sigmoid(logits: Array) -> Array:
     return (1.0 / (1.0 + np.exp(-np.clip(logits, -15, 15)))).astype(np.float32)
 
 
-def _adapted(line: Timeline, found: Features, logits: Array) -> Array:
+def _adapted(line: Timeline, found: Features, said: NDArray[np.object_], logits: Array) -> Array:
     """What the corpus itself teaches; see `adapt`."""
     following = found.later[:, 0]
     has = following >= 0
@@ -171,7 +178,7 @@ def _adapted(line: Timeline, found: Features, logits: Array) -> Array:
         rows = rows[:: len(rows) // adapt.MOST + 1]
     terms = adapt.terms(found.words, following, line.responses)
     users = line.user[line.responses[rows]].tolist()
-    weight = influence.weights(users, [line.read[p] for p in following[rows].tolist()])
+    weight = influence.weights(users, said[rows].tolist())
     learned = adapt.learn(terms.of(rows), logits[rows], half[rows], weight)
     return np.where(has, learned.logits(terms, half), 0.0) if learned else np.zeros(len(logits), np.float32)
 

@@ -7,7 +7,7 @@ messages" reach across sessions. A branch (a regenerated or edited answer and wh
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -48,6 +48,12 @@ class Timeline:
         """The edits of code in each message of the assistant that holds any, by its position."""
         positions = np.flatnonzero(self.role == ASSISTANT).tolist()
         return {positions[row]: edit for row, edit in edits_of([self.text[p] for p in positions]).items()}
+
+    def with_texts(self, text: list[str], read: list[str]) -> Timeline:
+        """With other texts of users' messages; the assistant's stay as they are, and their edits with them."""
+        other = replace(self, text=text, read=read)
+        vars(other)["edits"] = self.edits
+        return other
 
     def later(self, role: int, most: int, horizon: int) -> NDArray[np.int64]:
         """Positions of the next `most` messages of a role after each response, shape (responses, most); -1: none.
