@@ -59,6 +59,8 @@ class RunReport(NamedTuple):
     judge: StageReport
     report: Path | None
     summary: report.Summary
+    asked: cascade.Report | None = None
+    """What the language model did, where it judges."""
 
 
 def open_lake(path: str | os.PathLike[str], settings: Settings | None = None) -> Lake:
@@ -208,12 +210,11 @@ def run(
     ingested = ingest(paths, target, settings, format, columns, progress)
     linked = link_lake(target, settings, progress)
     judged = judge_lake(target, settings, progress)
-    if settings.judge.kind != "embedded":
-        ask_lake(target, settings, progress)
+    asked = None if settings.judge.kind == "embedded" else ask_lake(target, settings, progress)
     store = open_lake(target, settings)
     where = Path(store.root) / "report.html" if store.is_local else None
     summary = make_report(target, where, settings, (ingested, linked, judged))
-    return RunReport(ingested, linked, judged, where, summary)
+    return RunReport(ingested, linked, judged, where, summary, asked)
 
 
 def make_report(

@@ -332,3 +332,15 @@ def test_a_verdict_that_saw_more_counts_before_one_by_a_better_judge(scripted: S
     api.ask_lake(lake, settings)
     assert run("fix it", "done", "great, that worked").judge.startswith("llm/")
     assert run("fix it", "done", "great, that worked", "good", "no wait, it crashes").judge == "embedded/1"
+
+
+def test_the_main_job_asks_where_the_settings_say_so_and_says_what_came_of_it(scripted: Scripted, tmp_path: Path) -> None:
+    write(tmp_path / "chats.jsonl", 6)
+    done = api.run(tmp_path / "chats.jsonl", tmp_path / "lake", told(scripted(mode="honest"), "cascade", foresight="embedded"))
+    assert done.asked is not None
+    assert done.asked.tally.responses > 0
+    assert any(v.judge.startswith("llm/") for v in api.verdicts(tmp_path / "lake"))
+    dead = api.run(tmp_path / "chats.jsonl", tmp_path / "other", told("http://127.0.0.1:9/v1", "cascade", attempts=1))
+    assert dead.asked is not None
+    assert "could not ask" in dead.asked.stopped
+    assert all(v.judge.startswith("embedded/") for v in api.verdicts(tmp_path / "other"))

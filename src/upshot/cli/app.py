@@ -99,6 +99,8 @@ def run(
     with _progress() as progress:
         done = api.run(logs, lake, _settings(config, workers, horizon), format, _columns(columns), progress)
     print_summary(_console, done.summary)
+    if done.asked:
+        _said(done.asked)
     if done.report:
         _console.print(f"Report: {done.report}", soft_wrap=True)
 

@@ -109,7 +109,10 @@ def choose(line: Timeline, judged: Judged, share: float, audit_rate: float, seed
     drawn = [draw(f"{seed}/{line.conversation[a]}") < audit_rate for a, _ in spans]
     worth = _worth(judged)
     value = np.array([worth[slice(*_responses(line, a, b))].mean() for a, b in spans])
-    room = max(0, round(share * len(spans)) - sum(drawn))
+    if not spans:
+        return ()
+    whole = int(share * len(spans) + draw(f"{seed}/share/{line.conversation[spans[0][0]]}"))  # right on average in small buckets
+    room = max(0, whole - sum(drawn))
     order = [i for i in np.argsort(-value, kind="stable").tolist() if not drawn[i]][:room]
     picked = set(order)
     return tuple(Choice(a, b, drawn[i]) for i, (a, b) in enumerate(spans) if drawn[i] or i in picked)
