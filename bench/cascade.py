@@ -6,7 +6,7 @@ is the mean squared difference from the raters' P(helped) over all rated respons
 its verdicts; on all others the embedded judge speaks, distilled from them. Gain at a share: (error of the embedded
 judge alone - error) over (error of the embedded judge alone - error of the expert on everything).
 
-`audit_coverage`: over 200 seeds, how often the 95 % interval of a 5 % random audit holds the mean absolute difference
+`audit_coverage`: over 1,000 seeds, how often the 95 % interval of a 5 % random audit holds the mean absolute difference
 between the embedded judge and the expert over all threads.
 """
 
@@ -36,7 +36,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--noise", type=float, default=0.15)
-    parser.add_argument("--seeds", type=int, default=200)
+    parser.add_argument("--seeds", type=int, default=1000)
     arguments = parser.parse_args()
     started = time.perf_counter()
     gains: dict[str, list[float]] = {}
