@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from upshot import hindsight, lake, privacy, report, sources, threads
+from upshot import hindsight, lake, preferences, privacy, report, sources, threads
 from upshot.arrow import pc
 from upshot.config import Settings, load
 from upshot.engine import StageReport, run_stage
@@ -32,13 +32,14 @@ from upshot.hindsight.llm import Options
 from upshot.hindsight.model import shipped
 from upshot.lake import ErasureProof, Lake
 from upshot.llm import Budget, Endpoint, Replies
-from upshot.records import BadRecord, CleanTable, Evidence, RawConversation, Verdict
+from upshot.records import BadRecord, CleanTable, Evidence, Example, Preference, RawConversation, Verdict
 from upshot.sources.ingest import Cleaning, IngestReport
 from upshot.sources.ingest import ingest as _ingest
 
 if TYPE_CHECKING:
     from upshot.hindsight.compare import Comparison
     from upshot.hindsight.trust import Calibration
+    from upshot.reward import RewardModel
 
 Paths = Sequence[str | os.PathLike[str]] | str | os.PathLike[str]
 Progress = Callable[[str, int, int], None]
@@ -438,6 +439,105 @@ def _verdict(row: Mapping[str, Any]) -> Verdict:
         row["id"], row["index"], round(row["score"], 4), round(row["confidence"], 4), round(row["foresight"], 4),
         evidence, row["label"], row["judge"], row["as_of"].isoformat(), seen, row["horizon"], row["reason"],
     )  # fmt: skip
+
+
+def pairs(
+    target: str | os.PathLike[str],
+    kinds: Sequence[str] = preferences.KINDS,
+    least_users: int = 5,
+    test_share: float = 0.1,
+    settings: Settings | None = None,
+) -> Iterator[Preference]:
+    """Pairs of a lake's responses, each marked as train or test by its users; near-duplicates once.
+
+    `kinds`: of sibling, thread, edit, across. `least_users`: people who made a request before pairs across users leave.
+
+    Raises:
+        InputError: there is no such kind.
+    """
+    if unknown := sorted(set(kinds) - set(preferences.KINDS)):
+        raise InputError(f"could not make pairs of kind {unknown}: there are {', '.join(preferences.KINDS)}")
+    store = _judged_lake(target, settings)
+    return preferences.split(preferences.distinct(preferences.pairs(store, kinds, least_users, _curve(store))), test_share)
+
+
+def _judged_lake(target: str | os.PathLike[str], settings: Settings | None) -> Lake:
+    store = open_lake(target, settings)
+    if not store.exists("verdicts"):
+        raise NotFoundError(f"could not make pairs of {store.root}: it has no verdicts; make some with `upshot judge --lake`")
+    return store
+
+
+def examples(
+    target: str | os.PathLike[str], masked: bool = False, test_share: float = 0.1, settings: Settings | None = None
+) -> Iterator[Example]:
+    """Scored responses of a lake, or (`masked`) whole conversations in which only what helped is to be imitated."""
+    store = _judged_lake(target, settings)
+    make = preferences.masked if masked else preferences.unpaired
+    return preferences.split_examples((row for seen in preferences.buckets(store, _curve(store)) for row in make(seen)), test_share)
+
+
+def export(
+    target: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    format: str = "jsonl",
+    kinds: Sequence[str] = preferences.KINDS,
+    least_users: int = 5,
+    test_share: float = 0.1,
+    even_length: bool = False,
+    settings: Settings | None = None,
+) -> Exported:
+    """Write a lake's pairs or examples for a trainer; the test side goes to a second file, `NAME.test.EXT`.
+
+    Raises:
+        InputError: there is no such format.
+    """
+    if format in preferences.PAIRED:
+        made = list(pairs(target, kinds, least_users, test_share, settings))
+        made = preferences.even_length(made) if even_length else made
+        rows, describe = [(row, preferences.PAIRED[format](row)) for row in made], preferences.report(made)
+    elif format in preferences.UNPAIRED or format in preferences.MASKED:
+        shape = {**preferences.UNPAIRED, **preferences.MASKED}[format]
+        rows, describe = [(row, shape(row)) for row in examples(target, format in preferences.MASKED, test_share, settings)], None
+    else:
+        raise InputError(f"could not export for {format!r}: there are {', '.join(preferences.FORMATS)}")
+    path = os.fspath(out)
+    train = preferences.write((row for kept, row in rows if kept.source.split != "test"), path, format)
+    held = [row for kept, row in rows if kept.source.split == "test"]
+    where = "" if path == "-" or not held else str(Path(path).with_suffix(".test" + Path(path).suffix))
+    return Exported(format, train, preferences.write(held, where, format) if where else 0, where, describe)
+
+
+class Exported(msgspec.Struct, frozen=True):
+    """What an export wrote."""
+
+    format: str
+    train: int
+    test: int
+    test_file: str
+    balance: preferences.Balance | None
+
+
+def train_reward(
+    data: Mapping[str, str | os.PathLike[str]], out: str | os.PathLike[str], embed: bool = False, false_alarms: float = 0.05
+) -> RewardModel:
+    """Train the embedded reward model, one head for each file of pairs or of scored examples, and keep it in a folder.
+
+    `embed`: read MiniLM embeddings too (the `minilm` extra). Rows marked as test are left out.
+    """
+    from upshot import reward  # scipy takes half a second to load
+
+    model = reward.train({name: reward.training_rows(path) for name, path in data.items()}, embed, false_alarms)
+    reward.save(model, out)
+    return model
+
+
+def score(model: str | os.PathLike[str], items: str | os.PathLike[str], weights: Mapping[str, float] | None = None) -> Iterator[dict[str, Any]]:
+    """Score responses: JSON lines of prompt and completion (or of chosen and rejected, both are scored)."""
+    from upshot import reward
+
+    loaded = reward.load(model)
+    yield from reward.score_file(loaded.with_weights(weights) if weights else loaded, items)
 
 
 def to_json(item: Any) -> bytes:

@@ -14,7 +14,9 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 
 from upshot import api
 from upshot import config as config_
+from upshot.cli import training
 from upshot.cli.asking import Asking
+from upshot.cli.output import write as _write
 from upshot.errors import InputError, UpshotError
 from upshot.hindsight.audit import read_items, read_labels
 from upshot.hindsight.rubric import text as rubric_text
@@ -67,24 +69,6 @@ def _progress() -> Iterator[api.Progress]:
             bars.update(tasks[stage], completed=done, said=said)
 
         yield step
-
-
-def _write(items: Iterable[Any], out: str) -> int:
-    """JSON lines to a file, whole or not at all, or to standard output."""
-    count = 0
-    if out == "-":
-        for item in items:
-            sys.stdout.buffer.write(api.to_json(item) + b"\n")
-            count += 1
-        sys.stdout.buffer.flush()
-        return count
-    draft = Path(f"{out}.part")
-    with open(draft, "wb") as handle:
-        for item in items:
-            handle.write(api.to_json(item) + b"\n")
-            count += 1
-    draft.replace(out)
-    return count
 
 
 @app.command()
@@ -269,6 +253,10 @@ def compare(
     _console.print(found.answer, highlight=False, markup=False)
     _write([found], "-")
 
+
+app.command("pairs")(training.pairs)
+app.add_typer(training.train, name="train")
+app.command("score")(training.score)
 
 rubrics = typer.Typer(no_args_is_help=True, help="What the language model judges by.")
 app.add_typer(rubrics, name="rubric")

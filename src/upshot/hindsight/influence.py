@@ -1,16 +1,19 @@
 """How far one user, or a crowd that acts as one, can carry: by count, whatever their share of the log.
 
 A few hundred poisoned rows suffice to teach a model at any size of the rest (Souly et al., 2025), so a share is no bound.
-A cluster is a crowd that says the same words.
+A cluster says the same words; a crowd says them of one thing.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+
+from upshot import tokens
 
 MOST_BY_USER = 50
 """Rows of one user that count in full."""
@@ -21,6 +24,9 @@ _LEAST_WORDS = 4
 """Shorter messages ("thanks", "it works now") are everybody's."""
 _CROWD = 5
 """Fewer users are never a crowd."""
+_ONE_THING, _RARER = 0.5, 5.0
+_SAMPLE, _SAMPLE_OF_CROWD = 1_000, 50
+About: TypeAlias = Callable[[NDArray[np.int64]], tokens.Words]
 
 
 def bounded(groups: Sequence[Hashable] | NDArray[np.int64], most: int) -> NDArray[np.float64]:
@@ -51,18 +57,58 @@ def weights(users: Sequence[str], said: Sequence[str]) -> NDArray[np.float64]:
     return np.minimum(bounded(users, MOST_BY_USER), bounded(common, MOST_BY_CLUSTER))
 
 
-def crowds(users: Sequence[str], said: Sequence[str]) -> NDArray[np.int64]:
+def crowds(users: Sequence[str], said: Sequence[str], about: About) -> NDArray[np.int64]:
     """How many users wrote what is `said` (`same_words`) in each row, where they are a crowd; 0 elsewhere.
 
-    The longer the words, the fewer users who share them are a crowd: 24 for four words, 5 from nine words up.
+    The longer the words, the fewer users who share them are a crowd: 24 for four words, 5 from nine words up. And they speak of one
+    thing: half of what they answer shares a word that is five times rarer elsewhere; "that worked, thank you" is everybody's.
+    `about`: gives the words of the responses before some rows.
 
     >>> text = "this wonderful answer changed my whole life for good"
-    >>> crowds([f"u{i}" for i in range(6)] + ["ana"], [text] * 6 + [""]).tolist()
-    [6, 6, 6, 6, 6, 6, 0]
+    >>> about = tokens.words(["buy zorblax"] * 6 + [f"try {i}" for i in range(60)])
+    >>> crowds([f"u{i}" for i in range(66)], [text] * 6 + [""] * 60, about.of).tolist()[:8]
+    [6, 6, 6, 6, 6, 6, 0, 0]
     """
     who: dict[str, set[str]] = {}
-    for user, words in zip(users, said, strict=True):
+    rows: dict[str, list[int]] = {}
+    for row, (user, words) in enumerate(zip(users, said, strict=True)):
         if words:
             who.setdefault(words, set()).add(user)
-    size = {words: len(found) for words, found in who.items() if len(found) >= max(_CROWD, 40 - 4 * (words.count(" ") + 1))}
-    return np.array([size.get(words, 0) for words in said], np.int64)
+            rows.setdefault(words, []).append(row)
+    size = np.zeros(len(said), np.int64)
+    many = [words for words, found in who.items() if len(found) >= max(_CROWD, 40 - 4 * (words.count(" ") + 1))]
+    if many:
+        for words, one_thing in zip(many, _about_one_thing([rows[words] for words in many], about, len(said)), strict=True):
+            if one_thing:
+                size[rows[words]] = len(who[words])
+    return size
+
+
+def _about_one_thing(groups: Sequence[Sequence[int]], about: About, size: int) -> list[bool]:
+    """For each group of rows: does half of it share a word that is rare among all rows? Samples of both tell."""
+    samples = [np.arange(0, size, max(1, size // _SAMPLE))]
+    samples += [np.array(group[:: max(1, len(group) // _SAMPLE_OF_CROWD)], np.int64) for group in groups]
+    words = about(np.concatenate(samples))
+    ends = np.cumsum([len(sample) for sample in samples])
+    cuts = np.searchsorted(words.text, ends)
+    vocabulary, usual = _in_how_many(words.hashes[: cuts[0]], words.text[: cuts[0]])
+    out: list[bool] = []
+    for number, group in enumerate(groups):
+        part = slice(cuts[number], cuts[number + 1])
+        shared, own = _in_how_many(words.hashes[part], words.text[part])
+        rows = len(samples[number + 1])
+        common = own >= _ONE_THING * rows
+        share = own[common] / rows
+        at = tokens.find(shared[common], vocabulary)
+        rest = 1 - len(group) / size
+        elsewhere = np.where(at >= 0, usual[at], 0) / ends[0] - share * (1 - rest)  # the crowd is in the sample of all, too
+        out.append(bool((share * rest > _RARER * elsewhere).any()))
+    return out
+
+
+def _in_how_many(hashes: NDArray[np.uint64], text: NDArray[np.int32]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    """Sorted hashes, and in how many texts each is."""
+    order = np.lexsort((text, hashes))
+    hashes, text = hashes[order], text[order]
+    first = np.append(True, (hashes[1:] != hashes[:-1]) | (text[1:] != text[:-1]))[: len(hashes)]
+    return np.unique(hashes[first], return_counts=True)

@@ -137,7 +137,8 @@ def _crowds(seen: Reading) -> NDArray[np.int64]:
     """How many users said the same long thing after each response; 0 where they are no crowd."""
     rows = np.flatnonzero(seen.found.later[:, 0] >= 0)
     size = np.zeros(len(seen.said), np.int64)
-    size[rows] = influence.crowds(seen.line.user[seen.line.responses[rows]].tolist(), seen.said[rows].tolist())
+    responses = seen.line.responses[rows]
+    size[rows] = influence.crowds(seen.line.user[responses].tolist(), seen.said[rows].tolist(), lambda some: seen.found.words.of(responses[some]))
     return size
 
 

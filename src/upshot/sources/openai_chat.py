@@ -127,11 +127,21 @@ def conversation(record: Any, source: str = NAME) -> RawConversation:
         str(record.get("model") or ""),
         source,
         {**_mapping(record.get("metadata")), **_rest(record)},
+        str(record.get("branch_of") or ""),
+        _branch_at(record, len(messages)),
     )
 
 
+def _branch_at(record: Mapping[str, Any], size: int) -> int:
+    """Index of the first message that a branch does not share with the conversation it is a branch of."""
+    at = record.get("branch_at", 0)
+    if not isinstance(at, int) or not 0 <= at < size:
+        raise RecordError(f"`branch_at` is {at!r}, not the index of one of {size} messages")
+    return at
+
+
 _KNOWN = frozenset(
-    ["messages", "id", "conversation_id", "session_id", "user", "user_id", "started_at", "timestamp", "created_at", "model", "metadata"]
+    ["messages", "id", "conversation_id", "session_id", "user", "user_id", "started_at", "timestamp", "created_at", "model", "metadata", "branch_of", "branch_at"]
 )
 
 

@@ -1,0 +1,70 @@
+"""What a response is worth to many people: mean, tail, the worst group, or one user with a history.
+
+All read one table of rewards by user, so that changing the objective needs no training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from upshot.errors import InputError
+
+Array = NDArray[np.float64]
+
+
+def mean(rewards: Array) -> Array:
+    """Mean over users. `rewards`: shape (users, responses)."""
+    return rewards.mean(axis=0)
+
+
+def cvar(rewards: Array, alpha: float) -> Array:
+    """Mean over the worst-served share `alpha` of users (Rockafellar and Uryasev, 2000); alpha = 1 is the mean.
+
+    >>> cvar(np.array([[0.0], [1.0], [2.0], [3.0]]), 0.5).tolist()
+    [0.5]
+    """
+    if not 0 < alpha <= 1:
+        raise InputError(f"could not take CVaR at {alpha}: alpha lies in (0, 1]")
+    ordered = np.sort(rewards, axis=0)
+    users = len(ordered)
+    share = np.clip(alpha * users - np.arange(users), 0, 1)
+    return (share[:, None] * ordered).sum(axis=0) / (alpha * users)
+
+
+def worst_group(rewards: Array, groups: Sequence[str]) -> Array:
+    """Least mean reward of any group of users (max-min fairness, when maximised).
+
+    >>> worst_group(np.array([[0.0, 2.0], [1.0, 2.0], [3.0, 0.0]]), ["a", "a", "b"]).tolist()
+    [0.5, 0.0]
+    """
+    names = np.asarray(groups)
+    return np.min([rewards[names == name].mean(axis=0) for name in np.unique(names)], axis=0)
+
+
+def by_user(merit: Array, style: Array, leniency: Array, scale: Array, taste: Array) -> Array:
+    """Rewards of responses for each user, shape (users, responses): b + a (q + g · z), see `raters`.
+
+    `merit`: of responses; `style`: shape (responses, styles); the rest by user (`taste`: shape (users, styles)).
+    """
+    return leniency[:, None] + scale[:, None] * (merit[None] + taste @ style.T)
+
+
+def conditioned(rewards: Array, history: Array, strength: float = 4.0) -> Array:
+    """Rewards for one user: users weighted by how well they predict that user's history.
+
+    `history`: ratings of the first responses of `rewards` that this user has given, NaN for none. With no history it is the
+    mean; `strength` is how many ratings it takes to be believed.
+
+    >>> rewards = np.array([[1.0, 0.0, 1.0], [0.0, 1.0, 0.0]])
+    >>> conditioned(rewards, np.array([1.0, 0.0, np.nan]), 0.5)[2] > 0.5
+    np.True_
+    """
+    known = ~np.isnan(history)
+    if not known.any():
+        return mean(rewards)
+    errors = ((rewards[:, : len(history)][:, known] - history[known]) ** 2).sum(axis=1)
+    weight = np.exp(-(errors - errors.min()) / (2 * strength * max(float(errors.mean()) / max(known.sum(), 1), 1e-9)))
+    return (weight / weight.sum()) @ rewards
