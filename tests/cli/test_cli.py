@@ -32,10 +32,24 @@ def example_of(name: str) -> list[str]:
 def test_every_verb_has_an_example_that_runs(tmp_path: Path) -> None:
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     verbs = [c.callback.__name__ for c in app.registered_commands if c.callback is not None]
-    assert verbs == ["run", "ingest", "link", "judge", "report", "erase", "audit", "label", "calibrate", "compare"]
+    assert verbs == ["run", "ingest", "link", "judge", "report", "erase", "audit", "label", "calibrate", "compare", "pairs", "score"]
     for verb in ("run", "ingest", "link", "judge", "report", "audit", "label", "compare", "erase"):
         done = upshot(*example_of(verb), cwd=tmp_path)
         assert done.returncode == 0, (verb, done.stderr)
+
+
+def test_pairs_become_a_reward_model_that_scores(tmp_path: Path) -> None:
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    assert upshot("run", "examples/chats.jsonl", "--lake", "demo-lake", cwd=tmp_path).returncode == 0
+    made = upshot(*example_of("pairs"), cwd=tmp_path)
+    assert (made.returncode, "rows for trl" in made.stderr) == (0, True), made.stderr
+    trained = upshot("train", "reward", "examples/preferences.jsonl", "-o", "reward-model", cwd=tmp_path)
+    assert (trained.returncode, (tmp_path / "reward-model" / "card.md").is_file()) == (0, True), trained.stderr
+    assert upshot(*example_of("score"), cwd=tmp_path).returncode == 0
+    scores = [json.loads(line) for line in (tmp_path / "scores.jsonl").read_text().splitlines()]
+    assert sum(s["chosen"]["reward"] > s["rejected"]["reward"] for s in scores) > 0.8 * len(scores)
+    wrong = upshot("score", "nothing", "examples/preferences.jsonl", cwd=tmp_path)
+    assert (wrong.returncode, "upshot train reward" in wrong.stderr) == (2, True)
 
 
 def test_labels_become_a_calibration_and_a_comparison(tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ def ingest(
 ) -> None:  # fmt: skip
     """Read logs, make them private and write them to the lake.
 
-    Example: upshot ingest examples/ --lake demo-lake
+    Example: upshot ingest examples/chats.jsonl --lake demo-lake
     """
     with _progress() as progress:
         done = api.ingest(logs, lake, _settings(config, workers), format, _columns(columns), progress)

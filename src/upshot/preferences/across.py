@@ -6,6 +6,7 @@ words that say nothing; verdicts less their user's leniency. No example leaves t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ from upshot.hindsight.timeline import USER
 from upshot.preferences.pairs import Judged, answer, place, prompt_of
 from upshot.records import Place, Preference, Source, Turn
 
+_DIGITS = re.compile(r"\d+")
 _LEAST_WORDS = 3
 _LEAST_SURE = 0.2
 _LEAST_MARGIN = 0.3
@@ -46,7 +48,7 @@ def openings(seen: Judged) -> Iterator[Answer]:
     line = seen.line
     lenient = _leniency(seen)
     first = [p for p in line.responses.tolist() if p in seen.fate and line.index[p] <= 2 and p > 0 and line.role[p - 1] == USER]
-    words = tokens.content(tokens.words([line.text[p - 1] for p in first], 4_000))
+    words = tokens.content(tokens.words([_DIGITS.sub(" ", line.text[p - 1]) for p in first], 4_000))
     for row, p in enumerate(first):
         known = np.unique(words.hashes[words.text == row])
         fate = seen.fate[p]

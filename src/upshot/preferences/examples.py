@@ -47,6 +47,6 @@ def masked(seen: Judged, least: float = 0.5, least_sure: float = _LEAST_SURE) ->
             fates = [seen.fate[p] for p, kept in zip(rows, train, strict=True) if kept]
             turns = tuple(Turn(ROLES[line.role[p]], line.text[p]) for p in rows)
             source = Source("verdict", (str(line.user[start]),), f"{line.user[start]}/{line.thread[start]}", Place(str(line.conversation[start]), -1))
-            score, sure = (sum(values) / len(fates) for values in zip(*fates, strict=True))
+            score, sure = (sum(values) / len(fates) for values in ([f.score for f in fates], [f.confidence for f in fates]))
             yield Example((), turns, round(score, 4), round(sure, 4), source, {}, train)
         start = end

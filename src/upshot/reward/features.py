@@ -107,8 +107,19 @@ def features(prompts: Sequence[Sequence[str]], responses: Sequence[str], embed: 
     return Features(np.concatenate(blocks, axis=1), tuple(names), group)
 
 
+def looks(found: Features) -> Array:
+    """The features of form, relation and words, shape (responses, looks): what needs no embedding and no hashing."""
+    return found.values[:, : len(FORM) + len(RELATION) + len(_family_names())]
+
+
+def request_form(requests: Sequence[str]) -> Array:
+    """The form of requests, shape (requests, form and relation to nothing)."""
+    said = [_plain(text) for text in requests]
+    return np.concatenate(_form_and_relation([""] * len(said), said), axis=1)
+
+
 def _plain(text: str) -> str:
-    return text[:_MOST].replace("’", "'").replace("“", '"').replace("”", '"')
+    return text[:_MOST].encode("utf-8", "replace").decode("utf-8").replace("’", "'").replace("“", '"').replace("”", '"')
 
 
 def _form_and_relation(prompts: Sequence[str], responses: Sequence[str]) -> tuple[Array, Array]:

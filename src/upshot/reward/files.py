@@ -16,7 +16,7 @@ from upshot.preferences.importers import read_preferences
 from upshot.records import Example, Preference, Source, Turn
 from upshot.reward.calibration import Calibration
 from upshot.reward.card import card
-from upshot.reward.domain import Domain, Vocabulary
+from upshot.reward.domain import Domain, Shape, Vocabulary
 from upshot.reward.features import GROUPS
 from upshot.reward.fit import Posterior
 from upshot.reward.model import Head, RewardModel, said, score, texts
@@ -48,6 +48,7 @@ class _Model(msgspec.Struct, frozen=True):
     threshold: float
     false_alarms: float
     vocabularies: list[tuple[float, float]]
+    shapes: list[tuple[float, float]]
 
 
 def save(model: RewardModel, path: str | os.PathLike[str]) -> None:
@@ -57,6 +58,8 @@ def save(model: RewardModel, path: str | os.PathLike[str]) -> None:
     arrays: dict[str, Any] = {"group": model.group, "centre": model.centre, "spread": model.spread}
     for number, vocabulary in enumerate(model.domain.vocabularies):
         arrays[f"vocabulary_{number}"] = vocabulary.counts
+    for number, shape in enumerate(model.domain.shapes):
+        arrays |= {f"shape_{number}_{part}": getattr(shape, part) for part in ("centre", "scale", "precision")}
     for number, head in enumerate(model.heads):
         arrays |= {f"mean_{number}": head.posterior.mean, f"root_{number}": head.posterior.root.astype(np.float32)}
         arrays |= {f"precision_{number}": head.posterior.precision, f"cuts_{number}": head.cuts}
@@ -69,7 +72,7 @@ def save(model: RewardModel, path: str | os.PathLike[str]) -> None:
     ]
     kept = _Model(
         _VERSION, list(model.names), list(GROUPS), heads, dict(model.weights), list(model.users), model.domain.threshold,
-        model.domain.false_alarms, [(v.usual, v.spread) for v in model.domain.vocabularies],
+        model.domain.false_alarms, [(v.usual, v.spread) for v in model.domain.vocabularies], [(s.usual, s.spread) for s in model.domain.shapes],
     )  # fmt: skip
     _write(folder / "card.md", card(model).encode())
     _write(folder / "model.json", msgspec.json.format(msgspec.json.encode(kept), indent=1))
@@ -106,11 +109,15 @@ def load(path: str | os.PathLike[str]) -> RewardModel:
             for i, h in enumerate(kept.heads)
         )  # fmt: skip
         vocabularies = tuple(Vocabulary(arrays[f"vocabulary_{i}"], usual, spread) for i, (usual, spread) in enumerate(kept.vocabularies))
+        shapes = tuple(
+            Shape(arrays[f"shape_{i}_centre"], arrays[f"shape_{i}_scale"], arrays[f"shape_{i}_precision"], usual, spread)
+            for i, (usual, spread) in enumerate(kept.shapes)
+        )
     except (msgspec.DecodeError, OSError, KeyError, ValueError) as error:
         if isinstance(error, FormatError):
             raise
         raise FormatError(f"could not load a reward model from {folder}: {error}; train it again") from error
-    domain = Domain(vocabularies, kept.threshold, kept.false_alarms)
+    domain = Domain(vocabularies, shapes, kept.threshold, kept.false_alarms)
     return RewardModel(tuple(kept.names), arrays["group"], arrays["centre"], arrays["spread"], heads, domain, tuple(kept.users), kept.weights)
 
 

@@ -19,7 +19,7 @@ from upshot.errors import InputError
 from upshot.records import Example, Preference, Turn
 from upshot.reward.calibration import Calibration, calibrate, soften
 from upshot.reward.domain import Domain, learn, unfamiliarity
-from upshot.reward.features import GROUPS, Features, features
+from upshot.reward.features import GROUPS, Features, features, looks
 from upshot.reward.fit import Posterior, fit
 
 Array = NDArray[np.float64]
@@ -144,7 +144,7 @@ def train(
         start += size
         heads.append(_pairs(name, rows, values, found.group) if isinstance(rows[0], Preference) else _scores(name, rows, values, found.group))  # type: ignore[arg-type]
     users = tuple(sorted({user for rows in data.values() for row in rows for user in row.source.users}))
-    return RewardModel(found.names, found.group, centre, spread, tuple(heads), learn(whole.prompts, whole.responses, false_alarms), users)
+    return RewardModel(found.names, found.group, centre, spread, tuple(heads), learn(whole.prompts, whole.responses, looks(found), false_alarms), users)
 
 
 def _batch(rows: Rows) -> Batch:
@@ -258,7 +258,7 @@ def score(model: RewardModel, prompts: Sequence[Sequence[str]], responses: Seque
         if (of := model.group == g).any()
     }
     better = np.mean([head.calibration.apply(soften(rewards[head.name], head.posterior.variance(content))) for head in model.heads], axis=0)
-    strange = unfamiliarity(model.domain, prompts, responses)
+    strange = unfamiliarity(model.domain, prompts, responses, looks(found))
     return [
         Score(
             float(total[i]), float(np.sqrt(variance[i])), float(better[i]), bool(strange[i] <= model.domain.threshold), float(strange[i]),
