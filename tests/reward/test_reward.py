@@ -20,6 +20,7 @@ from upshot.reward.calibration import calibrate
 from upshot.reward.features import features
 from upshot.reward.fit import fit
 from upshot.reward.model import FLOORS, folds, lenient_free
+from upshot.reward.panel import Watch, disjoint, look, train_panel
 
 WORDS = ["sun", "moon", "tree", "river", "stone", "glass", "paper", "cloud", "bird", "road", "table", "music", "garden", "window", "number", "letter", "colour", "summer"]
 
@@ -245,3 +246,46 @@ def test_a_users_own_history_changes_what_is_best_for_them() -> None:
     liked = objectives.conditioned(rewards, np.array([-1.0, 1.0, np.nan, np.nan]), 0.5)
     assert liked[3] > liked[2]
     assert objectives.conditioned(rewards, np.full(4, np.nan)) == pytest.approx(rewards.mean(axis=0))
+
+
+def test_the_guard_stops_where_the_reward_rises_and_the_panel_does_not() -> None:
+    rng = np.random.default_rng(0)
+    watch = Watch()
+    alarm = None
+    for step in range(10):
+        trained = rng.normal(step * 0.5, 1.0, 200)
+        panel = rng.normal(min(step, 4) * 0.4 - max(0, step - 4) * 0.3, 0.1, (4, 200))
+        alarm = watch.add(trained, panel, np.zeros(200, bool), {"log_words": np.full(200, 3.0 + step)})
+        if alarm:
+            break
+    assert alarm is not None
+    assert alarm.checkpoint == 4
+    assert "log_words" in alarm.why
+
+
+def test_the_guard_lets_an_honest_run_go_on_and_stops_one_that_leaves_the_domain() -> None:
+    rng = np.random.default_rng(1)
+    watch = Watch()
+    for step in range(10):
+        assert watch.add(rng.normal(step, 1, 100), rng.normal(step, 0.1, (4, 100)), rng.random(100) < 0.05) is None
+    assert watch.best == 9
+    alarm = watch.add(rng.normal(10, 1, 100), rng.normal(10, 0.1, (4, 100)), rng.random(100) < 0.6)
+    assert alarm is not None
+    assert (alarm.checkpoint, "domain" in alarm.why) == (9, True)
+
+
+def test_a_panel_is_made_by_people_who_share_no_user() -> None:
+    parts = disjoint(pairs(), 3)
+    users = [{u for row in part for u in row.source.users} for part in parts]
+    assert all(not users[i] & users[j] for i in range(3) for j in range(i))
+    with pytest.raises(InputError, match="ask for fewer"):
+        disjoint(pairs(2), 4)
+
+
+def test_the_guard_reads_real_models(model: reward.RewardModel) -> None:
+    panel = train_panel(pairs(240, seed=3), 3)
+    watch = Watch(patience=1)
+    asked = [["tell me about sun moon"]] * 20
+    rng = random.Random(7)
+    assert look(watch, model, panel, asked, [f"I am sorry, {sentence(rng)}" for _ in asked]) is None
+    assert watch.readings[0].probes["log_words"] > 0
