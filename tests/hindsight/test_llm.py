@@ -336,11 +336,16 @@ def test_a_verdict_that_saw_more_counts_before_one_by_a_better_judge(scripted: S
 
 def test_the_main_job_asks_where_the_settings_say_so_and_says_what_came_of_it(scripted: Scripted, tmp_path: Path) -> None:
     write(tmp_path / "chats.jsonl", 6)
-    done = api.run(tmp_path / "chats.jsonl", tmp_path / "lake", told(scripted(mode="honest"), "cascade", foresight="embedded"))
+
+    def all_of_them(address: str) -> config.Settings:
+        llm = {"base_url": address, "model": "m", "foresight": "embedded", "attempts": 1}
+        return config.load(judge={"kind": "cascade", "share": 1.0}, lake={"buckets": 2}, llm=llm)
+
+    done = api.run(tmp_path / "chats.jsonl", tmp_path / "lake", all_of_them(scripted(mode="honest")))
     assert done.asked is not None
     assert done.asked.tally.responses > 0
     assert any(v.judge.startswith("llm/") for v in api.verdicts(tmp_path / "lake"))
-    dead = api.run(tmp_path / "chats.jsonl", tmp_path / "other", told("http://127.0.0.1:9/v1", "cascade", attempts=1))
+    dead = api.run(tmp_path / "chats.jsonl", tmp_path / "other", all_of_them("http://127.0.0.1:9/v1"))
     assert dead.asked is not None
     assert "could not ask" in dead.asked.stopped
     assert all(v.judge.startswith("embedded/") for v in api.verdicts(tmp_path / "other"))

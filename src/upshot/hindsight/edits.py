@@ -13,7 +13,7 @@ _LEAST = 10
 _BLOCK = re.compile(r"^<{5,9} SEARCH\n(.*?)^={5,9}\n(.*?)^>{5,9} REPLACE", re.DOTALL | re.MULTILINE)
 _HUNK = re.compile(r"^@@ [^\n]*@@[^\n]*\n((?:[ +\-\\][^\n]*\n?|\n)+)", re.MULTILINE)
 
-_MARKS = (" SEARCH\n", "@@ ")
+_MARKS = (" SEARCH\n", "@@")
 """One of these is in every edit."""
 
 

@@ -144,7 +144,12 @@ def _crowds(seen: Reading) -> NDArray[np.int64]:
 
 def _said(line: Timeline, found: Features) -> NDArray[np.object_]:
     """The words of the message after each response, by which a crowd is known."""
-    return np.array([influence.same_words(line.read[p]) if p >= 0 else "" for p in found.later[:, 0].tolist()], object)
+    known = {"": ""}
+    texts = [line.read[p] if p >= 0 else "" for p in found.later[:, 0].tolist()]
+    for text in texts:
+        if text not in known:
+            known[text] = influence.same_words(text)
+    return np.array([known[text] for text in texts], object)
 
 
 def _steering(line: Timeline) -> dict[int, tuple[hostile.Suspect, ...]]:

@@ -195,7 +195,7 @@ def link(
             parts = index.compare(later, earlier)
             if roots[earlier] in exclusive:
                 parts["exclusive"] = min(MOST_EXCLUSIVE, exclusive[roots[earlier]])
-            logit = weights["bias"] + sum(weights[name] * value for name, value in parts.items())
+            logit = weights["bias"] + sum([weights[name] * value for name, value in parts.items()])
             if logit > best_logit:
                 best, best_logit, best_parts = earlier, logit, parts
         score = 1.0 / (1.0 + math.exp(-max(-30.0, min(30.0, best_logit)))) if best >= 0 else 0.0
@@ -233,7 +233,7 @@ class Index:
         total = log(1 + len(sessions)) + 0.3
         self.idf = {term: (total - log(len(held))) * self.share[term] for term, held in self.holders.items()}
         idf = self.idf
-        self.weight = [{w: idf[w] * (1 + log(n)) for w, n in one.words.items()} for one in self.terms]
+        self.weight = [{w: idf[w] if n == 1 else idf[w] * (1 + log(n)) for w, n in one.words.items()} for one in self.terms]
         self.norm = [math.sqrt(sum([value * value for value in weight.values()])) or 1.0 for weight in self.weight]
         self.last_by_speaker: list[dict[str, int]] = []
         if any(session.speakers for session in sessions):
