@@ -291,7 +291,10 @@ def test_a_dead_endpoint_ends_the_run_and_keeps_what_it_gave(scripted: Scripted,
     assert len(found) == 24
 
 
-def test_the_embedded_judge_learns_from_the_language_model_and_forgets_with_its_user(scripted: Scripted, tmp_path: Path) -> None:
+def test_the_embedded_judge_learns_from_the_language_model_and_forgets_with_its_user(
+    scripted: Scripted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UPSHOT_KEY", "a key for these tests")  # who is in which bucket, and so in which sample, depends on it
     address = scripted(mode="honest")
     rows: list[str] = []
     for i in range(120):
