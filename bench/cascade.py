@@ -23,6 +23,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent))
 import train_judge
 from upshot.hindsight import cascade, distil, transcript
+from upshot.hindsight.estimates import draw
 from upshot.hindsight.judge import read
 
 _SHARES = (0.05, 0.1, 0.2, 0.4)
@@ -75,7 +76,7 @@ def main() -> None:
         sizes = np.bincount(thread, minlength=len(spans)).astype(float)
         whole = total.sum() / sizes.sum()
         for seed in range(arguments.seeds):
-            drawn = [i for i, (a, _) in enumerate(spans) if cascade.draw(f"{seed}/{line.conversation[a]}") < 0.05 and sizes[i]]
+            drawn = [i for i, (a, _) in enumerate(spans) if draw(f"{seed}/{line.conversation[a]}") < 0.05 and sizes[i]]
             audit = cascade._audit([difference[thread == i].tolist() for i in drawn])
             covered.append(audit is not None and audit.low <= whole <= audit.high)
     mean = {name: round(float(np.mean(values)), 4) for name, values in gains.items()}

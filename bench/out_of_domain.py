@@ -17,10 +17,10 @@ from sklearn.metrics import roc_auc_score
 
 from corpora import real_human_eval, satisfaction
 from preference_sets import sets
-from upshot.preferences.balance import draw
+from upshot.hindsight.calibrate import ece
+from upshot.hindsight.estimates import draw
 from upshot.records import Preference, RawConversation
 from upshot.reward import prefers, train
-from upshot.reward.calibration import reliability
 from upshot.reward.domain import learn, unfamiliarity
 from upshot.reward.features import features, looks
 from upshot.reward.model import folds, said, texts
@@ -65,8 +65,7 @@ def calibration_error(pairs: list[Preference], seed: int = 0) -> float:
         first, second = zip(*((b, a) if t else (a, b) for (a, b), t in zip(sides, turned, strict=True)), strict=True)
         probability.append(prefers(model, [texts(pairs[i].prompt) for i in test], first, second))
         right.append(~turned)
-    bins = reliability(np.concatenate(probability), np.concatenate(right).astype(float))
-    return sum(count * abs(p - share) for p, share, count in bins) / sum(count for _, _, count in bins)
+    return ece(np.concatenate(probability), np.concatenate(right).astype(float))
 
 
 def seen(items: Items) -> tuple[list[list[str]], list[str], np.ndarray]:

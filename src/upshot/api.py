@@ -26,7 +26,6 @@ from upshot.errors import InputError, NotFoundError
 from upshot.hindsight import audit as audits
 from upshot.hindsight import cascade, rubric
 from upshot.hindsight.judge import Reading
-from upshot.hindsight.judge import read as read_bucket
 from upshot.hindsight.learn_rubric import learn as learn_signs
 from upshot.hindsight.llm import Options
 from upshot.hindsight.model import shipped
@@ -325,7 +324,7 @@ def _readings(store: Lake, settings: Settings, by: str) -> Iterator[tuple[Readin
             name, index = str(part.line.conversation[p]), int(part.line.index[p])
             arms.append((said.get((name, index)) or models.get(name, "")) if by == "model" else str(metadata.get(name, {}).get(by, "")))
         propensities = {name: float(found["propensity"]) for name, found in metadata.items() if "propensity" in found}
-        yield read_bucket(part.line, part.events, shipped(), settings.judge.horizon), arms, propensities
+        yield part.seen, arms, propensities
 
 
 def audit(target: str | os.PathLike[str], by: str = "model", rate: float = 0.05, seed: str = "audit", settings: Settings | None = None) -> Iterator[audits.Item]:
@@ -384,7 +383,7 @@ def calibrate(target: str | os.PathLike[str], labels: Path, error: float = 0.1, 
     store = open_lake(target, settings)
     rows = [row for bucket in range(store.buckets) for row in store.read("verdicts", bucket, ["id", "index", "score", "user"]).to_pylist()]
     found, curve, users = trust.calibrate(rows, audits.read_labels(labels), error)
-    cascade.keep_model(store, trust.NAME, curve, users)
+    cascade.keep_model(store, cascade.CALIBRATION, curve, users)
     return found
 
 
@@ -421,7 +420,7 @@ def verdicts(target: str | os.PathLike[str], settings: Settings | None = None) -
 
 def _curve(store: Lake) -> Any:
     """The calibration that was kept in a lake; None: none was."""
-    content = cascade.kept_model(store, "calibration")
+    content = cascade.kept_model(store, cascade.CALIBRATION)
     if content is None:
         return None
     from upshot.hindsight.calibrate import Calibrator  # scipy takes half a second to load
@@ -474,7 +473,7 @@ def examples(
     """Scored responses of a lake, or (`masked`) whole conversations in which only what helped is to be imitated."""
     store = _judged_lake(target, settings)
     make = preferences.masked if masked else preferences.unpaired
-    return preferences.split_examples((row for seen in preferences.buckets(store, _curve(store)) for row in make(seen)), test_share)
+    return preferences.split((row for seen in preferences.buckets(store, _curve(store)) for row in make(seen)), test_share)
 
 
 def export(
@@ -492,18 +491,20 @@ def export(
     Raises:
         InputError: there is no such format.
     """
+    made: Sequence[Preference] | Sequence[Example]
+    shape: Callable[[Any], dict[str, Any]]
     if format in preferences.PAIRED:
         made = list(pairs(target, kinds, least_users, test_share, settings))
         made = preferences.even_length(made) if even_length else made
-        rows, describe = [(row, preferences.PAIRED[format](row)) for row in made], preferences.report(made)
+        shape, describe = preferences.PAIRED[format], preferences.report(made)
     elif format in preferences.UNPAIRED or format in preferences.MASKED:
         shape = {**preferences.UNPAIRED, **preferences.MASKED}[format]
-        rows, describe = [(row, shape(row)) for row in examples(target, format in preferences.MASKED, test_share, settings)], None
+        made, describe = list(examples(target, format in preferences.MASKED, test_share, settings)), None
     else:
         raise InputError(f"could not export for {format!r}: there are {', '.join(preferences.FORMATS)}")
     path = os.fspath(out)
-    train = preferences.write((row for kept, row in rows if kept.source.split != "test"), path, format)
-    held = [row for kept, row in rows if kept.source.split == "test"]
+    train = preferences.write((shape(row) for row in made if row.source.split != "test"), path, format)
+    held = [shape(row) for row in made if row.source.split == "test"]
     where = "" if path == "-" or not held else str(Path(path).with_suffix(".test" + Path(path).suffix))
     return Exported(format, train, preferences.write(held, where, format) if where else 0, where, describe)
 
@@ -538,8 +539,3 @@ def score(model: str | os.PathLike[str], items: str | os.PathLike[str], weights:
 
     loaded = reward.load(model)
     yield from reward.score_file(loaded.with_weights(weights) if weights else loaded, items)
-
-
-def to_json(item: Any) -> bytes:
-    """One line of the interchange format."""
-    return msgspec.json.encode(item, enc_hook=str)

@@ -121,7 +121,7 @@ def test_label_noise_is_estimated() -> None:
     rng = np.random.default_rng(0)
     logits = rng.normal(0, 4, 4000)
     label = np.where(rng.random(4000) < 1 / (1 + np.exp(-logits)), 1, -1) * np.where(rng.random(4000) < 0.2, -1, 1)
-    assert calibrate(logits * label, np.ones(4000), np.ones(4000)).noise == pytest.approx(0.2, abs=0.05)
+    assert calibrate(logits * label, np.ones(4000)).noise == pytest.approx(0.2, abs=0.05)
 
 
 def test_an_ordinal_head_learns_from_scores_without_pairs() -> None:

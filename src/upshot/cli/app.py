@@ -16,10 +16,11 @@ from upshot import api
 from upshot import config as config_
 from upshot.cli import training
 from upshot.cli.asking import Asking
-from upshot.cli.output import write as _write
 from upshot.errors import InputError, UpshotError
 from upshot.hindsight.audit import read_items, read_labels
 from upshot.hindsight.rubric import text as rubric_text
+from upshot.json_lines import encode
+from upshot.json_lines import write as _write
 from upshot.report.reliability import reliability_page
 from upshot.report.terminal import print_asked, print_erasure, print_summary
 from upshot.sources import names
@@ -219,7 +220,7 @@ def label(
     asking = Asking(_console, sys.stdin, blind)
     with open(out, "ab") as handle:
         for found in api.label(read_items(items), asking, rater, known):
-            handle.write(api.to_json(found) + b"\n")
+            handle.write(encode(found) + b"\n")
             handle.flush()
     _console.print(f"{asking.given} labels written to {out}.", highlight=False)
 

@@ -11,8 +11,8 @@ from rich.table import Table
 
 from upshot import api
 from upshot import config as config_
-from upshot.cli.output import write
 from upshot.errors import InputError
+from upshot.json_lines import write
 from upshot.preferences import KINDS
 
 _console = Console(stderr=True)

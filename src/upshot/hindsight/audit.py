@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from upshot.errors import InputError, NotFoundError
-from upshot.hindsight.cascade import draw
-from upshot.hindsight.estimates import Units
+from upshot.hindsight.estimates import Units, draw
 from upshot.hindsight.judge import Reading
 from upshot.hindsight.timeline import ROLES, USER, Timeline
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression, minimize
 
 from upshot.errors import InputError
+from upshot.hindsight.estimates import cross_fit, sigmoid
 
 Numbers = NDArray[np.float64]
 ISOTONIC_FROM = 800
@@ -73,7 +74,7 @@ def _platt(x: Numbers, y: Numbers, w: Numbers) -> Calibrator:
     def loss(parameters: Numbers) -> tuple[float, Numbers]:
         slope, offset = np.exp(parameters[0]), parameters[1]
         logits = slope * z + offset
-        p = 1 / (1 + np.exp(-np.clip(logits, -30, 30)))
+        p = sigmoid(logits)
         value = float(w @ (np.logaddexp(0, logits) - targets * logits)) + 0.05 * parameters[0] ** 2
         error = w * (p - targets)
         return value, np.array([float(error @ z) * slope + 0.1 * parameters[0], float(error.sum())])
@@ -99,8 +100,7 @@ def _isotonic(x: Numbers, y: Numbers, w: Numbers) -> Calibrator:
 
 def cross_fitted(scores: Numbers, labels: Numbers, groups: Sequence[object], folds: int = 5, seed: int = 0) -> Numbers:
     """Probability of each row by a calibrator that has not seen its group (user or thread)."""
-    names, group = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
-    fold = np.random.default_rng(seed).permutation(len(names))[group] % min(folds, len(names))
+    fold, _ = cross_fit(groups, folds, seed)
     out = np.full(len(scores), float(np.mean(labels)))
     for k in np.unique(fold):
         rest = fold != k

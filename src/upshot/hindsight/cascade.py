@@ -21,9 +21,8 @@ from numpy.typing import NDArray
 from upshot.errors import BudgetError, EndpointError
 from upshot.hindsight import llm, transcript
 from upshot.hindsight.distil import Distilled, Lesson, Taught, distil, taught
-from upshot.hindsight.estimates import ratio_interval
-from upshot.hindsight.events import Event
-from upshot.hindsight.judge import EvidenceColumns, Judged, all_events, judge, read, verdict_table
+from upshot.hindsight.estimates import draw, ratio_interval
+from upshot.hindsight.judge import EvidenceColumns, Judged, Reading, all_events, conclude, read, verdict_table
 from upshot.hindsight.model import Model
 from upshot.hindsight.timeline import Timeline, timeline
 from upshot.lake import Lake
@@ -33,6 +32,8 @@ from upshot.records import SCHEMAS, CleanTable
 TABLES = ("messages", "conversations", "events", "threads")
 JUDGE = "judge"
 """Name of the distilled judge among the lake's models."""
+CALIBRATION = "calibration"
+"""Name of the curve that makes scores probabilities."""
 _MOST_WEIGHT = 4.0
 """Of a response that was drawn at random, so that few of them do not carry the lesson."""
 _COMPLETION_A_RESPONSE = 90
@@ -53,7 +54,7 @@ class Bucket(NamedTuple):
 
     number: int
     line: Timeline
-    events: list[Event]
+    seen: Reading
     judged: Judged
     chosen: tuple[Choice, ...]
 
@@ -123,11 +124,6 @@ def _responses(line: Timeline, first: int, last: int) -> tuple[int, int]:
     return int(found[0]), int(found[1])
 
 
-def draw(name: str) -> float:
-    """Uniform in [0, 1), the same for one name always."""
-    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=7).digest(), "big") / 2**56
-
-
 def _worth(judged: Judged) -> NDArray[np.float64]:
     """How much a second opinion may change what follows from each verdict.
 
@@ -156,8 +152,9 @@ def bucket_of_tables(
     """One bucket from its tables."""
     line = timeline(tables["messages"], tables["conversations"], tables.get("threads"))
     events = all_events(tables["events"], line)
-    judged = judge(line, events, model, horizon)
-    return Bucket(number, line, events, judged, choose(line, judged, share, audit_rate))
+    seen = read(line, events, model, horizon)
+    judged = conclude(seen, events, model)
+    return Bucket(number, line, seen, judged, choose(line, judged, share, audit_rate))
 
 
 def plan(parts: Iterator[Bucket], endpoint: Endpoint, options: llm.Options, replies: Replies) -> tuple[Plan, dict[str, tuple[str, Request]]]:
@@ -330,10 +327,9 @@ def teach(lake: Lake, model: Model, horizon: int, audit_rate: float) -> Lesson:
         for choice in part.chosen:
             drawn[choice.first : choice.last] = True
         weight = np.where(drawn[positions], min(1 / max(audit_rate, 1e-9), _MOST_WEIGHT), 1.0)
-        seen = read(line, part.events, model, horizon)
         score = np.array([told[names[i]]["score"] for i in rows], float)
         group = np.array([f"{part.number}/{line.thread[p]}" for p in positions], object)
-        lessons.append(taught(seen.found, seen.logits, rows, score, group, weight))
+        lessons.append(taught(part.seen.found, part.seen.logits, rows, score, group, weight))
         users.update(line.user[positions].tolist())
     learned, lesson = distil(lessons)
     if learned is not None:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 
 from upshot.errors import InputError
-from upshot.hindsight.estimates import Units, t_quantile
+from upshot.hindsight.estimates import Units, cross_fit, sigmoid, t_quantile
 
 Numbers = NDArray[np.float64]
 _FOLDS = 5
@@ -81,7 +81,7 @@ def compare(units: Units, names: tuple[str, str] = ("A", "B"), seed: int = 0) ->
     counts = np.bincount(units.arm, minlength=2)
     if min(counts) < 20 or len(np.unique(units.user.astype(str))) < 2 * _FOLDS:
         raise InputError(f"could not compare {names[0]} ({counts[0]} rows) with {names[1]} ({counts[1]} rows): at least 20 of each and {2 * _FOLDS} users are needed")
-    fold, user = _folds(units.user, seed)
+    fold, user = cross_fit(units.user, _FOLDS, seed)
     e = _propensity(units, fold)
     labels = (int(units.audited[units.arm == 0].sum()), int(units.audited[units.arm == 1].sum()))
     naive = _difference(units.verdict, units.arm, user)
@@ -103,11 +103,6 @@ def compare(units: Units, names: tuple[str, str] = ("A", "B"), seed: int = 0) ->
     )  # fmt: skip
 
 
-def _folds(users: NDArray[np.object_], seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    names, user = np.unique(users.astype(str), return_inverse=True)
-    return (np.random.default_rng(seed).permutation(len(names)) % _FOLDS)[user], user
-
-
 def _propensity(units: Units, fold: NDArray[np.int64]) -> Numbers:
     """P(B | prompt), logged or by ridge logistic regression, cross-fitted."""
     if units.propensity is not None:
@@ -116,7 +111,7 @@ def _propensity(units: Units, fold: NDArray[np.int64]) -> Numbers:
     for k in range(_FOLDS):
         rest = fold != k
         x, others = _standard(units.prompt[rest], units.prompt[~rest])
-        out[~rest] = _sigmoid(others @ _logistic(x, units.arm[rest].astype(float)))
+        out[~rest] = sigmoid(others @ _logistic(x, units.arm[rest].astype(float)))
     return np.clip(out, _FLOOR, 1 - _FLOOR)
 
 
@@ -236,11 +231,7 @@ def _logistic(x: Numbers, y: Numbers, steps: int = 12) -> Numbers:
     penalty = _RIDGE * np.eye(x.shape[1])
     penalty[0, 0] = 1e-6
     for _ in range(steps):
-        p = _sigmoid(x @ weights)
+        p = sigmoid(x @ weights)
         gradient = x.T @ (p - y) + penalty @ weights
         weights -= np.linalg.solve((x * (p * (1 - p))[:, None]).T @ x + penalty, gradient)
     return weights
-
-
-def _sigmoid(logits: Numbers) -> Numbers:
-    return 1.0 / (1.0 + np.exp(-np.clip(logits, -30, 30)))

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from upshot.hindsight import adapt
+from upshot.hindsight.estimates import cross_fit
 from upshot.hindsight.features import Array, Features
 
 Numbers = NDArray[np.float64]
@@ -113,7 +114,7 @@ def distil(lessons: Sequence[Taught], seed: int = 0) -> tuple[Distilled | None, 
         np.concatenate([t.words.slot for t in lessons]),
         np.concatenate([t.words.row + at for t, at in zip(lessons, starts, strict=False)]), len(target),
     )  # fmt: skip
-    fold = _fold(groups, seed)
+    fold, _ = cross_fit(groups, _FOLDS, seed)
     strength, after = min(((s, _validated(x, target, weight, fold, s)) for s in _STRENGTHS), key=lambda pair: _mse(pair[1], target, weight))
     word_strength, with_words = min(
         ((s, _with_words(after, word, target, fold, s)) for s in _WORD_STRENGTHS), key=lambda pair: _mse(pair[1], target, weight)
@@ -146,11 +147,6 @@ def _terms(found: Features) -> adapt.Terms:
 
 def _words(found: Features, table: NDArray[np.float32]) -> Numbers:
     return adapt.apply(_terms(found), table)
-
-
-def _fold(groups: NDArray[np.str_], seed: int) -> NDArray[np.int64]:
-    names, place = np.unique(groups, return_inverse=True)
-    return (np.random.default_rng(seed).permutation(len(names)) % _FOLDS)[place]
 
 
 def _mse(guess: Numbers, target: Numbers, weight: Numbers) -> float:

@@ -1,7 +1,9 @@
-"""What estimates are made of, and means with intervals over threads or users, for rows of one hang together."""
+"""What estimates are made of: random draws, cross-fits and intervals over threads or users, for rows of one hang together."""
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -27,6 +29,27 @@ class Units(NamedTuple):
     """Probability with which each row was drawn for the audit; independent of what came of it."""
     propensity: Numbers | None = None
     """P(B | everything before the answer) as logged; None: it is fitted on `prompt`."""
+
+
+def draw(name: str) -> float:
+    """Uniform in [0, 1), the same for one name always."""
+    return int.from_bytes(hashlib.blake2b(name.encode("utf-8", "replace"), digest_size=7).digest(), "big") / 2**56
+
+
+def cross_fit(groups: Sequence[object] | NDArray[np.object_], folds: int = 5, seed: int = 0) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """For each row the fold of its group (thread, user), and the group's number: no group is in two folds.
+
+    >>> fold, group = cross_fit(["a", "b", "a"], 2)
+    >>> bool(fold[0] == fold[2] != fold[1]), group.tolist()
+    (True, [0, 1, 0])
+    """
+    names, group = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
+    return (np.random.default_rng(seed).permutation(len(names)) % folds)[group], group
+
+
+def sigmoid(logits: Numbers) -> Numbers:
+    """1 / (1 + exp(-logits)), without overflow."""
+    return 1.0 / (1.0 + np.exp(-np.clip(logits, -30, 30)))
 
 
 def ratio_interval(totals: Numbers, sizes: Numbers, level: float = 0.95) -> tuple[float, float, float]:

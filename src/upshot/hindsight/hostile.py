@@ -66,27 +66,31 @@ class _Kind(NamedTuple):
 
 
 @cache
-def _tables() -> dict[str, _Kind]:
-    """The shipped kinds (`hindsight/hostile.toml`), and the trigger."""
-    tables = tomllib.loads(resources.files("upshot.hindsight").joinpath("hostile.toml").read_text("utf-8"))
+def _file() -> dict[str, Any]:
+    return tomllib.loads(resources.files("upshot.hindsight").joinpath("hostile.toml").read_text("utf-8"))
+
+
+def _compiled(pattern: str) -> Any:
     options = re2.Options()
     options.case_sensitive = False
     options.never_capture = True
     options.max_mem = 256 << 20
+    return re2.compile(pattern, options)
+
+
+@cache
+def _tables() -> dict[str, _Kind]:
+    """The shipped kinds (`hindsight/hostile.toml`), and the trigger."""
     return {
-        name: _Kind(name, re2.compile("|".join(f"(?:{p})" for p in table["patterns"]), options), table.get("lines", False))
-        for name, table in tables.items() if "patterns" in table
+        name: _Kind(name, _compiled("|".join(f"(?:{p})" for p in table["patterns"])), table.get("lines", False))
+        for name, table in _file().items() if "patterns" in table
     }
 
 
 @cache
 def _words() -> dict[str, Any]:
     """What an instruction to a judge is made of, as patterns."""
-    tables = tomllib.loads(resources.files("upshot.hindsight").joinpath("hostile.toml").read_text("utf-8"))
-    options = re2.Options()
-    options.case_sensitive = False
-    options.never_capture = True
-    return {name: re2.compile(pattern, options) for name, pattern in tables["words"].items()}
+    return {name: _compiled(pattern) for name, pattern in _file()["words"].items()}
 
 
 def suspects(texts: Sequence[str]) -> dict[int, tuple[Suspect, ...]]:

@@ -125,7 +125,11 @@ def read(line: Timeline, events: Sequence[Event], model: Model, horizon: int = 2
 
 def judge(line: Timeline, events: Sequence[Event], model: Model, horizon: int = 20, distilled: Distilled | None = None) -> Judged:
     """Score every response of a timeline; `distilled` is what a better judge taught on this corpus."""
-    seen = read(line, events, model, horizon)
+    return conclude(read(line, events, model, horizon), events, model, distilled)
+
+
+def conclude(seen: Reading, events: Sequence[Event], model: Model, distilled: Distilled | None = None) -> Judged:
+    """What follows from a reading."""
     score = _sigmoid(seen.logits) if distilled is None else distilled.scores(seen.found, seen.logits)
     crowd = _crowds(seen)
     evidence = _evidence(seen.line, events, seen.found, model, seen.steering, crowd)

@@ -14,9 +14,6 @@ from upshot.hindsight import agreement
 from upshot.hindsight.audit import Labels
 from upshot.hindsight.calibrate import Abstention, Bin, Calibrator, abstention, cross_fitted, ece, fit, leniency, reliability
 
-NAME = "calibration"
-"""Name of the curve among the lake's models."""
-
 
 class Calibration(msgspec.Struct, frozen=True):
     """What labels say of a lake's scores. Probabilities are cross-fitted by user: no label vouches for itself."""

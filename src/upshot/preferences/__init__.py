@@ -1,6 +1,6 @@
 """Verdicts to pairs, unpaired labels and masked conversations; export to trainers' formats."""
 
-from upshot.preferences.balance import Balance, distinct, even_length, report, split, split_examples
+from upshot.preferences.balance import Balance, distinct, even_length, report, split
 from upshot.preferences.examples import masked, unpaired
 from upshot.preferences.export import FORMATS, MASKED, PAIRED, UNPAIRED, write
 from upshot.preferences.importers import read_preferences
@@ -9,5 +9,5 @@ from upshot.preferences.pairs import KINDS
 
 __all__ = [
     "FORMATS", "KINDS", "MASKED", "PAIRED", "UNPAIRED", "Balance", "buckets", "distinct", "even_length", "masked", "pairs",
-    "read_preferences", "report", "split", "split_examples", "unpaired", "write",
+    "read_preferences", "report", "split", "unpaired", "write",
 ]  # fmt: skip

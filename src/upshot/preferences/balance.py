@@ -5,11 +5,15 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar
 
 import msgspec
 import numpy as np
 
+from upshot.hindsight.estimates import draw
 from upshot.records import Example, Preference, Turn
+
+Row = TypeVar("Row", Preference, Example)
 
 
 class Balance(msgspec.Struct, frozen=True):
@@ -26,9 +30,9 @@ class Balance(msgspec.Struct, frozen=True):
     """Share of pairs whose prompt and chosen answer, numbers aside, stand elsewhere in the set."""
 
 
-def draw(name: str) -> float:
-    """A number in [0, 1) that depends on a name alone."""
-    return int.from_bytes(hashlib.blake2b(name.encode("utf-8", "replace"), digest_size=8).digest(), "big") / 2**64
+def owners(row: Preference | Example) -> tuple[str, ...]:
+    """Whose a row is: its users, or its thread where nobody is named, or else its prompt."""
+    return row.source.users or (row.source.thread or _key(row.prompt),)
 
 
 def side(users: Sequence[str], thread: str, test_share: float) -> str:
@@ -41,17 +45,10 @@ def side(users: Sequence[str], thread: str, test_share: float) -> str:
     return sides.pop() if len(sides) == 1 else ""
 
 
-def split(rows: Iterable[Preference], test_share: float) -> Iterator[Preference]:
-    """Mark each pair with its side; pairs with users on both sides are left out."""
+def split(rows: Iterable[Row], test_share: float) -> Iterator[Row]:
+    """Mark each row with its side; rows with users on both sides are left out."""
     for row in rows:
-        if where := side(row.source.users, row.source.thread or _key(row.prompt), test_share):
-            yield msgspec.structs.replace(row, source=msgspec.structs.replace(row.source, split=where))
-
-
-def split_examples(rows: Iterable[Example], test_share: float) -> Iterator[Example]:
-    """The same for examples."""
-    for row in rows:
-        if where := side(row.source.users, row.source.thread or _key(row.prompt), test_share):
+        if where := side(owners(row), "", test_share):
             yield msgspec.structs.replace(row, source=msgspec.structs.replace(row.source, split=where))
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from upshot.hindsight.timeline import ASSISTANT, ROLES
-from upshot.preferences.pairs import Judged, answer, place, prompt_of
+from upshot.preferences.pairs import Judged, answer, place, prompt_of, work
 from upshot.records import Example, Place, Source, Turn
 
 _LEAST_SURE = 0.15
@@ -21,7 +21,7 @@ def unpaired(seen: Judged, least_sure: float = _LEAST_SURE) -> Iterator[Example]
             continue
         yield Example(
             prompt_of(line, p), answer(line.text[p]), round(fate.score, 4), round(fate.confidence, 4),
-            Source("verdict", (str(line.user[p]),), f"{line.user[p]}/{line.thread[p]}", chosen=place(line, p)), _tags(line.text[p], fate.score),
+            Source("verdict", (str(line.user[p]),), work(line, p), chosen=place(line, p)), _tags(line.text[p], fate.score),
         )  # fmt: skip
 
 
@@ -46,7 +46,7 @@ def masked(seen: Judged, least: float = 0.5, least_sure: float = _LEAST_SURE) ->
         if any(train):
             fates = [seen.fate[p] for p, kept in zip(rows, train, strict=True) if kept]
             turns = tuple(Turn(ROLES[line.role[p]], line.text[p]) for p in rows)
-            source = Source("verdict", (str(line.user[start]),), f"{line.user[start]}/{line.thread[start]}", Place(str(line.conversation[start]), -1))
+            source = Source("verdict", (str(line.user[start]),), work(line, start), Place(str(line.conversation[start]), -1))
             score, sure = (sum(values) / len(fates) for values in ([f.score for f in fates], [f.confidence for f in fates]))
             yield Example((), turns, round(score, 4), round(sure, 4), source, {}, train)
         start = end

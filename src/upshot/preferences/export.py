@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from upshot import json_lines
 from upshot.errors import InputError
 from upshot.records import Example, Preference, Turn
 
@@ -86,20 +87,9 @@ def write(rows: Iterable[Row], path: str | os.PathLike[str], format: str) -> int
         if path == "-":
             raise InputError(f"could not write {format} to standard output: it is Parquet; name a file with -o")
         return _parquet(rows, Path(path))
-    if path == "-":
-        import sys
-
-        return sum(1 for row in rows if sys.stdout.buffer.write(msgspec.json.encode(row) + b"\n"))
-    target = Path(path)
-    draft = target.with_name(target.name + ".part")
-    count = 0
-    with open(draft, "wb") as handle:
-        for row in rows:
-            handle.write(msgspec.json.encode(row) + b"\n")
-            count += 1
-    draft.replace(target)
-    if format == "llamafactory":
-        _dataset_info(target)
+    count = json_lines.write(rows, path)
+    if format == "llamafactory" and path != "-":
+        _dataset_info(Path(path))
     return count
 
 

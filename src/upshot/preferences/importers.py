@@ -11,7 +11,7 @@ import math
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -39,7 +39,7 @@ def read_preferences(path: str | os.PathLike[str], bad: Callable[[BadRecord], No
     for name in expand([os.fspath(path)]):
         source = open_input(name)
         try:
-            yield from _read(name, _parquet(name) if name.endswith(".parquet") else json_records(source), bad)
+            yield from of_records(name, _parquet(name) if name.endswith(".parquet") else json_records(source), bad)
         finally:
             source.close()
 
@@ -54,7 +54,8 @@ def _parquet(name: str) -> Iterator[tuple[str, Any]]:
             yield f"row {number}", row
 
 
-def _read(name: str, records: Iterator[tuple[str, Any]], bad: Callable[[BadRecord], None] | None) -> Iterator[Preference]:
+def of_records(name: str, records: Iterable[tuple[str, Any]], bad: Callable[[BadRecord], None] | None = None) -> Iterator[Preference]:
+    """The same of decoded records of the file `name`, each with its position."""
     shape: Callable[[Record], Iterator[Preference]] | None = None
     tree: list[Record] = []
     for position, record in records:

@@ -83,7 +83,7 @@ def pairs(seen: Judged, kinds: Sequence[str] = KINDS) -> Iterator[Preference]:
         yield from _edits(seen)
 
 
-def prompt_of(line: Timeline, response: int, text: str | None = None) -> tuple[Turn, ...]:
+def prompt_of(line: Timeline, response: int) -> tuple[Turn, ...]:
     """The messages before a response in its own conversation, the latest of them where they are many."""
     first = response
     while first > 0 and line.session[first - 1] == line.session[response] and response - first < _MOST_CONTEXT:
@@ -94,6 +94,11 @@ def prompt_of(line: Timeline, response: int, text: str | None = None) -> tuple[T
 def place(line: Timeline, response: int) -> Place:
     """Where a response stands."""
     return Place(str(line.conversation[response]), int(line.index[response]))
+
+
+def work(line: Timeline, response: int) -> str:
+    """A name for the thread of a response, of one user's alone."""
+    return f"{line.user[response]}/{line.thread[response]}"
 
 
 def answer(text: str) -> tuple[Turn, ...]:
@@ -126,7 +131,7 @@ def _pair(seen: Judged, better: int, worse: int, kind: str) -> Preference | None
     if line.text[better].strip() == line.text[worse].strip():
         return None
     source = Source(
-        kind, (str(line.user[better]),), str(line.conversation[worse]) if kind == "sibling" else f"{line.user[better]}/{line.thread[worse]}",
+        kind, (str(line.user[better]),), str(line.conversation[worse]) if kind == "sibling" else work(line, worse),
         place(line, better), place(line, worse),
     )  # fmt: skip
     return Preference(prompt_of(line, worse), answer(line.text[better]), answer(line.text[worse]), round(margin, 4), round(sure, 4), source)
@@ -135,12 +140,9 @@ def _pair(seen: Judged, better: int, worse: int, kind: str) -> Preference | None
 def _within(seen: Judged) -> Iterator[Preference]:
     line = seen.line
     failed = [p for p in line.responses.tolist() if (f := seen.fate.get(p)) and f.score < _BAD and f.confidence > _LEAST_SURE]
-    if not failed:
-        return
-    following = _following(line)
     used: set[int] = set()
     for worse in failed:
-        for better in following.get(worse, ()):
+        for better in _following(line, worse):
             good = seen.fate.get(better)
             if good is None or good.score < _GOOD or good.confidence <= _LEAST_SURE or better in used:
                 continue
@@ -150,13 +152,10 @@ def _within(seen: Judged) -> Iterator[Preference]:
                 break
 
 
-def _following(line: Timeline) -> dict[int, list[int]]:
+def _following(line: Timeline, response: int) -> list[int]:
     """The next responses of the same thread, in order."""
-    out: dict[int, list[int]] = {}
-    responses = line.responses.tolist()
-    for row, p in enumerate(responses):
-        out[p] = [q for q in responses[row + 1 : row + 1 + _MOST_LATER] if line.thread[q] == line.thread[p]]
-    return out
+    row = int(np.searchsorted(line.responses, response))
+    return [q for q in line.responses[row + 1 : row + 1 + _MOST_LATER].tolist() if line.thread[q] == line.thread[response]]
 
 
 def _request(line: Timeline, response: int) -> int:
@@ -196,5 +195,5 @@ def _edits(seen: Judged) -> Iterator[Preference]:
         if event.kind != "edit" or not event.detail.strip() or event.detail.strip() == line.text[event.response].strip():
             continue
         p = event.response
-        source = Source("edit", (str(line.user[p]),), f"{line.user[p]}/{line.thread[p]}", rejected=place(line, p))
+        source = Source("edit", (str(line.user[p]),), work(line, p), rejected=place(line, p))
         yield Preference(prompt_of(line, p), answer(event.detail), answer(line.text[p]), 0.5, 0.9, source)

@@ -8,10 +8,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from upshot.hindsight.calibrate import ece, reliability
+from upshot.hindsight.estimates import sigmoid
+
 Array = NDArray[np.float64]
 _TEMPERATURES = np.geomspace(0.1, 4.0, 60)
 _NOISES = np.linspace(0.0, 0.45, 46)
-_BINS = 10
 
 
 class Calibration(NamedTuple):
@@ -27,7 +29,7 @@ class Calibration(NamedTuple):
 
     def apply(self, logits: Array) -> Array:
         """Probabilities, in [noise, 1 − noise]."""
-        right = 1.0 / (1.0 + np.exp(-np.clip(self.slope * logits, -30, 30)))
+        right = sigmoid(self.slope * logits)
         return (1 - self.noise) * right + self.noise * (1 - right)
 
 
@@ -36,15 +38,15 @@ def soften(logits: Array, variance: Array) -> Array:
     return logits / np.sqrt(1.0 + np.pi * variance / 8.0)
 
 
-def calibrate(logits: Array, right: Array, weight: Array) -> Calibration:
+def calibrate(logits: Array, weight: Array) -> Calibration:
     """Maximum likelihood over a grid. `logits`: cross-fitted, positive where the model sides with the label.
 
     >>> rng = np.random.default_rng(0)
     >>> z = rng.normal(size=4000); y = np.where(rng.random(4000) < 1 / (1 + np.exp(-2 * z)), 1, -1)
-    >>> 1.7 < calibrate(y * z, np.ones(4000), np.ones(4000)).slope < 2.3
+    >>> 1.7 < calibrate(y * z, np.ones(4000)).slope < 2.3
     True
     """
-    probability = 1.0 / (1.0 + np.exp(-np.clip(_TEMPERATURES[:, None] * logits[None], -30, 30)))
+    probability = sigmoid(_TEMPERATURES[:, None] * logits[None])
     best, found = -np.inf, (1.0, 0.0)
     for noise in _NOISES:
         likelihood = np.log(np.maximum((1 - noise) * probability + noise * (1 - probability), 1e-12)) @ weight
@@ -52,12 +54,6 @@ def calibrate(logits: Array, right: Array, weight: Array) -> Calibration:
         if likelihood[at] > best + 1.0:  # another parameter must pay for itself
             best, found = float(likelihood[at]), (float(_TEMPERATURES[at]), float(noise))
     draft = Calibration(*found, 0.0, ())
-    bins = reliability(draft.apply(np.abs(logits)), (logits > 0) * right)
-    size = sum(count for _, _, count in bins)
-    return draft._replace(error=sum(count * abs(p - share) for p, share, count in bins) / max(size, 1), bins=bins)
-
-
-def reliability(probability: Array, right: Array) -> tuple[tuple[float, float, int], ...]:
-    """Mean probability, share right and rows of ten bins of equal size."""
-    order = np.argsort(probability, kind="stable")
-    return tuple((float(probability[part].mean()), float(right[part].mean()), len(part)) for part in np.array_split(order, _BINS) if len(part))
+    probability, right = draft.apply(np.abs(logits)), (logits > 0).astype(np.float64)
+    bins = tuple((b.predicted, b.observed, b.size) for b in reliability(probability, right))
+    return draft._replace(error=ece(probability, right), bins=bins)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from itertools import islice
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 
 from upshot.errors import FormatError, InputError, NotFoundError, RecordError
-from upshot.preferences.importers import read_preferences
+from upshot.preferences.importers import of_records, read_preferences
 from upshot.records import Example, Preference, Source, Turn
 from upshot.reward.calibration import Calibration
 from upshot.reward.card import card
@@ -128,14 +128,18 @@ def read_rows(path: str | os.PathLike[str]) -> list[Preference] | list[Example]:
         FormatError: the rows are neither.
     """
     name = os.fspath(path)
+    if name.endswith(".parquet"):
+        return list(read_preferences(path))
     source = open_input(name)
     try:
-        first = next((value for _, value in json_records(source)), None) if not name.endswith(".parquet") else None
+        records = json_records(source)
+        start = list(islice(records, 1))
+        everything = chain(start, records)
+        if start and isinstance(first := start[0][1], Mapping) and "score" in first and ("completion" in first or "response" in first):
+            return [_example(record, position, name) for position, record in _objects(name, everything)]
+        return list(of_records(name, everything))
     finally:
         source.close()
-    if isinstance(first, Mapping) and "score" in first and ("completion" in first or "response" in first):
-        return [_example(record, position, name) for position, record in _records(name)]
-    return list(read_preferences(path))
 
 
 def training_rows(path: str | os.PathLike[str]) -> list[Preference] | list[Example]:
@@ -146,12 +150,17 @@ def training_rows(path: str | os.PathLike[str]) -> list[Preference] | list[Examp
 def _records(name: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
     source = open_input(name)
     try:
-        for position, record in json_records(source):
-            if isinstance(record, Bad) or not isinstance(record, Mapping):
-                raise RecordError(f"could not read {name}: {position}: {record.reason if isinstance(record, Bad) else 'not an object'}")
-            yield position, record
+        yield from _objects(name, json_records(source))
     finally:
         source.close()
+
+
+def _objects(name: str, records: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Records that are objects; the first that is none raises."""
+    for position, record in records:
+        if isinstance(record, Bad) or not isinstance(record, Mapping):
+            raise RecordError(f"could not read {name}: {position}: {record.reason if isinstance(record, Bad) else 'not an object'}")
+        yield position, record
 
 
 def _example(record: Mapping[str, Any], position: str, name: str) -> Example:

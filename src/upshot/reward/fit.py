@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_solve, cholesky, solve_triangular
 
+from upshot.hindsight.estimates import sigmoid
+
 Array = NDArray[np.float64]
 _STEPS = 25
 _ROUNDS = 8
@@ -71,7 +73,7 @@ def _mode(rows: Array, prior: Array, weight: Array, offset: Array, start: Array)
     value = _objective(rows, prior, weight, offset, mean)
     root = np.eye(len(prior))
     for _ in range(_STEPS):
-        right = _sigmoid(rows @ mean + offset)
+        right = sigmoid(rows @ mean + offset)
         curve = weight * right * (1 - right)
         hessian = (rows * curve[:, None]).T @ rows
         hessian[np.diag_indices_from(hessian)] += prior
@@ -89,9 +91,5 @@ def _mode(rows: Array, prior: Array, weight: Array, offset: Array, start: Array)
 
 
 def _objective(rows: Array, prior: Array, weight: Array, offset: Array, mean: Array) -> float:
-    right = _sigmoid(rows @ mean + offset)
+    right = sigmoid(rows @ mean + offset)
     return float(weight @ np.log(np.maximum(right, 1e-12)) - 0.5 * (prior @ (mean * mean)))
-
-
-def _sigmoid(logits: Array) -> Array:
-    return 1.0 / (1.0 + np.exp(-np.clip(logits, -30, 30)))

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from upshot.errors import InputError
+from upshot.hindsight.estimates import cross_fit
 from upshot.records import Example, Preference, Turn
 from upshot.reward.calibration import Calibration, calibrate, soften
 from upshot.reward.domain import Domain, learn, unfamiliarity
@@ -167,19 +168,16 @@ def _pairs(name: str, rows: Sequence[Preference], values: Array, group: NDArray[
     weight, offset = np.array([row.weight for row in rows]), -np.array([row.margin for row in rows])
     posterior = fit(difference, group, FLOORS, weight, offset)
     logits, variance = np.zeros(len(rows)), np.zeros(len(rows))
-    for train_, test in folds([_together(row.source.thread, row.source.users, row.prompt) for row in rows]):
+    for train_, test in folds([_together(row) for row in rows]):
         part = fit(difference[train_], group, FLOORS, weight[train_], offset[train_], known=posterior)
         logits[test], variance[test] = difference[test] @ part.mean, part.variance(difference[test])
     right = (logits > 0) + 0.5 * (logits == 0)
     longer = np.array([len(said(row.chosen)) > len(said(row.rejected)) for row in rows])
     slices = {"all": np.ones(len(rows), bool), "the longer was chosen": longer, "the shorter was chosen": ~longer}
-    slices |= {row.source.kind: np.array([other.source.kind == row.source.kind for other in rows]) for row in _first_of_kind(rows)}
+    kinds = [row.source.kind for row in rows]
+    slices |= {kind: np.array([other == kind for other in kinds]) for kind in dict.fromkeys(kinds)}
     accuracy = {key: float(right[of].mean()) for key, of in slices.items() if of.any()}
-    return Head(name, "pairs", posterior, np.zeros(0), calibrate(soften(logits, variance), np.ones(len(rows)), weight), len(rows), accuracy)
-
-
-def _first_of_kind(rows: Sequence[Preference]) -> list[Preference]:
-    return list({row.source.kind: row for row in rows}.values())
+    return Head(name, "pairs", posterior, np.zeros(0), calibrate(soften(logits, variance), weight), len(rows), accuracy)
 
 
 def _scores(name: str, rows: Sequence[Example], values: Array, group: NDArray[np.int64]) -> Head:
@@ -197,7 +195,7 @@ def _scores(name: str, rows: Sequence[Example], values: Array, group: NDArray[np
     every, weights = expand(np.arange(len(rows)))
     posterior = fit(every, wide, FLOORS, weights, free=free)
     logits, variance = np.zeros(len(rows)), np.zeros(len(rows))
-    for train_, test in folds([_together(row.source.thread, row.source.users, row.prompt) for row in rows]):
+    for train_, test in folds([_together(row) for row in rows]):
         part_rows, part_weights = expand(train_)
         part = fit(part_rows, wide, FLOORS, part_weights, free=free, known=posterior)
         cut = float(np.median(part.mean[values.shape[1] :]))
@@ -207,7 +205,7 @@ def _scores(name: str, rows: Sequence[Example], values: Array, group: NDArray[np
     accuracy = {"all": float(right.mean()), "good": float(right[good].mean()) if good.any() else float("nan"), "bad": float(right[~good].mean()) if (~good).any() else float("nan")}
     signed = np.where(good, 1.0, -1.0) * soften(logits, variance)
     cuts, posterior = posterior.mean[values.shape[1] :], _without(posterior, values.shape[1])
-    return Head(name, "scores", posterior, cuts, calibrate(signed, np.ones(len(rows)), weight), len(rows), accuracy)
+    return Head(name, "scores", posterior, cuts, calibrate(signed, weight), len(rows), accuracy)
 
 
 def _without(posterior: Posterior, size: int) -> Posterior:
@@ -230,34 +228,34 @@ def lenient_free(rows: Sequence[Example], strength: float = 5.0) -> Array:
     return np.clip(score - np.where(count > 1, lenient, 0.0)[user], 0.0, 1.0)
 
 
-def _together(thread: str, users: Sequence[str], prompt: Sequence[Turn]) -> str:
+def _together(row: Preference | Example) -> str:
     """What must be on one side of a split."""
-    return users[0] if users else thread or "\n".join(texts(prompt))
+    return row.source.users[0] if row.source.users else row.source.thread or "\n".join(texts(row.prompt))
 
 
 def folds(names: Sequence[str], count: int = _FOLDS, seed: int = 0) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """Train and test rows of a cross-fit; rows of one name stay together."""
-    _, group = np.unique(np.asarray(names, dtype=object).astype(str), return_inverse=True)
-    fold = (np.random.default_rng(seed).permutation(group.max() + 1) % count)[group]
+    fold, _ = cross_fit(names, count, seed)
     return [(np.flatnonzero(fold != k), np.flatnonzero(fold == k)) for k in range(count) if (fold == k).any() and (fold != k).any()]
 
 
-def score(model: RewardModel, prompts: Sequence[Sequence[str]], responses: Sequence[str]) -> list[Score]:
-    """Score responses. `prompts`: for each the texts of its messages."""
+def score(model: RewardModel, prompts: Sequence[Sequence[str]], responses: Sequence[str], found: Features | None = None) -> list[Score]:
+    """Score responses. `prompts`: for each the texts of its messages; `found`: their features, where they are known already."""
     if not responses:
         return []
-    found = features(prompts, responses, model.embed)
+    found = found or features(prompts, responses, model.embed)
     values = _scaled(found.values, model.centre, model.spread)
     content = values * (model.group != GROUPS.index(TASTE))
     rewards = {head.name: content @ head.posterior.mean for head in model.heads}
     total = np.sum([model.weight(head) * rewards[head.name] for head in model.heads], axis=0)
-    variance = np.sum([model.weight(head) ** 2 * head.posterior.variance(content) for head in model.heads], axis=0)
+    variances = [head.posterior.variance(content) for head in model.heads]
+    variance = np.sum([model.weight(head) ** 2 * own for head, own in zip(model.heads, variances, strict=True)], axis=0)
     parts = {
         name: np.sum([model.weight(head) * (values[:, of] @ head.posterior.mean[of]) for head in model.heads], axis=0)
         for g, name in enumerate(GROUPS)
         if (of := model.group == g).any()
     }
-    better = np.mean([head.calibration.apply(soften(rewards[head.name], head.posterior.variance(content))) for head in model.heads], axis=0)
+    better = np.mean([head.calibration.apply(soften(rewards[head.name], own)) for head, own in zip(model.heads, variances, strict=True)], axis=0)
     strange = unfamiliarity(model.domain, prompts, responses, looks(found))
     return [
         Score(
@@ -274,8 +272,3 @@ def prefers(model: RewardModel, prompts: Sequence[Sequence[str]], first: Sequenc
     a, b = (_scaled(features(prompts, part, model.embed).values, model.centre, model.spread) for part in (first, second))
     difference = np.clip(a - b, -_CLIP, _CLIP)
     return chosen.calibration.apply(soften(difference @ chosen.posterior.mean, chosen.posterior.variance(difference)))
-
-
-def seen(model: RewardModel, found: Features) -> Array:
-    """Features in the model's units, shape (responses, features)."""
-    return _scaled(found.values, model.centre, model.spread)

@@ -16,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from upshot.errors import InputError
-from upshot.preferences.balance import draw
+from upshot.hindsight.estimates import draw
+from upshot.preferences.balance import owners
 from upshot.records import Preference
 from upshot.reward.features import features
-from upshot.reward.model import RewardModel, score, train
+from upshot.reward.model import RewardModel, Score, score, train
 
 Array = NDArray[np.float64]
 _DISAGREEMENT = 2.0
@@ -99,9 +100,9 @@ class Watch:
         fell = self.readings[best].panel - self.readings[now].panel
         if now - best < self.patience or rose < _RISE or fell < self.readings[now].error:
             return None
-        return Alarm(best, f"the trained reward rose by {rose:.2f} since checkpoint {best} and the panel did not follow{self._gamed(best, now)}")
+        return Alarm(best, f"the trained reward rose by {rose:.2f} since checkpoint {best} and the panel did not follow{self._gamed(now)}")
 
-    def _gamed(self, best: int, now: int) -> str:
+    def _gamed(self, now: int) -> str:
         before, after = self.readings[0].probes, self.readings[now].probes
         moved = sorted(before, key=lambda name: -abs(after[name] - before[name]) / max(abs(before[name]), 0.05))[:3]
         told = [f"{name} {before[name]:.2f} → {after[name]:.2f}" for name in moved if abs(after[name] - before[name]) > 0.1 * max(abs(before[name]), 0.5)]
@@ -116,8 +117,7 @@ def disjoint(rows: Sequence[Preference], members: int = 4) -> list[list[Preferen
     """
     parts: list[list[Preference]] = [[] for _ in range(members)]
     for row in rows:
-        names = row.source.users or (row.source.thread or row.prompt[-1].content if row.prompt else "",)
-        places = {int(draw(f"panel/{name}") * members) for name in names}
+        places = {int(draw(f"panel/{name}") * members) for name in owners(row)}
         if len(places) == 1:
             parts[places.pop()].append(row)
     if any(not part for part in parts):
@@ -132,8 +132,12 @@ def train_panel(rows: Sequence[Preference], members: int = 4, embed: bool = Fals
 
 def look(watch: Watch, trained: RewardModel, panel: Sequence[RewardModel], prompts: Sequence[Sequence[str]], responses: Sequence[str]) -> Alarm | None:
     """Score a checkpoint's samples with all models and add them to a watch."""
-    own = score(trained, prompts, responses)
-    members = np.array([[s.reward for s in score(model, prompts, responses)] for model in panel])
-    seen = features(prompts, responses)
+    seen = features(prompts, responses, trained.embed)
+
+    def scores(model: RewardModel) -> list[Score]:
+        return score(model, prompts, responses, seen if model.embed == trained.embed else None)
+
+    own = scores(trained)
+    members = np.array([[s.reward for s in scores(model)] for model in panel])
     probes = {name: seen.values[:, seen.names.index(name)].astype(np.float64) for name in PROBES}
     return watch.add(np.array([s.reward for s in own]), members, np.array([not s.in_domain for s in own]), probes)
