@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ import pytest
 
 from upshot.records import RawConversation, RawMessage, Role
 
+os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported: tests make their models
 _ROLES: dict[str, Role] = {"s": "system", "u": "user", "a": "assistant", "t": "tool"}
 
 

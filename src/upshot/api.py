@@ -13,6 +13,7 @@ import os
 import secrets
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     from upshot.hindsight.compare import Comparison
     from upshot.hindsight.trust import Calibration
     from upshot.reward import RewardModel
+    from upshot.reward.recipe import Recipe, Size
+    from upshot.reward.transformer import Transformer
 
 Paths = Sequence[str | os.PathLike[str]] | str | os.PathLike[str]
 Progress = Callable[[str, int, int], None]
@@ -231,10 +234,11 @@ def make_report(
     return summary
 
 
-def erase(user: str, target: str | os.PathLike[str], settings: Settings | None = None) -> ErasureProof:
+def erase(user: str, target: str | os.PathLike[str], settings: Settings | None = None, models: Sequence[Path] = ()) -> ErasureProof:
     """Erase a user (by the name in the logs, or by pseudonym `u_…`) from every table and file version, with proof.
 
-    The report is removed too, since it quotes texts; `upshot report` makes a new one.
+    The report is removed too, since it quotes texts; `upshot report` makes a new one. Reward models below the folders
+    `models` that learned from the user are named.
 
     Raises:
         NotFoundError: the lake holds nothing of that user.
@@ -252,7 +256,15 @@ def erase(user: str, target: str | os.PathLike[str], settings: Settings | None =
         raise NotFoundError(f"could not erase {user!r}: the lake at {store.root} holds nothing of that user under this key")
     if store.is_local:
         (Path(store.root) / "report.html").unlink(missing_ok=True)
-    return lake.erase_rows(store, wanted, bucket)
+    proof = lake.erase_rows(store, wanted, bucket)
+    return msgspec.structs.replace(proof, retrain=[str(folder) for folder in _learned_from(wanted[0], models)])
+
+
+def _learned_from(user: str, folders: Sequence[Path]) -> Iterator[Path]:
+    if folders:
+        from upshot.reward.files import holding  # scipy takes half a second to load
+
+        yield from holding(user, folders)
 
 
 def _memory_tables(
@@ -520,17 +532,42 @@ class Exported(msgspec.Struct, frozen=True):
 
 
 def train_reward(
-    data: Mapping[str, str | os.PathLike[str]], out: str | os.PathLike[str], embed: bool = False, false_alarms: float = 0.05
-) -> RewardModel:
-    """Train the embedded reward model, one head for each file of pairs or of scored examples, and keep it in a folder.
+    data: Mapping[str, str | os.PathLike[str]],
+    out: str | os.PathLike[str],
+    embed: bool = False,
+    false_alarms: float = 0.05,
+    recipe: Recipe | None = None,
+    progress: Progress = _quiet,
+) -> RewardModel | Transformer:
+    """Train a reward model, one head for each file of pairs or of scored examples, and keep it in a folder.
 
-    `embed`: read MiniLM embeddings too (the `minilm` extra). Rows marked as test are left out.
+    The embedded model, or with a `recipe` a transformer (the `train` extra). `embed`: the embedded one reads MiniLM
+    embeddings too (the `minilm` extra). Rows marked as test are left out. An interrupted training of a transformer goes on.
     """
     from upshot import reward  # scipy takes half a second to load
 
-    model = reward.train({name: reward.training_rows(path) for name, path in data.items()}, embed, false_alarms)
-    reward.save(model, out)
-    return model
+    rows = {name: reward.training_rows(path) for name, path in data.items()}
+    if recipe is None:
+        model = reward.train(rows, embed, false_alarms)
+        reward.save(model, out)
+        return model
+    from upshot.reward import files, transformer  # torch takes seconds to load
+
+    folder = files.prepare(out, blake2b(msgspec.json.encode([rows, recipe])).hexdigest())
+    trained = transformer.train(rows, recipe, folder, false_alarms, lambda done, total: progress("train", done, total))
+    if transformer.is_main():
+        files.save_transformer(trained, recipe, folder)
+        files.prepared(folder)
+    return trained
+
+
+def check_recipe(recipe: Recipe, data: Mapping[str, str | os.PathLike[str]]) -> Size:
+    """Validate how a transformer would be trained on these files, without a GPU and without its weights."""
+    from upshot.reward.recipe import check
+    from upshot.reward.rows import training_rows
+    from upshot.reward.transformer import heads_of
+
+    return check(recipe, sum(len(columns) for _, _, columns in heads_of({name: training_rows(path) for name, path in data.items()})))
 
 
 def score(model: str | os.PathLike[str], items: str | os.PathLike[str], weights: Mapping[str, float] | None = None) -> Iterator[dict[str, Any]]:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from upshot import api
 from upshot import config as config_
 from upshot.cli import training
 from upshot.cli.asking import Asking
+from upshot.cli.progress import progress as _progress
 from upshot.errors import InputError, UpshotError
 from upshot.hindsight.audit import read_items, read_labels
 from upshot.hindsight.rubric import text as rubric_text
@@ -53,25 +52,6 @@ def _columns(text: str | None) -> dict[str, str] | None:
     return {name: column for name, _, column in pairs}
 
 
-@contextmanager
-def _progress() -> Iterator[api.Progress]:
-    """Progress bars on standard error; nothing where that is not a terminal."""
-    bars = Progress(
-        SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[said]}"),
-        TimeElapsedColumn(), console=_console, transient=True, disable=not _console.is_terminal,
-    )  # fmt: skip
-    tasks: dict[str, Any] = {}
-    with bars:
-
-        def step(stage: str, done: int, total: int) -> None:
-            if stage not in tasks:
-                tasks[stage] = bars.add_task(stage, total=total or None, said="")
-            said = f"{done:,} conversations" if not total else f"{done:,} of {total:,} {'threads' if stage == 'ask' else 'buckets'}"
-            bars.update(tasks[stage], completed=done, said=said)
-
-        yield step
-
-
 @app.command()
 def run(
     logs: Logs, lake: LakeDir, format: Format = None, columns: Columns = None, config: ConfigFile = None,
@@ -81,7 +61,7 @@ def run(
 
     Example: upshot run examples/chats.jsonl --lake demo-lake
     """
-    with _progress() as progress:
+    with _progress(_console) as progress:
         done = api.run(logs, lake, _settings(config, workers, horizon), format, _columns(columns), progress)
     print_summary(_console, done.summary)
     if done.asked:
@@ -99,7 +79,7 @@ def ingest(
 
     Example: upshot ingest examples/chats.jsonl --lake demo-lake
     """
-    with _progress() as progress:
+    with _progress(_console) as progress:
         done = api.ingest(logs, lake, _settings(config, workers), format, _columns(columns), progress)
     _write([done], "-")
 
@@ -115,7 +95,7 @@ def link(
     """
     settings = _settings(config, workers)
     if lake is not None:
-        with _progress() as progress:
+        with _progress(_console) as progress:
             _write([api.link_lake(lake, settings, progress)], "-")
         return
     _write(api.link(api.read(_need(logs, "link"), format), settings), out)
@@ -149,7 +129,7 @@ def judge(
     if dry_run:
         _write([api.plan_lake(lake, settings) if lake else api.plan(api.read(_need(logs, "judge"), format), settings)], "-")
         return
-    with _progress() as progress:
+    with _progress(_console) as progress:
         if lake is None:
             found: Iterable[Any] = api.judge(api.read(_need(logs, "judge"), format), None, settings, progress, _said)
         elif settings.judge.kind == "embedded":
@@ -181,13 +161,16 @@ def report(
 @app.command()
 def erase(
     user: Annotated[str, typer.Option("--user", help="The name in the logs, or the pseudonym u_….")],
-    lake: LakeDir, config: ConfigFile = None,
-) -> None:  # fmt: skip
+    lake: LakeDir,
+    models: Annotated[list[Path] | None, typer.Option("--models", help="Folders to look for reward models in that learned from them.")] = None,
+    config: ConfigFile = None,
+) -> None:
     """Erase a user from every table and file version, and prove it.
 
     Example: upshot erase --user ana --lake demo-lake
     """
-    print_erasure(_console, api.erase(user, lake, _settings(config)))
+    proof = api.erase(user, lake, _settings(config), models or ())
+    print_erasure(_console, proof)
 
 
 By = Annotated[str, typer.Option(help="What tells the arms apart: model, or a key of the conversations' metadata.")]

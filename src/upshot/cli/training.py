@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -11,9 +11,13 @@ from rich.table import Table
 
 from upshot import api
 from upshot import config as config_
+from upshot.cli.progress import progress
 from upshot.errors import InputError
 from upshot.json_lines import write
 from upshot.preferences import KINDS
+
+if TYPE_CHECKING:
+    from upshot.reward.recipe import Recipe
 
 _console = Console(stderr=True)
 Trainer = Literal["jsonl", "parquet", "trl", "openrlhf", "llamafactory", "kto", "sft", "verl", "examples"]
@@ -52,13 +56,23 @@ def train_reward(
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder to write.")],
     embeddings: Annotated[bool, typer.Option("--embeddings", help="Read MiniLM embeddings too (the minilm extra).")] = False,
     false_alarms: Annotated[float, typer.Option(min=0.001, max=0.5, help="Share of known kinds of input that are flagged as unknown.")] = 0.05,
+    recipe: Annotated[Path | None, typer.Option(help="Train a transformer (the train extra) as this TOML file says.")] = None,
+    base: Annotated[str, typer.Option(help="Train a transformer from this name or folder; overrides the recipe's.")] = "",
+    check: Annotated[bool, typer.Option("--check", help="Validate the recipe and say what it needs; train nothing.")] = False,
 ) -> None:
-    """Train the embedded reward model and write its card.
+    """Train a reward model and write its card: the embedded one, or a transformer.
 
     Example: upshot train reward examples/preferences.jsonl -o reward-model
     """
     heads = dict(_named(part, f"helpful_{number}" if number else "helpful") for number, part in enumerate(data))
-    model = api.train_reward(heads, out, embeddings, false_alarms)
+    chosen = _recipe(recipe, base)
+    if check:
+        if chosen is None:
+            raise InputError("could not check: name a --recipe or a --base")
+        _console.print_json(data=api.check_recipe(chosen, heads)._asdict())
+        return
+    with progress(_console) as step:
+        model = api.train_reward(heads, out, embeddings, false_alarms, chosen, step)
     table = Table(box=None)
     for name in ("head", "rows", "accuracy", "calibration error", "label noise"):
         table.add_column(name, justify="left" if name == "head" else "right")
@@ -66,6 +80,14 @@ def train_reward(
         table.add_row(head.name, f"{head.rows:,}", f"{head.accuracy['all']:.3f}", f"{head.calibration.error:.3f}", f"{head.calibration.noise:.0%}")
     _console.print(table)
     _console.print(f"Model: {out}; read {out / 'card.md'}", soft_wrap=True, highlight=False)
+
+
+def _recipe(path: Path | None, base: str) -> Recipe | None:
+    if path is None and not base:
+        return None
+    from upshot.reward.recipe import Recipe, load_recipe  # scipy takes half a second to load
+
+    return Recipe(base) if path is None else load_recipe(path, base)
 
 
 def _named(part: str, name: str) -> tuple[str, str]:

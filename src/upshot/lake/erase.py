@@ -41,6 +41,8 @@ class ErasureProof(msgspec.Struct, frozen=True):
     """Models that learned from the user: deleted here, to be trained anew without them."""
     traces: int
     """Distinct ids and texts of the user that were looked for."""
+    retrain: list[str] = []
+    """Folders of models outside the lake that learned from the user: left as they are, to be trained anew."""
 
 
 def erase_rows(lake: Lake, users: Sequence[str], bucket: int) -> ErasureProof:

@@ -98,3 +98,5 @@ def print_erasure(console: Console, proof: ErasureProof) -> None:
     )
     if proof.models:
         console.print(f"Deleted what learned from them: {', '.join(proof.models)}. Judge again to learn it without them.", highlight=False)
+    for folder in proof.retrain:
+        console.print(f"Learned from them and is still there: {folder}. Make its pairs again and train it anew.", highlight=False, soft_wrap=True)

@@ -60,11 +60,14 @@ class RewardModel:
     centre: Array
     spread: Array
     heads: tuple[Head, ...]
-    domain: Domain
+    domain: Domain | None
     users: tuple[str, ...]
     """Pseudonyms whose data it holds: what erasure must name."""
     weights: Mapping[str, float] = field(default_factory=dict)
     """Of each head in the reward; heads that are not named count 1."""
+    epsilon: float | None = None
+    """What differential privacy costs a user, all heads together, where it was asked for."""
+    delta: float = 0.0
 
     @property
     def embed(self) -> bool:
@@ -85,6 +88,10 @@ class RewardModel:
         """How much a head counts."""
         return float(self.weights.get(head.name, 1.0))
 
+    def score(self, prompts: Sequence[Sequence[Turn]], completions: Sequence[Sequence[Turn]]) -> list[Score]:
+        """Score responses."""
+        return score(self, [texts(prompt) for prompt in prompts], [said(turns) for turns in completions])
+
 
 Rows: TypeAlias = Sequence[Preference] | Sequence[Example]
 
@@ -94,12 +101,13 @@ class Score(msgspec.Struct, frozen=True, gc=False):
 
     reward: float
     """In logits, taste left out; 0 is the mean training response."""
-    uncertainty: float
-    """Standard deviation of the reward, from the posterior."""
+    uncertainty: float | None
+    """Standard deviation of the reward, from the posterior or an ensemble; None: a single transformer does not know."""
     probability: float
     """Calibrated P(better than the mean training response), uncertainty included."""
-    in_domain: bool
-    unfamiliarity: float
+    in_domain: bool | None
+    """None: a private model keeps no picture of what it was trained on."""
+    unfamiliarity: float | None
     parts: dict[str, float]
     """Of the reward, by group of features; `form` is what raters' taste would add."""
     heads: dict[str, float]
@@ -168,7 +176,7 @@ def _pairs(name: str, rows: Sequence[Preference], values: Array, group: NDArray[
     weight, offset = np.array([row.weight for row in rows]), -np.array([row.margin for row in rows])
     posterior = fit(difference, group, FLOORS, weight, offset)
     logits, variance = np.zeros(len(rows)), np.zeros(len(rows))
-    for train_, test in folds([_together(row) for row in rows]):
+    for train_, test in folds([owner(row) for row in rows]):
         part = fit(difference[train_], group, FLOORS, weight[train_], offset[train_], known=posterior)
         logits[test], variance[test] = difference[test] @ part.mean, part.variance(difference[test])
     right = (logits > 0) + 0.5 * (logits == 0)
@@ -195,7 +203,7 @@ def _scores(name: str, rows: Sequence[Example], values: Array, group: NDArray[np
     every, weights = expand(np.arange(len(rows)))
     posterior = fit(every, wide, FLOORS, weights, free=free)
     logits, variance = np.zeros(len(rows)), np.zeros(len(rows))
-    for train_, test in folds([_together(row) for row in rows]):
+    for train_, test in folds([owner(row) for row in rows]):
         part_rows, part_weights = expand(train_)
         part = fit(part_rows, wide, FLOORS, part_weights, free=free, known=posterior)
         cut = float(np.median(part.mean[values.shape[1] :]))
@@ -228,7 +236,7 @@ def lenient_free(rows: Sequence[Example], strength: float = 5.0) -> Array:
     return np.clip(score - np.where(count > 1, lenient, 0.0)[user], 0.0, 1.0)
 
 
-def _together(row: Preference | Example) -> str:
+def owner(row: Preference | Example) -> str:
     """What must be on one side of a split."""
     return row.source.users[0] if row.source.users else row.source.thread or "\n".join(texts(row.prompt))
 
@@ -256,14 +264,19 @@ def score(model: RewardModel, prompts: Sequence[Sequence[str]], responses: Seque
         if (of := model.group == g).any()
     }
     better = np.mean([head.calibration.apply(soften(rewards[head.name], own)) for head, own in zip(model.heads, variances, strict=True)], axis=0)
-    strange = unfamiliarity(model.domain, prompts, responses, looks(found))
+    strange = None if model.domain is None else unfamiliarity(model.domain, prompts, responses, looks(found))
     return [
         Score(
-            float(total[i]), float(np.sqrt(variance[i])), float(better[i]), bool(strange[i] <= model.domain.threshold), float(strange[i]),
+            float(total[i]), float(np.sqrt(variance[i])), float(better[i]), inside(model.domain, strange, i), None if strange is None else float(strange[i]),
             {name: float(part[i]) for name, part in parts.items()}, {name: float(value[i]) for name, value in rewards.items()},
         )
         for i in range(len(responses))
     ]  # fmt: skip
+
+
+def inside(domain: Domain | None, strange: Array | None, row: int) -> bool | None:
+    """Is a response inside the domain? None where no domain was kept."""
+    return None if domain is None or strange is None else bool(strange[row] <= domain.threshold)
 
 
 def prefers(model: RewardModel, prompts: Sequence[Sequence[str]], first: Sequence[str], second: Sequence[str], head: str = "") -> Array:

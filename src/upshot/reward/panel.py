@@ -140,4 +140,4 @@ def look(watch: Watch, trained: RewardModel, panel: Sequence[RewardModel], promp
     own = scores(trained)
     members = np.array([[s.reward for s in scores(model)] for model in panel])
     probes = {name: seen.values[:, seen.names.index(name)].astype(np.float64) for name in PROBES}
-    return watch.add(np.array([s.reward for s in own]), members, np.array([not s.in_domain for s in own]), probes)
+    return watch.add(np.array([s.reward for s in own]), members, np.array([s.in_domain is False for s in own]), probes)

@@ -1,0 +1,113 @@
+"""Rows that reward models learn from, and items that they score."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain, islice
+from typing import Any, Protocol
+
+import msgspec
+
+from upshot.errors import InputError, RecordError
+from upshot.preferences.importers import of_records, read_preferences
+from upshot.records import Example, Preference, Source, Turn
+from upshot.reward.model import Score
+from upshot.sources import fields
+from upshot.sources.files import Bad, json_records, open_input
+
+_BATCH = 512
+
+
+class Scorer(Protocol):
+    """A reward model of either kind."""
+
+    def score(self, prompts: Sequence[Sequence[Turn]], completions: Sequence[Sequence[Turn]]) -> list[Score]:
+        """Score responses."""
+        ...
+
+
+def read_rows(path: str | os.PathLike[str]) -> list[Preference] | list[Example]:
+    """Pairs of any shape that `preferences.importers` knows, or scored examples: `prompt`, `completion`, `score` in [0, 1].
+
+    Raises:
+        FormatError: the rows are neither.
+    """
+    name = os.fspath(path)
+    if name.endswith(".parquet"):
+        return list(read_preferences(path))
+    source = open_input(name)
+    try:
+        records = json_records(source)
+        start = list(islice(records, 1))
+        everything = chain(start, records)
+        if start and isinstance(first := start[0][1], Mapping) and "score" in first and ("completion" in first or "response" in first):
+            return [_example(record, position, name) for position, record in _objects(name, everything)]
+        return list(of_records(name, everything))
+    finally:
+        source.close()
+
+
+def training_rows(path: str | os.PathLike[str]) -> list[Preference] | list[Example]:
+    """The same without the rows that are marked as test."""
+    return [row for row in read_rows(path) if row.source.split != "test"]  # pyright: ignore[reportReturnType]  # one kind only
+
+
+def _records(name: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    source = open_input(name)
+    try:
+        yield from _objects(name, json_records(source))
+    finally:
+        source.close()
+
+
+def _objects(name: str, records: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Records that are objects; the first that is none raises."""
+    for position, record in records:
+        if isinstance(record, Bad) or not isinstance(record, Mapping):
+            raise RecordError(f"could not read {name}: {position}: {record.reason if isinstance(record, Bad) else 'not an object'}")
+        yield position, record
+
+
+def _example(record: Mapping[str, Any], position: str, name: str) -> Example:
+    try:
+        value = float(record["score"])
+        if not 0 <= value <= 1:
+            raise InputError(f"score {value} is not in [0, 1]")
+        from_us = record.get("source")
+        known: Mapping[str, Any] = from_us if isinstance(from_us, Mapping) else {}
+        users = tuple(known.get("users", ())) or tuple(str(record[key]) for key in ("user", "rater") if record.get(key))[:1]
+        source = Source(str(known.get("kind", "scores")), users, str(known.get("thread", "")), split=str(known.get("split", "")))
+        return Example(_turns(record.get("prompt", ()), "user"), _turns(record.get("completion", record.get("response")), "assistant"), value, float(record.get("weight", 1.0)), source)
+    except (KeyError, TypeError, ValueError, AttributeError, RecordError) as error:
+        raise InputError(f"could not read {name}: {position}: {error}; a row needs prompt, completion and score") from error
+
+
+def _turns(value: Any, role: Any) -> tuple[Turn, ...]:
+    if isinstance(value, str):
+        return (Turn(role, value),)
+    return tuple(Turn(fields.role(turn["role"]), fields.text(turn["content"])) for turn in value)
+
+
+def score_file(model: Scorer, path: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
+    """Score every row of a file, in order: `completion` (or `response`), or both of `chosen` and `rejected`."""
+    name = os.fspath(path)
+    records = _records(name)
+    while batch := list(islice(records, _BATCH)):
+        asked: list[tuple[Turn, ...]] = []
+        answers: list[tuple[Turn, ...]] = []
+        keys: list[list[str]] = []
+        for position, record in batch:
+            found = [key for key in ("completion", "response", "chosen", "rejected") if key in record]
+            if not found:
+                raise InputError(f"could not score {name}: {position} has none of completion, response, chosen, rejected")
+            keys.append(found)
+            prompt = _turns(record.get("prompt", ()), "user")
+            for key in found:
+                asked.append(prompt)
+                answers.append(_turns(record[key], "assistant"))
+        scores = iter(model.score(asked, answers))
+        for (_, record), found in zip(batch, keys, strict=True):
+            given = {key: msgspec.to_builtins(next(scores)) for key in found}
+            out = {"id": record["id"]} if "id" in record else {}
+            yield out | (next(iter(given.values())) if len(given) == 1 else given)
