@@ -6,6 +6,7 @@ import json
 import random
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -15,12 +16,13 @@ from hypothesis import strategies as st
 from upshot import api, reward
 from upshot.errors import FormatError, InputError, NotFoundError
 from upshot.records import Example, Preference, Source, Turn
-from upshot.reward import objectives, raters
+from upshot.reward import objectives, people, raters
 from upshot.reward.calibration import calibrate
 from upshot.reward.features import features
 from upshot.reward.fit import fit
 from upshot.reward.model import FLOORS, folds, lenient_free
 from upshot.reward.panel import Watch, disjoint, look, train_panel
+from upshot.reward.update import update
 
 WORDS = ["sun", "moon", "tree", "river", "stone", "glass", "paper", "cloud", "bird", "road", "table", "music", "garden", "window", "number", "letter", "colour", "summer"]
 
@@ -240,12 +242,103 @@ def test_cvar_of_all_is_the_mean_and_grows_with_alpha(seed: int, a: float, b: fl
         objectives.cvar(rewards, 0.0)
 
 
+def tastes(users: int, each: int, own: bool, seed: int = 0) -> list[Preference]:
+    """Everybody likes apologies a little; with `own`, half of the users like rivers and the other half music."""
+    rng = random.Random(seed)
+    rows = []
+    for u in range(users):
+        for _ in range(each):
+            a, b = f"{sentence(rng)} I love the river, the river.", f"{sentence(rng)} I love the music, the music."
+            first = rng.random() < (0.9 if u % 2 else 0.1) if own else rng.random() < 0.5
+            chosen, rejected = (a, b) if first else (b, a)
+            rows.append(Preference((Turn("user", "say"),), (Turn("assistant", chosen),), (Turn("assistant", rejected),), 0.0, 1.0, Source("t", (f"u{u}",))))
+    return rows
+
+
 def test_a_users_own_history_changes_what_is_best_for_them() -> None:
-    merit, style = np.array([0.0, 0.0, 0.0, 0.0]), np.array([[-1.0], [1.0], [-1.0], [1.0]])
-    rewards = objectives.by_user(merit, style, np.zeros(20), np.ones(20), np.linspace(-1, 1, 20)[:, None])
-    liked = objectives.conditioned(rewards, np.array([-1.0, 1.0, np.nan, np.nan]), 0.5)
-    assert liked[3] > liked[2]
-    assert objectives.conditioned(rewards, np.full(4, np.nan)) == pytest.approx(rewards.mean(axis=0))
+    rows = tastes(40, 12, own=True)
+    model = reward.train({"kind": rows})
+    found = people.learn(model, rows)
+    assert found.spread > 0
+    asked = [(Turn("user", "say"),)] * 2
+    said = [(Turn("assistant", "Sun and moon. I love the river, the river."),), (Turn("assistant", "Sun and moon. I love the music, the music."),)]
+    table = people.rewards(model, found, asked, said)
+    likes_rivers = np.array([int(name[1:]) % 2 == 1 for name in found.names])
+    assert ((table[:, 0] > table[:, 1]) == likes_rivers).mean() > 0.9
+    middle = [(Turn("assistant", "Sun and moon. I love the stone, the stone."),)]
+    both = people.rewards(model, found, [asked[0]] * 3, [*said, *middle])
+    for tail in (objectives.cvar(both, 0.2), objectives.worst_group(both, ["r" if likes else "m" for likes in likes_rivers])):
+        lost = objectives.mean(both) - tail
+        assert lost[2] < lost[:2].min()  # what divides people costs the worst served more
+
+
+def test_where_people_do_not_differ_nobody_gets_a_taste() -> None:
+    rows = tastes(40, 12, own=False)
+    assert people.learn(reward.train({"kind": rows}), rows).spread == 0.0
+    with pytest.raises(InputError, match="names a single user"):
+        people.learn(reward.train({"kind": rows}), [msgspec.structs.replace(row, source=Source("t")) for row in rows])
+
+
+def test_an_objective_needs_no_training(tmp_path: Path) -> None:
+    rows = tastes(30, 12, own=True)
+    (tmp_path / "rows.jsonl").write_bytes(b"\n".join(map(msgspec.json.encode, rows)))
+    api.train_reward({"kind": tmp_path / "rows.jsonl"}, tmp_path / "m")
+    (tmp_path / "items.jsonl").write_text('{"prompt": "say", "completion": "Sun. I love the river, the river."}\n{"prompt": "say", "completion": "Sun. I love the music, the music."}')
+
+    def worth(objective: api.Objective) -> list[float]:
+        return [row["objective"] for row in api.score(tmp_path / "m", tmp_path / "items.jsonl", None, tmp_path / "rows.jsonl", objective)]
+
+    river, music = worth(api.Objective("user", user="u1"))
+    assert river > music
+    river, music = worth(api.Objective("user", user="u2"))
+    assert river < music
+    assert max(worth(api.Objective("cvar", alpha=0.2))) < min(worth(api.Objective("mean")))
+    groups = {f"u{u}": "odd" if u % 2 else "even" for u in range(30)}
+    assert max(worth(api.Objective("worst-group", groups=groups))) < min(worth(api.Objective("mean")))
+    for wrong, said in ((api.Objective("user", user="nobody"), "no rows of theirs"), (api.Objective("worst-group"), "have no group")):
+        with pytest.raises(InputError, match=said):
+            worth(wrong)
+    with pytest.raises(InputError, match="rows that users rated"):
+        list(api.score(tmp_path / "m", tmp_path / "items.jsonl", objective=api.Objective("mean")))
+
+
+def test_updating_in_parts_is_training_on_all() -> None:
+    rows = pairs(600, noise=0.2)
+    first = reward.train({"kind": rows[:300]})
+    both = update(first, {"kind": rows[300:]})
+    whole = reward.train({"kind": rows})
+    rng = random.Random(3)
+    asked = [["tell me about rivers"]] * 40
+    said = [rng.choice(["I am sorry, ", "You stupid loser, ", ""]) + sentence(rng) for _ in range(40)]
+    scores = [np.array([s.reward for s in reward.score(model, asked, said)]) for model in (both, whole, first)]
+    assert np.corrcoef(scores[0], scores[1])[0, 1] > 0.97
+    assert both.heads[0].posterior.variance(np.eye(len(both.group))[:5]).max() < first.heads[0].posterior.variance(np.eye(len(both.group))[:5]).max()
+    assert both.heads[0].rows == 600
+    assert both.users == whole.users
+
+
+def test_tastes_that_change_are_learned_sooner_when_the_past_is_let_go() -> None:
+    old = pairs(400)
+    now = [msgspec.structs.replace(p, chosen=p.rejected, rejected=p.chosen) for p in pairs(60, seed=5)]
+    model = reward.train({"kind": old})
+    asked, said = [["tell me"]] * 2, ["I am sorry, sun.", "You stupid loser, sun."]
+    gap = {keep: np.subtract(*(s.reward for s in reward.score(update(model, {"kind": now}, keep), asked, said))) for keep in (1.0, 0.1)}
+    assert gap[0.1] < gap[1.0]
+    with pytest.raises(InputError, match="could not find head"):
+        update(model, {"other": now})
+    with pytest.raises(InputError, match="learns from pairs"):
+        update(model, {"kind": [Example((), (Turn("assistant", "x"),), 1.0, 1.0, Source("t"))]})
+
+
+def test_ordinal_heads_are_updated_too() -> None:
+    def rows(seed: int) -> list[Example]:
+        return [Example(p.prompt, side, score, 1.0, p.source) for p in pairs(150, seed) for side, score in ((p.chosen, 0.9), (p.rejected, 0.2))]
+
+    model = reward.train({"graded": rows(0)})
+    more = update(model, {"graded": rows(1)})
+    nice, rude = reward.score(more, [["tell me"]] * 2, ["I am sorry, sun.", "You stupid loser, sun."])
+    assert nice.reward > rude.reward
+    assert more.heads[0].rows == 600
 
 
 def test_the_guard_stops_where_the_reward_rises_and_the_panel_does_not() -> None:

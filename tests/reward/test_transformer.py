@@ -22,6 +22,7 @@ from upshot.errors import ConfigError, InputError, NotFoundError
 from upshot.records import Example, Preference, Source, Turn
 from upshot.reward import transformer
 from upshot.reward.model import LEVELS
+from upshot.reward.private import Privacy
 from upshot.reward.recipe import Recipe, arguments, check, load_recipe
 from upshot.reward.restyle import listed
 
@@ -248,3 +249,11 @@ def test_what_libraries_refuse_is_said(tiny: str, tmp_path: Path) -> None:
         check(Recipe("no-such-model"))
     with pytest.raises(NotFoundError, match="no such file"):
         load_recipe(tmp_path / "none.toml")
+
+
+def test_a_transformer_is_trained_privately_by_user(tiny: str, tmp_path: Path) -> None:
+    rows = [msgspec.structs.replace(row, source=Source("test", (f"u{i % 150}",))) for i, row in enumerate(pairs(600))]
+    trainer = {"num_train_epochs": 15, "per_device_train_batch_size": 40, "learning_rate": 5e-3, "max_length": 96}
+    model = api.train_reward({"helpful": write(rows, tmp_path / "p.jsonl")}, tmp_path / "m", recipe=Recipe(tiny, held_out=0.2, trainer=trainer), privacy=Privacy(20.0, 1e-4))
+    assert (model.epsilon, model.delta, model.domain) == (20.0, 1e-4, None)
+    assert right(reward.load(tmp_path / "m"), "helpful") > 0.7  # type: ignore[arg-type]

@@ -89,6 +89,13 @@ def learn(prompts: Sequence[Sequence[str]], responses: Sequence[str], looks: NDA
     return Domain(vocabularies, shapes, float(np.quantile(np.concatenate(held), 1 - false_alarms)), false_alarms)
 
 
+def seen_too(domain: Domain, prompts: Sequence[Sequence[str]], responses: Sequence[str], looks: NDArray[np.float32]) -> Domain:
+    """The same with the words of more inputs; forms, spreads and threshold stay as they are."""
+    seen = _input(prompts, responses, looks)
+    vocabularies = tuple(v._replace(counts=v.counts + _counts(words)) for v, words in zip(domain.vocabularies, seen.words, strict=True))
+    return domain._replace(vocabularies=vocabularies)
+
+
 def unfamiliarity(domain: Domain, prompts: Sequence[Sequence[str]], responses: Sequence[str], looks: NDArray[np.float32]) -> Array:
     """How unusual each input is; above `domain.threshold` it is out of the domain."""
     return _score(domain.vocabularies, domain.shapes, _input(prompts, responses, looks))

@@ -67,22 +67,38 @@ def fit(
     return Posterior(mean, root, precision)
 
 
-def _mode(rows: Array, prior: Array, weight: Array, offset: Array, start: Array) -> tuple[Array, Array]:
-    """The most probable weights by Newton's method with step halving, and the root of the Hessian there."""
+def update(known: Posterior, rows: Array, group: NDArray[np.int64], weight: Array, offset: Array, keep: float = 1.0) -> Posterior:
+    """The posterior after more rows; `known` is its prior, of which the share `keep` of the evidence counts (1: all of it).
+
+    With `keep` = 1 and rows that came in parts, it is the fit on all of them, but for Laplace's approximation.
+    """
+    precision = keep * known.root.T @ known.root + (1 - keep) * np.diag(known.precision[group])
+    mean, root = _mode(rows, precision, weight, offset, known.mean, known.mean)
+    return Posterior(mean, root, known.precision)
+
+
+def _mode(rows: Array, prior: Array, weight: Array, offset: Array, start: Array, centre: Array | float = 0.0) -> tuple[Array, Array]:
+    """The most probable weights by Newton's method with step halving, and the root of the Hessian there.
+
+    `prior`: precision, a vector for independent weights or a matrix; `centre`: its mean.
+    """
     mean = start
-    value = _objective(rows, prior, weight, offset, mean)
+    value = _objective(rows, prior, weight, offset, mean, centre)
     root = np.eye(len(prior))
     for _ in range(_STEPS):
         right = sigmoid(rows @ mean + offset)
         curve = weight * right * (1 - right)
         hessian = (rows * curve[:, None]).T @ rows
-        hessian[np.diag_indices_from(hessian)] += prior
+        if prior.ndim == 1:
+            hessian[np.diag_indices_from(hessian)] += prior
+        else:
+            hessian += prior
         root = cholesky(hessian)
-        step = cho_solve((root, False), rows.T @ (weight * (1 - right)) - prior * mean)
-        size, tried = 1.0, _objective(rows, prior, weight, offset, mean + step)
+        step = cho_solve((root, False), rows.T @ (weight * (1 - right)) - _pull(prior, mean - centre))
+        size, tried = 1.0, _objective(rows, prior, weight, offset, mean + step, centre)
         while size > 1e-3 and tried < value:
             size /= 2
-            tried = _objective(rows, prior, weight, offset, mean + size * step)
+            tried = _objective(rows, prior, weight, offset, mean + size * step, centre)
         mean = mean + size * step
         gained, value = tried - value, tried
         if gained < 1e-6 * max(1.0, abs(value)):
@@ -90,6 +106,10 @@ def _mode(rows: Array, prior: Array, weight: Array, offset: Array, start: Array)
     return mean, root
 
 
-def _objective(rows: Array, prior: Array, weight: Array, offset: Array, mean: Array) -> float:
+def _pull(prior: Array, away: Array) -> Array:
+    return prior * away if prior.ndim == 1 else prior @ away
+
+
+def _objective(rows: Array, prior: Array, weight: Array, offset: Array, mean: Array, centre: Array | float) -> float:
     right = sigmoid(rows @ mean + offset)
-    return float(weight @ np.log(np.maximum(right, 1e-12)) - 0.5 * (prior @ (mean * mean)))
+    return float(weight @ np.log(np.maximum(right, 1e-12)) - 0.5 * ((mean - centre) @ _pull(prior, mean - centre)))

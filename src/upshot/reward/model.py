@@ -88,6 +88,14 @@ class RewardModel:
         """How much a head counts."""
         return float(self.weights.get(head.name, 1.0))
 
+    def scaled(self, values: NDArray[np.float32]) -> Array:
+        """Features as the heads read them."""
+        return _scaled(values, self.centre, self.spread)
+
+    def content(self, values: Array) -> Array:
+        """Features without those of taste."""
+        return values * (self.group != GROUPS.index(TASTE))
+
     def score(self, prompts: Sequence[Sequence[Turn]], completions: Sequence[Sequence[Turn]]) -> list[Score]:
         """Score responses."""
         return score(self, [texts(prompt) for prompt in prompts], [said(turns) for turns in completions])
@@ -141,7 +149,7 @@ def train(
     for name, rows in data.items():
         if len(rows) < _LEAST:
             raise InputError(f"could not train head {name!r} on {len(rows)} rows: at least {_LEAST} are needed")
-    batches = {name: _batch(rows) for name, rows in data.items()}
+    batches = {name: batch_of(rows) for name, rows in data.items()}
     whole = Batch([p for b in batches.values() for p in b.prompts], [r for b in batches.values() for r in b.responses])
     found = features(whole.prompts, whole.responses, embed)
     centre, spread = found.values.mean(axis=0).astype(np.float64), found.values.std(axis=0).astype(np.float64) + 1e-3
@@ -152,11 +160,15 @@ def train(
         values = _scaled(found.values[start : start + size], centre, spread)
         start += size
         heads.append(_pairs(name, rows, values, found.group) if isinstance(rows[0], Preference) else _scores(name, rows, values, found.group))  # type: ignore[arg-type]
-    users = tuple(sorted({user for rows in data.values() for row in rows for user in row.source.users}))
-    return RewardModel(found.names, found.group, centre, spread, tuple(heads), learn(whole.prompts, whole.responses, looks(found), false_alarms), users)
+    return RewardModel(found.names, found.group, centre, spread, tuple(heads), learn(whole.prompts, whole.responses, looks(found), false_alarms), users_of(data))
 
 
-def _batch(rows: Rows) -> Batch:
+def users_of(data: Mapping[str, Rows]) -> tuple[str, ...]:
+    """Everybody whose rows these are."""
+    return tuple(sorted({user for rows in data.values() for row in rows for user in row.source.users}))
+
+
+def batch_of(rows: Rows) -> Batch:
     """The responses of pairs are all chosen ones, then all rejected ones."""
     prompts = [texts(row.prompt) for row in rows]
     if isinstance(rows[0], Preference):
@@ -166,13 +178,35 @@ def _batch(rows: Rows) -> Batch:
     return Batch(prompts, [said(row.completion) for row in examples])
 
 
+def inputs(model: RewardModel, prompts: Sequence[Sequence[str]], responses: Sequence[str]) -> Array:
+    """Features as the heads read them."""
+    return model.scaled(features(prompts, responses, model.embed).values)
+
+
+def scaled(difference: Array) -> Array:
+    """The difference of two responses' features as heads read it."""
+    return np.clip(difference, -_CLIP, _CLIP)
+
+
+def head_of(model: RewardModel, name: str) -> Head:
+    """The head of a name, the first without one.
+
+    Raises:
+        InputError: there is none of that name.
+    """
+    found = next((head for head in model.heads if head.name == name), None if name else model.heads[0])
+    if found is None:
+        raise InputError(f"could not find head {name!r}: the model has {[head.name for head in model.heads]}")
+    return found
+
+
 def _scaled(values: NDArray[np.float32], centre: Array, spread: Array) -> Array:
     return np.clip((values - centre) / spread, -_CLIP, _CLIP)
 
 
 def _pairs(name: str, rows: Sequence[Preference], values: Array, group: NDArray[np.int64]) -> Head:
     """Bradley-Terry: P(chosen over rejected) = σ(r(chosen) − r(rejected) − margin), each pair with its weight."""
-    difference = np.clip(values[: len(rows)] - values[len(rows) :], -_CLIP, _CLIP)
+    difference = scaled(values[: len(rows)] - values[len(rows) :])
     weight, offset = np.array([row.weight for row in rows]), -np.array([row.margin for row in rows])
     posterior = fit(difference, group, FLOORS, weight, offset)
     logits, variance = np.zeros(len(rows)), np.zeros(len(rows))
@@ -193,10 +227,7 @@ def _scores(name: str, rows: Sequence[Example], values: Array, group: NDArray[np
     score, weight = lenient_free(rows), np.array([row.weight for row in rows])
 
     def expand(of: NDArray[np.int64]) -> tuple[Array, Array]:
-        sign = np.concatenate([np.where(score[of] > level, 1.0, -1.0) for level in LEVELS])
-        cut = np.zeros((len(of) * len(LEVELS), len(LEVELS)))
-        cut[np.arange(len(cut)), np.repeat(np.arange(len(LEVELS)), len(of))] = -1.0
-        return sign[:, None] * np.concatenate([np.tile(values[of], (len(LEVELS), 1)), cut], axis=1), np.tile(weight[of], len(LEVELS)) / len(LEVELS)
+        return expanded(values[of], score[of], weight[of])
 
     free = np.arange(values.shape[1] + len(LEVELS)) >= values.shape[1]
     wide = np.concatenate([group, np.zeros(len(LEVELS), np.int64)])
@@ -214,6 +245,14 @@ def _scores(name: str, rows: Sequence[Example], values: Array, group: NDArray[np
     signed = np.where(good, 1.0, -1.0) * soften(logits, variance)
     cuts, posterior = posterior.mean[values.shape[1] :], _without(posterior, values.shape[1])
     return Head(name, "scores", posterior, cuts, calibrate(signed, weight), len(rows), accuracy)
+
+
+def expanded(values: Array, score: Array, weight: Array) -> tuple[Array, Array]:
+    """Scored responses as rows of a logistic regression, one for each of `LEVELS`; the last columns are the cuts."""
+    sign = np.concatenate([np.where(score > level, 1.0, -1.0) for level in LEVELS])
+    cut = np.zeros((len(values) * len(LEVELS), len(LEVELS)))
+    cut[np.arange(len(cut)), np.repeat(np.arange(len(LEVELS)), len(values))] = -1.0
+    return sign[:, None] * np.concatenate([np.tile(values, (len(LEVELS), 1)), cut], axis=1), np.tile(weight, len(LEVELS)) / len(LEVELS)
 
 
 def _without(posterior: Posterior, size: int) -> Posterior:
@@ -252,8 +291,8 @@ def score(model: RewardModel, prompts: Sequence[Sequence[str]], responses: Seque
     if not responses:
         return []
     found = found or features(prompts, responses, model.embed)
-    values = _scaled(found.values, model.centre, model.spread)
-    content = values * (model.group != GROUPS.index(TASTE))
+    values = model.scaled(found.values)
+    content = model.content(values)
     rewards = {head.name: content @ head.posterior.mean for head in model.heads}
     total = np.sum([model.weight(head) * rewards[head.name] for head in model.heads], axis=0)
     variances = [head.posterior.variance(content) for head in model.heads]
@@ -281,7 +320,6 @@ def inside(domain: Domain | None, strange: Array | None, row: int) -> bool | Non
 
 def prefers(model: RewardModel, prompts: Sequence[Sequence[str]], first: Sequence[str], second: Sequence[str], head: str = "") -> Array:
     """Calibrated P(raters choose the first over the second), their taste for form included; the posterior is integrated over."""
-    chosen = next((h for h in model.heads if h.name == head), model.heads[0])
-    a, b = (_scaled(features(prompts, part, model.embed).values, model.centre, model.spread) for part in (first, second))
-    difference = np.clip(a - b, -_CLIP, _CLIP)
+    chosen = head_of(model, head)
+    difference = scaled(inputs(model, prompts, first) - inputs(model, prompts, second))
     return chosen.calibration.apply(soften(difference @ chosen.posterior.mean, chosen.posterior.variance(difference)))

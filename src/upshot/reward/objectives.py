@@ -1,6 +1,6 @@
-"""What a response is worth to many people: mean, tail, the worst group, or one user with a history.
+"""What a response is worth to many people: mean, tail, or the worst group.
 
-All read one table of rewards by user, so that changing the objective needs no training.
+All read one table of rewards by user (`people`, `raters`), so that changing the objective needs no training.
 """
 
 from __future__ import annotations
@@ -50,21 +50,3 @@ def by_user(merit: Array, style: Array, leniency: Array, scale: Array, taste: Ar
     `merit`: of responses; `style`: shape (responses, styles); the rest by user (`taste`: shape (users, styles)).
     """
     return leniency[:, None] + scale[:, None] * (merit[None] + taste @ style.T)
-
-
-def conditioned(rewards: Array, history: Array, strength: float = 4.0) -> Array:
-    """Rewards for one user: users weighted by how well they predict that user's history.
-
-    `history`: ratings of the first responses of `rewards` that this user has given, NaN for none. With no history it is the
-    mean; `strength` is how many ratings it takes to be believed.
-
-    >>> rewards = np.array([[1.0, 0.0, 1.0], [0.0, 1.0, 0.0]])
-    >>> conditioned(rewards, np.array([1.0, 0.0, np.nan]), 0.5)[2] > 0.5
-    np.True_
-    """
-    known = ~np.isnan(history)
-    if not known.any():
-        return mean(rewards)
-    errors = ((rewards[:, : len(history)][:, known] - history[known]) ** 2).sum(axis=1)
-    weight = np.exp(-(errors - errors.min()) / (2 * strength * max(float(errors.mean()) / max(known.sum(), 1), 1e-9)))
-    return (weight / weight.sum()) @ rewards

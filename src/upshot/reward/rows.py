@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from typing import Any, Protocol
 
@@ -89,7 +89,11 @@ def _turns(value: Any, role: Any) -> tuple[Turn, ...]:
     return tuple(Turn(fields.role(turn["role"]), fields.text(turn["content"])) for turn in value)
 
 
-def score_file(model: Scorer, path: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
+Worth = Callable[[Sequence[Sequence[Turn]], Sequence[Sequence[Turn]]], Any]
+"""What responses are worth by an objective over people, shape (responses,); from prompts and completions."""
+
+
+def score_file(model: Scorer, path: str | os.PathLike[str], worth: Worth | None = None) -> Iterator[dict[str, Any]]:
     """Score every row of a file, in order: `completion` (or `response`), or both of `chosen` and `rejected`."""
     name = os.fspath(path)
     records = _records(name)
@@ -106,8 +110,11 @@ def score_file(model: Scorer, path: str | os.PathLike[str]) -> Iterator[dict[str
             for key in found:
                 asked.append(prompt)
                 answers.append(_turns(record[key], "assistant"))
-        scores = iter(model.score(asked, answers))
+        made = [msgspec.to_builtins(score) for score in model.score(asked, answers)]
+        if worth is not None:
+            made = [score | {"objective": float(value)} for score, value in zip(made, worth(asked, answers), strict=True)]
+        scores = iter(made)
         for (_, record), found in zip(batch, keys, strict=True):
-            given = {key: msgspec.to_builtins(next(scores)) for key in found}
+            given = {key: next(scores) for key in found}
             out = {"id": record["id"]} if "id" in record else {}
             yield out | (next(iter(given.values())) if len(given) == 1 else given)

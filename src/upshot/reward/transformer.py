@@ -15,19 +15,24 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import msgspec
 import numpy as np
 import torch
+from accelerate import PartialState
 from numpy.typing import NDArray
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, TrainerCallback
+from transformers.trainer_callback import PrinterCallback
 from trl.trainer.reward_trainer import RewardTrainer
 
 from upshot.errors import ConfigError, InputError
 from upshot.hindsight.estimates import draw
 from upshot.records import Example, Preference, Turn
+from upshot.reward import private
 from upshot.reward.calibration import Calibration, calibrate, soften
 from upshot.reward.domain import Domain, learn, unfamiliarity
 from upshot.reward.features import FORM, Features, features, looks
-from upshot.reward.model import LEVELS, Rows, Score, inside, owner, said, texts
+from upshot.reward.model import LEVELS, Rows, Score, inside, owner, said, texts, users_of
+from upshot.reward.private import Privacy
 from upshot.reward.recipe import Recipe, adapter, arguments, base_config, cpu_when_alone, from_nothing, quiet
 from upshot.reward.restyle import EDITS, MOVED
 
@@ -290,15 +295,21 @@ def is_main() -> bool:
     return int(os.environ.get("RANK", "0")) == 0
 
 
-def train(data: Mapping[str, Rows], recipe: Recipe, folder: Path, false_alarms: float = 0.05, progress: Progress = lambda done, total: None) -> Transformer:
+def train(
+    data: Mapping[str, Rows], recipe: Recipe, folder: Path, false_alarms: float = 0.05, privacy: Privacy | None = None,
+    progress: Progress = lambda done, total: None,
+) -> Transformer:
     """Train an ensemble and leave its members in `folder`; what an interrupted run finished is not done again.
 
-    Under `accelerate launch` every process calls it, and all return the model.
+    Under `accelerate launch` every process calls it, and all return the model. With `privacy` it is trained by DP-SGD
+    (`dp_sgd`); members share ε and δ.
 
     Raises:
         InputError: a set has too few rows, or no user could be held out.
         ConfigError: the recipe holds something that a library refuses.
     """
+    if privacy is not None:
+        data = {name: private.limited(rows, privacy.rows_a_user) for name, rows in data.items()}
     layout = heads_of(data)
     columns = [head[2] for head in layout]
     size = sum(map(len, columns))
@@ -310,10 +321,10 @@ def train(data: Mapping[str, Rows], recipe: Recipe, folder: Path, false_alarms: 
     learned = np.flatnonzero(~held)
     for number in range(recipe.members):
         if not (folder / f"member-{number}").is_dir():
-            _train_member(recipe, folder, number, [items[i] for i in learned], columns, size, progress)
+            _train_member(recipe, folder, number, [items[i] for i in learned], columns, size, privacy, progress)
     members = tuple(load_member(folder / f"member-{number}", size, recipe) for number in range(recipe.members))
     made = Transformer(members, tokenizer, max_length, tuple(Head(*head, Calibration(1.0, 0.0, 0.0, ()), 0, {}) for head in layout), np.zeros(len(layout)), no_form(len(layout)), None, users_of(data), base=recipe.base)  # fmt: skip
-    return measure(made, data, held, false_alarms)
+    return measure(made, data, held, false_alarms) if privacy is None else _measured_privately(made, data, held, privacy)
 
 
 def open_tokenizer(base: str) -> Any:
@@ -322,11 +333,6 @@ def open_tokenizer(base: str) -> Any:
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
-
-
-def users_of(data: Mapping[str, Rows]) -> tuple[str, ...]:
-    """Everybody whose rows these are."""
-    return tuple(sorted({user for rows in data.values() for row in rows for user in row.source.users}))
 
 
 def held_out(items: Sequence[Item], share: float) -> NDArray[np.bool_]:
@@ -343,34 +349,52 @@ def held_out(items: Sequence[Item], share: float) -> NDArray[np.bool_]:
 
 
 @quiet()
-def _train_member(recipe: Recipe, folder: Path, number: int, items: Sequence[Item], columns: Sequence[Sequence[int]], size: int, progress: Progress) -> None:
+def _train_member(recipe: Recipe, folder: Path, number: int, items: Sequence[Item], columns: Sequence[Sequence[int]], size: int, privacy: Privacy | None, progress: Progress) -> None:
     checkpoints = folder / "checkpoints" / f"member-{number}"
     args = arguments(recipe, checkpoints, number, **cpu_when_alone(recipe.trainer))
     model, tokenizer = open_base(recipe, size, number)
     shown = items if recipe.vary == "seed" or recipe.members == 1 else resampled(items, number)
-    model.config.num_labels = 1  # TRL takes no more; its own loss is not used
-    trainer = _Trainer(
-        model=model, args=args, train_dataset=_dataset(shown), processing_class=tokenizer, peft_config=adapter(recipe),
-        data_collator=lambda rows: collate([_item(row) for row in rows], tokenizer.pad_token_id), callbacks=[_Shown(progress)],
-    )  # fmt: skip
-    model.config.num_labels = size
-    trainer.remove_callback(_printer())
-    trainer.columns, trainer.usual_weight = columns, float(np.mean([item.weight for item in shown]))
-    trainer.train(resume_from_checkpoint=_last(checkpoints))
     draft = folder / f"member-{number}.part"
-    trainer.save_model(str(draft))
-    trainer.accelerator.wait_for_everyone()
+    if privacy is not None:
+        _fit_privately(recipe, args, model, tokenizer, shown, columns, privacy, progress)
+        model.save_pretrained(draft)
+    else:
+        _fit(recipe, args, model, tokenizer, shown, columns, size, progress, draft)
     if is_main():
         (draft / "training_args.bin").unlink(missing_ok=True)  # a pickle that nobody needs
         draft.replace(folder / f"member-{number}")
         shutil.rmtree(checkpoints, ignore_errors=True)
+    PartialState().wait_for_everyone()
+
+
+def _fit(recipe: Recipe, args: Any, model: Any, tokenizer: Any, items: Sequence[Item], columns: Sequence[Sequence[int]], size: int, progress: Progress, draft: Path) -> None:
+    model.config.num_labels = 1  # TRL takes no more; its own loss is not used
+    trainer = _Trainer(
+        model=model, args=args, train_dataset=_dataset(items), processing_class=tokenizer, peft_config=adapter(recipe),
+        data_collator=lambda rows: collate([_item(row) for row in rows], tokenizer.pad_token_id), callbacks=[_Shown(progress)],
+    )  # fmt: skip
+    model.config.num_labels = size
+    trainer.remove_callback(PrinterCallback)
+    trainer.columns, trainer.usual_weight = columns, float(np.mean([item.weight for item in items]))
+    trainer.train(resume_from_checkpoint=_last(Path(args.output_dir)))
+    trainer.save_model(str(draft))
     trainer.accelerator.wait_for_everyone()
 
 
-def _printer() -> Any:
-    from transformers.trainer_callback import PrinterCallback
+def _fit_privately(recipe: Recipe, args: Any, model: Any, tokenizer: Any, items: Sequence[Item], columns: Sequence[Sequence[int]], privacy: Privacy, progress: Progress) -> None:
+    from upshot.reward import dp_sgd
 
-    return PrinterCallback
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError("could not train privately in several processes: start it in one")
+    if (lora := adapter(recipe)) is not None:
+        from peft import get_peft_model
+
+        model = get_peft_model(model, lora)
+    share = msgspec.structs.replace(privacy, epsilon=privacy.epsilon / recipe.members, delta=privacy.delta / recipe.members)
+    dp_sgd.fit(
+        model.to("cuda" if torch.cuda.is_available() else "cpu"), args, items, lambda rows: collate(rows, tokenizer.pad_token_id),
+        lambda found, batch: losses(found, batch, columns)[0], share, progress,
+    )  # fmt: skip
 
 
 def _last(checkpoints: Path) -> str | None:
@@ -445,6 +469,26 @@ def measure(model: Transformer, data: Mapping[str, Rows], held: NDArray[np.bool_
 
 def _moved(seen: Features) -> Array:
     return seen.values[:, [FORM.index(name) for name in MOVED]].astype(np.float64)
+
+
+def _measured_privately(model: Transformer, data: Mapping[str, Rows], held: NDArray[np.bool_], privacy: Privacy) -> Transformer:
+    """Calibration and accuracy with noise, of users whom the weights never met; nothing else is kept of the data."""
+    prompts, completions, place = flat(data)
+    raw = model.rewards(prompts, completions)
+    heads: list[Head] = []
+    start = 0
+    for h, (head, rows) in enumerate(zip(model.heads, data.values(), strict=True)):
+        out = held[start : start + len(rows)]
+        start += len(rows)
+        first, second = place[h]
+        values = raw[:, first, h] - (raw[:, second, h] if head.kind == "pairs" else 0.0)
+        sign = np.array([-1.0 if isinstance(row, Example) and row.score <= 0.5 else 1.0 for row in rows])
+        variance = values.var(axis=0, ddof=1) if len(values) > 1 else np.zeros(len(rows))
+        logits = sign * soften(values.mean(axis=0), variance)
+        weight = private.bounded([row.weight for row in rows], [owner(row) for row in rows])
+        calibration, accuracy = private.measured(logits[out], weight[out], privacy.epsilon / len(data))
+        heads.append(replace(head, calibration=calibration, rows=private.rounded(len(rows)), accuracy={"all": accuracy}))
+    return replace(model, heads=tuple(heads), epsilon=privacy.epsilon, delta=privacy.delta)
 
 
 def form_of(model: Transformer, prompts: Sequence[Sequence[Turn]], completions: Sequence[Sequence[Turn]], raw: Array, look: Array) -> Form:
