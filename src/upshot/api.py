@@ -32,6 +32,7 @@ from upshot.hindsight.llm import Options
 from upshot.hindsight.model import shipped
 from upshot.lake import ErasureProof, Lake
 from upshot.llm import Budget, Endpoint, Replies
+from upshot.preferences import rewrites
 from upshot.records import BadRecord, CleanTable, Evidence, Example, Preference, RawConversation, Verdict
 from upshot.sources.ingest import Cleaning, IngestReport
 from upshot.sources.ingest import ingest as _ingest
@@ -460,18 +461,39 @@ def pairs(
     least_users: int = 5,
     test_share: float = 0.1,
     settings: Settings | None = None,
+    progress: Progress = _quiet,
+    said: Callable[[rewrites.Tally], None] | None = None,
 ) -> Iterator[Preference]:
     """Pairs of a lake's responses, each marked as train or test by its users; near-duplicates once.
 
-    `kinds`: of sibling, thread, edit, across. `least_users`: people who made a request before pairs across users leave.
+    `kinds`: of sibling, thread, edit, across, and rewrite, which asks the language model of the settings; `said` then gets
+    what became of its rewrites. `least_users`: people who made a request before pairs across users leave.
 
     Raises:
         InputError: there is no such kind.
     """
-    if unknown := sorted(set(kinds) - set(preferences.KINDS)):
-        raise InputError(f"could not make pairs of kind {unknown}: there are {', '.join(preferences.KINDS)}")
+    if unknown := sorted(set(kinds) - {*preferences.KINDS, rewrites.KIND}):
+        raise InputError(f"could not make pairs of kind {unknown}: there are {', '.join((*preferences.KINDS, rewrites.KIND))}")
     store = _judged_lake(target, settings)
-    return preferences.split(preferences.distinct(preferences.pairs(store, kinds, least_users, _curve(store))), test_share)
+    made: Iterable[Preference] = preferences.pairs(store, kinds, least_users, _curve(store))
+    if rewrites.KIND in kinds:
+        made = _chained(made, _rewritten(store, settings or load(), progress, said))
+    return preferences.split(preferences.distinct(made), test_share)
+
+
+def _chained(*parts: Iterable[Preference]) -> Iterator[Preference]:
+    for part in parts:
+        yield from part
+
+
+def _rewritten(store: Lake, settings: Settings, progress: Progress, said: Callable[[rewrites.Tally], None] | None) -> Sequence[Preference]:
+    endpoint = _endpoint(settings)
+    budget = Budget(endpoint, settings.llm.budget_tokens, settings.llm.budget_usd)
+    seen = preferences.buckets(store, _curve(store))
+    made, tally = rewrites.pairs(seen, endpoint, budget, cascade.replies_of(store), lambda done, total: progress("rewrite", done, total))
+    if said:
+        said(tally)
+    return made
 
 
 def _judged_lake(target: str | os.PathLike[str], settings: Settings | None) -> Lake:
@@ -499,6 +521,8 @@ def export(
     test_share: float = 0.1,
     even_length: bool = False,
     settings: Settings | None = None,
+    progress: Progress = _quiet,
+    said: Callable[[rewrites.Tally], None] | None = None,
 ) -> Exported:
     """Write a lake's pairs or examples for a trainer; the test side goes to a second file, `NAME.test.EXT`.
 
@@ -508,7 +532,7 @@ def export(
     made: Sequence[Preference] | Sequence[Example]
     shape: Callable[[Any], dict[str, Any]]
     if format in preferences.PAIRED:
-        made = list(pairs(target, kinds, least_users, test_share, settings))
+        made = list(pairs(target, kinds, least_users, test_share, settings, progress, said))
         made = preferences.even_length(made) if even_length else made
         shape, describe = preferences.PAIRED[format], preferences.report(made)
     elif format in preferences.UNPAIRED or format in preferences.MASKED:

@@ -101,6 +101,15 @@ def instant(body: dict, script: dict) -> str:
     return script["answer"]
 
 
+def rewriter(body: dict, script: dict) -> str:
+    """Answers what the script says: `rewrite` for the writer, `check` for the checker."""
+    name = body["response_format"]["json_schema"]["name"]
+    if name == "check":
+        wanted = len(json.loads(body["messages"][1]["content"])["requirements"])
+        return json.dumps({"met": [script.get("met", True)] * wanted, "score": script.get("score", 9)})
+    return json.dumps({"corrected": True, "wanted": ["it is a generator"], "later": [], **script["rewrite"]})
+
+
 def content(body: dict, script: dict) -> str:
     if "Predict for message" in body["messages"][1]["content"]:
         return json.dumps({"score": script.get("foresight", 5)})

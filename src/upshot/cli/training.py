@@ -16,6 +16,7 @@ from upshot.cli.progress import progress
 from upshot.errors import InputError
 from upshot.json_lines import write
 from upshot.preferences import KINDS
+from upshot.preferences.rewrites import Tally
 
 if TYPE_CHECKING:
     from upshot.reward.private import Privacy
@@ -31,7 +32,7 @@ def pairs(
     lake: LakeDir,
     out: Annotated[str, typer.Option("-o", "--out", help="File to write, or - for standard output.")] = "-",
     for_: Annotated[Trainer, typer.Option("--for", help="Who will read it.")] = "jsonl",
-    kinds: Annotated[str, typer.Option(help=f"Of {', '.join(KINDS)}.")] = ",".join(KINDS),
+    kinds: Annotated[str, typer.Option(help=f"Of {', '.join(KINDS)}; and rewrite, which asks the language model of --config.")] = ",".join(KINDS),
     least_users: Annotated[int, typer.Option(min=1, help="People behind every pair across users.")] = 5,
     test_share: Annotated[float, typer.Option(min=0, max=1, help="Share of users whose rows go to NAME.test.EXT.")] = 0.1,
     even_length: Annotated[bool, typer.Option("--even-length", help="As many pairs with the longer chosen as with the shorter.")] = False,
@@ -41,7 +42,9 @@ def pairs(
 
     Example: upshot pairs --lake demo-lake -o pairs.jsonl --for trl
     """
-    done = api.export(lake, out, for_, [kind.strip() for kind in kinds.split(",") if kind.strip()], least_users, test_share, even_length, config_.load(config))
+    wanted = [kind.strip() for kind in kinds.split(",") if kind.strip()]
+    with progress(_console) as step:
+        done = api.export(lake, out, for_, wanted, least_users, test_share, even_length, config_.load(config), step, _told)
     told = f"{done.train:,} rows for {done.format}" + (f", {done.test:,} for testing in {done.test_file}" if done.test else "")
     if (found := done.balance) is not None:
         told += f"; {', '.join(f'{count} {kind}' for kind, count in sorted(found.by_kind.items())) or 'no pairs'} of {found.users} users"
@@ -51,6 +54,13 @@ def pairs(
 
 Epsilon = Annotated[float | None, typer.Option(help="Train with differential privacy: what a user's data may change, at most.")]
 Delta = Annotated[float, typer.Option(help="Chance that it changes more.")]
+def _told(tally: Tally) -> None:
+    refused = f"{tally.no_correction:,} were no corrections, {tally.unmet:,} missed what was wanted, {tally.copied:,} copied the user, {tally.unusable:,} were unusable"
+    _console.print(f"Rewrote {tally.kept:,} of {tally.asked:,} answers ({tally.told_later:,} use what was told later); {refused}; {tally.spent.tokens:,} tokens.", highlight=False)
+    if tally.stopped:
+        _console.print(f"[yellow]{tally.stopped}[/]", highlight=False)
+
+
 train = typer.Typer(no_args_is_help=True, help="Train reward models.")
 
 

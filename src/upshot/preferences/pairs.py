@@ -19,8 +19,8 @@ from upshot.hindsight.timeline import ASSISTANT, ROLES, USER, Timeline
 from upshot.records import CleanTable, Place, Preference, Source, Turn
 
 KINDS = ("sibling", "thread", "edit", "across")
-_GOOD, _BAD = 0.6, 0.4
-_LEAST_SURE = 0.15
+_GOOD, BAD = 0.6, 0.4
+LEAST_SURE = 0.15
 """Confidence below which a verdict carries no pair."""
 _LEAST_MARGIN = 0.15
 _MOST_CONTEXT = 20
@@ -126,7 +126,7 @@ def _siblings(seen: Judged) -> Iterator[Preference]:
 def _pair(seen: Judged, better: int, worse: int, kind: str) -> Preference | None:
     line, good, bad = seen.line, seen.fate[better], seen.fate[worse]
     margin, sure = good.score - bad.score, float(np.sqrt(good.confidence * bad.confidence))
-    if margin < _LEAST_MARGIN or min(good.confidence, bad.confidence) <= _LEAST_SURE or bad.score >= _GOOD or not good.told:
+    if margin < _LEAST_MARGIN or min(good.confidence, bad.confidence) <= LEAST_SURE or bad.score >= _GOOD or not good.told:
         return None  # silence about an answer does not make it the worse one
     if line.text[better].strip() == line.text[worse].strip():
         return None
@@ -139,12 +139,12 @@ def _pair(seen: Judged, better: int, worse: int, kind: str) -> Preference | None
 
 def _within(seen: Judged) -> Iterator[Preference]:
     line = seen.line
-    failed = [p for p in line.responses.tolist() if (f := seen.fate.get(p)) and f.score < _BAD and f.confidence > _LEAST_SURE]
+    failed = [p for p in line.responses.tolist() if (f := seen.fate.get(p)) and f.score < BAD and f.confidence > LEAST_SURE]
     used: set[int] = set()
     for worse in failed:
         for better in _following(line, worse):
             good = seen.fate.get(better)
-            if good is None or good.score < _GOOD or good.confidence <= _LEAST_SURE or better in used:
+            if good is None or good.score < _GOOD or good.confidence <= LEAST_SURE or better in used:
                 continue
             if _answers_the_same(line, worse, better) and (pair := _pair(seen, better, worse, "thread")) is not None:
                 used.add(better)
