@@ -520,6 +520,7 @@ def export(
     least_users: int = 5,
     test_share: float = 0.1,
     even_length: bool = False,
+    even_position: bool = False,
     settings: Settings | None = None,
     progress: Progress = _quiet,
     said: Callable[[rewrites.Tally], None] | None = None,
@@ -534,6 +535,7 @@ def export(
     if format in preferences.PAIRED:
         made = list(pairs(target, kinds, least_users, test_share, settings, progress, said))
         made = preferences.even_length(made) if even_length else made
+        made = preferences.even_position(made) if even_position else made
         shape, describe = preferences.PAIRED[format], preferences.report(made)
     elif format in preferences.UNPAIRED or format in preferences.MASKED:
         shape = {**preferences.UNPAIRED, **preferences.MASKED}[format]

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
@@ -16,7 +17,7 @@ from upshot import api, preferences
 from upshot.errors import FormatError, InputError, NotFoundError, RecordError
 from upshot.preferences.balance import side
 from upshot.preferences.importers import read_preferences
-from upshot.records import BadRecord, Preference, RawConversation, Source, Turn
+from upshot.records import BadRecord, Place, Preference, RawConversation, Source, Turn
 from upshot.sources.ingest import Cleaning, ingest
 
 Chat = Callable[..., RawConversation]
@@ -122,6 +123,17 @@ def test_what_failed_stays_in_the_context_and_is_not_imitated(chat: Chat, tmp_pa
     scored = {row.completion[0].content: row for row in api.examples(lake)}
     assert scored["strip it"].score < 0.4 < 0.6 < scored["read it line by line"].score
     assert scored["strip it"].tags["style"] == "prose"
+
+
+def test_even_position_leaves_as_many_later_as_earlier() -> None:
+    rows = [pair(f"good {i}", f"bad {i}") for i in range(12)]
+    placed = [
+        msgspec.structs.replace(row, source=msgspec.structs.replace(row.source, chosen=Place("c", 3 if i < 8 else 1), rejected=Place("c", 1 if i < 8 else 3)))
+        for i, row in enumerate(rows[:10])
+    ]
+    kept = preferences.even_position([*placed, *rows[10:]])
+    later = [p.source.chosen.index > p.source.rejected.index for p in kept if p.source.chosen and p.source.rejected]
+    assert (sum(later), len(later), len(kept)) == (2, 4, 6)
 
 
 @given(st.lists(st.text(min_size=1, max_size=6), min_size=1, max_size=5), st.lists(st.text(min_size=1, max_size=6), min_size=1, max_size=5), st.floats(0, 1))

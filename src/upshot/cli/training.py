@@ -36,6 +36,7 @@ def pairs(
     least_users: Annotated[int, typer.Option(min=1, help="People behind every pair across users.")] = 5,
     test_share: Annotated[float, typer.Option(min=0, max=1, help="Share of users whose rows go to NAME.test.EXT.")] = 0.1,
     even_length: Annotated[bool, typer.Option("--even-length", help="As many pairs with the longer chosen as with the shorter.")] = False,
+    even_position: Annotated[bool, typer.Option("--even-position", help="As many pairs with the later answer chosen as with the earlier.")] = False,
     config: ConfigFile = None,
 ) -> None:
     """Turn verdicts into training data: pairs, unpaired labels, or conversations with what failed masked.
@@ -44,7 +45,7 @@ def pairs(
     """
     wanted = [kind.strip() for kind in kinds.split(",") if kind.strip()]
     with progress(_console) as step:
-        done = api.export(lake, out, for_, wanted, least_users, test_share, even_length, config_.load(config), step, _told)
+        done = api.export(lake, out, for_, wanted, least_users, test_share, even_length, even_position, config_.load(config), step, _told)
     told = f"{done.train:,} rows for {done.format}" + (f", {done.test:,} for testing in {done.test_file}" if done.test else "")
     if (found := done.balance) is not None:
         told += f"; {', '.join(f'{count} {kind}' for kind, count in sorted(found.by_kind.items())) or 'no pairs'} of {found.users} users"

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from upshot.hindsight.estimates import draw
 from upshot.records import Example, Preference, Turn
@@ -68,17 +69,29 @@ def distinct(rows: Iterable[Preference]) -> Iterator[Preference]:
 
 
 def even_length(rows: Sequence[Preference]) -> list[Preference]:
-    """As many pairs in which the longer was chosen as the shorter, at every difference of length, by leaving out.
-
-    What is kept of the commoner side is drawn by a hash, so that a second run keeps the same.
-    """
+    """As many pairs in which the longer was chosen as the shorter, at every difference of length, by leaving out."""
     gap = np.array([np.log1p(_length(row.chosen)) - np.log1p(_length(row.rejected)) for row in rows])
-    size = np.digitize(np.abs(gap), (0.1, 0.3, 0.7, 1.5))
+    return _even(rows, gap, (0.1, 0.3, 0.7, 1.5))
+
+
+def even_position(rows: Sequence[Preference]) -> list[Preference]:
+    """As many pairs in which the later answer of a conversation was chosen as the earlier, by leaving out; pairs without places are kept.
+
+    What failed and then worked is always later, so of `thread` pairs alone none is left.
+    """
+    gap = np.array([float(a.index - b.index) if (a := row.source.chosen) and (b := row.source.rejected) else 0.0 for row in rows])
+    return _even(rows, gap, (3.0, 8.0))
+
+
+def _even(rows: Sequence[Preference], gap: NDArray[np.float64], edges: Sequence[float]) -> list[Preference]:
+    """As many rows on either side of 0 at every size of the gap. What is kept of the commoner side is drawn by a hash, so that
+    a second run keeps the same."""
+    size = np.digitize(np.abs(gap), edges)
     kept = np.abs(gap) < 1e-9
     for level in np.unique(size):
-        longer, shorter = (np.flatnonzero((size == level) & (side_ * gap > 1e-9)) for side_ in (1, -1))
-        most = min(len(longer), len(shorter))
-        for part in (longer, shorter):
+        more, less = (np.flatnonzero((size == level) & (side_ * gap > 1e-9)) for side_ in (1, -1))
+        most = min(len(more), len(less))
+        for part in (more, less):
             order = sorted(part.tolist(), key=lambda i: draw(f"even/{rows[i].source.chosen}/{rows[i].source.rejected}/{_key(rows[i].chosen)[:200]}"))
             kept[order[:most]] = True
     return [row for row, keep in zip(rows, kept, strict=True) if keep]
@@ -91,7 +104,7 @@ def _length(turns: Iterable[Turn]) -> int:
 def report(rows: Sequence[Preference]) -> Balance:
     """Describe a set of pairs."""
     longer = [_length(row.chosen) > _length(row.rejected) for row in rows]
-    placed = [(a.index, b.index) for row in rows if (a := row.source.chosen) and (b := row.source.rejected) and a.id == b.id]
+    placed = [(a.index, b.index) for row in rows if (a := row.source.chosen) and (b := row.source.rejected) and a.index != b.index]
     unique = sum(1 for _ in distinct(rows))
     return Balance(
         len(rows), dict(Counter(row.source.kind for row in rows)), len({user for row in rows for user in row.source.users}),

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -455,14 +455,7 @@ def measure(model: Transformer, data: Mapping[str, Rows], held: NDArray[np.bool_
     raw = model.rewards(prompts, completions)
     answers, asked = [said(c) for c in completions], [texts(p) for p in prompts]
     seen = features(asked, answers)
-    heads: list[Head] = []
-    start = 0
-    for h, (head, rows) in enumerate(zip(model.heads, data.values(), strict=True)):
-        out = held[start : start + len(rows)]
-        start += len(rows)
-        first, second = place[h]
-        values = raw[:, first, h] - (raw[:, second, h] if head.kind == "pairs" else 0.0)
-        heads.append(_measured(head, rows, values, out))
+    heads = [_measured(*part) for part in _by_set(model, data, held, raw, place)]
     form = form_of(model, prompts, completions, raw.mean(axis=0), _moved(seen))
     return replace(model, heads=tuple(heads), centre=raw.mean(axis=(0, 1)), form=form, domain=learn(asked, answers, looks(seen), false_alarms))
 
@@ -476,12 +469,7 @@ def _measured_privately(model: Transformer, data: Mapping[str, Rows], held: NDAr
     prompts, completions, place = flat(data)
     raw = model.rewards(prompts, completions)
     heads: list[Head] = []
-    start = 0
-    for h, (head, rows) in enumerate(zip(model.heads, data.values(), strict=True)):
-        out = held[start : start + len(rows)]
-        start += len(rows)
-        first, second = place[h]
-        values = raw[:, first, h] - (raw[:, second, h] if head.kind == "pairs" else 0.0)
+    for head, rows, values, out in _by_set(model, data, held, raw, place):
         sign = np.array([-1.0 if isinstance(row, Example) and row.score <= 0.5 else 1.0 for row in rows])
         variance = values.var(axis=0, ddof=1) if len(values) > 1 else np.zeros(len(rows))
         logits = sign * soften(values.mean(axis=0), variance)
@@ -521,6 +509,18 @@ def flat(data: Mapping[str, Rows]) -> tuple[list[tuple[Turn, ...]], list[tuple[T
             completions += [row.rejected for row in rows if isinstance(row, Preference)]
         place.append((first, second))
     return prompts, completions, place
+
+
+def _by_set(
+    model: Transformer, data: Mapping[str, Rows], held: NDArray[np.bool_], raw: Array, place: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]]
+) -> Iterator[tuple[Head, Rows, Array, NDArray[np.bool_]]]:
+    """Each head with its rows, their logits (shape (members, rows)), and which of them were held out."""
+    start = 0
+    for h, (head, rows) in enumerate(zip(model.heads, data.values(), strict=True)):
+        first, second = place[h]
+        values = raw[:, first, h] - (raw[:, second, h] if head.kind == "pairs" else 0.0)
+        yield head, rows, values, held[start : start + len(rows)]
+        start += len(rows)
 
 
 def _measured(head: Head, rows: Rows, values: Array, held: NDArray[np.bool_]) -> Head:
