@@ -14,6 +14,7 @@ import pytest
 
 from upshot.records import RawConversation, RawMessage, Role
 
+os.environ["OMP_NUM_THREADS"] = "1"  # two workers on two cores: more threads wait for each other
 os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported: tests make their models
 _ROLES: dict[str, Role] = {"s": "system", "u": "user", "a": "assistant", "t": "tool"}
 

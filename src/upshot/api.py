@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
@@ -38,6 +39,8 @@ from upshot.sources.ingest import Cleaning, IngestReport
 from upshot.sources.ingest import ingest as _ingest
 
 if TYPE_CHECKING:
+    from upshot.credit import Credit, Trajectory
+    from upshot.credit.llm import Cost as CreditCost
     from upshot.hindsight.compare import Comparison
     from upshot.hindsight.trust import Calibration
     from upshot.reward import RewardModel
@@ -704,3 +707,72 @@ def _worth(model: RewardModel, people: str | os.PathLike[str], objective: Object
         return objectives.mean(table)
 
     return worth
+
+
+class Credited(msgspec.Struct, frozen=True):
+    """Credits of runs, and what they took and told."""
+
+    credits: list[Credit]
+    cost: CreditCost | None
+    """Of a language model."""
+    seconds: float
+    worth: float
+    """Samples that uniform credit would take to tell kinds of action apart as well, over those of this credit; NaN where kinds are too rare."""
+    kinds: int
+
+
+def credit(
+    path: str | os.PathLike[str],
+    reviewer: str = "trained",
+    labelled: str | os.PathLike[str] | None = None,
+    settings: Settings | None = None,
+    progress: Progress = _quiet,
+) -> Credited:
+    """Split the outcome of every run over its steps; the sum is the outcome, exactly.
+
+    `reviewer`: trained, llm (two requests a run, to the endpoint of the settings), uniform, last, first-mistake, leave-one-out, shapley. `labelled`:
+    other runs, in which a `label` says which step was to blame, or credits of a language model's review of these runs, for the trained one.
+
+    Raises:
+        InputError: there is no such reviewer, or too little to learn from.
+    """
+    from upshot import credit as credits  # scikit-learn takes a second to load
+    from upshot.credit import llm, use
+
+    started = time.monotonic()
+    if reviewer not in (*credits.REVIEWERS, "llm"):
+        raise InputError(f"could not review with {reviewer!r}: there are {', '.join((*credits.REVIEWERS, 'llm'))}")
+    runs = list(credits.read(path))
+    cost: CreditCost | None = None
+    if reviewer == "llm":
+        settings = settings or load()
+        endpoint = _endpoint(settings)
+        budget = Budget(endpoint, settings.llm.budget_tokens, settings.llm.budget_usd)
+        reviews, cost = llm.review(runs, endpoint, budget, Replies(), settings.llm.votes, settings.llm.temperature, lambda done, total: progress("review", done, total))
+        made = credits.credit(runs, lambda _: reviews, "llm")
+    elif labelled is not None:
+        others = _labelled(runs, labelled)
+        made = credits.credit(runs, lambda part: credits.trained(part, others), "trained")
+    else:
+        made = credits.credit(runs, credits.REVIEWERS[reviewer], reviewer)
+    found = use.worth(runs, made, credits.credit(runs, credits.REVIEWERS["uniform"], "uniform")) if runs else use.Worth(0, float("nan"))
+    return Credited(made, cost, time.monotonic() - started, found.ratio, found.classes)
+
+
+def _labelled(runs: Sequence[Trajectory], path: str | os.PathLike[str]) -> list[Trajectory]:
+    """Runs with labels from a file of runs, or these runs with the worst step of credits that a reviewer gave them."""
+    from upshot.credit import Credit, read
+    from upshot.sources.files import json_records, open_input
+
+    source = open_input(os.fspath(path))
+    try:
+        first = next((record for _, record in json_records(source)), None)
+        reviewed = isinstance(first, dict) and "credits" in first
+    finally:
+        source.close()
+    if not reviewed:
+        return [run for run in read(path) if run.label is not None]
+    known = {run.id: run for run in runs}
+    decoded = [msgspec.json.decode(line, type=Credit) for line in Path(path).read_bytes().splitlines() if line.strip()]
+    worst = [(known[one.id], one.credits) for one in decoded if one.id in known and one.credits and one.outcome < one.prior]
+    return [msgspec.structs.replace(run, label=min(range(len(c)), key=lambda t: c[t])) for run, c in worst]

@@ -110,6 +110,22 @@ def rewriter(body: dict, script: dict) -> str:
     return json.dumps({"corrected": True, "wanted": ["it is a generator"], "later": [], **script["rewrite"]})
 
 
+def reviewer(body: dict, script: dict) -> str:
+    """Finds the step that says "boom" to blame; `places` overrides it, one a sample in turn."""
+    name = body["response_format"]["json_schema"]["name"]
+    shown = json.loads(body["messages"][1]["content"])
+    steps = {int(n): text for n, text in shown["steps"].items()}
+    guilty = next((n for n, text in steps.items() if "boom" in text), -1)
+    if name == "importance":
+        assert "outcome" not in shown
+        rows = [{"step": n, "changed": "", "used_by": [], "importance": 8 if n == guilty else 1} for n in steps][: script.get("most", 99)]
+        return json.dumps({"steps": rows, "ranking": sorted(steps, key=lambda n: n != guilty)})
+    if "places" in script:
+        reviewer.turn = getattr(reviewer, "turn", -1) + 1
+        guilty = script["places"][reviewer.turn % len(script["places"])]
+    return json.dumps({"step": guilty, "reason": "it went boom", "sooner": "look first", "skipped": []})
+
+
 def content(body: dict, script: dict) -> str:
     if "Predict for message" in body["messages"][1]["content"]:
         return json.dumps({"score": script.get("foresight", 5)})

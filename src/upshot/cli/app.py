@@ -12,7 +12,7 @@ from rich.console import Console
 
 from upshot import api
 from upshot import config as config_
-from upshot.cli import training
+from upshot.cli import crediting, training
 from upshot.cli.asking import Asking
 from upshot.cli.progress import progress as _progress
 from upshot.errors import InputError, UpshotError
@@ -241,6 +241,7 @@ def compare(
 app.command("pairs")(training.pairs)
 app.add_typer(training.train, name="train")
 app.command("score")(training.score)
+app.command("credit")(crediting.credit)
 
 rubrics = typer.Typer(no_args_is_help=True, help="What the language model judges by.")
 app.add_typer(rubrics, name="rubric")

@@ -4,10 +4,12 @@ from upshot.llm.batch import run_batch
 from upshot.llm.budget import Budget, Spent
 from upshot.llm.client import Client, Reply, Request
 from upshot.llm.endpoint import Endpoint
+from upshot.llm.pool import Asker, work_through
 from upshot.llm.replies import LakeReplies, Replies, key_of
 from upshot.llm.structured import ask, extract, schema_of
 
 __all__ = [
+    "Asker",
     "Budget",
     "Client",
     "Endpoint",
@@ -21,4 +23,5 @@ __all__ = [
     "key_of",
     "run_batch",
     "schema_of",
+    "work_through",
 ]

@@ -7,19 +7,17 @@ checks that it meets every requirement. A rewrite that uses what only the correc
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from importlib import resources
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 
 from upshot import tokens
-from upshot.errors import BudgetError, EndpointError
 from upshot.hindsight import hostile
 from upshot.hindsight.timeline import USER
-from upshot.llm import Budget, Client, Endpoint, Replies, Request, Spent, ask, key_of, schema_of
+from upshot.llm import Asker, Budget, Endpoint, Replies, Request, Spent, schema_of, work_through
 from upshot.llm.client import prompt
 from upshot.preferences.pairs import BAD, LEAST_SURE, Judged, answer, place, prompt_of, work
 from upshot.records import Preference, Source
@@ -36,7 +34,6 @@ _SHOWN = 6_000
 _TOKENS = 3_000
 _LEAST_SCORE = 7
 LATER = "uses what was told later"
-T = TypeVar("T")
 
 
 class Rewrite(msgspec.Struct, frozen=True):
@@ -98,47 +95,19 @@ def pairs(
 ) -> tuple[list[Preference], Tally]:
     """Rewrites of all corrected answers. A spent budget, or an endpoint that gives up, ends it with what was made kept."""
     found = [one for seen in parts for one in corrections(seen)]
-    return asyncio.run(_run(found, endpoint, budget, replies, progress))
-
-
-async def _run(
-    found: Sequence[Corrected], endpoint: Endpoint, budget: Budget, replies: Replies, progress: Callable[[int, int], None]
-) -> tuple[list[Preference], Tally]:
     tally = Tally(asked=len(found), spent=budget.spent)
-    made: dict[int, Preference] = {}
-    done = 0
-    waiting = asyncio.Queue[int]()
-    for number in range(len(found)):
-        waiting.put_nowait(number)
-
-    async def work_on(client: Client) -> None:
-        nonlocal done
-        while not waiting.empty() and not tally.stopped:
-            number = waiting.get_nowait()
-            try:
-                pair = await _one(found[number], client, endpoint, replies, tally)
-            except (BudgetError, EndpointError) as error:
-                tally.stopped = tally.stopped or str(error)
-                return
-            if pair is not None:
-                made[number] = pair
-            done += 1
-            progress(done, len(found))
-
-    async with Client(endpoint, budget) as client:
-        await asyncio.gather(*(work_on(client) for _ in range(min(endpoint.concurrency, max(1, len(found))))))
-    replies.flush()
-    tally.kept = len(made)
-    tally.told_later = sum(pair.source.note == LATER for pair in made.values())
-    return [made[number] for number in sorted(made)], tally
+    made, tally.stopped = work_through(len(found), lambda number, asker: _one(found[number], asker, endpoint, tally), endpoint, budget, replies, progress)
+    kept = [pair for number in sorted(made) if (pair := made[number]) is not None]
+    tally.kept, tally.told_later = len(kept), sum(pair.source.note == LATER for pair in kept)
+    return kept, tally
 
 
-async def _one(one: Corrected, client: Client, endpoint: Endpoint, replies: Replies, tally: Tally) -> Preference | None:
+async def _one(one: Corrected, asker: Asker, endpoint: Endpoint, tally: Tally) -> Preference | None:
     line, p = one.seen.line, one.response
     user = str(line.user[p])
     before = [{"role": turn.role, "content": _shown(turn.content)} for turn in prompt_of(line, p)]
     shown = {"conversation": before, "answer": _shown(line.text[p]), "next": _shown(line.text[one.next])}
-    rewrite = await _ask(_request(endpoint, "rewrite.md", shown, Rewrite), Rewrite, lambda _: "", user, client, replies)
+    (rewrite, *_) = await asker.ask(_request(endpoint, "rewrite.md", shown, Rewrite), Rewrite, lambda _: "", user)
     if rewrite is None:
         tally.unusable += 1
         return None
@@ -156,10 +125,9 @@ async def _one(one: Corrected, client: Client, endpoint: Endpoint, replies: Repl
         return None
     wanted = rewrite.wanted or ["It answers the last message of the conversation."]
     asked = {"conversation": before, "answer": _shown(text), "requirements": wanted}
-    found = await _ask(
-        _request(endpoint, "check.md", asked, Check), Check,
-        lambda c: "" if len(c.met) == len(wanted) else f"`met` needs {len(wanted)} entries", user, client, replies,
-    )  # fmt: skip
+    (found, *_) = await asker.ask(
+        _request(endpoint, "check.md", asked, Check), Check, lambda c: "" if len(c.met) == len(wanted) else f"`met` needs {len(wanted)} entries", user
+    )
     if found is None or len(found.met) != len(wanted) or not all(found.met) or not _LEAST_SCORE <= found.score <= 10:
         tally.unmet += 1
         return None
@@ -167,15 +135,6 @@ async def _one(one: Corrected, client: Client, endpoint: Endpoint, replies: Repl
     source = Source(KIND, (user,), work(line, p), rejected=place(line, p), note=LATER if told or rewrite.later else "")
     margin = max(0.0, found.score / 10 - fate.score)
     return Preference(prompt_of(line, p), answer(text), answer(line.text[p]), round(margin, 4), round(fate.confidence * found.score / 10, 4), source)
-
-
-async def _ask(request: Request, kind: type[T], check: Callable[[T], str], user: str, client: Client, replies: Replies) -> T | None:
-    key = key_of(request)
-    known = replies.get(key)
-    reply, (found, *_), _ = await ask(client, request, kind, check, known)
-    if known is None:
-        replies.put(key, user, reply)
-    return found
 
 
 def _request(endpoint: Endpoint, name: str, shown: dict[str, Any], kind: type[Any]) -> Request:

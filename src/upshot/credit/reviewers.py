@@ -1,0 +1,227 @@
+"""Reviewers: who splits an outcome over steps. Each reads runs with their outcomes and returns a raw review of each; `credit` conserves it.
+
+An outcome is split relative to what was to be expected, R − b: otherwise failures get no blame. *Uniform* and *last* are what reinforcement
+learning does without a reviewer. *First mistake* blames the first step that contradicts something. *Leave one out* and *Shapley* ask a
+model of outcomes what the run would have been worth without a step. *Trained* takes differences of prefix values, learned from outcomes
+alone; where people said of some runs which step was to blame, a model of blame splits what failed runs lost.
+
+Conservation does not make a reviewer honest (METHODS, "Credit": one that is conserved and likes performers drives success from .95
+to .48), so steps that lead back to where the run already was earn nothing together, whatever a reviewer thinks of the heroic one among them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.ensemble import HistGradientBoostingRegressor
+
+from upshot.credit import blame, value
+from upshot.credit.conserve import Credit, settle
+from upshot.credit.features import look, says, whole
+from upshot.credit.trajectories import Trajectory
+from upshot.errors import InputError
+from upshot.hindsight.estimates import cross_fit
+
+Array = NDArray[np.float64]
+_NEAR_FIX = 4
+"""Steps within which something broken on purpose is put right."""
+_ORDERS = 16
+_FOLDS = 5
+
+
+class Review(NamedTuple):
+    """What a reviewer says of one run, before it is conserved."""
+
+    raw: Array
+    prior: float
+    luck: float | None = None
+    """What no step explains; None: nothing, unless bounds ask for it."""
+    reasons: tuple[str, ...] = ()
+
+
+Reviewer = Callable[[Sequence[Trajectory]], Sequence[Review]]
+
+
+def expected(runs: Sequence[Trajectory]) -> float:
+    """b: the mean outcome; of a single run 0."""
+    return float(np.mean([run.outcome for run in runs])) if len(runs) > 1 else 0.0
+
+
+def uniform(runs: Sequence[Trajectory]) -> list[Review]:
+    """The same to every step."""
+    b = expected(runs)
+    return [Review(np.zeros(len(run.steps)), b) for run in runs]
+
+
+def last(runs: Sequence[Trajectory]) -> list[Review]:
+    """Everything to the last step."""
+    b = expected(runs)
+    return [_all_to(run, len(run.steps) - 1, b) for run in runs]
+
+
+def first_mistake(runs: Sequence[Trajectory]) -> list[Review]:
+    """A bad outcome to the first step that contradicts something or reports an error, a good one to all."""
+    b = expected(runs)
+    out: list[Review] = []
+    for run in runs:
+        seen = look(run)
+        wrong = [one.step for one in seen.found] or [t for t, step in enumerate(run.steps) if says(step.text, "error")]
+        out.append(_all_to(run, min(wrong), b) if wrong and run.outcome < b else Review(np.zeros(len(run.steps)), b))
+    return out
+
+
+def _all_to(run: Trajectory, step: int, b: float) -> Review:
+    return Review(np.where(np.arange(len(run.steps)) == step, run.outcome - b, 0.0), b)
+
+
+def leave_one_out(runs: Sequence[Trajectory]) -> list[Review]:
+    """What the run would have lost without the step, by a cross-fitted model of outcomes from the bag of steps."""
+    return _without(runs, 1, lambda size, rng: [np.delete(np.arange(size), t) for t in range(size)])
+
+
+def shapley(runs: Sequence[Trajectory], seed: int = 0) -> list[Review]:
+    """The mean of what a step adds to those before it, over random orders (Shapley, 1953; Castro et al., 2009)."""
+    return _without(runs, seed, None)
+
+
+def _without(runs: Sequence[Trajectory], seed: int, subsets: Callable[[int, np.random.Generator], list[NDArray[np.int64]]] | None) -> list[Review]:
+    outcome = np.array([run.outcome for run in runs])
+    if len(runs) < 2 * _FOLDS or outcome.min() == outcome.max():
+        raise InputError(f"could not learn what runs are worth from {len(runs)} runs with {len(set(outcome.tolist()))} different outcomes: at least {2 * _FOLDS} and 2 are needed")
+    seen = [look(run) for run in runs]
+    known = value.vocabulary(seen)
+    steps = [value.prefixes([one], known)[1:, 1 : 1 + one.prefix.shape[1] + len(known)] for one in seen]  # what each step says and looks like
+    whole_runs = np.stack([rows.sum(axis=0) if len(rows) else np.zeros(rows.shape[1]) for rows in steps])
+    fold, _ = cross_fit([run.id for run in runs], _FOLDS, seed)
+    b = expected(runs)
+    out: list[Review] = [Review(np.zeros(0), b)] * len(runs)
+    rng = np.random.default_rng(seed)
+    for k in np.unique(fold):
+        model = HistGradientBoostingRegressor(max_iter=80, min_samples_leaf=10, random_state=0).fit(whole_runs[fold != k], outcome[fold != k])
+        for i in np.flatnonzero(fold == k).tolist():
+            rows = steps[i]
+            size = len(rows)
+            if not size:
+                continue
+            if subsets is not None:
+                kept = np.stack([rows[of].sum(axis=0) for of in subsets(size, rng)])
+                raw = model.predict(whole_runs[[i]])[0] - model.predict(kept)
+            else:
+                raw = np.zeros(size)
+                for _ in range(_ORDERS):
+                    order = rng.permutation(size)
+                    bags = np.concatenate([np.zeros((1, rows.shape[1])), np.cumsum(rows[order], axis=0)])
+                    raw[order] += np.diff(model.predict(bags)) / _ORDERS
+            out[i] = Review(raw, b)
+    return out
+
+
+def trained(runs: Sequence[Trajectory], labelled: Sequence[Trajectory] = ()) -> list[Review]:
+    """Differences of prefix values; with labels (of these runs, or of others), failed runs by learned blame.
+
+    Where outcomes do not differ, or runs are few, blame alone; with neither, uniform.
+
+    Raises:
+        InputError: there is too little to learn from.
+    """
+    known = [run for run in (labelled or runs) if run.label is not None and run.label >= 0]
+    judge = blame.learn(known) if len(known) >= 10 and (labelled or _all_labelled(runs)) else None
+    blamed = _blamed(runs, known, bool(labelled)) if judge is not None else None
+    b = expected(runs)
+    try:
+        worth = value.values(runs)
+    except InputError:
+        if blamed is None:
+            raise
+        return [Review(-shares * abs(run.outcome - b) if run.outcome <= b else np.zeros(len(shares)), b) for run, shares in zip(runs, blamed, strict=True)]
+    out: list[Review] = []
+    for number, (run, v) in enumerate(zip(runs, worth, strict=True)):
+        raw, luck = np.diff(v), run.outcome - float(v[-1])
+        if blamed is not None and run.outcome < b and len(raw):
+            raw, luck = blamed[number] * (run.outcome - float(v[0])), 0.0
+        out.append(Review(raw, float(v[0]), luck))
+    return out
+
+
+def _all_labelled(runs: Sequence[Trajectory]) -> bool:
+    return sum(run.label is not None for run in runs) >= 10
+
+
+def _blamed(runs: Sequence[Trajectory], known: Sequence[Trajectory], others: bool) -> list[Array]:
+    """Each run's shares of blame, by a model that its own label did not teach."""
+    features = [whole(run) for run in runs]
+    if others:
+        model = blame.learn(known)
+        return [model.shares(x) if len(x) else np.zeros(0) for x in features]
+    fold, _ = cross_fit([run.id for run in runs], _FOLDS, 0)
+    out: list[Array] = [np.zeros(0)] * len(runs)
+    for k in np.unique(fold):
+        of = np.flatnonzero(fold != k)
+        model = blame.learn([runs[i] for i in of.tolist()], [features[i] for i in of.tolist()])
+        for i in np.flatnonzero(fold == k).tolist():
+            out[i] = model.shares(features[i]) if len(features[i]) else np.zeros(0)
+    return out
+
+
+REVIEWERS: Mapping[str, Reviewer] = {
+    "trained": trained, "uniform": uniform, "last": last, "first-mistake": first_mistake, "leave-one-out": leave_one_out, "shapley": shapley,
+}  # fmt: skip
+
+
+def credit(runs: Sequence[Trajectory], reviewer: Reviewer, name: str) -> list[Credit]:
+    """Each run's outcome, split over its steps and conserved to the last bit; detours earn nothing together."""
+    if not runs:
+        return []
+    reviews = reviewer(runs)
+    b = expected(runs)
+    scale = max(abs(run.outcome - b) for run in runs)
+    out: list[Credit] = []
+    for run, review in zip(runs, reviews, strict=True):
+        credits, prior, luck = settle(review.raw, run.outcome, review.prior, review.luck, scale)
+        flat = without_detours(np.array(credits), detours(run))
+        if not np.array_equal(flat, credits):
+            credits, prior, luck = settle(flat, run.outcome, prior, run.outcome - prior - float(flat.sum()), scale)
+        out.append(Credit(run.id, run.outcome, credits, name, prior, luck, review.reasons))
+    return out
+
+
+def detours(run: Trajectory) -> list[tuple[int, int]]:
+    """(first, one past the last) of stretches that lead back to where the run was, the shortest first: the same observation as before,
+    with another between; or something broken on purpose and then put right. They may lie within one another."""
+    state = [" ".join(step.observation.lower().split()) for step in run.steps]
+    found: list[tuple[int, int]] = []
+    for t, step in enumerate(run.steps):
+        end = _back(state, t)
+        if end is None and says(step.action, "broke"):
+            end = next((s + 1 for s in range(t + 1, min(len(run.steps), t + _NEAR_FIX)) if says(run.steps[s].action, "fixed")), None)
+        if end is not None:
+            found.append((t, end))
+    return sorted(found, key=lambda stretch: (stretch[1] - stretch[0], stretch))
+
+
+def _back(state: Sequence[str], t: int) -> int | None:
+    """One past the first step that brings back the observation from before step t, if that changed it."""
+    before = state[t - 1] if t else ""
+    if not before or state[t] == before or not state[t]:
+        return None
+    return next((s + 1 for s in range(t + 1, len(state)) if state[s] == before), None)
+
+
+def without_detours(credits: Array, stretches: Sequence[tuple[int, int]]) -> Array:
+    """Credits in which no stretch adds up to more than nothing; what it had too much goes to the steps of no stretch, if there are any."""
+    out = credits.copy()
+    outside = np.ones(len(out), bool)
+    for first, end in stretches:
+        outside[first:end] = False
+        gained = float(out[first:end].sum())
+        if gained > 0:  # taking away from praise alone lets no shorter stretch rise above nothing again
+            positive = np.maximum(out[first:end], 0.0)
+            out[first:end] -= positive * (gained / positive.sum())
+            out[first:end] -= max(0.0, float(out[first:end].sum())) / (end - first)
+    spare = float(credits.sum() - out.sum())
+    if outside.any():
+        out[outside] += spare / outside.sum()
+    return out

@@ -1,0 +1,67 @@
+"""Many pieces of work on one endpoint: as many at once as it takes, each reply kept, a spent budget or a lost endpoint ends it cleanly."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from upshot.errors import BudgetError, EndpointError
+from upshot.llm.budget import Budget
+from upshot.llm.client import Client, Request
+from upshot.llm.endpoint import Endpoint
+from upshot.llm.replies import Replies, key_of
+from upshot.llm.structured import ask
+
+T = TypeVar("T")
+
+
+class Asker:
+    """Asks for structs, and never twice for the same."""
+
+    def __init__(self, client: Client, replies: Replies) -> None:
+        self._client, self._replies = client, replies
+
+    async def ask(self, request: Request, kind: type[T], check: Callable[[T], str], user: str) -> list[T | None]:
+        """The samples of a reply as `kind`, None where one is beyond repair. `user`: whose text the request holds."""
+        key = key_of(request)
+        known = self._replies.get(key)
+        reply, found, _ = await ask(self._client, request, kind, check, known)
+        if known is None:
+            self._replies.put(key, user, reply)
+        return found
+
+
+def work_through(
+    count: int, work: Callable[[int, Asker], Awaitable[T]], endpoint: Endpoint, budget: Budget, replies: Replies, progress: Callable[[int, int], None]
+) -> tuple[dict[int, T], str]:
+    """(what was made, by number; why it stopped early, if it did)."""
+    return asyncio.run(_through(count, work, endpoint, budget, replies, progress))
+
+
+async def _through(
+    count: int, work: Callable[[int, Asker], Awaitable[T]], endpoint: Endpoint, budget: Budget, replies: Replies, progress: Callable[[int, int], None]
+) -> tuple[dict[int, T], str]:
+    made: dict[int, T] = {}
+    waiting = iter(range(count))
+    stopped = ""
+
+    async def worker(asker: Asker) -> None:
+        nonlocal stopped
+        for number in waiting:
+            if stopped:
+                return
+            try:
+                made[number] = await work(number, asker)
+            except (BudgetError, EndpointError) as error:
+                stopped = stopped or str(error)
+                return
+            progress(len(made), count)
+
+    try:
+        async with Client(endpoint, budget) as client:
+            asker = Asker(client, replies)
+            await asyncio.gather(*(worker(asker) for _ in range(min(endpoint.concurrency, max(1, count)))))
+    finally:
+        replies.flush()
+    return made, stopped
