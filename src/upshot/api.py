@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import secrets
 import time
@@ -480,13 +481,8 @@ def pairs(
     store = _judged_lake(target, settings)
     made: Iterable[Preference] = preferences.pairs(store, kinds, least_users, _curve(store))
     if rewrites.KIND in kinds:
-        made = _chained(made, _rewritten(store, settings or load(), progress, said))
+        made = itertools.chain(made, _rewritten(store, settings or load(), progress, said))
     return preferences.split(preferences.distinct(made), test_share)
-
-
-def _chained(*parts: Iterable[Preference]) -> Iterator[Preference]:
-    for part in parts:
-        yield from part
 
 
 def _rewritten(store: Lake, settings: Settings, progress: Progress, said: Callable[[rewrites.Tally], None] | None) -> Sequence[Preference]:

@@ -22,6 +22,8 @@ from upshot.errors import InputError
 Array = NDArray[np.float64]
 BOUND = 2.0
 """A step carries at most so many times the scale of the outcomes, either way."""
+_LARGEST = 1e150
+"""What is farther from 0 is no number to reckon with."""
 _ROUNDS = 200
 
 
@@ -69,21 +71,24 @@ def project(raw: Array, total: float, low: float = -math.inf, high: float = math
 def settle(raw: Sequence[float] | Array, outcome: float, prior: float = 0.0, luck: float | None = None, scale: float = 1.0) -> tuple[tuple[float, ...], float, float]:
     """(credits, prior, luck) of a review: bounded, conserved, exact.
 
-    `raw`: any floats; what is not finite is 0. `luck`: what is not to be shared out; None: nothing, unless the bounds ask for it.
-    `scale`: how far outcomes are from what is expected, at most; credits are bounded by twice that.
+    `raw`: any floats; what is not finite, or beyond 1e150, is 0. `luck`: what is not to be shared out; None: nothing, unless the bounds ask for
+    it. `scale`: how far outcomes are from what is expected, at most; credits are bounded by twice that.
 
     Raises:
-        InputError: the outcome is not finite.
+        InputError: the outcome is not finite, or beyond 1e150.
     """
-    if not math.isfinite(outcome):
-        raise InputError(f"could not split the outcome {outcome}: it is not finite")
-    prior = prior if math.isfinite(prior) else 0.0
-    aside = luck if luck is not None and math.isfinite(luck) else 0.0
-    bound = BOUND * max(abs(scale) if math.isfinite(scale) else 0.0, abs(outcome - prior))
-    given = np.nan_to_num(np.asarray(raw, np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+    if not abs(outcome) <= _LARGEST:
+        raise InputError(f"could not split the outcome {outcome}: it is not finite, or beyond {_LARGEST:g}")
+    prior, aside, scale = _sane(prior), _sane(luck or 0.0), _sane(scale)
+    bound = BOUND * max(abs(scale), abs(outcome - prior))
+    given = np.where(np.abs(found := np.asarray(raw, np.float64)) <= _LARGEST, found, 0.0)
     given = np.clip(given, -bound, bound)
     shared, rest = project(given, outcome - prior - aside, -bound, bound)
     return exact(shared.tolist(), outcome, prior, aside + rest)
+
+
+def _sane(value: float) -> float:
+    return value if abs(value) <= _LARGEST else 0.0
 
 
 def exact(credits: Sequence[float], outcome: float, prior: float, luck: float) -> tuple[tuple[float, ...], float, float]:
