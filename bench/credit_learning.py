@@ -26,7 +26,7 @@ Array = np.ndarray
 _BATCH = 25
 _MEMORY = 400
 _MOST = 3000
-_RATES = (4.0, 8.0, 16.0)
+_RATES = (4.0, 8.0, 16.0, 32.0)
 _FARTHEST = 3.0
 """Logits of an action from the mean, so that no action dies out; the same for all."""
 _ENOUGH = 20
@@ -171,7 +171,7 @@ def imitated(weights: Sequence[Array], where: Sequence[Array]) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=6)
     parser.add_argument("--logs", type=int, default=2000)
     arguments = parser.parse_args()
     started = time.perf_counter()
