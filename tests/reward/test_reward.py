@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from pathlib import Path
+from xml.etree import ElementTree
 
 import msgspec
 import numpy as np
@@ -383,3 +384,11 @@ def test_the_guard_reads_real_models(model: reward.RewardModel) -> None:
     rng = random.Random(7)
     assert look(watch, model, panel, asked, [f"I am sorry, {sentence(rng)}" for _ in asked]) is None
     assert watch.readings[0].probes["log_words"] > 0
+
+
+def test_the_card_shows_a_plot_of_the_calibration(model: reward.RewardModel, tmp_path: Path) -> None:
+    reward.save(model, tmp_path)
+    drawing = (tmp_path / "calibration.svg").read_text()
+    assert drawing.count("<circle") == len(model.heads[0].calibration.bins) > 0
+    assert ElementTree.fromstring(drawing).tag.endswith("svg")
+    assert "calibration.svg" in (tmp_path / "card.md").read_text()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
+from xml.sax.saxutils import escape
 
 from upshot.reward.features import GROUPS
 from upshot.reward.model import Head, RewardModel
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from upshot.reward.transformer import Transformer
 
 _STRONGEST = 8
+_SIDE, _MARGIN = 240, 40
 
 
 def card(model: RewardModel | Transformer) -> str:
@@ -20,7 +22,7 @@ def card(model: RewardModel | Transformer) -> str:
     parts = ["# Reward model card", "", _embedded(model) if isinstance(model, RewardModel) else _transformer(model), ""]
     for head in model.heads:
         parts += [*_head(head), *(_strongest(model, head) if isinstance(model, RewardModel) and isinstance(head, Head) else [])]
-    parts += ["## Domain", ""]
+    parts += ["![Calibration](calibration.svg)", "", "## Domain", ""]
     parts += [
         f"Inputs less familiar than {model.domain.threshold:.2f} are flagged; {model.domain.false_alarms:.0%} of inputs of the training kind are."
         if model.domain is not None else "None is kept: a picture of what it was trained on would tell whose texts those were.", "",
@@ -43,6 +45,29 @@ def card(model: RewardModel | Transformer) -> str:
         else "The rows name no users.", "",
     ]  # fmt: skip
     return "\n".join(parts)
+
+
+def plot(model: RewardModel | Transformer) -> str:
+    """Calibration of every head as SVG: predicted probability across, share that was right up, area by number of rows."""
+    width = _SIDE + 2 * _MARGIN
+    parts = [f'<svg xmlns="http://www.w3.org/2000/svg" width="{width * len(model.heads)}" height="{width}" font-family="sans-serif" font-size="12">']
+    for number, head in enumerate(model.heads):
+        most = max((count for *_, count in head.calibration.bins), default=1)
+        dots = "".join(
+            f'<circle cx="{_place(p)}" cy="{_SIDE + _MARGIN - (_place(share) - _MARGIN)}" r="{2 + 5 * (count / most) ** 0.5:.1f}" fill="#36c" fill-opacity=".7"/>'
+            for p, share, count in head.calibration.bins
+        )
+        frame = f'<rect x="{_MARGIN}" y="{_MARGIN}" width="{_SIDE}" height="{_SIDE}" fill="none" stroke="#999"/>'
+        line = f'<line x1="{_MARGIN}" y1="{_SIDE + _MARGIN}" x2="{_SIDE + _MARGIN}" y2="{_MARGIN}" stroke="#999" stroke-dasharray="4"/>'
+        ends = "".join(f'<text x="{_place(v)}" y="{width - 10}" text-anchor="middle">{v:.2f}</text>' for v in (0.5, 0.75, 1.0))
+        title = f'<text x="{_MARGIN}" y="{_MARGIN - 10}">{escape(head.name)}: predicted, and was right (.5 to 1)</text>'
+        parts.append(f'<g transform="translate({number * width})">{title}{frame}{line}{dots}{ends}</g>')
+    return "".join([*parts, "</svg>"])
+
+
+def _place(share: float) -> float:
+    """Where a probability of .5 to 1 stands."""
+    return round(_MARGIN + _SIDE * (min(1.0, max(0.5, share)) - 0.5) / 0.5, 1)
 
 
 def _embedded(model: RewardModel) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 
 from upshot.errors import FormatError, InputError, NotFoundError
 from upshot.reward.calibration import Calibration
-from upshot.reward.card import card
+from upshot.reward.card import card, plot
 from upshot.reward.domain import Domain, Shape, Vocabulary
 from upshot.reward.features import GROUPS
 from upshot.reward.fit import Posterior
@@ -113,6 +113,7 @@ def _finish(folder: Path, arrays: Mapping[str, Any], kept: _Model, model: Reward
     draft.replace(folder / "weights.npz")
     _write(folder / "users.json", msgspec.json.encode(model.users))
     _write(folder / "card.md", card(model).encode())
+    _write(folder / "calibration.svg", plot(model).encode())
     _write(folder / "model.json", msgspec.json.format(msgspec.json.encode(kept), indent=1))
 
 
