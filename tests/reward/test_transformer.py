@@ -257,3 +257,12 @@ def test_a_transformer_is_trained_privately_by_user(tiny: str, tmp_path: Path) -
     model = api.train_reward({"helpful": write(rows, tmp_path / "p.jsonl")}, tmp_path / "m", recipe=Recipe(tiny, held_out=0.2, trainer=trainer), privacy=Privacy(20.0, 1e-4))
     assert (model.epsilon, model.delta, model.domain) == (20.0, 1e-4, None)
     assert right(reward.load(tmp_path / "m"), "helpful") > 0.7  # type: ignore[arg-type]
+
+
+def test_a_private_adapter_is_kept_as_it_was_trained(tiny: str, tmp_path: Path) -> None:
+    rows = [msgspec.structs.replace(row, source=Source("test", (f"u{i % 60}",))) for i, row in enumerate(pairs(120))]
+    recipe = Recipe(tiny, held_out=0.2, trainer={"num_train_epochs": 1, "max_length": 96}, lora={"r": 4})
+    made = api.train_reward({"helpful": write(rows, tmp_path / "p.jsonl")}, tmp_path / "m", recipe=recipe, privacy=Privacy(20.0, 1e-4))
+    assert (tmp_path / "m" / "member-0" / "adapter_config.json").is_file()
+    asked, said = [(Turn("user", "tell me"),)], [answer(True, random.Random(1))]
+    assert reward.load(tmp_path / "m").score(asked, said)[0].reward == pytest.approx(made.score(asked, said)[0].reward, abs=1e-4)

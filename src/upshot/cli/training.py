@@ -53,8 +53,6 @@ def pairs(
     _console.print(told + ".", highlight=False)
 
 
-Epsilon = Annotated[float | None, typer.Option(help="Train with differential privacy: what a user's data may change, at most.")]
-Delta = Annotated[float, typer.Option(help="Chance that it changes more.")]
 def _told(tally: Tally) -> None:
     refused = f"{tally.no_correction:,} were no corrections, {tally.unmet:,} missed what was wanted, {tally.copied:,} copied the user, {tally.unusable:,} were unusable"
     _console.print(f"Rewrote {tally.kept:,} of {tally.asked:,} answers ({tally.told_later:,} use what was told later); {refused}; {tally.spent.tokens:,} tokens.", highlight=False)
@@ -62,6 +60,8 @@ def _told(tally: Tally) -> None:
         _console.print(f"[yellow]{tally.stopped}[/]", highlight=False)
 
 
+Epsilon = Annotated[float | None, typer.Option(help="Train with differential privacy: what a user's data may change, at most.")]
+Delta = Annotated[float, typer.Option(help="Chance that it changes more.")]
 train = typer.Typer(no_args_is_help=True, help="Train reward models.")
 
 

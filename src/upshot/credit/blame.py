@@ -24,7 +24,8 @@ _CHECKED = ("findings", "first_finding", "tainted", "any_finding_elsewhere")
 _WIDER = 30.0
 """What can be checked may weigh more than how a step looks or where it stands."""
 _FOLDS = 5
-_LEAST = 10
+LEAST = 10
+"""Labelled runs to learn from."""
 
 
 class Blame(NamedTuple):
@@ -34,9 +35,9 @@ class Blame(NamedTuple):
     spread: Array
 
     def shares(self, features: Array) -> Array:
-        """P(each step is to blame); adds up to 1."""
+        """P(each step is to blame); adds up to 1, where there are steps."""
         score = (features / self.spread) @ self.weight
-        p = np.exp(score - score.max())
+        p = np.exp(score - score.max(initial=-np.inf))
         return p / p.sum()
 
 
@@ -56,8 +57,8 @@ def learn(runs: Sequence[Trajectory], features: Sequence[Array] | None = None) -
         InputError: fewer than ten of them do.
     """
     chosen = [i for i, run in enumerate(runs) if run.label is not None and 0 <= run.label < len(run.steps)]
-    if len(chosen) < _LEAST:
-        raise InputError(f"could not learn whom to blame from {len(chosen)} labelled runs: at least {_LEAST} are needed")
+    if len(chosen) < LEAST:
+        raise InputError(f"could not learn whom to blame from {len(chosen)} labelled runs: at least {LEAST} are needed")
     found = [features[i] if features is not None else whole(runs[i]) for i in chosen]
     label = [int(runs[i].label or 0) for i in chosen]
     agents = [np.array([step.agent == runs[i].steps[t].agent for step in runs[i].steps], np.float64) for i, t in zip(chosen, label, strict=True)]

@@ -19,14 +19,14 @@ from numpy.typing import NDArray
 from upshot.credit.reviewers import Review, expected
 from upshot.credit.trajectories import Trajectory
 from upshot.hindsight import hostile
-from upshot.llm import Asker, Budget, Endpoint, Replies, Request, Spent, schema_of, work_through
-from upshot.llm.client import prompt
+from upshot.llm import Asker, Budget, Endpoint, Replies, Spent, question, work_through
 
 Array = NDArray[np.float64]
 _SHOWN = 2_000
 """Characters of a step; of a longer one the start and the end."""
 _TOKENS_A_STEP = 120
 _LEAST_TOKENS = 600
+_PLACE_TOKENS = 840
 _MAJORITY = 0.5
 
 
@@ -82,16 +82,13 @@ def review(
         if not run.steps:
             return Review(np.zeros(0), b)
         size = len(run.steps)
-        shown: dict[str, Any] = {"task": _shown(run.task), "steps": {str(t + 1): _shown(step.text) for t, step in enumerate(run.steps)}}
-        importance = await asker.ask(
-            _request(endpoint, "importance.md", shown, Importance, votes, temperature, size), Importance, lambda a: _complete(a, size), run.id
-        )
+        shown: dict[str, Any] = {"task": hostile.shown(run.task, _SHOWN), "steps": {str(t + 1): hostile.shown(step.text, _SHOWN) for t, step in enumerate(run.steps)}}
+        blind_question = question(endpoint, _system("importance.md"), shown, Importance, _LEAST_TOKENS + _TOKENS_A_STEP * size, temperature, votes, 1)
+        importance = await asker.ask(blind_question, Importance, lambda answer: _complete(answer, size), run.id)
         informed = shown | {"outcome": run.outcome, "expected": round(b, 4)}
-        places = await asker.ask(
-            _request(endpoint, "place.md", informed, Place, votes, temperature, 2), Place, lambda a: "" if a.step == -1 or 1 <= a.step <= size else f"there is no step {a.step}", run.id
-        )
+        places = await asker.ask(question(endpoint, _system("place.md"), informed, Place, _PLACE_TOKENS, temperature, votes, 1), Place, lambda answer: _there(answer, size), run.id)
         blind = [weights for answer in importance if answer is not None and (weights := weighed(answer, size)) is not None]
-        named = [answer for answer in places if answer is not None and (answer.step == -1 or 1 <= answer.step <= size)]
+        named = [answer for answer in places if answer is not None and not _there(answer, size)]
         return _joined(run, b, blind, named, cost)
 
     made, cost.stopped = work_through(len(runs), one, endpoint, budget, replies, progress)
@@ -122,6 +119,10 @@ def _complete(answer: Importance, size: int) -> str:
     return "" if all(1 <= seen.step <= size and seen.importance == seen.importance for seen in answer.steps) else "a step number is out of range"
 
 
+def _there(answer: Place, size: int) -> str:
+    return "" if answer.step == -1 or 1 <= answer.step <= size else f"there is no step {answer.step}"
+
+
 def _joined(run: Trajectory, b: float, blind: Sequence[Array], named: Sequence[Place], cost: Cost) -> Review:
     size = len(run.steps)
     flat = np.full(size, 1 / size)
@@ -146,12 +147,5 @@ def _joined(run: Trajectory, b: float, blind: Sequence[Array], named: Sequence[P
     return Review((run.outcome - b) * weight, b, 0.0, tuple(reasons))
 
 
-def _request(endpoint: Endpoint, name: str, shown: dict[str, Any], kind: type[Any], votes: int, temperature: float, steps: int) -> Request:
-    system = resources.files("upshot.credit").joinpath("prompts", name).read_text("utf-8").strip()
-    tokens = _LEAST_TOKENS + _TOKENS_A_STEP * steps
-    return Request(endpoint.model, prompt(("system", system), ("user", msgspec.json.encode(shown).decode())), tokens, temperature, votes, 1, schema_of(kind, kind.__name__.lower()))
-
-
-def _shown(text: str) -> str:
-    text = hostile.drop(text, hostile.scan(text))
-    return text if len(text) <= _SHOWN else f"{text[: _SHOWN // 2]}\n[…]\n{text[-_SHOWN // 2 :]}"
+def _system(name: str) -> str:
+    return resources.files("upshot.credit").joinpath("prompts", name).read_text("utf-8").strip()

@@ -79,57 +79,63 @@ def _all_to(run: Trajectory, step: int, b: float) -> Review:
 
 def leave_one_out(runs: Sequence[Trajectory]) -> list[Review]:
     """What the run would have lost without the step, by a cross-fitted model of outcomes from the bag of steps."""
-    return _without(runs, 1, lambda size, rng: [np.delete(np.arange(size), t) for t in range(size)])
+    return _marginal(runs, 1, _dropped)
 
 
 def shapley(runs: Sequence[Trajectory], seed: int = 0) -> list[Review]:
     """The mean of what a step adds to those before it, over random orders (Shapley, 1953; Castro et al., 2009)."""
-    return _without(runs, seed, None)
+    return _marginal(runs, seed, _ordered)
 
 
-def _without(runs: Sequence[Trajectory], seed: int, subsets: Callable[[int, np.random.Generator], list[NDArray[np.int64]]] | None) -> list[Review]:
-    outcome = np.array([run.outcome for run in runs])
-    if len(runs) < 2 * _FOLDS or outcome.min() == outcome.max():
-        raise InputError(f"could not learn what runs are worth from {len(runs)} runs with {len(set(outcome.tolist()))} different outcomes: at least {2 * _FOLDS} and 2 are needed")
+Predict = Callable[[Array], Array]
+"""Outcomes of bags of steps."""
+
+
+def _dropped(predict: Predict, steps: Array, rng: np.random.Generator) -> Array:
+    """What the bag of all steps loses without each."""
+    everything = np.arange(len(steps))
+    without = np.stack([steps[np.delete(everything, t)].sum(axis=0) for t in everything])
+    return predict(steps.sum(axis=0, keepdims=True)) - predict(without)
+
+
+def _ordered(predict: Predict, steps: Array, rng: np.random.Generator) -> Array:
+    """What each step adds to those before it, the mean over random orders."""
+    out = np.zeros(len(steps))
+    for _ in range(_ORDERS):
+        order = rng.permutation(len(steps))
+        bags = np.concatenate([np.zeros((1, steps.shape[1])), np.cumsum(steps[order], axis=0)])
+        out[order] += np.diff(predict(bags)) / _ORDERS
+    return out
+
+
+def _marginal(runs: Sequence[Trajectory], seed: int, adds: Callable[[Predict, Array, np.random.Generator], Array]) -> list[Review]:
+    outcome = value.outcomes(runs, 2 * _FOLDS)
     seen = [look(run) for run in runs]
     known = value.vocabulary(seen)
-    steps = [value.prefixes([one], known)[1:, 1 : 1 + one.prefix.shape[1] + len(known)] for one in seen]  # what each step says and looks like
-    whole_runs = np.stack([rows.sum(axis=0) if len(rows) else np.zeros(rows.shape[1]) for rows in steps])
+    steps = [value.steps_of(one, known) for one in seen]
+    bags = np.stack([rows.sum(axis=0) for rows in steps])
     fold, _ = cross_fit([run.id for run in runs], _FOLDS, seed)
     b = expected(runs)
     out: list[Review] = [Review(np.zeros(0), b)] * len(runs)
     rng = np.random.default_rng(seed)
     for k in np.unique(fold):
-        model = HistGradientBoostingRegressor(max_iter=80, min_samples_leaf=10, random_state=0).fit(whole_runs[fold != k], outcome[fold != k])
+        model = HistGradientBoostingRegressor(max_iter=80, min_samples_leaf=10, random_state=0).fit(bags[fold != k], outcome[fold != k])
         for i in np.flatnonzero(fold == k).tolist():
-            rows = steps[i]
-            size = len(rows)
-            if not size:
-                continue
-            if subsets is not None:
-                kept = np.stack([rows[of].sum(axis=0) for of in subsets(size, rng)])
-                raw = model.predict(whole_runs[[i]])[0] - model.predict(kept)
-            else:
-                raw = np.zeros(size)
-                for _ in range(_ORDERS):
-                    order = rng.permutation(size)
-                    bags = np.concatenate([np.zeros((1, rows.shape[1])), np.cumsum(rows[order], axis=0)])
-                    raw[order] += np.diff(model.predict(bags)) / _ORDERS
-            out[i] = Review(raw, b)
+            if len(steps[i]):
+                out[i] = Review(adds(model.predict, steps[i], rng), b)
     return out
 
 
 def trained(runs: Sequence[Trajectory], labelled: Sequence[Trajectory] = ()) -> list[Review]:
     """Differences of prefix values; with labels (of these runs, or of others), failed runs by learned blame.
 
-    Where outcomes do not differ, or runs are few, blame alone; with neither, uniform.
+    Where outcomes do not differ, or runs are few, blame alone.
 
     Raises:
-        InputError: there is too little to learn from.
+        InputError: there is too little to learn from, of outcomes and of labels.
     """
     known = [run for run in (labelled or runs) if run.label is not None and run.label >= 0]
-    judge = blame.learn(known) if len(known) >= 10 and (labelled or _all_labelled(runs)) else None
-    blamed = _blamed(runs, known, bool(labelled)) if judge is not None else None
+    blamed = _blamed(runs, known if labelled else ()) if len(known) >= blame.LEAST else None
     b = expected(runs)
     try:
         worth = value.values(runs)
@@ -146,23 +152,19 @@ def trained(runs: Sequence[Trajectory], labelled: Sequence[Trajectory] = ()) -> 
     return out
 
 
-def _all_labelled(runs: Sequence[Trajectory]) -> bool:
-    return sum(run.label is not None for run in runs) >= 10
-
-
-def _blamed(runs: Sequence[Trajectory], known: Sequence[Trajectory], others: bool) -> list[Array]:
-    """Each run's shares of blame, by a model that its own label did not teach."""
+def _blamed(runs: Sequence[Trajectory], others: Sequence[Trajectory]) -> list[Array]:
+    """Each run's shares of blame, by a model that others taught, or without others the runs of other folds."""
     features = [whole(run) for run in runs]
     if others:
-        model = blame.learn(known)
-        return [model.shares(x) if len(x) else np.zeros(0) for x in features]
+        model = blame.learn(others)
+        return [model.shares(x) for x in features]
     fold, _ = cross_fit([run.id for run in runs], _FOLDS, 0)
     out: list[Array] = [np.zeros(0)] * len(runs)
     for k in np.unique(fold):
         of = np.flatnonzero(fold != k)
         model = blame.learn([runs[i] for i in of.tolist()], [features[i] for i in of.tolist()])
         for i in np.flatnonzero(fold == k).tolist():
-            out[i] = model.shares(features[i]) if len(features[i]) else np.zeros(0)
+            out[i] = model.shares(features[i])
     return out
 
 

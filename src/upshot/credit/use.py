@@ -42,10 +42,10 @@ def advantages(credits: Sequence[Credit], share: float = 0.3, classes: Sequence[
         raise InputError(f"could not mix credit with a share of {share}: between 0 and {MOST}, beyond which a biased reviewer is obeyed")
     if not credits:
         return []
+    if causal:
+        return [np.array(one.credits) * len(one.credits) for one in credits]
     b = float(np.mean([one.outcome for one in credits]))
     plain = [np.full(len(one.credits), one.outcome - b) for one in credits]
-    if causal:
-        return [np.array(one.credits) * max(1, len(one.credits)) for one in credits]
     while True:
         mixed = [(1 - share) * base + share * len(base) * _centred(one) for base, one in zip(plain, credits, strict=True)]
         if classes is None or share < 0.01 or not _contradicts(plain, mixed, classes):

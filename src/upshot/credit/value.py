@@ -58,16 +58,21 @@ def vocabulary(seen: Sequence[Look]) -> dict[str, int]:
 
 def prefixes(seen: Sequence[Look], known: dict[str, int]) -> Array:
     """Every prefix of every run, the empty one first, as a row."""
-    size = len(known)
     rows: list[Array] = []
     for one in seen:
-        last = np.zeros((len(one.words) + 1, size))
-        for t, words in enumerate(one.words):
-            last[t + 1, [known[term] for term in terms(words) if term in known]] = 1.0
-        before = np.concatenate([np.zeros((1, size)), last[:-1]])
-        now = np.concatenate([np.zeros((1, len(PREFIX))), one.prefix])
-        rows.append(np.column_stack([np.arange(len(last), dtype=np.float64), now, last, before]))
+        steps = steps_of(one, known)
+        now = np.concatenate([np.zeros((1, steps.shape[1])), steps])
+        before = np.concatenate([np.zeros((1, len(known))), now[:-1, len(PREFIX) :]])
+        rows.append(np.column_stack([np.arange(len(now), dtype=np.float64), now, before]))
     return np.concatenate(rows)
+
+
+def steps_of(one: Look, known: dict[str, int]) -> Array:
+    """What each step of a run looks like, and which terms it has, shape (steps, PREFIX and terms)."""
+    has = np.zeros((len(one.words), len(known)))
+    for t, words in enumerate(one.words):
+        has[t, [known[term] for term in terms(words) if term in known]] = 1.0
+    return np.concatenate([one.prefix, has], axis=1)
 
 
 class Values(NamedTuple):
@@ -92,17 +97,27 @@ def learn(runs: Sequence[Trajectory], seed: int = 0) -> Values:
     Raises:
         InputError: too few runs, or all have one outcome.
     """
-    outcome = _outcomes(runs)
+    outcome = outcomes(runs)
+    known, rows, run = _table(runs)
+    return Values(known, _learn(rows, run, outcome, seed), float(outcome.min()), float(outcome.max()))
+
+
+def _table(runs: Sequence[Trajectory]) -> tuple[dict[str, int], Array, NDArray[np.int64]]:
+    """The terms, every prefix, and the number of its run."""
     seen = [look(run) for run in runs]
     known = vocabulary(seen)
-    run = np.repeat(np.arange(len(runs)), [len(one.words) + 1 for one in seen])
-    return Values(known, _learn(prefixes(seen, known), run, outcome, seed), float(outcome.min()), float(outcome.max()))
+    return known, prefixes(seen, known), np.repeat(np.arange(len(runs)), [len(one.words) + 1 for one in seen])
 
 
-def _outcomes(runs: Sequence[Trajectory]) -> Array:
+def outcomes(runs: Sequence[Trajectory], least: int = _LEAST) -> Array:
+    """The outcomes to learn from.
+
+    Raises:
+        InputError: too few runs, or all have one outcome.
+    """
     outcome = np.array([run.outcome for run in runs])
-    if len(runs) < _LEAST or outcome.min() == outcome.max():
-        raise InputError(f"could not learn what runs are worth from {len(runs)} runs with {len(set(outcome.tolist()))} different outcomes: at least {_LEAST} and 2 are needed")
+    if len(runs) < least or outcome.min() == outcome.max():
+        raise InputError(f"could not learn what runs are worth from {len(runs)} runs with {len(set(outcome.tolist()))} different outcomes: at least {least} and 2 are needed")
     return outcome
 
 
@@ -112,10 +127,8 @@ def values(runs: Sequence[Trajectory], seed: int = 0) -> list[Array]:
     Raises:
         InputError: too few runs, or all have one outcome.
     """
-    outcome = _outcomes(runs)
-    seen = [look(run) for run in runs]
-    rows = prefixes(seen, vocabulary(seen))
-    run = np.repeat(np.arange(len(runs)), [len(one.words) + 1 for one in seen])
+    outcome = outcomes(runs)
+    _, rows, run = _table(runs)
     fold, _ = cross_fit([one.id for one in runs], _FOLDS, seed)
     out = np.zeros(len(rows))
     for k in np.unique(fold):

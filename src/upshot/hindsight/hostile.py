@@ -152,6 +152,12 @@ def hide(text: str, suspects: Sequence[Suspect]) -> str:
     return text
 
 
+def shown(text: str, most: int) -> str:
+    """The text as a language model may see it: without its suspects, of a longer one than `most` characters the start and the end."""
+    text = drop(text, scan(text))
+    return text if len(text) <= most else f"{text[: most // 2]}\n[…]\n{text[-most // 2 :]}"
+
+
 def drop(text: str, suspects: Sequence[Suspect]) -> str:
     """The text without its suspects.
 

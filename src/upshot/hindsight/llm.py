@@ -21,7 +21,7 @@ from upshot.hindsight import hostile, rubric, transcript
 from upshot.hindsight.judge import STEERING, Judged
 from upshot.hindsight.timeline import ASSISTANT, Timeline
 from upshot.hindsight.transcript import Transcript, Window
-from upshot.llm import Client, Replies, Request, ask, key_of, schema_of
+from upshot.llm import Client, Replies, Request, ask_kept, schema_of
 from upshot.llm.client import prompt
 
 _GOOD, _BAD = 6.0, 4.0
@@ -274,13 +274,9 @@ class Judge:
         return float(np.clip(guess.score / 10, 0.02, 0.98)) if guess else None
 
     async def _ask(self, request: Request, user: str, kind: type[Any], check: Callable[[Any], str]) -> list[Any]:
-        key = key_of(request)
-        known = self.replies.get(key)
-        self.tally.from_cache += known is not None
-        reply, found, repairs = await ask(self.client, request, kind, check, known)
+        found, kept, repairs = await ask_kept(self.client, self.replies, request, kind, check, user)
+        self.tally.from_cache += kept
         self.tally.repaired += repairs
-        if known is None:
-            self.replies.put(key, user, reply)
         return found
 
     def _checks(self, shown: Transcript, window: Window) -> Callable[[Judgements], str]:

@@ -16,6 +16,16 @@ from upshot.llm.structured import ask
 T = TypeVar("T")
 
 
+async def ask_kept(client: Client, replies: Replies, request: Request, kind: type[T], check: Callable[[T], str], user: str) -> tuple[list[T | None], bool, int]:
+    """`ask`, unless the reply is kept: (the samples, was it kept, the number of repairs). `user`: whose text the request holds."""
+    key = key_of(request)
+    known = replies.get(key)
+    reply, found, repairs = await ask(client, request, kind, check, known)
+    if known is None:
+        replies.put(key, user, reply)
+    return found, known is not None, repairs
+
+
 class Asker:
     """Asks for structs, and never twice for the same."""
 
@@ -24,11 +34,7 @@ class Asker:
 
     async def ask(self, request: Request, kind: type[T], check: Callable[[T], str], user: str) -> list[T | None]:
         """The samples of a reply as `kind`, None where one is beyond repair. `user`: whose text the request holds."""
-        key = key_of(request)
-        known = self._replies.get(key)
-        reply, found, _ = await ask(self._client, request, kind, check, known)
-        if known is None:
-            self._replies.put(key, user, reply)
+        found, _, _ = await ask_kept(self._client, self._replies, request, kind, check, user)
         return found
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, TypeVar
 
 import msgspec
 
-from upshot.llm.client import ChatMessage, Client, Reply, Request
+from upshot.llm.client import ChatMessage, Client, Reply, Request, prompt
+from upshot.llm.endpoint import Endpoint
 
 T = TypeVar("T")
 _THOUGHT = re.compile(r"<think>.*?</think>", re.DOTALL)
@@ -43,6 +44,12 @@ def _strict(schema: Any) -> Any:
         kept["required"] = list(kept["properties"])
         kept["additionalProperties"] = False
     return kept
+
+
+def question(endpoint: Endpoint, system: str, shown: Mapping[str, Any], kind: type[Any], tokens: int, temperature: float = 0.0, n: int = 1, seed: int | None = None) -> Request:
+    """A request that shows data as JSON and wants a `kind` of at most so many tokens; strings in JSON cannot pass for instructions' marks."""
+    messages = prompt(("system", system), ("user", msgspec.json.encode(shown).decode()))
+    return Request(endpoint.model, messages, tokens, temperature, n, seed, schema_of(kind, kind.__name__.lower()))
 
 
 def extract(text: str) -> bytes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from importlib import resources
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -17,8 +17,7 @@ import numpy as np
 from upshot import tokens
 from upshot.hindsight import hostile
 from upshot.hindsight.timeline import USER
-from upshot.llm import Asker, Budget, Endpoint, Replies, Request, Spent, schema_of, work_through
-from upshot.llm.client import prompt
+from upshot.llm import Asker, Budget, Endpoint, Replies, Spent, question, work_through
 from upshot.preferences.pairs import BAD, LEAST_SURE, Judged, answer, place, prompt_of, work
 from upshot.records import Preference, Source
 
@@ -105,9 +104,10 @@ def pairs(
 async def _one(one: Corrected, asker: Asker, endpoint: Endpoint, tally: Tally) -> Preference | None:
     line, p = one.seen.line, one.response
     user = str(line.user[p])
-    before = [{"role": turn.role, "content": _shown(turn.content)} for turn in prompt_of(line, p)]
-    shown = {"conversation": before, "answer": _shown(line.text[p]), "next": _shown(line.text[one.next])}
-    (rewrite, *_) = await asker.ask(_request(endpoint, "rewrite.md", shown, Rewrite), Rewrite, lambda _: "", user)
+    turns = prompt_of(line, p)
+    before = [{"role": turn.role, "content": hostile.shown(turn.content, _SHOWN)} for turn in turns]
+    shown = {"conversation": before, "answer": hostile.shown(line.text[p], _SHOWN), "next": hostile.shown(line.text[one.next], _SHOWN)}
+    (rewrite, *_) = await asker.ask(question(endpoint, _system("rewrite.md"), shown, Rewrite, _TOKENS), Rewrite, lambda _: "", user)
     if rewrite is None:
         tally.unusable += 1
         return None
@@ -118,15 +118,15 @@ async def _one(one: Corrected, asker: Asker, endpoint: Endpoint, tally: Tally) -
     if not usable(text, line.text[p]):
         tally.unusable += 1
         return None
-    known = "\n".join([*(turn.content for turn in prompt_of(line, p)), line.text[p]])
+    known = "\n".join([*(turn.content for turn in turns), line.text[p]])
     copied, told = overlap(text, line.text[one.next], known)
     if copied > _MOST_COPIED:
         tally.copied += 1
         return None
     wanted = rewrite.wanted or ["It answers the last message of the conversation."]
-    asked = {"conversation": before, "answer": _shown(text), "requirements": wanted}
+    asked = {"conversation": before, "answer": hostile.shown(text, _SHOWN), "requirements": wanted}
     (found, *_) = await asker.ask(
-        _request(endpoint, "check.md", asked, Check), Check, lambda c: "" if len(c.met) == len(wanted) else f"`met` needs {len(wanted)} entries", user
+        question(endpoint, _system("check.md"), asked, Check, _TOKENS), Check, lambda c: "" if len(c.met) == len(wanted) else f"`met` needs {len(wanted)} entries", user
     )
     if found is None or len(found.met) != len(wanted) or not all(found.met) or not _LEAST_SCORE <= found.score <= 10:
         tally.unmet += 1
@@ -134,18 +134,11 @@ async def _one(one: Corrected, asker: Asker, endpoint: Endpoint, tally: Tally) -
     fate = one.seen.fate[p]
     source = Source(KIND, (user,), work(line, p), rejected=place(line, p), note=LATER if told or rewrite.later else "")
     margin = max(0.0, found.score / 10 - fate.score)
-    return Preference(prompt_of(line, p), answer(text), answer(line.text[p]), round(margin, 4), round(fate.confidence * found.score / 10, 4), source)
+    return Preference(turns, answer(text), answer(line.text[p]), round(margin, 4), round(fate.confidence * found.score / 10, 4), source)
 
 
-def _request(endpoint: Endpoint, name: str, shown: dict[str, Any], kind: type[Any]) -> Request:
-    system = resources.files("upshot.preferences").joinpath("prompts", name).read_text("utf-8").strip()
-    question = msgspec.json.encode(shown).decode()
-    return Request(endpoint.model, prompt(("system", system), ("user", question)), _TOKENS, 0.0, 1, None, schema_of(kind, kind.__name__.lower()))
-
-
-def _shown(text: str) -> str:
-    text = hostile.drop(text, hostile.scan(text))
-    return text if len(text) <= _SHOWN else f"{text[: _SHOWN // 2]}\n[…]\n{text[-_SHOWN // 2 :]}"
+def _system(name: str) -> str:
+    return resources.files("upshot.preferences").joinpath("prompts", name).read_text("utf-8").strip()
 
 
 def usable(text: str, old: str) -> bool:

@@ -71,11 +71,12 @@ def audit(
         raise InputError(f"could not audit with {count} canaries in {runs} runs: at least {_LEAST} and 1")
     inside: list[Array] = []
     outside: list[Array] = []
+    plain = train(list(rows))
     for run in range(runs):
         planted = canaries(count, pairs, seed + run)
         there = np.random.default_rng(seed + run).random(count) < 0.5
         taught = train([*rows, *(row for canary, yes in zip(planted, there, strict=True) if yes for row in canary)])
-        gain = _margins(taught, planted) - _margins(train(list(rows)), planted)
+        gain = _margins(taught, planted) - _margins(plain, planted)
         inside.append(gain[there])
         outside.append(gain[~there])
         progress(run + 1, runs)

@@ -1,6 +1,6 @@
 """What a response is worth to many people: mean, tail, or the worst group.
 
-All read one table of rewards by user (`people`, `raters`), so that changing the objective needs no training.
+All read one table of rewards by user (`people`), so that changing the objective needs no training.
 """
 
 from __future__ import annotations
@@ -42,11 +42,3 @@ def worst_group(rewards: Array, groups: Sequence[str]) -> Array:
     """
     names = np.asarray(groups)
     return np.min([rewards[names == name].mean(axis=0) for name in np.unique(names)], axis=0)
-
-
-def by_user(merit: Array, style: Array, leniency: Array, scale: Array, taste: Array) -> Array:
-    """Rewards of responses for each user, shape (users, responses): b + a (q + g · z), see `raters`.
-
-    `merit`: of responses; `style`: shape (responses, styles); the rest by user (`taste`: shape (users, styles)).
-    """
-    return leniency[:, None] + scale[:, None] * (merit[None] + taste @ style.T)

@@ -118,14 +118,13 @@ class Transformer:
         content = raw - form
         weight = np.array([self.weights.get(head.name, 1.0) for head in self.heads])
         total = content @ weight
-        spread = total.std(axis=0, ddof=1) if len(raw) > 1 else np.full(len(answers), np.nan)
-        variance = content.var(axis=0, ddof=1) if len(raw) > 1 else np.zeros(content.shape[1:])
-        mean = content.mean(axis=0)
+        spread, variance, mean = np.sqrt(_disagreement(total)), _disagreement(content), content.mean(axis=0)
+        alone = len(self.members) == 1
         better = np.mean([head.calibration.apply(soften(mean[:, h], variance[:, h])) for h, head in enumerate(self.heads)], axis=0)
         strange = None if self.domain is None else unfamiliarity(self.domain, asked, answers, looks(seen))
         return [
             Score(
-                float(total[:, i].mean()), None if np.isnan(spread[i]) else float(spread[i]), float(better[i]),
+                float(total[:, i].mean()), None if alone else float(spread[i]), float(better[i]),
                 inside(self.domain, strange, i),
                 None if strange is None else float(strange[i]),
                 {"text": float(total[:, i].mean()), "form": float(form[i] @ weight)},
@@ -356,8 +355,7 @@ def _train_member(recipe: Recipe, folder: Path, number: int, items: Sequence[Ite
     shown = items if recipe.vary == "seed" or recipe.members == 1 else resampled(items, number)
     draft = folder / f"member-{number}.part"
     if privacy is not None:
-        _fit_privately(recipe, args, model, tokenizer, shown, columns, privacy, progress)
-        model.save_pretrained(draft)
+        _fit_privately(recipe, args, model, tokenizer, shown, columns, privacy, progress, draft)
     else:
         _fit(recipe, args, model, tokenizer, shown, columns, size, progress, draft)
     if is_main():
@@ -381,7 +379,7 @@ def _fit(recipe: Recipe, args: Any, model: Any, tokenizer: Any, items: Sequence[
     trainer.accelerator.wait_for_everyone()
 
 
-def _fit_privately(recipe: Recipe, args: Any, model: Any, tokenizer: Any, items: Sequence[Item], columns: Sequence[Sequence[int]], privacy: Privacy, progress: Progress) -> None:
+def _fit_privately(recipe: Recipe, args: Any, model: Any, tokenizer: Any, items: Sequence[Item], columns: Sequence[Sequence[int]], privacy: Privacy, progress: Progress, draft: Path) -> None:
     from upshot.reward import dp_sgd
 
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
@@ -395,6 +393,7 @@ def _fit_privately(recipe: Recipe, args: Any, model: Any, tokenizer: Any, items:
         model.to("cuda" if torch.cuda.is_available() else "cpu"), args, items, lambda rows: collate(rows, tokenizer.pad_token_id),
         lambda found, batch: losses(found, batch, columns)[0], share, progress,
     )  # fmt: skip
+    model.save_pretrained(draft)
 
 
 def _last(checkpoints: Path) -> str | None:
@@ -470,9 +469,7 @@ def _measured_privately(model: Transformer, data: Mapping[str, Rows], held: NDAr
     raw = model.rewards(prompts, completions)
     heads: list[Head] = []
     for head, rows, values, out in _by_set(model, data, held, raw, place):
-        sign = np.array([-1.0 if isinstance(row, Example) and row.score <= 0.5 else 1.0 for row in rows])
-        variance = values.var(axis=0, ddof=1) if len(values) > 1 else np.zeros(len(rows))
-        logits = sign * soften(values.mean(axis=0), variance)
+        logits = np.where(_good(rows), 1.0, -1.0) * soften(values.mean(axis=0), _disagreement(values))
         weight = private.bounded([row.weight for row in rows], [owner(row) for row in rows])
         calibration, accuracy = private.measured(logits[out], weight[out], privacy.epsilon / len(data))
         heads.append(replace(head, calibration=calibration, rows=private.rounded(len(rows)), accuracy={"all": accuracy}))
@@ -526,9 +523,7 @@ def _by_set(
 def _measured(head: Head, rows: Rows, values: Array, held: NDArray[np.bool_]) -> Head:
     """`values`: logits that should be positive where the label says so; shape (members, rows)."""
     weight = np.array([row.weight for row in rows])
-    mean = values.mean(axis=0)
-    variance = values.var(axis=0, ddof=1) if len(values) > 1 else np.zeros(len(mean))
-    good = np.array([row.score > 0.5 if isinstance(row, Example) else True for row in rows])
+    mean, good = values.mean(axis=0), _good(rows)
     right = (mean > 0) == good
     slices = {"all": held, "seen in training": ~held}
     if head.kind == "pairs":
@@ -538,9 +533,19 @@ def _measured(head: Head, rows: Rows, values: Array, held: NDArray[np.bool_]) ->
         slices |= {"good": held & good, "bad": held & ~good}
     accuracy = {name: float(right[of].mean()) for name, of in slices.items() if of.any()}
     accuracy.setdefault("all", float("nan"))
-    signed = np.where(good, 1.0, -1.0) * soften(mean, variance)
+    signed = np.where(good, 1.0, -1.0) * soften(mean, _disagreement(values))
     calibration = calibrate(signed[held], weight[held]) if held.any() else head.calibration
     return replace(head, calibration=calibration, rows=len(rows), accuracy=accuracy)
+
+
+def _disagreement(values: Array) -> Array:
+    """Variance between members, shape of one member's; 0 for one alone."""
+    return values.var(axis=0, ddof=1) if len(values) > 1 else np.zeros(values.shape[1:])
+
+
+def _good(rows: Rows) -> NDArray[np.bool_]:
+    """Does the label say that the (first) response is good?"""
+    return np.array([row.score > 0.5 if isinstance(row, Example) else True for row in rows])
 
 
 def _by_head(found: Array, heads: Sequence[Head]) -> Array:
