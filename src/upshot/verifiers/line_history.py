@@ -89,6 +89,12 @@ class Snapshot(NamedTuple):
     """With formatting passed through; each line at most once."""
 
 
+def _sum(one: Counts, other: Counts) -> Counts:
+    lines, place = np.unique(np.concatenate([one.lines, other.lines]), return_inverse=True)
+    change = np.bincount(place, weights=np.concatenate([one.change, other.change]), minlength=len(lines)).astype(np.int32)
+    return Counts(lines[change != 0].astype(np.int32), change[change != 0])
+
+
 Progress = Callable[[str, int, int], None]
 
 
@@ -122,6 +128,14 @@ class LineHistory:
             there[counts.lines] += counts.change
             yield snapshot, there
 
+    def drop(self, snapshot: Snapshot) -> None:
+        """Forget a snapshot; the next one's changes then count from the one before."""
+        place = self.snapshots.index(snapshot)
+        del self.snapshots[place]
+        if place < len(self.snapshots):
+            after = self.snapshots[place]
+            self.snapshots[place] = after._replace(blamed=_sum(snapshot.blamed, after.blamed), carried=_sum(snapshot.carried, after.carried))
+
     def number(self, commit: Commit) -> int:
         """The place of a commit, which is added where it is new."""
         if commit.hash not in self.index:
@@ -143,6 +157,9 @@ def walk(git: Git, releases: Mapping[str, str], known: LineHistory | None = None
         InputError: git could not read an object.
     """
     history = known or LineHistory()
+    for snapshot in list(history.snapshots):
+        if releases.get(snapshot.name) != history.commits[snapshot.commit].hash:
+            history.drop(snapshot)  # HEAD has moved on, a tag was moved or removed
     taken = {snapshot.name for snapshot in history.snapshots}
     wanted = {name: commit for name, commit in releases.items() if name not in taken}
     if wanted:
@@ -186,12 +203,13 @@ class _Pass:
                 if number % 50 == 0:
                     progress("commits", number, len(commits))
         progress("commits", len(commits), len(commits))
-        self.history.trees = {name: self.trees[name] for name in keep}
+        self.history.trees = {name: self.trees[name] for name in {self.history.commits[snapshot.commit].hash for snapshot in self.history.snapshots}}
 
     def _new(self) -> tuple[list[Commit], list[str]]:
         """The commits to read and the revisions that name them. Reading goes on where trees are kept; where a new commit
         stands on one whose tree is not, it goes on further back, and old commits are read again."""
-        tips, kept = sorted(set(self.names) - set(self.trees)), set(self.trees)
+        tips = sorted(set(self.names) - set(self.trees))
+        kept = set(self.trees) - self._above({tip for tip in tips if tip in self.history.index})
         while tips:
             revisions = [*tips, *(f"^{name}" for name in sorted(kept))]
             commits = list(patches.commits(self.git, revisions))

@@ -60,6 +60,8 @@ class Hunk(NamedTuple):
     added: int
     formatting: tuple[int, ...] = ()
     """Where only form changed: for each added line, the removed line (from 0) that it was."""
+    text: tuple[str, ...] = ()
+    """The added lines, where they were asked for."""
 
 
 def commits(git: Git, revisions: Sequence[str]) -> Iterator[Commit]:
@@ -97,12 +99,12 @@ def patch_arguments() -> list[str]:
     return [*_ORDER, "--format=%x00%H", "--no-merges", "--no-renames", *DIFF]
 
 
-def patches(out: IO[bytes]) -> Iterator[tuple[str, dict[str, list[Hunk]]]]:
-    """Each commit's hunks by path."""
+def patches(out: IO[bytes], text: bool = False) -> Iterator[tuple[str, dict[str, list[Hunk]]]]:
+    """Each commit's hunks by path, with their text where it is asked for."""
     name, files, hunks = "", dict[str, list[Hunk]](), list[Hunk]()
     for line in out:
         if line.startswith(b"@@ "):
-            hunks.append(_hunk(line, out))
+            hunks.append(_hunk(line, out, text))
         elif line.startswith(b"diff --git "):
             hunks = files[_path(line)] = []
         elif line.startswith(b"\0"):
@@ -141,7 +143,7 @@ def expect(stream: Iterator[tuple[str, T]], name: str) -> T:
     return value
 
 
-def _hunk(line: bytes, out: IO[bytes]) -> Hunk:
+def _hunk(line: bytes, out: IO[bytes], keep: bool) -> Hunk:
     match = _HUNK.match(line)
     assert match is not None, line
     old, removed, new, added = (1 if part is None else int(part) for part in match.groups())
@@ -150,7 +152,8 @@ def _hunk(line: bytes, out: IO[bytes]) -> Hunk:
         del text[removed]
         text.append(next(out))
     formatting = _form(text[:removed], text[removed:]) if removed and added else ()
-    return Hunk(old - (removed > 0), removed, new - (added > 0), added, formatting)
+    kept = tuple(part[1:].rstrip(b"\r\n").decode(errors="replace") for part in text[removed:]) if keep else ()
+    return Hunk(old - (removed > 0), removed, new - (added > 0), added, formatting, kept)
 
 
 def _form(old: list[bytes], new: list[bytes]) -> tuple[int, ...]:
