@@ -36,8 +36,9 @@ from upshot.lake import ErasureProof, Lake
 from upshot.llm import Budget, Endpoint, Replies
 from upshot.preferences import rewrites
 from upshot.records import BadRecord, CleanTable, Evidence, Example, Preference, RawConversation, Verdict
-from upshot.sources.ingest import Cleaning, IngestReport
+from upshot.sources.ingest import Cleaning, IngestReport, quarantine
 from upshot.sources.ingest import ingest as _ingest
+from upshot.sources.outside import Recorded, read_events, record_events
 
 if TYPE_CHECKING:
     from upshot.credit import Credit, Trajectory
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from upshot.reward.private import Privacy
     from upshot.reward.recipe import Recipe, Size
     from upshot.reward.transformer import Transformer
+    from upshot.verifiers.follow import Followed
 
 Paths = Sequence[str | os.PathLike[str]] | str | os.PathLike[str]
 Progress = Callable[[str, int, int], None]
@@ -772,3 +774,45 @@ def _labelled(runs: Sequence[Trajectory], path: str | os.PathLike[str]) -> list[
     decoded = [msgspec.json.decode(line, type=Credit) for line in Path(path).read_bytes().splitlines() if line.strip()]
     worst = [(known[one.id], one.credits) for one in decoded if one.id in known and one.credits and one.outcome < one.prior]
     return [msgspec.structs.replace(run, label=min(range(len(c)), key=lambda t: c[t])) for run, c in worst]
+
+
+def ingest_events(path: str | os.PathLike[str], target: str | os.PathLike[str], settings: Settings | None = None) -> Recorded:
+    """Read events that an application reports of responses (a ticket closed, a deploy that worked) into a lake.
+
+    Raises:
+        NotFoundError: there is no lake yet: its logs come first.
+    """
+    settings = settings or load()
+    store = open_lake(target, settings)
+    cleaning = _cleaning(store, settings)
+    done, bad = record_events(read_events(path), store, cleaning.tools()[0])
+    quarantine(store, bad, cleaning)
+    return done
+
+
+def retention(
+    repo: str | os.PathLike[str],
+    logs: Paths | None = None,
+    lake: str | os.PathLike[str] | None = None,
+    settings: Settings | None = None,
+    progress: Progress = _quiet,
+    **options: Any,
+) -> Followed:
+    """Which AI-written lines of a repository survive, release by release.
+
+    With `logs` or a `lake`, commits that they name are tied to their responses; in the lake each response gets its
+    retention as an event, which the next judging counts as evidence. `options` are those of `verifiers.follow.follow`.
+
+    Raises:
+        InputError: the repository, a note, a record or the kept history cannot be read.
+    """
+    from upshot.verifiers import follow as following
+
+    store = None if lake is None else open_lake(lake, settings or load())
+    mentions = [] if store is None else list(following.of_lake(store))
+    if logs is not None:
+        mentions += following.of_logs(item for item in sources.read(logs) if isinstance(item, RawConversation))
+    found = following.follow(repo, mentions, progress=progress, **options)
+    if store is not None:
+        record_events(following.outcomes(found.report, time.time()), store, _cleaning(store, settings or load()).tools()[0])
+    return found

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from upshot import api
 from upshot import config as config_
-from upshot.cli import crediting, training
+from upshot.cli import crediting, training, verifying
 from upshot.cli.asking import Asking
 from upshot.cli.progress import progress as _progress
 from upshot.errors import InputError, UpshotError
@@ -72,16 +72,19 @@ def run(
 
 @app.command()
 def ingest(
-    logs: Logs, lake: LakeDir, format: Format = None, columns: Columns = None, config: ConfigFile = None,
-    workers: Workers = None,
+    lake: LakeDir, logs: Annotated[list[str] | None, typer.Argument(help="Files, folders, globs, or - for standard input.")] = None,
+    events: Annotated[Path | None, typer.Option(help="Events of an application, keyed by response (JSON lines).")] = None,
+    format: Format = None, columns: Columns = None, config: ConfigFile = None, workers: Workers = None,
 ) -> None:  # fmt: skip
-    """Read logs, make them private and write them to the lake.
+    """Read logs, make them private and write them to the lake; or events that an application reports of responses.
 
     Example: upshot ingest examples/chats.jsonl --lake demo-lake
     """
-    with _progress(_console) as progress:
-        done = api.ingest(logs, lake, _settings(config, workers), format, _columns(columns), progress)
-    _write([done], "-")
+    if logs or events is None:
+        with _progress(_console) as progress:
+            _write([api.ingest(_need(logs, "ingest"), lake, _settings(config, workers), format, _columns(columns), progress)], "-")
+    if events is not None:
+        _write([api.ingest_events(events, lake, _settings(config))], "-")
 
 
 @app.command()
@@ -242,6 +245,7 @@ app.command("pairs")(training.pairs)
 app.add_typer(training.train, name="train")
 app.command("score")(training.score)
 app.command("credit")(crediting.credit)
+app.command("retention")(verifying.retention)
 
 rubrics = typer.Typer(no_args_is_help=True, help="What the language model judges by.")
 app.add_typer(rubrics, name="rubric")

@@ -49,6 +49,8 @@ _WRITER = WriterProperties(
 _NO_HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
 _COMMIT_RETRIES = 100
 _REVISIONED = ("messages", "events")
+OUTSIDE = "outside/"
+"""Begins the digest of events that an application reported: they are of a conversation, not of one version of it."""
 
 
 def bucket_of(user: str, buckets: int) -> int:
@@ -194,6 +196,10 @@ class Lake:
         if table in _REVISIONED:
             current = conversations if conversations is not None else self.read("conversations", bucket, ("id", "digest", "messages", "ingested_at"))
             counts = pc.is_in(rows["digest"], value_set=current["digest"].combine_chunks())
+            if table == "events":
+                outside = pc.starts_with(rows["digest"], OUTSIDE)
+                if pc.any(outside).as_py():
+                    rows, counts = _reported(rows, outside, counts)
             return CleanTable(_distinct(rows if pc.all(counts).as_py() else rows.filter(counts), table))
         return CleanTable(rows)
 
@@ -275,7 +281,7 @@ class Lake:
 _KEYS: Mapping[str, Sequence[str]] = {
     "conversations": ("id", "messages", "digest", "ingested_at"),
     "messages": ("digest", "index"),
-    "events": ("digest", "index", "kind", "at", "detail"),
+    "events": ("digest", "index", "kind", "at", "detail", "time"),
     "verdicts": ("id", "index", "as_of", "judge", "seen"),
 }
 
@@ -311,6 +317,17 @@ def _distinct(rows: pa.Table, table: str) -> pa.Table:
     order = pc.sort_indices(rows.select(names), [(name, "ascending") for name in names])
     same = _same_as_before(rows.select(names).take(order), names)
     return rows.take(pc.filter(order, pc.invert(same))) if pc.any(same).as_py() else rows
+
+
+def _reported(rows: pa.Table, outside: Any, counts: Any) -> tuple[pa.Table, Any]:
+    """Events with those from outside, of which the newest of a kind counts (their detail begins with the kind)."""
+    theirs = rows.filter(outside)
+    what = pc.replace_substring_regex(theirs["detail"], pattern="(?s):.*", replacement="")
+    order = ("time",) if "time" in theirs.schema.names else ()
+    kept = _newest(theirs.append_column("what", what), ("digest", "index", "kind", "what"), order, None).drop_columns("what")
+    others = rows.filter(pc.and_(counts, pc.invert(outside)))
+    both = pa.concat_tables([others, kept.select(rows.schema.names)])
+    return both, pa.array([True] * both.num_rows)
 
 
 def _drop_old_log(log: Path, version: int) -> None:

@@ -66,12 +66,12 @@ def _names(conversations: Sequence[RawConversation], pseudonyms: Pseudonyms) -> 
     users: list[str] = []
     for conversation in conversations:
         name = conversation.id or content_id(conversation)
-        ids.append(_safe_id(name, pseudonyms))
+        ids.append(safe_id(name, pseudonyms))
         users.append(pseudonyms.user(conversation.user or f"conversation/{conversation.branch_of or name}"))
     return ids, users
 
 
-def _safe_id(name: str, pseudonyms: Pseudonyms) -> str:
+def safe_id(name: str, pseudonyms: Pseudonyms) -> str:
     """An id is kept where it is plainly an id; anything that could be a person's name or address is replaced."""
     if _SAFE_ID.fullmatch(name) and any(c.isdigit() for c in name) and not (name.count(".") and find([name])[0]):
         return name
@@ -122,7 +122,7 @@ def _tables(
         _add_messages(rows["messages"], conversation, common, digest, mine[:size], pseudonyms)
         if signals:
             _add_events(rows["events"], conversation, common, digest, mine[size:-1])
-        branch_of = _safe_id(conversation.branch_of, pseudonyms) if conversation.branch_of else ""
+        branch_of = safe_id(conversation.branch_of, pseudonyms) if conversation.branch_of else ""
         _extend(
             rows["conversations"],
             (*common, _micro(conversation.started_at or _first_time(conversation)), conversation.model,

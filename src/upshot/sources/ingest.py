@@ -86,8 +86,8 @@ def ingest(
             if progress:
                 progress(totals["conversations"] + totals["known"], size)
             if len(bad) > 1000:
-                totals["quarantined"] += _quarantine(lake, bad, cleaning)
-    totals["quarantined"] += _quarantine(lake, bad, cleaning)
+                totals["quarantined"] += quarantine(lake, bad, cleaning)
+    totals["quarantined"] += quarantine(lake, bad, cleaning)
     return IngestReport(
         totals["conversations"], totals["known"], totals["messages"], totals["quarantined"], size,
         dict(redactions.most_common()), time.perf_counter() - started,
@@ -190,7 +190,7 @@ def _short(digests: pa.Array) -> np.ndarray:
     return np.array([int(digest[:16], 16) for digest in digests.to_pylist()], dtype=np.uint64)
 
 
-def _quarantine(lake: Lake, bad: list[BadRecord], cleaning: Cleaning) -> int:
+def quarantine(lake: Lake, bad: list[BadRecord], cleaning: Cleaning) -> int:
     """Write and clear the gathered bad records; reasons may quote a record, so they are redacted too."""
     if not bad:
         return 0

@@ -18,6 +18,7 @@ _EXIT = re.compile(r"(?i)(?:\bexit(?:ed)?(?: with)?(?: code| status)?:?|<returnc
 _LINT = re.compile(r"(?im)^(?:found \d+ errors?|.*\b[EFWC]\d{3}\b .*|\d+ problems? \(\d+ errors?|# Fix any (?:linting )?errors below.*)")
 _BUILD = re.compile(r"(?m)(?:^|\s)(?:error(?:\[E\d+\])?: |fatal error: |BUILD FAILED|npm ERR!|SyntaxError: |.*: error: )")
 _TRACE = re.compile(r"Traceback \(most recent call last\)|^\s+at .+\(.+:\d+:\d+\)|panic: |thread '.+' panicked|Exception in thread", re.MULTILINE)
+_COMMIT = re.compile(r"(?m)^\[[^\[\]\n]{1,200} ([0-9a-f]{7,40})\] ")
 _HINT = re.compile(r"(?i)passed|failed|\bran \d|exit|returncode|returned|error|traceback|panic|problem|test result|^ok\s|exception|fix any", re.MULTILINE)
 _LOOK = 20_000
 """Characters read at each end of an output: summaries stand at its end, tracebacks anywhere near."""
@@ -31,6 +32,8 @@ def results(output: str, at: int, time: float | None = None) -> Iterator[Signal]
     """
     if len(output) > 2 * _LOOK:
         output = output[:_LOOK] + "\n" + output[-_LOOK:]
+    for match in _COMMIT.finditer(output):
+        yield Signal("commit", 0.0, at, match.group(1), time)  # no news in itself; what becomes of its lines is
     if not _HINT.search(output):
         return
     tests = _tests(output)

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -32,10 +33,10 @@ class Grams(NamedTuple):
 
     name: NDArray[np.uint32]
     """In ascending order."""
-    count: NDArray[np.int64]
+    times: NDArray[np.int64]
 
 
-class Edit(NamedTuple):
+class Edit(msgspec.Struct, frozen=True):
     """What became of one commit's change of one file, at one release."""
 
     commit: str
@@ -48,23 +49,24 @@ class Edit(NamedTuple):
 def grams(text: bytes) -> Grams:
     """The four-grams of a text, overlapping.
 
-    >>> grams(b"abcabcab").count.tolist()
+    >>> grams(b"abcabcab").times.tolist()
     [2, 2, 1]
     """
     raw = np.frombuffer(text, np.uint8).astype(np.uint32)
     if len(raw) < 4:
         return Grams(np.zeros(0, np.uint32), np.zeros(0, np.int64))
-    return Grams(*np.unique(raw[:-3] | raw[1:-2] << 8 | raw[2:-1] << 16 | raw[3:] << 24, return_counts=True))
+    name, times = np.unique((raw[:-3] | raw[1:-2] << 8 | raw[2:-1] << 16 | raw[3:] << 24).astype(np.uint32), return_counts=True)
+    return Grams(name, times)
 
 
 def four_gram(before: bytes, after: bytes, later: bytes) -> float:
     """Share of the four-grams that an edit brought which a later text has, in [0, 1]; NaN: it brought none.
 
-    >>> four_gram(b"a = 1\\n", b"a = 1\\nb = 2\\n", b"b = 2\\n"), four_gram(b"", b"hello", b"")
+    >>> four_gram(b"", b"hello", b"say hello"), four_gram(b"", b"hello", b"help")
     (1.0, 0.0)
     """
     brought = _less(grams(after), grams(before))
-    return float(_common(brought, grams(later)) / brought.count.sum()) if brought.count.sum() else float("nan")
+    return float(_common(brought, grams(later)) / brought.times.sum()) if brought.times.sum() else float("nan")
 
 
 def not_reverted(before: bytes, after: bytes, later: bytes) -> float:
@@ -91,7 +93,7 @@ def edits(git: Git, history: LineHistory, said: Mapping[int, Attribution]) -> It
             names = dict.fromkeys(name for name in (first.get(origin.commit), head.name) if name)
             for name in names:
                 tree = history.trees[history.commits[next(snapshot.commit for snapshot in history.snapshots if snapshot.name == name)].hash]
-                rows.append((commit.hash, origin.path, name, (before, f"{commit.hash}:{origin.path}", _blob(tree, origin.path, origin.base, origin.count))))
+                rows.append((commit.hash, origin.path, name, (before, f"{commit.hash}:{origin.path}", _blob(tree, origin.path, origin.base, origin.size))))
         yield from _measured(git, rows)
 
 
@@ -108,7 +110,7 @@ def _measured(git: Git, rows: Sequence[tuple[str, str, str, Sequence[str]]]) -> 
 def _first(history: LineHistory) -> dict[int, str]:
     """The first release that has each commit."""
     first: dict[int, str] = {}
-    for snapshot in history.snapshots:
+    for snapshot in sorted(history.snapshots, key=lambda snapshot: history.commits[snapshot.commit].time):
         todo = [snapshot.commit]
         while todo:
             number = todo.pop()
@@ -132,7 +134,7 @@ def _held(file: File, base: int, count: int) -> int:
 
 
 def _less(one: Grams, other: Grams) -> Grams:
-    left = one.count - _counts(other, one.name)
+    left = one.times - _counts(other, one.name)
     return Grams(one.name[left > 0], left[left > 0])
 
 
@@ -140,13 +142,13 @@ def _counts(grams: Grams, names: NDArray[np.uint32]) -> NDArray[np.int64]:
     if not len(grams.name):
         return np.zeros(len(names), np.int64)
     place = np.minimum(np.searchsorted(grams.name, names), len(grams.name) - 1)
-    return np.where(grams.name[place] == names, grams.count[place], 0)
+    return np.where(grams.name[place] == names, grams.times[place], 0)
 
 
 def _common(one: Grams, other: Grams) -> int:
-    return int(np.minimum(one.count, _counts(other, one.name)).sum())
+    return int(np.minimum(one.times, _counts(other, one.name)).sum())
 
 
 def _similarity(one: Grams, other: Grams) -> float:
-    most = max(int(one.count.sum()), int(other.count.sum()))
+    most = max(int(one.times.sum()), int(other.times.sum()))
     return _common(one, other) / most if most else 1.0

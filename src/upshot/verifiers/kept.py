@@ -49,7 +49,7 @@ def save(history: LineHistory, path: str | os.PathLike[str]) -> None:
         _VERSION, [msgspec.structs.replace(commit, author=_text(commit.author), email=_text(commit.email), committer=_text(commit.committer), message=_text(commit.message)) for commit in history.commits],
         [(origin.commit, _text(origin.path), origin.base, origin.places, None if np.isnan(origin.churn) else origin.churn) for origin in history.origins],
         [(removal.commit, _packed(removal.lines), removal.added) for removal in history.removals],
-        [(snapshot.name, snapshot.commit, *(_packed(part) for counts in (snapshot.blamed, snapshot.carried) for part in counts)) for snapshot in history.snapshots],
+        [(snapshot.name, snapshot.commit, _packed(snapshot.blamed.lines), _packed(snapshot.blamed.change), _packed(snapshot.carried.lines), _packed(snapshot.carried.change)) for snapshot in history.snapshots],
         rows, trees, history.total, {_text(path): list(rows) for path, rows in history.touched.items()}, history.joined,
     )  # fmt: skip
     draft = Path(f"{os.fspath(path)}.part")

@@ -57,7 +57,7 @@ class Origin(NamedTuple):
     """Lines of the file removed in the 90 days before, as a share of its lines; NaN: the file was new."""
 
     @property
-    def count(self) -> int:
+    def size(self) -> int:
         """How many lines."""
         return sum(count for _, count in self.places)
 

@@ -11,8 +11,8 @@ import fnmatch
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import NamedTuple
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -28,7 +28,7 @@ _MONTH_S = 30 * _DAY_S
 HEAD = "HEAD"
 
 
-class Release(NamedTuple):
+class Release(msgspec.Struct, frozen=True):
     """The lines of one release."""
 
     name: str
@@ -42,7 +42,7 @@ class Release(NamedTuple):
     new_ai_share: float
 
 
-class Retained(NamedTuple):
+class Retained(msgspec.Struct, frozen=True):
     """What became of one attributed commit."""
 
     commit: str
@@ -68,7 +68,7 @@ class Retained(NamedTuple):
     index: int | None
 
 
-class Report(NamedTuple):
+class Report(msgspec.Struct, frozen=True):
     """Retention in a repository."""
 
     repository: str
@@ -128,7 +128,7 @@ def report(git: Git, history: LineHistory, said: Mapping[int, Attribution], hori
     now = history.commits[head.commit].time
     lives = lines.lives(head.commit, now)
     seen = np.flatnonzero((lives.age >= 0) & lines.counted)  # lines that only a branch beside HEAD ever had have no fate there
-    reached = Lives(*(column[seen] for column in lives))
+    reached = Lives(lives.age[seen], lives.died[seen], lives.stratum[seen], lives.commit[seen])
     ai = lines.ai[seen]
     weights = survival.standard(reached.stratum)
     curves = [survival.curve(reached.age[reached.stratum == number], reached.died[reached.stratum == number]) for number in range(survival.STRATA + 1)]
@@ -148,7 +148,7 @@ class _Lines:
     def __init__(self, history: LineHistory, said: Mapping[int, Attribution], paths: Sequence[str]) -> None:
         self.history, self.said = history, said
         self.places = sorted(range(len(history.snapshots)), key=lambda place: history.commits[history.snapshots[place].commit].time)
-        counts = np.array([origin.count for origin in history.origins], np.int64)
+        counts = np.array([origin.size for origin in history.origins], np.int64)
         self.origin = np.repeat(np.arange(len(counts)), counts)
         self.commit = np.array([origin.commit for origin in history.origins], np.int32)[self.origin] if len(counts) else np.zeros(0, np.int32)
         churn = np.array([origin.churn for origin in history.origins])
@@ -158,7 +158,7 @@ class _Lines:
         self.ai = np.zeros(history.total, bool)
         for origin in history.origins:
             if origin.commit in said:
-                self.ai[origin.base : origin.base + origin.count] = _attributed(origin, said[origin.commit])
+                self.ai[origin.base : origin.base + origin.size] = _attributed(origin, said[origin.commit])
         self.ai &= self.counted
         self.there = {snapshot.name: np.bincount(self.commit, weights=count * self.counted, minlength=len(history.commits)).astype(np.int64) for snapshot, count in history.present()}
         self.ai_there = {snapshot.name: np.bincount(self.commit, weights=count * self.ai, minlength=len(history.commits)).astype(np.int64) for snapshot, count in history.present()}

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -36,10 +37,10 @@ class Lives(NamedTuple):
 
     def only(self, chosen: NDArray[np.bool_]) -> Lives:
         """Some of the lines."""
-        return Lives(*(column[chosen] for column in self))
+        return Lives(self.age[chosen], self.died[chosen], self.stratum[chosen], self.commit[chosen])
 
 
-class Share(NamedTuple):
+class Share(msgspec.Struct, frozen=True):
     """A share with its interval."""
 
     value: float
@@ -47,7 +48,7 @@ class Share(NamedTuple):
     high: float
 
 
-class Survival(NamedTuple):
+class Survival(msgspec.Struct, frozen=True):
     """What became of a group of lines."""
 
     lines: int
@@ -66,12 +67,12 @@ def curve(age: NDArray[np.int32], died: NDArray[np.bool_], weight: Array | None 
     """
     days = int(age.max(initial=0)) if days is None else days
     at = np.minimum(age, days + 1)
-    dead = np.bincount(at, weights=died * (1.0 if weight is None else weight), minlength=days + 2)
+    dead = np.bincount(at, weights=died if weight is None else died * weight, minlength=days + 2)
     gone = np.bincount(at, weights=weight, minlength=days + 2)
     left = gone[::-1].cumsum()[::-1]
     with np.errstate(divide="ignore", invalid="ignore"):
         going_on = np.where(left > 0, 1 - dead / left, 1.0)
-    return np.clip(np.cumprod(going_on[: days + 1]), 0.0, 1.0)
+    return np.clip(np.cumprod(going_on[: days + 1], dtype=np.float64), 0.0, 1.0)
 
 
 def strata(churn: Array, weight: NDArray[np.int64]) -> NDArray[np.int32]:
@@ -87,8 +88,8 @@ def strata(churn: Array, weight: NDArray[np.int64]) -> NDArray[np.int32]:
 
 def standard(stratum: NDArray[np.int32]) -> Array:
     """The weights of strata: their share of all lines, (STRATA + 1,)."""
-    counts = np.bincount(stratum, minlength=STRATA + 1).astype(float)
-    return counts / max(counts.sum(), 1.0)
+    counts = np.bincount(stratum, minlength=STRATA + 1).astype(np.float64)
+    return counts / max(float(counts.sum()), 1.0)
 
 
 def stratified(lives: Lives, weights: Array, days: int, weight: Array | None = None) -> Array:
@@ -143,7 +144,7 @@ def _share(value: float, draws: Array) -> Share:
     return Share(round(float(value), 4), round(float(low), 4), round(float(high), 4))
 
 
-class Fate(NamedTuple):
+class Fate(msgspec.Struct, frozen=True):
     """What is known of one commit's lines at a horizon."""
 
     retained: float

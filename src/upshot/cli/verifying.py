@@ -1,0 +1,59 @@
+"""The verbs that ask the world."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from upshot import api
+from upshot import config as config_
+from upshot.cli.progress import progress
+from upshot.json_lines import write
+
+if TYPE_CHECKING:
+    from upshot.verifiers.retention import Report
+
+_console = Console(stderr=True)
+
+
+def retention(
+    repo: Annotated[Path, typer.Argument(help="Folder of a git repository.")],
+    out: Annotated[str, typer.Option("-o", "--out", help="File for the report as JSON, or - for standard output.")] = "",
+    json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    releases: Annotated[str, typer.Option(help="Pattern of the tags that are releases.")] = "*",
+    only: Annotated[list[str] | None, typer.Option(help="Pattern of files that count; may be given again.")] = None,
+    horizon: Annotated[int, typer.Option(min=1, help="Days at which commits are compared.")] = 90,
+    logs: Annotated[list[str] | None, typer.Option(help="Logs that name commits; may be given again.")] = None,
+    lake: Annotated[str | None, typer.Option("--lake", help="Tie commits to the responses of this lake, and write what became of them there.")] = None,
+    traces: Annotated[Path | None, typer.Option(help="Agent Trace records (JSON lines).")] = None,
+    state: Annotated[Path | None, typer.Option(help="File that keeps the history, so that the next release costs only its own commits.")] = None,
+    edits: Annotated[bool, typer.Option("--edits", help="Also four-gram survival of every edit.")] = False,
+    config: Annotated[Path | None, typer.Option("--config", help="Settings file (TOML).")] = None,
+) -> None:
+    """Which AI-written lines of a repository survive, release by release.
+
+    Example: upshot retention . --json
+    """
+    with progress(_console) as step:
+        found = api.retention(
+            repo, logs, lake, config_.load(config), step, releases=releases, horizon=horizon, paths=only or (), traces=traces, state=state, with_edits=edits
+        )
+    if json or out:
+        write([{**msgspec.structs.asdict(found.report), **({} if found.edits is None else {"edits": found.edits})}], out or "-")
+    _table(found.report)
+
+
+def _table(report: Report) -> None:
+    rows = Table("who", "lines", "commits", "half-life", *(f"{day} d" for day in report.other.alive), box=None)
+    for who, lives in (("assistants", report.ai), ("people", report.other), *report.by_agent.items()):
+        half = "" if lives.half_life_days is None else f"{lives.half_life_days:.0f} days"
+        rows.add_row(who, f"{lives.lines:,}", f"{lives.commits:,}", half, *(f"{lives.alive[day].value:.2f}" if day in lives.alive else "" for day in report.other.alive))
+    _console.print(rows)
+    if report.releases:
+        last = report.releases[-1]
+        _console.print(f"{last.name}: {last.ai_lines:,} of {last.lines:,} lines are by assistants ({last.ai_share:.0%}). Shares alive are at equal churn of files.", highlight=False)
