@@ -9,6 +9,7 @@
     ├── EndpointError (ConnectionError)  a language model's server refused or did not answer
     ├── BudgetError (RuntimeError)       the budget for a language model is spent; what was done is kept
     ├── LakeError (RuntimeError)         the lake could not be read or written
+    ├── SandboxError (RuntimeError)      untrusted code cannot be run safely here, so it is not run
     └── ErasureError (RuntimeError)      erased data was still found when the files were scanned
 
 A message says what was attempted, what was found (file, line, row), what is allowed, and the next step.
@@ -58,6 +59,12 @@ class BudgetError(UpshotError, RuntimeError):
 
 class LakeError(UpshotError, RuntimeError):
     """The lake could not be read or written."""
+
+
+class SandboxError(UpshotError, RuntimeError):
+    """Untrusted code cannot be run safely here, so it is not run."""
+
+    exit_code = 2
 
 
 class ErasureError(UpshotError, RuntimeError):

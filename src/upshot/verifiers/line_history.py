@@ -291,7 +291,11 @@ class _Pass:
     def _churn(self, path: str, time: int, sources: Sequence[_Source]) -> float:
         if not sources:
             return float("nan")
-        removed = sum(lines for at, lines in self.history.touched.get(path, ()) if time - _CHURN_S <= at <= time)
+        removed = 0
+        for at, lines in reversed(self.history.touched.get(path, ())):
+            if at < time - _CHURN_S:
+                break
+            removed += lines if at <= time else 0
         return removed / max(len(sources[0].file.lines), 1)
 
     def _removed(self, number: int, commit: Commit, path: str, sources: Sequence[_Source], carried: Lines) -> None:

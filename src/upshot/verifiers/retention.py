@@ -133,7 +133,8 @@ def report(git: Git, history: LineHistory, said: Mapping[int, Attribution], hori
     weights = survival.standard(reached.stratum)
     curves = [survival.curve(reached.age[reached.stratum == number], reached.died[reached.stratum == number]) for number in range(survival.STRATA + 1)]
     fates = survival.fates(reached.only(ai), curves, horizon)
-    agents = Counter(attribution.agent for attribution in said.values() if attribution.agent and lines.of_agent(attribution.agent).any())
+    written = np.bincount(lines.commit, weights=lines.ai, minlength=len(history.commits))
+    agents = Counter(attribution.agent for number, attribution in said.items() if attribution.agent and written[number])
     return Report(
         str(git.repo), history.commits[head.commit].hash, _date(now), horizon, lines.releases(),
         survival.survival(reached.only(ai), weights), survival.survival(reached.only(~ai), weights), survival.difference(reached.only(ai), reached.only(~ai), weights),

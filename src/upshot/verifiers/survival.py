@@ -35,7 +35,7 @@ class Lives(NamedTuple):
     commit: NDArray[np.int32]
     """What was written together dies together: commits are resampled for intervals."""
 
-    def only(self, chosen: NDArray[np.bool_]) -> Lives:
+    def only(self, chosen: NDArray[np.bool_] | NDArray[np.intp]) -> Lives:
         """Some of the lines."""
         return Lives(self.age[chosen], self.died[chosen], self.stratum[chosen], self.commit[chosen])
 
@@ -125,16 +125,24 @@ def difference(one: Lives, other: Lives, weights: Array, seed: int = 0) -> dict[
     return {str(day): _share(value[day], draws[:, column]) for column, day in enumerate(reached)}
 
 
+def _grouped(lives: Lives) -> tuple[Lives, Array]:
+    """Lines of one commit with one fate as one row, and how many they are: there are far fewer fates than lines."""
+    order = np.lexsort((lives.died, lives.age, lives.stratum, lives.commit))
+    rows = np.stack([column[order].astype(np.int32) for column in lives])
+    start = np.flatnonzero(np.concatenate([[True], (rows[:, 1:] != rows[:, :-1]).any(axis=0)]))
+    return lives.only(order[start]), np.diff(np.append(start, len(order))).astype(np.float64)
+
+
 def _resampled(groups: Sequence[Lives], weights: Array, days: int, seed: int) -> list[Array]:
     """The curve (the first group's less the second's, where there are two) on resampled commits."""
     rng = np.random.default_rng(seed)
-    numbered = [np.unique(lives.commit, return_inverse=True) for lives in groups]
+    numbered = [(*_grouped(lives), np.unique(lives.commit)) for lives in groups]
     draws = list[Array]()
     for _ in range(_RESAMPLES):
         curves = list[Array]()
-        for lives, (names, place) in zip(groups, numbered, strict=True):
-            times = np.bincount(rng.integers(0, len(names), len(names)), minlength=len(names)).astype(float)
-            curves.append(stratified(lives, weights, days, times[place]))
+        for lives, lines, names in numbered:
+            times = np.bincount(rng.integers(0, len(names), len(names)), minlength=len(names)).astype(np.float64)
+            curves.append(stratified(lives, weights, days, lines * times[np.searchsorted(names, lives.commit)]))
         draws.append(curves[0] - curves[1] if len(curves) > 1 else curves[0])
     return draws
 
