@@ -5,7 +5,7 @@
 time; timed on the sampled releases, and taken for all by their files) over ours, which include attribution and the
 report. `incremental_ratio`: the same for one more release, on a history that was kept. `theseus_ratio`: seconds of
 git-of-theseus-analyze (as many snapshots as there are releases, two processes, white space ignored, all files) over
-ours, where it is installed. Without REPO it makes a repository of its own.
+ours without attribution and curves, which it has none of; `theseus_whole_ratio` over all of ours. Without REPO it makes a repository of its own.
 """
 
 from __future__ import annotations
@@ -121,7 +121,8 @@ def main() -> None:
         "equal": equal / total, "counts": total, "releases": len(releases), "commits": len(history.commits), "lines": history.total, "ai_commits": len(report.commits),
         "ai_share_at_head": report.releases[-1].ai_share, "walk_seconds": round(walked, 2), "first_seconds": round(first, 2), "more_seconds": round(more, 2),
         "blame_seconds": round(blamed, 1), "blame_ratio": round(blamed / first, 1), "walk_ratio": round(blamed / walked, 1), "incremental_ratio": round(2 * taken[chosen[-1]] / more, 1),
-        "theseus_seconds": None if peer is None else round(peer, 1), "theseus_ratio": None if peer is None else round(peer / first, 1),
+        "theseus_seconds": None if peer is None else round(peer, 1), "theseus_ratio": None if peer is None else round(peer / walked, 1),
+        "theseus_whole_ratio": None if peer is None else round(peer / first, 1),
     }  # fmt: skip
     print(json.dumps({"bench": "retention", "metrics": metrics, "data": str(options.repo or "made"), "seconds": round(time.perf_counter() - began, 1)}))
 

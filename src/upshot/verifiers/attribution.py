@@ -114,8 +114,16 @@ def _person(who: str) -> str:
     return next((name for name, people, _ in _agents() if people is not None and people.search(who)), "")
 
 
+@cache
+def _hint() -> Any:
+    """What a message that names an agent has somewhere: most have nothing of it."""
+    return re2.compile(r"(?im)-by\s*:|" + "|".join(f"(?:{lines.pattern})" for _, _, lines in _agents() if lines is not None))
+
+
 def _message(message: str) -> str:
     """The agent that a commit message names."""
+    if not _hint().search(message.replace("🤖 ", "")):
+        return ""
     found = list[str]()
     for line in message.splitlines()[1:]:
         text = line.strip().lstrip("🤖 ").strip()

@@ -161,8 +161,15 @@ class _Lines:
             if origin.commit in said:
                 self.ai[origin.base : origin.base + origin.size] = _attributed(origin, said[origin.commit])
         self.ai &= self.counted
-        self.there = {snapshot.name: np.bincount(self.commit, weights=count * self.counted, minlength=len(history.commits)).astype(np.int64) for snapshot, count in history.present()}
-        self.ai_there = {snapshot.name: np.bincount(self.commit, weights=count * self.ai, minlength=len(history.commits)).astype(np.int64) for snapshot, count in history.present()}
+        self.there: dict[str, NDArray[np.int64]] = {}
+        """Lines of each commit, by release."""
+        self.ai_there: dict[str, NDArray[np.int64]] = {}
+        now, ai_now = np.zeros(len(history.commits), np.int64), np.zeros(len(history.commits), np.int64)
+        for snapshot in history.snapshots:
+            changed, change = snapshot.blamed.lines, snapshot.blamed.change
+            for total, which in ((now, self.counted), (ai_now, self.ai)):
+                np.add.at(total, self.commit[changed], change * which[changed])
+            self.there[snapshot.name], self.ai_there[snapshot.name] = now.copy(), ai_now.copy()
         self.contained = _contained(history)
 
     def of_agent(self, agent: str) -> NDArray[np.bool_]:

@@ -105,6 +105,15 @@ class Started:
             self.process.send_signal(signal.SIGKILL)
         self.process.communicate()
 
+    def end_soon(self, wait: bool = False) -> Run:
+        """End it now, or with `wait` let it finish what it has to say."""
+        if not wait:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(2 * _POLL_S)
+            if self.process.returncode is None:
+                self.process.kill()
+        return self.end()
+
     def end(self, stdin: bytes = b"") -> Run:
         """Wait for it, within its limits."""
         outputs, killed = {1: bytearray(), 2: bytearray()}, ""

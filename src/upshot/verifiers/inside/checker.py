@@ -1,0 +1,121 @@
+"""The tests, in a sandbox of their own: run against the code under test, which is another process.
+
+checker.py DESCRIPTOR REPORT JOB: JOB is a file, the report goes to the descriptor REPORT, both as of codec.py.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import bridge
+import codec
+
+
+def main() -> None:
+    descriptor, report, path = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+    with open(path, "rb") as handle:
+        job = codec.loads(handle.read())
+    del sys.argv[1:]
+    peer = bridge.Peer(descriptor, trusting=False)
+    try:
+        found = _run(peer, job)
+    except bridge.Ended as error:
+        found = {"problem": str(error)}
+    except bridge.Refused as error:
+        found = {"refused": str(error)}
+    os.write(report, codec.dumps(found))
+
+
+def _run(peer: bridge.Peer, job: dict) -> dict:
+    ready = peer.receive()
+    if not ready.get("ready"):
+        return {"problem": "the code does not load: " + ": ".join(map(str, ready.get("error") or ["no reason given"]))[:500]}
+    module = bridge.solution(peer)
+    sys.modules[job.get("module", "solution")] = module
+    return {"check": _check, "pytest": _pytest, "timed": _timed}[job["style"]](peer, module, job)
+
+
+# --- functions named check, as HumanEval has them
+
+
+def _check(peer: bridge.Peer, module: object, job: dict) -> dict:
+    passed: list[int] = []
+    failed: list[list] = []
+    calls: list[str] = []
+    space: dict = {"__name__": "tests"}
+    if job.get("prompt"):
+        exec(compile(job["prompt"], "prompt", "exec"), space)  # helpers of the prompt are the prompt's, not the code's
+    candidate = getattr(module, job["entry_point"])
+
+    def called(*arguments: object, **named: object) -> object:
+        if len(calls) < 200:
+            calls.append(repr(arguments))
+        return candidate(*arguments, **named)
+
+    space.update({"_passed": passed.append, "_failed": lambda line, error: failed.append([line, f"{type(error).__name__}: {error}"[:300]]), "_fatal": (bridge.Ended, bridge.Refused)})
+    space[job["entry_point"]] = called
+    try:
+        exec(compile(job["tests"], "tests", "exec"), space)  # noqa: S102
+        if "check" in space:
+            space["check"](called)
+    except (bridge.Ended, bridge.Refused):
+        raise
+    except Exception as error:
+        failed.append([0, f"{type(error).__name__}: {error}"[:300]])
+    return {"passed": len(passed), "failed": len(failed), "why": failed[:5], "calls": calls}
+
+
+# --- pytest
+
+
+def _pytest(peer: bridge.Peer, module: object, job: dict) -> dict:
+    import pytest
+
+    class Collect:
+        def __init__(self) -> None:
+            self.outcomes: dict[str, str] = {}
+            self.why: list[list] = []
+
+        def pytest_runtest_logreport(self, report) -> None:  # noqa: ANN001
+            if report.when == "call" or report.outcome != "passed":
+                self.outcomes[report.nodeid] = report.outcome
+                if report.outcome == "failed":
+                    self.why.append([report.nodeid, str(report.longrepr)[-500:]])
+
+        def pytest_collectreport(self, report) -> None:  # noqa: ANN001
+            if report.failed:
+                self.outcomes[report.nodeid or "collection"] = "failed"
+                self.why.append([report.nodeid, str(report.longrepr)[-500:]])
+
+    with open("test_solution.py", "w", encoding="utf-8") as handle:
+        handle.write(job["tests"])
+    seen = Collect()
+    pytest.main(["-q", "-x" if job.get("first") else "-q", "-p", "no:cacheprovider", "-p", "no:randomly", "-p", "no:xdist", "--no-header", "-c", "/dev/null", "--rootdir", os.getcwd(), "test_solution.py"], plugins=[seen])
+    outcomes = list(seen.outcomes.values())
+    return {"passed": outcomes.count("passed"), "failed": outcomes.count("failed"), "skipped": outcomes.count("skipped"), "why": seen.why[:5], "outcomes": seen.outcomes}
+
+
+# --- time
+
+
+def _timed(peer: bridge.Peer, module: object, job: dict) -> dict:
+    """Time the code on given inputs, when told to by a line on standard input; answers with seconds and results."""
+    candidate = getattr(module, job["entry_point"])
+    space: dict = {}
+    exec(compile(job["inputs"], "inputs", "exec"), space)  # noqa: S102
+    rounds: list[list] = []
+    for line in sys.stdin:
+        size = int(line)
+        batch = [space["inputs"](size, seed) for seed in range(job.get("batch", 5))]
+        started = time.perf_counter()
+        results = [candidate(*arguments) for arguments in batch]
+        took = time.perf_counter() - started
+        rounds.append([size, took])
+        print(size, took, flush=True)
+    return {"rounds": rounds}
+
+
+main()
