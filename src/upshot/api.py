@@ -38,7 +38,7 @@ from upshot.preferences import rewrites
 from upshot.records import BadRecord, CleanTable, Evidence, Example, Preference, RawConversation, Verdict
 from upshot.sources.ingest import Cleaning, IngestReport, quarantine
 from upshot.sources.ingest import ingest as _ingest
-from upshot.sources.outside import Recorded, read_events, record_events
+from upshot.sources.outside import Outside, Recorded, read_events, record_events
 
 if TYPE_CHECKING:
     from upshot.credit import Credit, Trajectory
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from upshot.reward.recipe import Recipe, Size
     from upshot.reward.transformer import Transformer
     from upshot.verifiers.follow import Followed
+    from upshot.verifiers.items import Outcome
 
 Paths = Sequence[str | os.PathLike[str]] | str | os.PathLike[str]
 Progress = Callable[[str, int, int], None]
@@ -816,3 +817,36 @@ def retention(
     if store is not None:
         record_events(following.outcomes(found.report, time.time()), store, _cleaning(store, settings or load()).tools()[0])
     return found
+
+
+def verify(
+    path: str | os.PathLike[str],
+    parts: Sequence[str] = ("tests",),
+    formula: str = "",
+    seconds: float = 10.0,
+    memory_mb: int = 1024,
+    workers: int = 2,
+    lake: str | os.PathLike[str] | None = None,
+    settings: Settings | None = None,
+    progress: Progress = _quiet,
+) -> Iterator[Outcome]:
+    """Run code, tests and proofs in a sandbox; with a `lake`, write the outcomes of items that name a response there.
+
+    Raises:
+        InputError: an item, a part or the formula cannot be read, or a tool is not installed.
+        SandboxError: untrusted code cannot be run safely here.
+    """
+    from upshot.verifiers import items as items_
+    from upshot.verifiers.sandbox import Limits
+    from upshot.verifiers.verify import verify as verified
+
+    items = list(items_.read(path))
+    done: list[Outcome] = []
+    for outcome in verified(items, parts, formula, Limits(seconds=seconds, memory_mb=memory_mb), workers, lambda n: progress("verify", n, len(items))):
+        done.append(outcome)
+        yield outcome
+    if lake is not None:
+        store = open_lake(lake, settings or load())
+        now = time.time()
+        told = [Outside(o.response[0], o.response[1], "verified", 2 * o.outcome - 1, now, "; ".join(o.reasons)[:200]) for o in done if o.response is not None]
+        record_events(told, store, _cleaning(store, settings or load()).tools()[0])

@@ -246,6 +246,7 @@ app.add_typer(training.train, name="train")
 app.command("score")(training.score)
 app.command("credit")(crediting.credit)
 app.command("retention")(verifying.retention)
+app.command("verify")(verifying.verify)
 
 rubrics = typer.Typer(no_args_is_help=True, help="What the language model judges by.")
 app.add_typer(rubrics, name="rubric")

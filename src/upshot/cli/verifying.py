@@ -57,3 +57,22 @@ def _table(report: Report) -> None:
     if report.releases:
         last = report.releases[-1]
         _console.print(f"{last.name}: {last.ai_lines:,} of {last.lines:,} lines are by assistants ({last.ai_share:.0%}). Shares alive are at equal churn of files.", highlight=False)
+
+
+def verify(
+    items: Annotated[str, typer.Argument(help="JSON lines: code, tests, proof; - is standard input.")],
+    out: Annotated[str, typer.Option("-o", "--out", help="File to write, or - for standard output.")] = "-",
+    parts: Annotated[str, typer.Option("--with", help="Of tests, coverage, lint, types, mutation, speed, complexity, proof; with commas.")] = "tests",
+    formula: Annotated[str, typer.Option(help="Outcome from parts, as 0.8 * tests + 0.2 * lint; gates come first in any case.")] = "",
+    seconds: Annotated[float, typer.Option(min=0.1, help="Time that each program may take.")] = 10.0,
+    memory_mb: Annotated[int, typer.Option(min=64, help="Memory that each program may take.")] = 1024,
+    workers: Annotated[int, typer.Option(min=1, help="Items at once.")] = 2,
+    lake: Annotated[str | None, typer.Option("--lake", help="Write the outcomes of items that name a response to this lake.")] = None,
+    config: Annotated[Path | None, typer.Option("--config", help="Settings file (TOML).")] = None,
+) -> None:
+    """Run code, tests and proofs in a sandbox, and say what the world says of them.
+
+    Example: upshot verify examples/submissions.jsonl -o outcomes.jsonl
+    """
+    with progress(_console) as step:
+        write(api.verify(items, parts.split(","), formula, seconds, memory_mb, workers, lake, config_.load(config), step), out)

@@ -14,10 +14,9 @@ import contextlib
 import os
 import selectors
 import shutil
-import signal
 import subprocess
 import sys
-import sysconfig
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
@@ -34,6 +33,8 @@ _NOBODY = 64_000
 _USERS = 1_000
 _POLL_S = 0.02
 _READ = 65_536
+Killed = Literal["", "time", "memory", "output"]
+"""The limit that a program was killed for; empty: none."""
 WORK = "/sandbox"
 """The folder that code runs in."""
 _turn = iter(range(sys.maxsize))
@@ -61,7 +62,7 @@ class Run(NamedTuple):
     stdout: bytes
     stderr: bytes
     seconds: float
-    killed: Literal["", "time", "memory", "output"]
+    killed: Killed
     """The limit that it was killed for."""
 
 
@@ -91,7 +92,8 @@ class Started:
 
     def __init__(self, command: Sequence[str], place: Place = Place(), limits: Limits = Limits()) -> None:
         self.limits, self.began = limits, time.monotonic()
-        with _given(place.files) as (arguments, descriptors), _filter() as rules:
+        self._timer: threading.Timer | None = None
+        with _Given(place.files) as (arguments, descriptors), _filter() as rules:
             arguments += ["--seccomp", str(rules)]
             descriptors.append(rules)
             self.process = subprocess.Popen(  # noqa: S603
@@ -101,9 +103,17 @@ class Started:
 
     def kill(self) -> None:
         """End it and everything it started."""
-        with contextlib.suppress(ProcessLookupError):
-            self.process.send_signal(signal.SIGKILL)
+        if self._timer is not None:
+            self._timer.cancel()
+        self.process.kill()
         self.process.communicate()
+
+    def watch(self) -> None:
+        """Kill it when its time is over, while somebody else talks to it."""
+        timer = threading.Timer(self.limits.seconds, self.process.kill)
+        timer.daemon = True
+        timer.start()
+        self._timer = timer
 
     def end_soon(self, wait: bool = False) -> Run:
         """End it now, or with `wait` let it finish what it has to say."""
@@ -116,7 +126,8 @@ class Started:
 
     def end(self, stdin: bytes = b"") -> Run:
         """Wait for it, within its limits."""
-        outputs, killed = {1: bytearray(), 2: bytearray()}, ""
+        outputs: dict[int, bytearray] = {1: bytearray(), 2: bytearray()}
+        killed: Killed = ""
         with self.process, selectors.DefaultSelector() as selector:
             assert self.process.stdin is not None
             assert self.process.stdout is not None
@@ -142,12 +153,11 @@ class Started:
                 self.process.kill()
             self.process.wait()
         most = self.limits.output_kb * 1024
-        code = self.process.returncode
-        return Run(
-            None if killed else 128 - code if code > 128 else code, bytes(outputs[1][:most]), bytes(outputs[2][:most]), time.monotonic() - self.began, killed
-        )  # type: ignore[arg-type]
+        code = self.process.wait()
+        status = None if killed else 128 - code if code > 128 else code
+        return Run(status, bytes(outputs[1][:most]), bytes(outputs[2][:most]), time.monotonic() - self.began, killed)
 
-    def _exceeded(self, outputs: Mapping[int, bytearray]) -> str:
+    def _exceeded(self, outputs: Mapping[int, bytearray]) -> Killed:
         spent = time.monotonic() - self.began
         if spent > self.limits.seconds:
             return "time"
@@ -193,22 +203,22 @@ def wrapped(limits: Limits) -> list[str]:
         _programs()[0], *user, *drop, "--die-with-parent", "--new-session", "--hostname", "sandbox", "--clearenv",
         "--setenv", "PATH", f"{os.path.dirname(sys.executable)}:/usr/bin:/bin", "--setenv", "HOME", WORK, "--setenv", "LANG", "C.UTF-8", "--setenv", "TMPDIR", WORK,
         "--setenv", "PYTHONDONTWRITEBYTECODE", "1", "--setenv", "PYTHONHASHSEED", "0",
-        *_system(), "--proc", "/proc", "--dev", "/dev", "--perms", "1777", "--size", size, "--tmpfs", WORK, "--perms", "0555", "--size", "4096", "--tmpfs", "/dev/shm",
-        "--perms", "0555", "--size", "4096", "--tmpfs", "/tmp",
+        *_system(), "--proc", "/proc", "--dev", "/dev", "--perms", "1777", "--size", size, "--tmpfs", WORK, "--perms", "0555", "--size", "4096", "--tmpfs", "/dev/shm",  # noqa: S108
+        "--perms", "0555", "--size", "4096", "--tmpfs", "/tmp",  # noqa: S108
     ]  # fmt: skip
 
 
 @cache
 def _system() -> list[str]:
     """The system and this Python, read-only."""
-    arguments = ["--ro-bind", "/usr", "/usr"]
+    arguments = ["--ro-bind", "/usr", "/usr", "--perms", "0755", "--dir", "/etc"]
     for name in ("bin", "sbin", "lib", "lib32", "lib64", "libx32"):
         path = Path("/") / name
         if path.is_symlink():
             arguments += ["--symlink", os.readlink(path), str(path)]
         elif path.is_dir():
             arguments += ["--ro-bind", str(path), str(path)]
-    for path in ("/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/alternatives"):
+    for path in ("/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/alternatives", "/etc/ocamlfind.conf"):
         arguments += ["--ro-bind-try", path, path]
     return arguments + _bound([sys.base_prefix, sys.prefix])
 
@@ -250,7 +260,7 @@ def _filter() -> Iterator[int]:
         os.close(descriptor)
 
 
-class _given:
+class _Given:
     """Files as arguments: bubblewrap copies them from descriptors into the folder."""
 
     def __init__(self, files: Mapping[str, bytes]) -> None:
@@ -299,8 +309,3 @@ def _memory_mb(process: int) -> float:
 def python(*arguments: str) -> list[str]:
     """This Python as a command in a sandbox."""
     return [os.path.realpath(sys.executable) if sys.prefix == sys.base_prefix else os.path.join(sys.prefix, "bin", "python"), *arguments]
-
-
-def site_packages() -> str:
-    """Where this Python's libraries lie."""
-    return sysconfig.get_path("purelib")

@@ -16,7 +16,8 @@ from upshot.errors import InputError
 from upshot.verifiers.inside import codec
 from upshot.verifiers.sandbox import WORK, Limits, Place, Run, Started, python
 
-_INSIDE = str(Path(__file__).parent / "inside")
+INSIDE = str(Path(__file__).parent / "inside")
+"""What runs inside the sandbox."""
 
 
 class Ran(NamedTuple):
@@ -53,12 +54,12 @@ def together(code: str, job: Mapping[str, Any], limits: Limits = Limits(), measu
     reading, writing = os.pipe()
     with ours, theirs:
         served = Started(
-            python(*_flags(code), f"{_INSIDE}/serve.py", str(theirs.fileno()), f"{WORK}/solution.py", *(["measure"] if measure else [])),
-            Place({"solution.py": code.encode("utf-8", "surrogatepass")}, [_INSIDE], [theirs.fileno()]), limits,
+            python(*(("-I",) if measure else flags(code)), f"{INSIDE}/serve.py", str(theirs.fileno()), f"{WORK}/solution.py", *(["measure"] if measure else [])),
+            Place({"solution.py": code.encode("utf-8", "surrogatepass")}, [INSIDE], [theirs.fileno()]), limits,
         )  # fmt: skip
         tests = Started(
-            python(*(() if job["style"] == "pytest" else _flags(str(job.get("tests", "")) + "\n" + str(job.get("prompt", "")))), "-B", f"{_INSIDE}/checker.py", str(ours.fileno()), str(writing), f"{WORK}/job"),
-            Place({"job": codec.dumps(dict(job))}, [_INSIDE], [ours.fileno(), writing]), limits,
+            python(*(() if job["style"] == "pytest" else flags(str(job.get("tests", "")) + "\n" + str(job.get("prompt", "")))), "-B", f"{INSIDE}/checker.py", str(ours.fileno()), str(writing), f"{WORK}/job"),
+            Place({"job": codec.dumps(dict(job))}, [INSIDE], [ours.fileno(), writing]), limits,
         )  # fmt: skip
     os.close(writing)
     with contextlib.ExitStack() as stack:
@@ -116,7 +117,7 @@ def _headers(prompt: str) -> str:
     return prompt
 
 
-def _flags(code: str) -> tuple[str, ...]:
+def flags(code: str) -> tuple[str, ...]:
     """Python without its libraries starts in half the time; with them where the code imports something of theirs."""
     return ("-I",) if needs_libraries(code) else ("-I", "-S")
 

@@ -166,7 +166,7 @@ class Peer:
                 sys.stdout.write(str(message["said"]))
             if "error" in message:
                 raise self._raised(message["error"])
-            for changed, place in zip(message.get("changed") or [], _mutable(arguments)):
+            for changed, place in zip(message.get("changed") or [], _mutable(arguments), strict=False):
                 _replace(place, changed)
             return message.get("value")
 

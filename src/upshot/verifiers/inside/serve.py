@@ -1,7 +1,7 @@
 """The code under test, in a sandbox of its own: loads it and answers what the tests ask of it.
 
-serve.py DESCRIPTOR FILE [measure]: with `measure`, for code that is trusted and tests that are not, the lines that ran
-are printed when the tests are done.
+serve.py DESCRIPTOR FILE [measure]: with `measure`, for code that is trusted and tests that are not, what of it ran is
+printed when the tests are done.
 """
 
 from __future__ import annotations
@@ -21,42 +21,42 @@ def main() -> None:
     module = type(sys)("solution")
     module.__file__ = path
     sys.modules["solution"] = peer.objects[0] = module  # type: ignore[assignment]
-    seen = _watched(path) if measured else set()
+    coverage = _watched(path) if measured else None
     with open(path, "rb") as handle:
         source = handle.read()
     error: list = []
     try:
-        exec(compile(source, path, "exec"), module.__dict__)  # noqa: S102
+        exec(compile(source, path, "exec"), module.__dict__)
     except BaseException as problem:
         error = [type(problem).__name__, bridge._text(problem)]
     peer.send({"ready": not error, "error": error})
     peer.serve()
-    if measured:
-        sys.settrace(None)
-        print(sorted(seen), sorted(_lines(compile(source, path, "exec"))), sep="\n", flush=True)
+    if coverage is not None:
+        _told(coverage, path)
 
 
-def _watched(path: str) -> set[int]:
-    """The lines of a file that run from now on."""
-    seen: set[int] = set()
+def _watched(path: str):
+    """Coverage of the code from now on."""
+    import coverage
 
-    def trace(frame, event: str, argument: object) -> object:  # noqa: ANN001
-        if frame.f_code.co_filename != path:
-            return None
-        seen.add(frame.f_lineno)
-        return trace
-
-    sys.settrace(trace)
-    return seen
+    watch = coverage.Coverage(data_file=None, branch=True, include=[path], config_file=False)
+    watch.start()
+    return watch
 
 
-def _lines(code) -> set[int]:  # noqa: ANN001
-    """The lines of a program that can run."""
-    found = {line for _, _, line in code.co_lines() if line}
-    for constant in code.co_consts:
-        if isinstance(constant, type(main.__code__)):
-            found |= _lines(constant)
-    return found
+def _told(watch, path: str) -> None:
+    """Print statements, those that ran, branches, those taken."""
+    import contextlib
+    import io
+    import json
+    import tempfile
+
+    watch.stop()
+    with tempfile.NamedTemporaryFile("r+", suffix=".json") as file, contextlib.redirect_stdout(io.StringIO()):
+        watch.json_report(outfile=file.name)
+        total = json.load(file)["totals"]
+    print(total["num_statements"], total["covered_lines"], total["num_branches"], total["covered_branches"], flush=True)
 
 
-main()
+if __name__ == "__main__":
+    main()
