@@ -18,8 +18,10 @@ from upshot.verifiers.together import Ran, check_job, pytest_job, together
 
 _INPUTS = 40
 """Inputs near those of the tests on which answers are compared."""
-_PATIENCE_S = 2.0
-"""For the reference's answers to all of them; where it takes longer there is no comparison."""
+_WITHIN_S = 0.1
+"""For each answer."""
+_AT_ONCE = 8
+"""Answers of the reference asked for in one process: one that cannot be given up takes no more with it."""
 _LEAST_AGREEMENT = 0.6
 """Of answers with the reference's, averaged over the answers there are: a constant has at most half."""
 _LITERAL_SHARE = 0.5
@@ -40,7 +42,7 @@ def tests(item: Item, limits: Limits) -> tuple[dict[str, bool], dict[str, Part],
     job, known = job_of(item.tests, item), None
     if item.reference and item.entry_point and job["style"] == "check":
         known = _known(item.reference, item.tests, item.entry_point, item.prompt)
-        job["inputs"] = known.inputs
+        job |= {"inputs": known.inputs, "within": _WITHIN_S}
     ran = together(item.code, job, limits)
     gates = {"loads": not ran.problem.startswith("the code does not load"), "runs_to_the_end": not ran.problem, "plain_results": not ran.refused, "tests_run": ran.passed + ran.failed > 0 or bool(ran.problem)}
     parts = {"tests": Part(ran.share, {"passed": ran.passed, "failed": ran.failed, "seconds": round(ran.seconds, 3)}, "; ".join(ran.why[:3]))}
@@ -83,17 +85,22 @@ def _known(reference: str, tests: str, entry_point: str, prompt: str) -> _Known:
     if not calls or ran.share < 1:
         return _Known([], [])
     near = neighbours(calls, _INPUTS)
-    said = together(reference, {"style": "answers", "entry_point": entry_point, "inputs": near}, Limits(seconds=_PATIENCE_S))
-    answers = said.report.get("answers", [])
-    return _Known(near, answers) if len(answers) == len(near) else _Known([], [])
+    known = _Known([], [])
+    for start in range(0, len(near), _AT_ONCE):
+        part = near[start : start + _AT_ONCE]
+        said = together(reference, {"style": "answers", "entry_point": entry_point, "inputs": part, "within": _WITHIN_S}, Limits(seconds=2 * _WITHIN_S * _AT_ONCE))
+        for arguments, answer in zip(part, said.report.get("answers", []), strict=False):
+            if answer[0] == "value":
+                known.inputs.append(arguments)
+                known.answers.append(answer)
+    return known
 
 
 def _agreement(known: _Known, said: list[list[Any]]) -> Part:
     """How often answers are the reference's; each of its answers weighs the same."""
     by_answer: dict[str, list[float]] = {}
     for true, ours in zip(known.answers, said, strict=False):
-        if true[0] == "value":
-            by_answer.setdefault(repr(true[1])[:200], []).append(float(_same(true, ours)))
+        by_answer.setdefault(repr(true[1])[:200], []).append(float(_same(true, ours)))
     if len(by_answer) < 2:
         return Part(None, {"inputs": len(known.inputs)}, "too few different answers to compare")
     return Part(mean([mean(values) for values in by_answer.values()]), {"inputs": len(known.inputs), "answers": len(by_answer)})

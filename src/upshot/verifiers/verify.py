@@ -61,7 +61,7 @@ def _one(item: Item, parts: Sequence[str], combine: Callable[[Mapping[str, float
     gates, found, reasons = _gated(item, limits, "mutation" in parts)
     if gates and all(gates.values()):
         for name in parts:
-            if name in PARTS and name not in found:
+            if name in PARTS and name not in found and item.code:
                 try:
                     found[name] = PARTS[name](item, limits)
                 except RecordError as error:
@@ -100,7 +100,7 @@ def _outcome(item: Item, values: Mapping[str, float]) -> float:
     first = {"tests": "mutation", "proof": "proof"}.get(item.submitted, "tests")
     if item.proof:
         first = "proof"
-    rest = [value for name, value in values.items() if name not in (first, "agreement", "hidden_tests")]
+    rest = [value for name, value in values.items() if name in PARTS]
     if first == "proof":
         return values.get("proof", 0.0)
     if first not in values:
