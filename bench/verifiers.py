@@ -19,6 +19,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from tests.verifiers.cheats import KINDS, SLOW, Task
+
 from upshot.verifiers import sandbox
 from upshot.verifiers.items import Item, of_record
 from upshot.verifiers.sandbox import Limits

@@ -1,8 +1,9 @@
 """Do tests test anything? Coverage of the code they run, and how many small faults in it they notice.
 
 Coverage counts what ran, not what was checked: at full coverage tests find anything from a third to nearly all of real
-faults. The mutation score (DeMillo, Lipton & Sayward, 1978) is the share of faulty versions that the tests fail on;
-tests that assert nothing get 0. Mutants are Cosmic Ray's; those that compile to the same program are none.
+faults. The mutation score (DeMillo, Lipton & Sayward, 1978) is the share of faulty versions that the tests fail on.
+Mutants are Cosmic Ray's; those that are the same program are none, and those that every run of the code would notice,
+because they crash or never end, are left out: so tests that assert nothing get 0.
 
 Here the tests are what is not trusted. They run apart from the code and see only its answers, so they cannot tell a
 mutant by its text; and they must pass on the right code each time, before, between and after the mutants, so that
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import ast
 import random
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -53,12 +55,14 @@ def mutation(item: Item, limits: Limits, workers: int = 2, seed: int = 0) -> tup
     step = max(len(versions) // (_ROUNDS - 1), 1)
     order = [code for place, version in enumerate(versions) for code in ((item.code, version) if place % step == 0 else (version,))] + [item.code]
     with ThreadPoolExecutor(workers) as pool:
-        results = list(pool.map(lambda code: _passes(code, job, limits), order))
-    right = [passed for code, passed in zip(order, results, strict=True) if code == item.code]
-    killed = sum(not passed for code, passed in zip(order, results, strict=True) if code != item.code)
+        results = list(pool.map(lambda code: _told(code, job, limits), order))
+    right = [told == "passed" for code, told in zip(order, results, strict=True) if code == item.code]
+    told = Counter(told for code, told in zip(order, results, strict=True) if code != item.code)
     if not all(right):
         return False, Part(0.0, {"passed_on_right_code": sum(right), "of": len(right)}, "the tests fail on the right code" if not any(right) else "the tests do not always pass on the right code")
-    return True, Part(killed / len(versions), {"mutants": len(versions), "killed": killed})
+    facts = {"mutants": len(versions), "killed": told["noticed"], "crashed": told["crashed"]}
+    left = told["noticed"] + told["passed"]
+    return True, Part(told["noticed"] / left if left else None, facts, "" if left else "every mutant crashes")
 
 
 def mutants(code: str) -> Iterator[str]:
@@ -93,6 +97,9 @@ def _compiled(code: str) -> str | None:
         return None
 
 
-def _passes(code: str, job: dict[str, object], limits: Limits) -> bool:
-    ran = together(code, {**job, "first": True}, limits)
-    return ran.share == 1.0
+def _told(code: str, job: dict[str, object], limits: Limits) -> str:
+    """What tests make of a program: passed, noticed (by an assertion), or crashed."""
+    ran = together(code, job, limits)
+    if ran.share == 1.0:
+        return "passed"
+    return "noticed" if not ran.problem and int(ran.report.get("asserted", 0)) else "crashed"

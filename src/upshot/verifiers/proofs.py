@@ -20,7 +20,7 @@ import shutil
 
 from upshot.errors import InputError
 from upshot.verifiers.items import Item, Part
-from upshot.verifiers.quality import need
+from upshot.verifiers.quality import need, roomy
 from upshot.verifiers.sandbox import Limits, Place, Run, python, run
 
 _COMMENT = {"coq": re.compile(r"\(\*.*?\*\)", re.DOTALL), "lean": re.compile(r"/-.*?-/|--[^\n]*", re.DOTALL)}
@@ -30,7 +30,8 @@ _CHEATS = {
 }
 _LEAN_ALLOWED = {"propext", "Classical.choice", "Quot.sound"}
 _NO_AXIOMS = "Closed under the global context"
-_MEMORY_MB = 4000
+_ROOM = Limits(seconds=60.0, memory_mb=4000)
+"""Provers reserve more address space than they use."""
 _SMT = """
 import sys, z3
 goal, lemmas = sys.argv[1], sys.argv[2:]
@@ -139,7 +140,7 @@ def _coq(item: Item, limits: Limits) -> tuple[dict[str, bool], Part]:
     check = f"Require Import Given.\nRequire Submission.\nDefinition checked : ({item.statement}) := Submission.goal.\nPrint Assumptions checked.\n"
     script = f"coqc -q Given.v && coqc -q Submission.v && printf %s \"$1\" > {name}.v && coqc -q {name}.v && coqchk -silent -o -norec Given -norec Submission -norec {name} 2>&1"
     place = Place({"Given.v": item.prompt.encode(), "Submission.v": f"Require Import Given.\n{item.proof}".encode()})
-    done = run(["/bin/sh", "-c", script, "sh", check], place, _roomy(limits))
+    done = run(["/bin/sh", "-c", script, "sh", check], place, roomy(limits, _ROOM))
     text = done.stdout.decode(errors="replace")
     if done.killed:
         return {"nothing_assumed": True}, Part(None, why=f"coq did not finish: too much {done.killed}")
@@ -159,7 +160,7 @@ def _lean(item: Item, limits: Limits) -> tuple[dict[str, bool], Part]:
         return {"nothing_assumed": False}, Part(0.0, why=f"the proof uses {', '.join(cheats)}")
     name = f"checked_{secrets.token_hex(8)}"
     text = f"{item.prompt}\nnamespace Submission\n{item.proof}\nend Submission\ntheorem {name} : ({item.statement}) := Submission.goal\n#print axioms {name}\n"
-    done = run([lean, "Proof.lean"], Place({"Proof.lean": text.encode()}, [os.path.dirname(os.path.dirname(os.path.realpath(lean)))]), _roomy(limits))
+    done = run([lean, "Proof.lean"], Place({"Proof.lean": text.encode()}, [os.path.dirname(os.path.dirname(os.path.realpath(lean)))]), roomy(limits, _ROOM))
     said = done.stdout.decode(errors="replace")
     if done.killed:
         return {"nothing_assumed": True}, Part(None, why=f"lean did not finish: too much {done.killed}")
@@ -169,11 +170,6 @@ def _lean(item: Item, limits: Limits) -> tuple[dict[str, bool], Part]:
     used = set() if axioms is None else {part.strip() for part in axioms.group(1).split(",")}
     closed = (axioms is not None or f"'{name}' does not depend on any axioms" in said) and used <= _LEAN_ALLOWED
     return {"nothing_assumed": closed}, Part(float(closed), {"axioms": sorted(used)}, "" if closed else f"it assumes: {', '.join(sorted(used - _LEAN_ALLOWED)) or said[:200]}")
-
-
-def _roomy(limits: Limits) -> Limits:
-    """Provers reserve more address space than they use."""
-    return Limits(max(limits.seconds, 60.0), max(limits.memory_mb, _MEMORY_MB), limits.processes, limits.disk_mb, limits.output_kb)
 
 
 def _last(done: Run) -> str:

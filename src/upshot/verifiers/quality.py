@@ -22,6 +22,8 @@ _RULES = "E4,E7,E9,F,B,C4,PLE,PLW,SIM,RET,ARG,UP"
 """Ruff's rules that find mistakes and roundabout code, not layout."""
 _LINES = 10
 """A finding in so many lines halves the value."""
+_ROOM = Limits(seconds=30.0, memory_mb=2000)
+"""What the tools themselves need at least."""
 _SILENCED = re.compile(r"#\s*(?:type:\s*ignore|mypy:|pyright:)")
 _ERROR = re.compile(r"^[^:]+:\d+(?::\d+)?: error: (.*?)(?:\s+\[([\w-]+)\])?$", re.MULTILINE)
 
@@ -40,7 +42,7 @@ def need(*modules: str) -> None:
 def lint(item: Item, limits: Limits) -> Part:
     """Findings of ruff, as 1 / (1 + findings in ten lines)."""
     need("ruff")
-    done = run([os.path.join(sys.prefix, "bin", "ruff"), "check", "--isolated", "--no-cache", "--ignore-noqa", "--output-format", "json", "--select", _RULES, "--stdin-filename", "solution.py", "-"], Place(), limits, item.code.encode("utf-8", "replace"))
+    done = run([os.path.join(sys.prefix, "bin", "ruff"), "check", "--isolated", "--no-cache", "--ignore-noqa", "--output-format", "json", "--select", _RULES, "--stdin-filename", "solution.py", "-"], Place(), roomy(limits, _ROOM), item.code.encode("utf-8", "replace"))
     found = _read(done, "ruff")
     rules = [str(row.get("code")) for row in msgspec.json.decode(found)]
     return _of(len(rules), item.code, {"findings": len(rules), "rules": sorted(set(rules))})
@@ -50,7 +52,7 @@ def types(item: Item, limits: Limits) -> Part:
     """Errors of mypy --strict and what silences it, as 1 / (1 + errors in ten lines)."""
     need("mypy")
     command = python("-m", "mypy", "--strict", "--no-incremental", "--cache-dir=/dev/null", "--config-file=", "--no-error-summary", "--hide-error-context", "solution.py")
-    done = run(command, Place({"solution.py": item.code.encode("utf-8", "replace")}), limits)
+    done = run(command, Place({"solution.py": item.code.encode("utf-8", "replace")}), roomy(limits, _ROOM))
     if done.killed or done.code not in (0, 1):
         return Part(None, why=f"mypy did not finish: {done.killed or done.stderr.decode(errors='replace')[-200:]}")
     errors = [match.group(2) or match.group(1) for match in _ERROR.finditer(done.stdout.decode(errors="replace"))]
@@ -78,6 +80,11 @@ def _branching(code: str) -> int | None:
         return sum(block.complexity for block in cc_visit(code))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
+
+
+def roomy(limits: Limits, least: Limits) -> Limits:
+    """Limits of at least some time and memory, for tools that are trusted and need them."""
+    return Limits(max(limits.seconds, least.seconds), max(limits.memory_mb, least.memory_mb), limits.processes, limits.disk_mb, limits.output_kb)
 
 
 def _of(findings: int, code: str, facts: dict[str, object]) -> Part:

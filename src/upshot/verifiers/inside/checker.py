@@ -55,7 +55,7 @@ def _check(peer: bridge.Peer, module: object, job: dict) -> dict:
             calls.append(repr(arguments))
         return candidate(*arguments, **named)
 
-    space.update({"_passed": passed.append, "_failed": lambda line, error: failed.append([line, f"{type(error).__name__}: {error}"[:300]]), "_fatal": (bridge.Ended, bridge.Refused)})
+    space.update({"_passed": passed.append, "_failed": lambda line, error: failed.append(_failure(line, error)), "_fatal": (bridge.Ended, bridge.Refused)})
     space[job["entry_point"]] = called
     try:
         exec(compile(job["tests"], "tests", "exec"), space)
@@ -64,9 +64,14 @@ def _check(peer: bridge.Peer, module: object, job: dict) -> dict:
     except (bridge.Ended, bridge.Refused):
         raise
     except Exception as error:
-        failed.append([0, f"{type(error).__name__}: {error}"[:300]])
-    found = {"passed": len(passed), "failed": len(failed), "why": failed[:5], "calls": calls}
+        failed.append(_failure(0, error))
+    found = {"passed": len(passed), "failed": len(failed), "why": [why[:2] for why in failed[:5]], "asserted": sum(why[2] for why in failed), "calls": calls}
     return found if failed or not job.get("inputs") else {**found, **_answers(peer, module, job)}
+
+
+def _failure(place: object, error: BaseException) -> list:
+    """Where, what, and whether the tests noticed it themselves."""
+    return [place, f"{type(error).__name__}: {error}"[:300], isinstance(error, AssertionError)]
 
 
 # --- pytest
@@ -79,6 +84,10 @@ def _pytest(peer: bridge.Peer, module: object, job: dict) -> dict:
         def __init__(self) -> None:
             self.outcomes: dict[str, str] = {}
             self.why: list[list] = []
+            self.asserted = 0
+
+        def pytest_exception_interact(self, node, call, report) -> None:
+            self.asserted += issubclass(call.excinfo.type, (AssertionError, pytest.fail.Exception))
 
         def pytest_runtest_logreport(self, report) -> None:
             if report.when == "call" or report.outcome != "passed":
@@ -96,7 +105,7 @@ def _pytest(peer: bridge.Peer, module: object, job: dict) -> dict:
     seen = Collect()
     pytest.main(["-q", "-x" if job.get("first") else "-q", "-p", "no:cacheprovider", "-p", "no:randomly", "-p", "no:xdist", "--no-header", "-c", "/dev/null", "--rootdir", os.getcwd(), "test_solution.py"], plugins=[seen])
     outcomes = list(seen.outcomes.values())
-    return {"passed": outcomes.count("passed"), "failed": outcomes.count("failed"), "skipped": outcomes.count("skipped"), "why": seen.why[:5], "outcomes": seen.outcomes}
+    return {"passed": outcomes.count("passed"), "failed": outcomes.count("failed"), "skipped": outcomes.count("skipped"), "why": seen.why[:5], "asserted": seen.asserted, "outcomes": seen.outcomes}
 
 
 # --- answers
