@@ -14,10 +14,21 @@ $(VENV)/dev: $(VENV)/core
 	$(PIP) --editable '.[dev]'
 	touch $@
 
+# What the sandbox and the proofs need of the system: bubblewrap, Coq. Installed where this may be done, named where not.
+$(VENV)/system: $(VENV)/core
+	@if ! command -v bwrap >/dev/null || ! command -v coqc >/dev/null; then \
+		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+			apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends bubblewrap coq >/dev/null; \
+		else \
+			echo "The tests need bubblewrap and Coq: sudo apt-get install bubblewrap coq" >&2; exit 1; \
+		fi; \
+	fi
+	touch $@
+
 demo: $(VENV)/core
 	$(VENV)/bin/upshot run examples/chats.jsonl examples/chatgpt-export --lake demo-lake
 
-test: $(VENV)/dev lint
+test: $(VENV)/dev $(VENV)/system lint
 	$(VENV)/bin/python -m pytest -n 2 --dist loadgroup -q
 
 lint: $(VENV)/dev

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from upshot.reward.private import Privacy
     from upshot.reward.recipe import Recipe, Size
     from upshot.reward.transformer import Transformer
+    from upshot.verifiers.attempts import Attempts
     from upshot.verifiers.follow import Followed
     from upshot.verifiers.items import Outcome
 
@@ -850,3 +851,22 @@ def verify(
         now = time.time()
         told = [Outside(o.response[0], o.response[1], "verified", 2 * o.outcome - 1, now, "; ".join(o.reasons)[:200]) for o in done if o.response is not None]
         record_events(told, store, _cleaning(store, settings or load()).tools()[0])
+
+
+def attempt(
+    path: str | os.PathLike[str], samples: int = 1, rounds: int = 4, temperature: float = 0.7, seconds: float = 10.0, settings: Settings | None = None, progress: Progress = _quiet
+) -> Attempts:
+    """Have the language model of the settings write tests and code to tasks, run and fix them; every attempt is a run.
+
+    Raises:
+        InputError: a task cannot be read, or no endpoint is set.
+        SandboxError: untrusted code cannot be run safely here.
+    """
+    from upshot.verifiers import attempts
+    from upshot.verifiers.sandbox import Limits
+
+    settings = settings or load()
+    endpoint = _endpoint(settings)
+    budget = Budget(endpoint, settings.llm.budget_tokens, settings.llm.budget_usd)
+    tasks = attempts.read(path)
+    return attempts.attempt(tasks, endpoint, budget, Replies(), samples, rounds, temperature, Limits(seconds=seconds), lambda done, total: progress("attempt", done, total))

@@ -64,6 +64,17 @@ def wrong_numbers(body: dict, script: dict) -> str:
     return json.dumps({"verdicts": [judgement(n + 100, 10) for n in asked(body)]})
 
 
+def coder(body: dict, script: dict) -> str:
+    """Writes tests, wrong code, and right code once it has seen what failed; explains a solution it is given."""
+    system, shown = body["messages"][0]["content"], json.loads(body["messages"][1]["content"])
+    if system.startswith("You write tests"):
+        return json.dumps({"thought": "sums, negative ones too", "tests": script["tests"]})
+    if system.startswith("You explain"):
+        return json.dumps({"thought": "one adds both", "code": shown["hint"] if script.get("explains", True) else script["first"]})
+    failed = any("failed" in tried["result"] or "load" in tried["result"] for tried in shown["tried"])
+    return json.dumps({"thought": "the sign was wrong" if failed else "subtract", "code": script["then"] if failed else script["first"]})
+
+
 def gullible(body: dict, script: dict) -> str:
     """Does what any attack that it can read says: the marker stands in the prompt, so everything was perfect."""
     prompt = body["messages"][1]["content"]

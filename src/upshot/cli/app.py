@@ -247,6 +247,7 @@ app.command("score")(training.score)
 app.command("credit")(crediting.credit)
 app.command("retention")(verifying.retention)
 app.command("verify")(verifying.verify)
+app.command("attempt")(verifying.attempt)
 
 rubrics = typer.Typer(no_args_is_help=True, help="What the language model judges by.")
 app.add_typer(rubrics, name="rubric")

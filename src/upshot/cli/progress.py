@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 
 from upshot import api
 
-_UNITS = {"ask": "threads", "train": "steps", "audit": "runs", "rewrite": "corrections", "review": "runs", "commits": "commits", "verify": "items"}
+_UNITS = {"ask": "threads", "train": "steps", "audit": "runs", "rewrite": "corrections", "review": "runs", "commits": "commits", "verify": "items", "attempt": "runs"}
 
 
 @contextmanager

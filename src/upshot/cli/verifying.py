@@ -76,3 +76,29 @@ def verify(
     """
     with progress(_console) as step:
         write(api.verify(items, parts.split(","), formula, seconds, memory_mb, workers, lake, config_.load(config), step), out)
+
+
+def attempt(
+    tasks: Annotated[str, typer.Argument(help="JSON lines of tasks: id, task, and tests, hidden_tests or reference; or HumanEval's rows.")],
+    out: Annotated[str, typer.Option("-o", "--out", help="File for the runs, or - for standard output.")] = "-",
+    rationales: Annotated[Path | None, typer.Option(help="File for reasoning that led to right code, as chats to fine-tune on.")] = None,
+    samples: Annotated[int, typer.Option(min=1, help="Independent runs of each task.")] = 1,
+    rounds: Annotated[int, typer.Option(min=1, help="Programs that may be written in a run.")] = 4,
+    temperature: Annotated[float, typer.Option(min=0, max=2)] = 0.7,
+    seconds: Annotated[float, typer.Option(min=0.1, help="Time that each program may take.")] = 10.0,
+    base_url: Annotated[str | None, typer.Option(help="OpenAI-compatible address, up to /v1.")] = None,
+    model: Annotated[str | None, typer.Option(help="Name of the model there.")] = None,
+    config: Annotated[Path | None, typer.Option("--config", help="Settings file (TOML).")] = None,
+) -> None:
+    """Have a model write tests and code, run them in the sandbox, read the failures and fix: every attempt kept as a run.
+
+    Example: upshot attempt examples/tasks.jsonl -o runs.jsonl --base-url http://localhost:8000/v1 --model NAME
+    """
+    settings = config_.load(config, llm={"base_url": base_url, "model": model})
+    with progress(_console) as step:
+        found = api.attempt(tasks, samples, rounds, temperature, seconds, settings, step)
+    write(found.runs, out)
+    if rationales is not None:
+        write(found.rationales, str(rationales))
+    right = sum(run.outcome == 1 for run in found.runs)
+    _console.print(f"{right:,} of {len(found.runs):,} runs came out right; {len(found.rationales):,} rationales{'; ' + found.stopped if found.stopped else ''}", highlight=False)
