@@ -136,6 +136,81 @@ def test_code_cannot_reach_into_the_tests() -> None:
     assert (found.passed, found.failed) == (1, 0), found.why
 
 
+_TAKES_OVER = """
+import gc, sys
+bridge = sys.modules["bridge"]
+peer = next(o for o in gc.get_objects() if type(o) is bridge.Peer)
+def look(f):
+    for name in ("__globals__", "__code__", "gi_frame", "gi_code", "f_globals", "__class__", "__self__"):
+        try:
+            return ("reached", name, str(peer.ask("get", f, name)))
+        except BaseException:
+            pass
+    for operation in ("set", "del", "call_within", "isinstance"):
+        try:
+            return ("reached", operation, peer.ask(operation, f, 1, "x"))
+        except BaseException:
+            pass
+    return "nothing"
+def forge(program):
+    class Forged: pass
+    real = peer._pack
+    peer._pack = lambda value: ("name", "exec") if type(value) is Forged else real(value)
+    return peer.ask("call", Forged(), program)
+def call_a_class(program):
+    class Forged: pass
+    real = peer._pack
+    peer._pack = lambda value: ("name", "type") if type(value) is Forged else real(value)
+    return peer.ask("call", Forged(), program)
+"""
+
+
+def test_code_that_speaks_to_the_tests_behind_their_back_reaches_nothing() -> None:
+    tests = """
+import sys, solution
+def numbers():
+    yield 1
+def test_function():
+    assert solution.look(lambda x: x) == "nothing"
+def test_generator():
+    assert solution.look(numbers()) == "nothing"
+"""
+    found = ran(_TAKES_OVER, tests)
+    assert (found.passed, found.failed, found.problem) == (2, 0, ""), found.why
+
+
+@pytest.mark.parametrize("way", ["forge", "call_a_class"])
+def test_a_forged_message_does_nothing_but_end_the_talk(way: str) -> None:
+    tests = f"""
+import solution, pytest
+done = []
+def test_forged():
+    with pytest.raises(Exception):
+        solution.{way}("import sys; sys.modules['test_solution'].done.append(1)")
+    assert done == []
+"""
+    found = ran(_TAKES_OVER, tests)
+    assert (found.passed, found.failed) == (1, 0), found.why
+
+
+@pytest.mark.parametrize(
+    ("code", "check"),
+    [
+        ("class E:\n    def __eq__(s, o): return isinstance(o, int) and abs(o) < 100\ndef f(): return E()", "candidate() == 3"),
+        ("class E:\n    def __eq__(s, o): return isinstance(o, list)\ndef f(): return E()", "candidate() == [1, 2]"),
+        ("class E:\n    def __eq__(s, o): return isinstance(o, str)\ndef f(): return E()", "candidate() == 'ab'"),
+        ("class E:\n    def __contains__(s, o): return True\ndef f(): return E()", "3 in candidate()"),
+        ("class E:\n    def __eq__(s, o): return True\ndef f(): return [E(), E()]", "candidate() == [1, 2]"),
+        ("class E(float):\n    def __sub__(s, o): return E(0.0)\n    __abs__ = lambda s: s\n    __lt__ = lambda s, o: True\ndef f(): return E(1)", "abs(candidate() - 3.5) < 1e-6"),
+        ("class E:\n    def __eq__(s, o): return o is True\ndef f(): return E()", "candidate() == True"),
+    ],
+)
+def test_objects_that_agree_with_what_they_are_compared_with_are_refused(code: str, check: str) -> None:
+    found = together(code, check_job(f"def check(candidate):\n    assert {check}\n", "f"), LIMITS)
+    honest_bool = check == "candidate() == True"  # an object that says it is True, and only True, is as good as True
+    assert (found.share == 1.0) == honest_bool, found
+
+
 def test_code_that_does_not_load_or_dies_has_no_share() -> None:
     assert "does not load: SyntaxError" in together("def f(:", check_job("def check(candidate):\n    assert candidate() == 1\n", "f"), LIMITS).problem
     died = together("import os\ndef f(): os.abort()", check_job("def check(candidate):\n    assert candidate() == 1\n", "f"), LIMITS)
@@ -175,6 +250,37 @@ def test_mutants_tell_tests_that_check_from_tests_that_run() -> None:
     assert outcome(idle, "mutation").outcome == 0.0
     assert (outcome(failing, "mutation").outcome, outcome(leaving, "mutation").outcome) == (0.0, 0.0)
     assert mutation.coverage(idle, LIMITS).value == 1.0, "coverage does not see the difference"
+
+
+def test_tests_cannot_know_a_mutant_by_its_text() -> None:
+    """They look for the code's file, its code objects and its constants, to fail on whatever is not the code they know."""
+    looking = """
+import solution, sys
+bridge = sys.modules["bridge"]
+def look():
+    found = []
+    for name in ("__code__", "__globals__", "__builtins__", "__loader__", "__spec__", "__dict__"):
+        try:
+            found.append(str(getattr(solution.middle, name)))
+        except Exception:
+            pass
+    for path in ("/sandbox/solution.py", "solution.py", "/proc/self/fd/0"):
+        try:
+            found.append(open(path).read())
+        except Exception:
+            pass
+    try:
+        found.append(solution.inspect.getsource(solution.middle))
+    except Exception:
+        pass
+    return [text for text in found if "sorted" in text or "co_" in text or "<code" in text]
+def test():
+    assert look() == []
+"""
+    item = Item("t", "import inspect\n" + TASK.solution, looking, submitted="tests")
+    found = outcome(item, "mutation")
+    assert found.gates["pass_on_right_code"], found.reasons
+    assert found.outcome == 0.0, "they fail on no mutant"
 
 
 def test_more_tests_never_kill_fewer() -> None:

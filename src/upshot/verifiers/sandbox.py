@@ -106,7 +106,19 @@ class Started:
         if self._timer is not None:
             self._timer.cancel()
         self.process.kill()
-        self.process.communicate()
+        self.process.wait()
+        for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
+            if pipe is not None:
+                with contextlib.suppress(BrokenPipeError):
+                    pipe.close()
+
+    def give(self, data: bytes) -> None:
+        """Write all there is for its standard input."""
+        assert self.process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.write(data)
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()
 
     def watch(self) -> None:
         """Kill it when its time is over, while somebody else talks to it."""
@@ -132,10 +144,8 @@ class Started:
             assert self.process.stdin is not None
             assert self.process.stdout is not None
             assert self.process.stderr is not None
-            with contextlib.suppress(BrokenPipeError):
-                self.process.stdin.write(stdin)
-            with contextlib.suppress(BrokenPipeError):
-                self.process.stdin.close()
+            if not self.process.stdin.closed:
+                self.give(stdin)
             selector.register(self.process.stdout, selectors.EVENT_READ, 1)
             selector.register(self.process.stderr, selectors.EVENT_READ, 2)
             while selector.get_map() and not killed:

@@ -115,9 +115,10 @@ def _timed(code: str, entry_point: str, inputs: str, limits: Limits) -> Iterator
     null = os.open(os.devnull, os.O_WRONLY)
     job = codec.dumps({"style": "timed", "entry_point": entry_point, "inputs": inputs})
     with ours, theirs:
-        served = Started(python(*flags(code), f"{INSIDE}/serve.py", str(theirs.fileno()), f"{WORK}/solution.py"), Place({"solution.py": code.encode()}, [INSIDE], [theirs.fileno()]), limits)
+        served = Started(python(*flags(code), f"{INSIDE}/serve.py", str(theirs.fileno())), Place({}, [INSIDE], [theirs.fileno()]), limits)
         tests = Started(python(*flags(inputs), f"{INSIDE}/checker.py", str(ours.fileno()), str(null), f"{WORK}/job"), Place({"job": job}, [INSIDE], [ours.fileno(), null]), limits)
     os.close(null)
+    served.give(code.encode())
     served.watch()
     tests.watch()
     try:

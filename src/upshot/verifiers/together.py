@@ -50,18 +50,20 @@ def together(code: str, job: Mapping[str, Any], limits: Limits = Limits(), measu
     Raises:
         SandboxError: untrusted code cannot be run safely here.
     """
+    source = code.encode("utf-8", "surrogatepass")
     ours, theirs = socket.socketpair()
     reading, writing = os.pipe()
     with ours, theirs:
         served = Started(
-            python(*(("-I",) if measure else flags(code)), f"{INSIDE}/serve.py", str(theirs.fileno()), f"{WORK}/solution.py", *(["measure"] if measure else [])),
-            Place({"solution.py": code.encode("utf-8", "surrogatepass")}, [INSIDE], [theirs.fileno()]), limits,
+            python(*(("-I",) if measure else flags(code)), f"{INSIDE}/serve.py", str(theirs.fileno()), *([f"{WORK}/solution.py"] if measure else [])),
+            Place({"solution.py": source} if measure else {}, [INSIDE], [theirs.fileno()]), limits,
         )  # fmt: skip
         tests = Started(
             python(*(() if job["style"] == "pytest" else flags(str(job.get("tests", "")) + "\n" + str(job.get("prompt", "")))), "-B", f"{INSIDE}/checker.py", str(ours.fileno()), str(writing), f"{WORK}/job"),
             Place({"job": codec.dumps(dict(job))}, [INSIDE], [ours.fileno(), writing]), limits,
         )  # fmt: skip
     os.close(writing)
+    served.give(b"" if measure else source)
     with contextlib.ExitStack() as stack:
         stack.callback(os.close, reading)
         ended = tests.end()

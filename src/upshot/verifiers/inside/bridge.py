@@ -2,11 +2,12 @@
 
 Tests that run in one process with the code they test can be beaten by it: it can leave with status 0, replace `assert`'s
 world, patch the test runner, the clock or `__eq__`, read what is expected. Here the tests hold stand-ins. What crosses is
-plain data, as JSON: a result arrives as a true int, str, list, ... made on this side, or as a stand-in for an object that
-stays over there. Code under test cannot reach anything of the tests but the arguments it is called with.
+plain data (codec.py): a result arrives as a true int, str, list, ... made on this side, or as a stand-in for an object that
+stays over there. Code under test cannot reach anything of the tests but the arguments it is called with: call them, walk
+through them, and read their public attributes.
 
-A stand-in compared with plain data asks over there, among decoys that no honest object equals: one that equals them all
-is refused. Arithmetic and ordering of stand-ins with plain data are refused altogether.
+A stand-in compared with plain data asks over there, among decoys that are near it: an object that equals them too is
+refused. Arithmetic and ordering of stand-ins with plain data are refused altogether.
 """
 
 import builtins
@@ -21,6 +22,10 @@ _LARGEST = 16_000_000
 _SIZE = Struct(">I")
 _FORWARDED = ("len", "next", "contains", "getitem", "setitem", "delitem", "bool", "str", "repr", "enter", "exit", "format", "reversed", "index")
 _BINARY = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor", "lshift", "rshift")
+_INNER = ("_", "gi_", "cr_", "ag_", "f_", "tb_", "co_")
+"""Begins the names of attributes that lead from an object into the program that holds it: frames, code."""
+_OUTER = ("__name__", "__qualname__", "__doc__", "__class__", "__module__", "__annotations__", "__version__", "__all__", "__dict__", "__cause__", "__context__", "__notes__")
+"""Of those that begin so, what tests may read of the code."""
 _ORDER = ("lt", "le", "gt", "ge")
 
 
@@ -127,7 +132,9 @@ class Peer:
         if tag in ("range", "slice", "bytearray"):
             return bytearray(content) if tag == "bytearray" else {"range": range, "slice": slice}[tag](*content)
         if tag == "name":
-            return {"NotImplemented": NotImplemented, "Ellipsis": Ellipsis}.get(content) or getattr(builtins, content)
+            found = {"NotImplemented": NotImplemented, "Ellipsis": Ellipsis}.get(content) or getattr(builtins, content)
+            if found is NotImplemented or found is Ellipsis or isinstance(found, type):
+                return found
         if tag == "standard":
             return _made(str(content[0]), content[1])
         raise ValueError("no such tag")
@@ -190,6 +197,8 @@ class Peer:
         try:
             target, arguments, named = message["on"], message["with"], message["named"]
             if not self.trusting:
+                if id(target) not in self.numbers:
+                    raise PermissionError("the code under test may use only what it was given")
                 _allowed(message["do"], arguments)
             reply = {"value": _do(message["do"], target, arguments, named)}
             changed = _mutable(arguments)
@@ -286,17 +295,43 @@ def _ask(operation: str, stand: Stand, *arguments: object, **named: object) -> o
 def _equal(stand: Stand, other: object) -> bool:
     if isinstance(other, Stand):
         return _ask("eq", stand, other) is True
-    noise = os.urandom(16)
-    asked = [(noise.hex(), False), (int.from_bytes(noise, "big") + 2**61, False), ([noise.hex()[:8]], False)]
-    asked.insert(noise[0] % 4, (other, True))
-    answers = [(_ask("eq", stand, value) is True, real) for value, real in asked]
+    return _among("eq", stand, other)
+
+
+def _among(operation: str, stand: Stand, other: object) -> bool:
+    """Ask about a value among decoys near it, in an order that the other side cannot know."""
+    asked = [(decoy, False) for decoy in _decoys(other, os.urandom(16))]
+    asked.insert(os.urandom(1)[0] % (len(asked) + 1), (other, True))
+    answers = [(_ask(operation, stand, value) is True, real) for value, real in asked]
     if any(answer for answer, real in answers if not real):
-        raise Refused("the result equals anything it is compared with")
+        raise Refused("the result agrees with anything it is compared with")
     return next(answer for answer, real in answers if real)
+
+
+def _decoys(value: object, noise: bytes) -> list:
+    """Values that look like a value and are none that an honest object would take for it."""
+    step = 1 + noise[0] % 7
+    if type(value) is bool:
+        return [not value]
+    if type(value) is int:
+        return [value + step, value - step]
+    if type(value) is float:
+        return [value + step * (1 + abs(value)), value - step * (1 + abs(value))]
+    if type(value) is str:
+        return [noise.hex()[: max(len(value), 4)], value + noise.hex()[:4]]
+    if type(value) in (list, tuple):
+        return [type(value)([*value, noise.hex()]), type(value)([noise.hex()] * max(len(value), 1))]
+    if type(value) is dict:
+        return [{**value, noise.hex(): step}]
+    if type(value) in (set, frozenset):
+        return [type(value)([*value, noise.hex()])]
+    return [noise.hex(), step + 2**40]
 
 
 def _forward(name: str):
     def method(self: Stand, *arguments: object) -> object:
+        if name == "contains" and not isinstance(arguments[0], Stand):
+            return _among(name, self, arguments[0])
         value = _ask(name, self, *arguments)
         return bool(value) if name in ("bool", "contains") else value
 
@@ -329,6 +364,8 @@ def _do(operation: str, target: object, arguments: list, named: dict) -> object:
     if operation == "call_within":
         return _within(arguments[0], target, arguments[1:])
     if operation == "get":
+        if arguments[0].startswith(_INNER[1:]) or (arguments[0].startswith("__") and arguments[0] not in _OUTER):
+            raise AttributeError(f"{arguments[0]} is not to be had from another process")
         return getattr(target, arguments[0])
     if operation == "set":
         return setattr(target, *arguments)
@@ -385,7 +422,7 @@ def _allowed(operation: str, arguments: list) -> None:
     """What the code under test may do with what the tests gave it."""
     if operation in ("call", "iter", "next", "len", "bool", "getitem", "contains", "str", "repr", "hash", "eq"):
         return
-    if operation == "get" and isinstance(arguments[0], str) and not arguments[0].startswith("_"):
+    if operation == "get" and type(arguments[0]) is str and not arguments[0].startswith(_INNER):
         return
     raise PermissionError(f"the code under test may not {operation} this")
 

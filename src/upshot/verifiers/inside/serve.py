@@ -1,7 +1,7 @@
 """The code under test, in a sandbox of its own: loads it and answers what the tests ask of it.
 
-serve.py DESCRIPTOR FILE [measure]: with `measure`, for code that is trusted and tests that are not, what of it ran is
-printed when the tests are done.
+serve.py DESCRIPTOR [FILE]: the code comes on standard input and lies nowhere, so that tests that are themselves on trial
+cannot know a mutant by its text. With FILE, what of its code ran is printed when the tests are done.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import bridge
 
 
 def main() -> None:
-    descriptor, path, measured = int(sys.argv[1]), sys.argv[2], "measure" in sys.argv[3:]
+    descriptor, measured = int(sys.argv[1]), len(sys.argv) > 2
+    path = sys.argv[2] if measured else os.path.join(os.getcwd(), "solution.py")
     del sys.argv[1:]
     sys.path[0] = os.path.dirname(path)
     peer = bridge.Peer(descriptor, trusting=True)
@@ -22,11 +23,16 @@ def main() -> None:
     module.__file__ = path
     sys.modules["solution"] = peer.objects[0] = module  # type: ignore[assignment]
     coverage = _watched(path) if measured else None
-    with open(path, "rb") as handle:
-        source = handle.read()
+    if measured:
+        with open(path, "rb") as handle:
+            source = handle.read()
+    else:
+        source = sys.stdin.buffer.read()
     error: list = []
     try:
-        exec(compile(source, path, "exec"), module.__dict__)
+        code = compile(source, path, "exec")
+        del source
+        exec(code, module.__dict__)
     except BaseException as problem:
         error = [type(problem).__name__, bridge._text(problem)]
     peer.send({"ready": not error, "error": error})
