@@ -334,7 +334,7 @@ def embedded(chats: list[list[RawMessage]], batch: int = 400) -> list[dict[int, 
 
 def asked(messages: list[RawMessage], marker: str, rated: dict[int, float]) -> tuple[dict[int, float], llm.Tally]:
     settings = config.load(privacy={"redact": False})
-    tables = api._linked([RawConversation(tuple(messages), "c", "u")], settings)
+    tables = api.linked([RawConversation(tuple(messages), "c", "u")], settings)
     part = cascade.bucket_of_tables(tables, 0, shipped(), 20, 1.0, 0.0)
     judging = llm.Judge(Gullible(marker, rated), Replies(), llm.Options(rubric.load(), votes=1, foresight="embedded"))  # type: ignore[arg-type]
     found = [f for c in part.chosen for f in asyncio.run(judging.thread(part.line, c.first, c.last, part.judged))]

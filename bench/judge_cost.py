@@ -122,7 +122,7 @@ def tokens(data: Path) -> dict[str, float]:
 
 
 def _line(part: list[RawMessage]):
-    tables = api._linked([RawConversation(tuple(part), "c", "u")], config.load(privacy={"redact": False}))
+    tables = api.linked([RawConversation(tuple(part), "c", "u")], config.load(privacy={"redact": False}))
     return timeline(tables["messages"], tables["conversations"], tables["threads"])
 
 

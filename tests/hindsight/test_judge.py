@@ -136,7 +136,7 @@ def test_only_branches_own_messages_are_judged(examples: Path) -> None:
 @given(st.lists(st.tuples(st.sampled_from(["user", "assistant", "tool"]), st.text(max_size=120)), min_size=1, max_size=9))
 def test_every_quote_is_in_the_log_and_comes_later(turns: list[tuple[str, str]]) -> None:
     conversation = RawConversation(tuple(RawMessage(role, text) for role, text in turns), "c1", "u")  # type: ignore[arg-type]
-    tables = api._memory_tables([conversation], True, api.load())
+    tables = api.memory_tables([conversation], True, api.load())
     stored = {row["index"]: row["text"] for row in tables["messages"].to_pylist()}
     verdicts = api.judge([conversation])
     assert len(verdicts) == sum(role == "assistant" for role, _ in turns)

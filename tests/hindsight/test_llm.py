@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from upshot import api, config
 from upshot.errors import ConfigError, InputError
 from upshot.hindsight import cascade, rubric, transcript
+from upshot.hindsight.model import shipped
 from upshot.hindsight.timeline import Timeline
 from upshot.records import RawConversation, RawMessage, Verdict
 
@@ -223,7 +224,7 @@ def test_a_rubric_is_a_file_that_users_edit(scripted: Scripted, chat: Chat, tmp_
 
 def line_of(texts: list[str]) -> Timeline:
     chat = RawConversation(tuple(RawMessage("user" if i % 2 == 0 else "assistant", t) for i, t in enumerate(texts)), "c", "u")
-    tables = api._linked([chat], config.load(privacy={"redact": False}))
+    tables = api.linked([chat], config.load(privacy={"redact": False}))
     from upshot.hindsight.timeline import timeline
 
     return timeline(tables["messages"], tables["conversations"], tables["threads"])
@@ -275,8 +276,8 @@ def test_the_cascade_asks_about_a_share_and_a_random_sample(scripted: Scripted, 
 
 def test_the_audit_does_not_depend_on_any_verdict(chat: Chat) -> None:
     chats = [chat("u: sort it", "a: use sorted", "u: thanks", id=f"c{i}", user=f"u{i}") for i in range(60)]
-    tables = api._linked(chats, config.load())
-    part = cascade.bucket_of_tables(tables, 0, api.shipped(), 20, 0.2, 0.3)
+    tables = api.linked(chats, config.load())
+    part = cascade.bucket_of_tables(tables, 0, shipped(), 20, 0.2, 0.3)
     turned = part.judged._replace(score=(1 - part.judged.score).astype(np.float32))
     drawn = [c.first for c in cascade.choose(part.line, turned, 1.0, 0.3) if c.audit]
     assert drawn == [c.first for c in part.chosen if c.audit]

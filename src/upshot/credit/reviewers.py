@@ -11,9 +11,11 @@ to .48), so steps that lead back to where the run already was earn nothing toget
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.ensemble import HistGradientBoostingRegressor
@@ -21,9 +23,10 @@ from sklearn.ensemble import HistGradientBoostingRegressor
 from upshot.credit import blame, value
 from upshot.credit.conserve import Credit, settle
 from upshot.credit.features import look, says, whole
-from upshot.credit.trajectories import Trajectory
+from upshot.credit.trajectories import Trajectory, read
 from upshot.errors import InputError
 from upshot.hindsight.estimates import cross_fit
+from upshot.sources.files import json_objects
 
 Array = NDArray[np.float64]
 _NEAR_FIX = 4
@@ -227,3 +230,25 @@ def without_detours(credits: Array, stretches: Sequence[tuple[int, int]]) -> Arr
     if outside.any():
         out[outside] += spare / outside.sum()
     return out
+
+
+def labelled(runs: Sequence[Trajectory], path: str | os.PathLike[str]) -> list[Trajectory]:
+    """Runs with labels from a file of runs, or these runs with the worst step of credits that a reviewer gave them.
+
+    Raises:
+        InputError: a row of the file cannot be read; says which.
+    """
+    rows = list(json_objects(path))
+    if not rows or "credits" not in rows[0][1]:
+        return [run for run in read(path) if run.label is not None]
+    known = {run.id: run for run in runs}
+    given = [(place, _credit(place, row)) for place, row in rows]
+    worst = [(known[one.id], one.credits) for _, one in given if one.id in known and one.credits and one.outcome < one.prior]
+    return [msgspec.structs.replace(run, label=min(range(len(c)), key=lambda t: c[t])) for run, c in worst]
+
+
+def _credit(place: str, row: Mapping[str, Any]) -> Credit:
+    try:
+        return msgspec.convert(row, Credit)
+    except msgspec.ValidationError as error:
+        raise InputError(f"could not read {place}: {error}") from error

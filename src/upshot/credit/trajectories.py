@@ -14,7 +14,7 @@ import msgspec
 
 from upshot.errors import InputError
 from upshot.sources import fields
-from upshot.sources.files import Bad, json_records, open_input
+from upshot.sources.files import json_objects
 
 
 class Step(msgspec.Struct, frozen=True, gc=False):
@@ -47,18 +47,11 @@ def read(path: str | os.PathLike[str]) -> Iterator[Trajectory]:
     Raises:
         InputError: a row has no steps, or its outcome is no finite number; says where.
     """
-    name = os.fspath(path)
-    source = open_input(name)
-    try:
-        for number, (position, record) in enumerate(json_records(source)):
-            if isinstance(record, Bad) or not isinstance(record, Mapping):
-                raise InputError(f"could not read {name}: {position}: {record.reason if isinstance(record, Bad) else 'not an object'}")
-            try:
-                yield of_record(record, f"t{number}")
-            except (KeyError, TypeError, ValueError) as error:
-                raise InputError(f"could not read {name}: {position}: {error}; a run needs steps and an outcome") from error
-    finally:
-        source.close()
+    for number, (place, record) in enumerate(json_objects(path)):
+        try:
+            yield of_record(record, f"t{number}")
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"could not read {place}: {error}; a run needs steps and an outcome") from error
 
 
 def of_record(record: Mapping[str, Any], name: str = "") -> Trajectory:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from typing import Any, Protocol
 
@@ -14,7 +14,7 @@ from upshot.preferences.importers import of_records, read_preferences
 from upshot.records import Example, Preference, Source, Turn
 from upshot.reward.model import Score
 from upshot.sources import fields
-from upshot.sources.files import Bad, json_records, open_input
+from upshot.sources.files import as_objects, json_objects, json_records, open_input
 
 _BATCH = 512
 
@@ -42,7 +42,7 @@ def read_rows(path: str | os.PathLike[str]) -> list[Preference] | list[Example]:
         start = list(islice(records, 1))
         everything = chain(start, records)
         if start and isinstance(first := start[0][1], Mapping) and "score" in first and ("completion" in first or "response" in first):
-            return [_example(record, position, name) for position, record in _objects(name, everything)]
+            return [_example(record, place) for place, record in as_objects(name, everything)]
         return list(of_records(name, everything))
     finally:
         source.close()
@@ -53,23 +53,7 @@ def training_rows(path: str | os.PathLike[str]) -> list[Preference] | list[Examp
     return [row for row in read_rows(path) if row.source.split != "test"]  # pyright: ignore[reportReturnType]  # one kind only
 
 
-def _records(name: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    source = open_input(name)
-    try:
-        yield from _objects(name, json_records(source))
-    finally:
-        source.close()
-
-
-def _objects(name: str, records: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Records that are objects; the first that is none raises."""
-    for position, record in records:
-        if isinstance(record, Bad) or not isinstance(record, Mapping):
-            raise RecordError(f"could not read {name}: {position}: {record.reason if isinstance(record, Bad) else 'not an object'}")
-        yield position, record
-
-
-def _example(record: Mapping[str, Any], position: str, name: str) -> Example:
+def _example(record: Mapping[str, Any], place: str) -> Example:
     try:
         value = float(record["score"])
         if not 0 <= value <= 1:
@@ -80,7 +64,7 @@ def _example(record: Mapping[str, Any], position: str, name: str) -> Example:
         source = Source(str(known.get("kind", "scores")), users, str(known.get("thread", "")), split=str(known.get("split", "")))
         return Example(_turns(record.get("prompt", ()), "user"), _turns(record.get("completion", record.get("response")), "assistant"), value, float(record.get("weight", 1.0)), source)
     except (KeyError, TypeError, ValueError, AttributeError, RecordError) as error:
-        raise InputError(f"could not read {name}: {position}: {error}; a row needs prompt, completion and score") from error
+        raise InputError(f"could not read {place}: {error}; a row needs prompt, completion and score") from error
 
 
 def _turns(value: Any, role: Any) -> tuple[Turn, ...]:
@@ -95,16 +79,15 @@ Worth = Callable[[Sequence[Sequence[Turn]], Sequence[Sequence[Turn]]], Any]
 
 def score_file(model: Scorer, path: str | os.PathLike[str], worth: Worth | None = None) -> Iterator[dict[str, Any]]:
     """Score every row of a file, in order: `completion` (or `response`), or both of `chosen` and `rejected`."""
-    name = os.fspath(path)
-    records = _records(name)
+    records = json_objects(path)
     while batch := list(islice(records, _BATCH)):
         asked: list[tuple[Turn, ...]] = []
         answers: list[tuple[Turn, ...]] = []
         keys: list[list[str]] = []
-        for position, record in batch:
+        for place, record in batch:
             found = [key for key in ("completion", "response", "chosen", "rejected") if key in record]
             if not found:
-                raise InputError(f"could not score {name}: {position} has none of completion, response, chosen, rejected")
+                raise InputError(f"could not score {place}: it has none of completion, response, chosen, rejected")
             keys.append(found)
             prompt = _turns(record.get("prompt", ()), "user")
             for key in found:

@@ -9,7 +9,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -148,6 +148,32 @@ def json_records(source: Input) -> Iterator[tuple[str, Any | Bad]]:
         yield from _whole(source.stream)
     else:
         yield from _json_lines(source.stream)
+
+
+def json_objects(path: str | os.PathLike[str]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """(`FILE: line 3`, object) for each item of a file of which every one is needed.
+
+    Raises:
+        InputError: an item is no object; says which.
+    """
+    name = os.fspath(path)
+    source = open_input(name)
+    try:
+        yield from as_objects(name, json_records(source))
+    finally:
+        source.close()
+
+
+def as_objects(name: str, records: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The same of records that are being read already.
+
+    Raises:
+        InputError: a record is no object; says which.
+    """
+    for position, record in records:
+        if isinstance(record, Bad) or not isinstance(record, Mapping):
+            raise InputError(f"could not read {name}: {position}: {record.reason if isinstance(record, Bad) else 'not an object'}")
+        yield f"{name}: {position}", record
 
 
 def _json_lines(stream: BinaryIO) -> Iterator[tuple[str, Any | Bad]]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from importlib import resources
 from typing import Any, NamedTuple
@@ -23,7 +23,7 @@ import msgspec
 
 from upshot.errors import InputError
 from upshot.llm import Asker, Budget, Endpoint, Replies, question, work_through
-from upshot.sources.files import Bad, json_records, open_input
+from upshot.sources.files import json_objects
 from upshot.verifiers import functions, sandbox
 from upshot.verifiers.items import Item, of_record
 from upshot.verifiers.sandbox import Limits
@@ -217,22 +217,16 @@ def read(path: str | os.PathLike[str]) -> list[Task]:
     Raises:
         InputError: a row is no task; says where.
     """
-    name = os.fspath(path)
-    source, found = open_input(name), list[Task]()
-    try:
-        for number, (position, record) in enumerate(json_records(source)):
-            if isinstance(record, Bad) or not isinstance(record, Mapping):
-                raise InputError(f"could not read {name}: {position}: {record.reason if isinstance(record, Bad) else 'not an object'}")
-            try:
-                if "task" in record:
-                    found.append(msgspec.convert({"id": f"t{number}", **record}, Task))
-                else:
-                    item = of_record(record, f"t{number}")
-                    found.append(Task(item.id, item.prompt, item.entry_point, "", item.tests, item.reference, item.prompt))
-            except msgspec.ValidationError as error:
-                raise InputError(f"could not read {name}: {position}: {error}") from error
-            if not found[-1].task:
-                raise InputError(f"could not read {name}: {position}: a task needs `task` (or `prompt`), in words")
-    finally:
-        source.close()
+    found: list[Task] = []
+    for number, (place, record) in enumerate(json_objects(path)):
+        try:
+            if "task" in record:
+                found.append(msgspec.convert({"id": f"t{number}", **record}, Task))
+            else:
+                item = of_record(record, f"t{number}")
+                found.append(Task(item.id, item.prompt, item.entry_point, "", item.tests, item.reference, item.prompt))
+        except msgspec.ValidationError as error:
+            raise InputError(f"could not read {place}: {error}") from error
+        if not found[-1].task:
+            raise InputError(f"could not read {place}: a task needs `task` (or `prompt`), in words")
     return found

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import tomllib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from functools import cache
 from importlib.resources import files
 from typing import Any, NamedTuple
@@ -20,7 +20,7 @@ import re2
 
 from upshot.errors import InputError
 from upshot.verifiers import patches
-from upshot.verifiers.git import Git
+from upshot.verifiers.git import Git, unquoted
 from upshot.verifiers.line_history import LineHistory
 from upshot.verifiers.patches import Commit
 
@@ -29,6 +29,8 @@ TRACES = (".agent-trace/traces.jsonl", ".agent-trace/trace.jsonl", "agent-trace.
 """Where Agent Trace records lie in a repository."""
 _WITHIN_S = 180 * 86400
 """How long after a commit its squash is looked for."""
+_CARRIERS = 8
+"""Commits looked at for each."""
 _HALF = 0.5
 """The share of a commit's lines that another must add to be its squash."""
 
@@ -70,12 +72,14 @@ def attribute(git: Git, history: LineHistory, mentions: Iterable[Mention] = (), 
         InputError: a note or record cannot be read; says which.
     """
     said = dict(_signed(history.commits))
+    twins = {_identity(commit) for commit in history.commits}
     other = {commit.hash: commit for commit in _elsewhere(git, history)}
-    aside = {commit.hash: attribution for number, attribution in _signed(list(other.values())).items() for commit in [list(other.values())[number]]}
-    for name, attribution in _noted(git).items():
+    left = [commit for commit in other.values() if _identity(commit) not in twins]  # what a rebased commit's name or message says, its twin says too
+    aside = {left[number].hash: attribution for number, attribution in _signed(left).items()}
+    for name, attribution in _noted(git, history.index.keys() | other.keys()).items():
         if name in history.index:
             said[history.index[name]] = attribution
-        elif name in other:
+        else:
             aside[name] = attribution
     for number, attribution in _traced(git, history, traces).items():
         said.setdefault(number, attribution)
@@ -145,11 +149,11 @@ def _elsewhere(git: Git, history: LineHistory) -> Iterator[Commit]:
             yield commit
 
 
-def _noted(git: Git) -> dict[str, Attribution]:
-    """By the notes of the git-ai standard."""
+def _noted(git: Git, wanted: Set[str]) -> dict[str, Attribution]:
+    """By the notes of the git-ai standard, of some commits."""
     if not git.text("for-each-ref", "--format=%(refname)", NOTES).strip():
         return {}
-    rows = [line.split() for line in git.text("notes", f"--ref={NOTES}", "list").splitlines()]
+    rows = [row for line in git.text("notes", f"--ref={NOTES}", "list").splitlines() if (row := line.split())[1] in wanted]
     contents = git.blobs([note for note, _ in rows])
     return {commit: read_note(contents[note].decode(errors="replace"), commit) for note, commit in rows if note in contents}
 
@@ -259,12 +263,17 @@ def _mentioned(mention: Mention, history: LineHistory, other: Mapping[str, Commi
         aside[there[0]] = before._replace(response=mention.response)
 
 
+def _identity(commit: Commit) -> tuple[str, int, str]:
+    """What a rebase leaves as it is."""
+    return commit.author, commit.authored, commit.subject
+
+
 def _passed(git: Git, history: LineHistory, aside: Mapping[Commit, Attribution], said: dict[int, Attribution]) -> None:
     """Pass what is said of replaced commits to those that carry their lines."""
-    twin = {(commit.author, commit.authored, commit.subject): number for number, commit in enumerate(history.commits)}
+    twin = {_identity(commit): number for number, commit in enumerate(history.commits)}
     squashed: dict[Commit, Attribution] = {}
     for commit, attribution in aside.items():
-        number = twin.get((commit.author, commit.authored, commit.subject))
+        number = twin.get(_identity(commit))
         if number is None:
             squashed[commit] = attribution
         elif number not in said or (attribution.response and not said[number].response):
@@ -275,41 +284,40 @@ def _passed(git: Git, history: LineHistory, aside: Mapping[Commit, Attribution],
 
 def _squashed(git: Git, history: LineHistory, aside: Mapping[Commit, Attribution], said: dict[int, Attribution]) -> None:
     """Find the commits that add at least half of another's lines to the same files soon after."""
-    added = added_lines(git, [commit.hash for commit in aside])
     touching: dict[str, list[int]] = {}
     for origin in history.origins:
-        touching.setdefault(origin.path, []).append(origin.commit)
+        if origin.commit not in said:
+            touching.setdefault(origin.path, []).append(origin.commit)
+    files = changed_files(git, [commit.hash for commit in aside])
     wanted: dict[int, list[Commit]] = {}
     for commit in aside:
-        if not any(text.strip() for lines in added.get(commit.hash, {}).values() for _, text in lines):
-            continue
-        near = Counter(
-            number for path in added[commit.hash] for number in touching.get(path, ())
-            if 0 <= history.commits[number].time - commit.time <= _WITHIN_S and number not in said
-        )  # fmt: skip
-        for number, _ in near.most_common(8):
+        near = Counter(number for path in files.get(commit.hash, ()) for number in touching.get(path, ()) if 0 <= history.commits[number].time - commit.time <= _WITHIN_S)
+        least = len(files.get(commit.hash, ())) / 4  # half of its lines are in at least some of its files
+        for number, _ in [(number, count) for number, count in near.most_common(_CARRIERS) if count >= least]:
             wanted.setdefault(number, []).append(commit)
+    carried = {commit.hash for commits in wanted.values() for commit in commits}
+    added = added_lines(git, sorted(carried))
     carriers = added_lines(git, [history.commits[number].hash for number in wanted])
     for number, commits in sorted(wanted.items()):
         theirs = carriers.get(history.commits[number].hash, {})
         for commit in commits:
-            _carry(number, aside[commit], added[commit.hash], theirs, said)
+            _carry(number, aside[commit], added.get(commit.hash, {}), theirs, said)
 
 
-def _carry(number: int, attribution: Attribution, ours: Mapping[str, list[tuple[int, str]]], theirs: Mapping[str, list[tuple[int, str]]], said: dict[int, Attribution]) -> None:
+def _carry(number: int, attribution: Attribution, ours: Mapping[str, list[tuple[int, bytes]]], theirs: Mapping[str, list[tuple[int, bytes]]], said: dict[int, Attribution]) -> None:
     """Attribute the lines of a carrier that are also a replaced commit's, if they are at least half of those."""
     spans: dict[str, list[Span]] = {}
     total = matched = 0
     for path, lines in ours.items():
         if attribution.lines is not None:
-            lines = [(at, text) for at, text in lines if any(first <= at <= last for first, last in attribution.lines.get(path, ()))]
-        left = Counter(text.strip() for _, text in lines)
-        telling = sum(count for text, count in left.items() if text)
-        total += telling
+            allowed = attribution.lines.get(path, ())
+            lines = [(at, text) for at, text in lines if any(first <= at <= last for first, last in allowed)]
+        left = Counter(text for _, text in lines)
+        total += left.total() - left[b""]
         for at, text in theirs.get(path, ()):
-            if left[text.strip()] > 0:
-                left[text.strip()] -= 1
-                matched += bool(text.strip())
+            if left[text] > 0:
+                left[text] -= 1
+                matched += bool(text)
                 spans.setdefault(path, []).append((at, at))
     if total and matched >= _HALF * total:
         before = said.get(number)
@@ -319,11 +327,25 @@ def _carry(number: int, attribution: Attribution, ours: Mapping[str, list[tuple[
         said[number] = Attribution(attribution.agent, attribution.how, known, attribution.response or (before.response if before else None))
 
 
-def added_lines(git: Git, commits: Sequence[str]) -> dict[str, dict[str, list[tuple[int, str]]]]:
-    """Lines that commits added, as (number in the file, from 1; text), by commit and path."""
-    found: dict[str, dict[str, list[tuple[int, str]]]] = {}
+def changed_files(git: Git, commits: Sequence[str]) -> dict[str, list[str]]:
+    """Paths that commits changed or added."""
+    found: dict[str, list[str]] = {}
+    if commits:
+        with git.stream("diff-tree", "--stdin", "-r", "--root", "--no-renames", "--diff-filter=AM", "--name-only", "--format=%x00%H", stdin=commits) as out:
+            files: list[str] = []
+            for line in out:
+                if line.startswith(b"\0"):
+                    files = found[line[1:-1].decode()] = []
+                elif len(line) > 1:
+                    files.append(unquoted(line[:-1]))
+    return found
+
+
+def added_lines(git: Git, commits: Sequence[str]) -> dict[str, dict[str, list[tuple[int, bytes]]]]:
+    """Lines that commits added, as (number in the file, from 1; text without white space around it), by commit and path."""
+    found: dict[str, dict[str, list[tuple[int, bytes]]]] = {}
     if commits:
         with git.stream("diff-tree", "--stdin", "-r", "--root", "--no-renames", "--format=%x00%H", *patches.DIFF, stdin=commits) as out:
             for name, files in patches.patches(out, text=True):
-                found[name] = {path: [line for hunk in hunks for line in zip(range(hunk.new + 1, hunk.new + hunk.added + 1), hunk.text, strict=True)] for path, hunks in files.items()}
+                found[name] = {path: [(hunk.new + place, line[1:].strip()) for hunk in hunks for place, line in enumerate(hunk.text, 1)] for path, hunks in files.items()}
     return found

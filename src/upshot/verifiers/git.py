@@ -6,10 +6,11 @@ and every setting that changes what git prints is given.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO
@@ -19,6 +20,9 @@ from upshot.errors import InputError, NotFoundError
 DIFF = ("-p", "-w", "-U0", "--text", "--no-ext-diff", "--no-textconv", "--src-prefix=a/", "--dst-prefix=b/", "--no-color", "--diff-algorithm=myers", "--indent-heuristic")
 """What `git blame -w` compares with: no context, white space ignored, binary files as lines."""
 _SETTINGS = ("core.quotepath=false", "log.showRoot=true", "log.showSignature=false", "log.diffMerges=first-parent", "diff.ignoreSubmodules=none", "i18n.logOutputEncoding=UTF-8")
+_QUESTIONS = 500
+"""Object names that fit into a pipe at once."""
+_PIPE = 1 << 20
 _UNQUOTED = {"a": 7, "b": 8, "t": 9, "n": 10, "v": 11, "f": 12, "r": 13, '"': 34, "\\": 92}
 
 
@@ -70,6 +74,8 @@ class Git:
             given.seek(0)
             with subprocess.Popen([*self._command, *arguments], stdin=given, stdout=subprocess.PIPE, stderr=complaints, env=self._environment, bufsize=1 << 20) as process:  # noqa: S603
                 assert process.stdout is not None
+                with suppress(OSError, AttributeError):  # git writes ahead while its output is read
+                    fcntl.fcntl(process.stdout, fcntl.F_SETPIPE_SZ, _PIPE)
                 try:
                     yield process.stdout
                     process.stdout.read()
@@ -89,6 +95,31 @@ class Git:
         said = self.text("cat-file", "--batch-check=%(objectname) %(objectsize)", stdin="".join(f"{name}\n" for name in objects))
         rows = (line.split() for line in said.splitlines())
         return {row[0]: int(row[1]) for row in rows if row[1].isdigit()}
+
+    @contextmanager
+    def sizes_on_demand(self) -> Iterator[Callable[[Sequence[str]], dict[str, int]]]:
+        """The same as a function, for many questions: one process answers them all."""
+        with subprocess.Popen([*self._command, "cat-file", "--batch-check=%(objectname) %(objectsize)"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=self._environment) as process:  # noqa: S603
+            stdin, stdout = process.stdin, process.stdout
+            assert stdin is not None
+            assert stdout is not None
+
+            def sizes(objects: Sequence[str]) -> dict[str, int]:
+                found: dict[str, int] = {}
+                for start in range(0, len(objects), _QUESTIONS):
+                    part = objects[start : start + _QUESTIONS]
+                    stdin.write("".join(f"{name}\n" for name in part).encode())
+                    stdin.flush()
+                    for name in part:
+                        size = stdout.readline().split()[-1]
+                        if size.isdigit():
+                            found[name] = int(size)
+                return found
+
+            try:
+                yield sizes
+            finally:
+                stdin.close()
 
     def blobs(self, objects: Sequence[str]) -> dict[str, bytes]:
         """Contents by name (a hash, or REVISION:PATH); what is missing is left out."""

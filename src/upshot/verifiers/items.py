@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from upshot.errors import InputError
-from upshot.sources.files import Bad, json_records, open_input
+from upshot.sources.files import json_objects
 
 
 class Item(msgspec.Struct, frozen=True):
@@ -70,18 +70,11 @@ def read(path: str | os.PathLike[str]) -> Iterator[Item]:
     Raises:
         InputError: a row is no item; says where.
     """
-    name = os.fspath(path)
-    source = open_input(name)
-    try:
-        for number, (position, record) in enumerate(json_records(source)):
-            if isinstance(record, Bad) or not isinstance(record, Mapping):
-                raise InputError(f"could not read {name}: {position}: {record.reason if isinstance(record, Bad) else 'not an object'}")
-            try:
-                yield of_record(record, f"i{number}")
-            except msgspec.ValidationError as error:
-                raise InputError(f"could not read {name}: {position}: {error}") from error
-    finally:
-        source.close()
+    for number, (place, record) in enumerate(json_objects(path)):
+        try:
+            yield of_record(record, f"i{number}")
+        except msgspec.ValidationError as error:
+            raise InputError(f"could not read {place}: {error}") from error
 
 
 def of_record(record: Mapping[str, Any], name: str = "") -> Item:

@@ -42,6 +42,7 @@ class File(NamedTuple):
 
 
 Tree = dict[str, File]
+Sizes = Callable[[Sequence[str]], dict[str, int]]
 
 
 class Origin(NamedTuple):
@@ -192,7 +193,11 @@ class _Pass:
         children: dict[str, int] = {}
         for parent in (parent for commit in commits for parent in commit.parents):
             children[parent] = children.get(parent, 0) + 1
-        with self.git.stream(*patches.change_arguments(), stdin=revisions) as raw, self.git.stream(*patches.patch_arguments(), stdin=revisions) as text:
+        with (
+            self.git.stream(*patches.change_arguments(), stdin=revisions) as raw,
+            self.git.stream(*patches.patch_arguments(), stdin=revisions) as text,
+            self.git.sizes_on_demand() as self.sizes,
+        ):
             changes, hunks = patches.changes(raw), patches.patches(text)
             for number, commit in enumerate(commits):
                 self._commit(commit, patches.expect(changes, commit.hash), patches.expect(hunks, commit.hash) if len(commit.parents) < 2 else {})
@@ -233,7 +238,7 @@ class _Pass:
         tree = dict(parents[0]) if parents else {}
         for change in changed:
             tree.pop(change.path, None)
-        passing = _Passing(self.git, commit, parents, changed, hunks)
+        passing = _Passing(self.git, self.sizes, commit, parents, changed, hunks)
         for change in changed:
             if change.status != "D" and change.mode != _SUBMODULE:
                 tree[change.path] = self._version(number, commit, change, passing)
@@ -323,8 +328,10 @@ class _Pass:
         blamed = np.bincount(np.concatenate([_NONE, *(file.lines for file in files)]), minlength=history.total).astype(np.int32)
         carried = np.zeros(history.total, np.int32)
         carried[np.concatenate([_NONE, *(file.carried for file in files)])] = 1
-        for line, host in history.joined:
-            carried[line] |= carried[host]
+        if history.joined:
+            line, host = np.array(history.joined[::-1], np.int64).T  # the last first: what a line was joined to may itself have been joined
+            for _ in range(2):
+                carried[line] = np.maximum(carried[line], carried[host])
         changed = [_change(before, now) for before, now in zip(self.before, (blamed, carried), strict=True)]
         self.before = [blamed, carried]
         for name in self.names[commit]:
@@ -356,8 +363,10 @@ class _Source(NamedTuple):
 class _Passing:
     """Which files of its parents a commit's files come from, in the order in which `git blame` asks them."""
 
-    def __init__(self, git: Git, commit: Commit, parents: Sequence[Tree], changed: Sequence[Change], hunks: Mapping[str, list[Hunk]]) -> None:
-        self.git, self.commit, self.parents, self.hunks = git, commit, parents, hunks
+    def __init__(self, git: Git, sizes: Sizes, commit: Commit, parents: Sequence[Tree], changed: Sequence[Change], hunks: Mapping[str, list[Hunk]]) -> None:
+        self.git, self.sizes, self.commit, self.parents, self.hunks = git, sizes, commit, parents, hunks
+        self._changed = [change for change in changed if change.status != "D"]
+        self._between: dict[int, dict[str, list[Hunk]]] = {}
         self.used: set[str] = set()
         """Paths that files were renamed from."""
         self._gone = [self._deleted(number, changed) for number in range(len(parents))] if any(change.status == "A" for change in changed) or len(parents) > 1 else []
@@ -397,7 +406,11 @@ class _Passing:
     def _hunks(self, parent: int, path: str) -> list[Hunk]:
         if len(self.parents) == 1:
             return self.hunks.get(path, [])
-        return patches.between(self.git, self.commit.parents[parent], self.commit.hash, [path]).get(path, [])
+        if parent not in self._between:
+            tree = self.parents[parent]
+            differ = [change.path for change in self._changed if change.path in tree and tree[change.path].blob != change.blob]
+            self._between[parent] = patches.between(self.git, self.commit.parents[parent], self.commit.hash, differ)
+        return self._between[parent].get(path, [])
 
     def _rename(self, parent: int, change: Change) -> _Source | None:
         """What a new file was called before: first a deleted file with the same content, then what git finds similar."""
@@ -410,7 +423,7 @@ class _Passing:
         gone = {path: file for path, file in gone.items() if _kind(file.mode) == "100"}
         if not gone or _kind(change.mode) != "100":
             return None
-        sizes = self.git.sizes([change.blob, *(file.blob for file in gone.values())])
+        sizes = self.sizes([change.blob, *(file.blob for file in gone.values())])
         size = sizes.get(change.blob, 0)
         if not any(min(sizes.get(file.blob, 0), size) * 2 >= max(sizes.get(file.blob, 0), size) for file in gone.values()):
             return None  # git calls nothing similar that is twice as long

@@ -60,8 +60,8 @@ class Hunk(NamedTuple):
     added: int
     formatting: tuple[int, ...] = ()
     """Where only form changed: for each added line, the removed line (from 0) that it was."""
-    text: tuple[str, ...] = ()
-    """The added lines, where they were asked for."""
+    text: Sequence[bytes] = ()
+    """The added lines as the patch has them, where they were asked for."""
 
 
 def commits(git: Git, revisions: Sequence[str]) -> Iterator[Commit]:
@@ -152,8 +152,7 @@ def _hunk(line: bytes, out: IO[bytes], keep: bool) -> Hunk:
         del text[removed]
         text.append(next(out))
     formatting = _form(text[:removed], text[removed:]) if removed and added else ()
-    kept = tuple(part[1:].rstrip(b"\r\n").decode(errors="replace") for part in text[removed:]) if keep else ()
-    return Hunk(old - (removed > 0), removed, new - (added > 0), added, formatting, kept)
+    return Hunk(old - (removed > 0), removed, new - (added > 0), added, formatting, text[removed : removed + added] if keep else ())
 
 
 def _form(old: list[bytes], new: list[bytes]) -> tuple[int, ...]:

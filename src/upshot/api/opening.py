@@ -1,0 +1,47 @@
+"""What every verb needs: a lake, its cleaning, an endpoint."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from upshot import privacy
+from upshot.config import Settings, load
+from upshot.lake import Lake
+from upshot.llm import Endpoint
+from upshot.sources.ingest import Cleaning
+
+if TYPE_CHECKING:
+    pass
+
+
+
+Paths = Sequence[str | os.PathLike[str]] | str | os.PathLike[str]
+Progress = Callable[[str, int, int], None]
+"""Called with the stage, what is done and what there is (0: not known)."""
+
+
+
+def quiet(stage: str, done: int, total: int) -> None:
+    pass
+
+
+def open_lake(path: str | os.PathLike[str], settings: Settings | None = None) -> Lake:
+    """The lake at a folder or URL; nothing is made until something is written."""
+    settings = settings or load()
+    return Lake(os.fspath(path), settings.lake.buckets)
+
+
+def cleaning(target: Lake, settings: Settings) -> Cleaning:
+    key = privacy.load_key(settings.key.get_secret_value(), target.root, target.is_local)
+    options = settings.privacy
+    return Cleaning(key, options.redact, options.names, options.recogniser)
+
+
+def endpoint_of(settings: Settings) -> Endpoint:
+    llm = settings.llm
+    return Endpoint(
+        llm.base_url, llm.model, llm.key.get_secret_value(), llm.concurrency, llm.timeout_s, llm.attempts, llm.backoff_s,
+        llm.usd_in, llm.usd_cached, llm.usd_out, llm.stream,
+    ).check()  # fmt: skip
