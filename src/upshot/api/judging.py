@@ -7,11 +7,12 @@ import os
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
 from upshot import hindsight, lake, privacy, report, sources, threads
+from upshot.api.opening import Paths, Progress, cleaning, endpoint_of, open_lake, quiet
 from upshot.arrow import pc
 from upshot.config import Settings, load
 from upshot.engine import StageReport, run_stage
@@ -24,11 +25,6 @@ from upshot.llm import Budget, Replies
 from upshot.records import BadRecord, CleanTable, Evidence, RawConversation, Verdict
 from upshot.sources.ingest import IngestReport
 from upshot.sources.ingest import ingest as _ingest
-
-if TYPE_CHECKING:
-    pass
-
-from upshot.api.opening import Paths, Progress, cleaning, endpoint_of, open_lake, quiet
 
 
 class RunReport(NamedTuple):
@@ -236,6 +232,7 @@ def memory_tables(
 
 
 def linked(conversations: Iterable[RawConversation | BadRecord], settings: Settings) -> dict[str, CleanTable]:
+    """The same with their threads."""
     tables = memory_tables(conversations, settings.privacy.redact, settings)
     options = settings.threads
     found = threads.link_bucket(tables, {"threshold": options.threshold, "window": options.window, "embeddings": options.embeddings})

@@ -12,6 +12,7 @@ import msgspec
 from upshot import sources
 from upshot.config import Settings, load
 from upshot.errors import InputError
+from upshot.hindsight import cascade
 from upshot.llm import Budget, Replies
 from upshot.records import RawConversation
 from upshot.sources.ingest import quarantine
@@ -40,39 +41,49 @@ class Credited(msgspec.Struct, frozen=True):
 
 
 def credit(
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | None = None,
     reviewer: str = "trained",
     labelled: str | os.PathLike[str] | None = None,
     settings: Settings | None = None,
     progress: Progress = quiet,
+    lake: str | os.PathLike[str] | None = None,
 ) -> Credited:
     """Split the outcome of every run over its steps; the sum is the outcome, exactly.
+
+    Runs come from a file (`path`), or are the threads of a `lake` of which something is known: responses are steps, and
+    the outcome is what the world said of the thread, or its verdicts.
 
     `reviewer`: trained, llm (two requests a run, to the endpoint of the settings), uniform, last, first-mistake, leave-one-out, shapley. `labelled`:
     other runs, in which a `label` says which step was to blame, or credits of a language model's review of these runs, for the trained one.
 
     Raises:
-        InputError: there is no such reviewer, or too little to learn from.
+        InputError: there is no such reviewer, too little to learn from, or neither a file nor a lake.
     """
     from upshot import credit as credits  # scikit-learn takes a second to load
     from upshot.credit import llm, use
+    from upshot.credit.work import of_lake
 
     started = time.monotonic()
     if reviewer not in (*credits.REVIEWERS, "llm"):
         raise InputError(f"could not review with {reviewer!r}: there are {', '.join((*credits.REVIEWERS, 'llm'))}")
-    runs = list(credits.read(path))
+    store = None if lake is None else open_lake(lake, settings or load())
+    if (path is None) == (store is None):
+        raise InputError("could not split outcomes: name a file of runs, or a lake with --lake, and not both")
+    works = [] if store is None else list(of_lake(store))
+    runs = list(credits.read(path)) if path is not None else [work.run for work in works]
     cost: CreditCost | None = None
     if reviewer == "llm":
         settings = settings or load()
         endpoint = endpoint_of(settings)
         budget = Budget(endpoint, settings.llm.budget_tokens, settings.llm.budget_usd)
-        reviews, cost = llm.review(runs, endpoint, budget, Replies(), settings.llm.votes, settings.llm.temperature, lambda done, total: progress("review", done, total))
+        reviews, cost = llm.review(runs, endpoint, budget, cascade.replies_of(store), settings.llm.votes, settings.llm.temperature, lambda done, total: progress("review", done, total))
         made = credits.credit(runs, lambda _: reviews, "llm")
     elif labelled is not None:
         others = credits.labelled(runs, labelled)
         made = credits.credit(runs, lambda part: credits.trained(part, others), "trained")
     else:
         made = credits.credit(runs, credits.REVIEWERS[reviewer], reviewer)
+    made = [msgspec.structs.replace(one, responses=tuple(work.places)) for one, work in zip(made, works, strict=True)] if works else made
     found = use.worth(runs, made, credits.credit(runs, credits.REVIEWERS["uniform"], "uniform")) if runs else use.Worth(0, float("nan"))
     return Credited(made, cost, time.monotonic() - started, found.ratio, found.classes)
 

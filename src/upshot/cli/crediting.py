@@ -19,10 +19,11 @@ Reviewer = Literal["trained", "llm", "uniform", "last", "first-mistake", "leave-
 
 
 def credit(
-    runs: Annotated[str, typer.Argument(help="JSON lines of runs: task, steps, outcome; - is standard input.")],
+    runs: Annotated[str | None, typer.Argument(help="JSON lines of runs: task, steps, outcome; - is standard input. Or nothing with --lake.")] = None,
     out: Annotated[str, typer.Option("-o", "--out", help="File to write, or - for standard output.")] = "-",
     reviewer: Annotated[Reviewer, typer.Option(help="Who splits.")] = "trained",
     labelled: Annotated[Path | None, typer.Option(help="Runs that say which step was to blame (`label`), or credits of a language model, to train on.")] = None,
+    lake: Annotated[str | None, typer.Option("--lake", help="Split what became of the threads of this lake over their responses.")] = None,
     base_url: Annotated[str | None, typer.Option(help="For llm: OpenAI-compatible address, up to /v1.")] = None,
     model: Annotated[str | None, typer.Option(help="Name of the model there.")] = None,
     config: Annotated[Path | None, typer.Option("--config", help="Settings file (TOML).")] = None,
@@ -33,7 +34,7 @@ def credit(
     """
     settings = config_.load(config, llm={"base_url": base_url, "model": model})
     with progress(_console) as step:
-        done = api.credit(runs, reviewer, labelled, settings, step)
+        done = api.credit(runs, reviewer, labelled, settings, step, lake)
     write(done.credits, out)
     _console.print(f"{len(done.credits):,} runs by {reviewer} in {done.seconds:.1f} s", highlight=False)
     if done.cost is not None:

@@ -38,6 +38,8 @@ class Credit(msgspec.Struct, frozen=True):
     luck: float = 0.0
     reasons: tuple[str, ...] = ()
     """One a step, where the reviewer gives any."""
+    responses: tuple[tuple[str, int], ...] = ()
+    """(conversation, index) of each step, where the run is a thread of a lake."""
 
 
 def project(raw: Array, total: float, low: float = -math.inf, high: float = math.inf) -> tuple[Array, float]:
