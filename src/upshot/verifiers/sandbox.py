@@ -213,8 +213,9 @@ def wrapped(limits: Limits) -> list[str]:
         _programs()[0], *user, *drop, "--die-with-parent", "--new-session", "--hostname", "sandbox", "--clearenv",
         "--setenv", "PATH", f"{os.path.dirname(sys.executable)}:/usr/bin:/bin", "--setenv", "HOME", WORK, "--setenv", "LANG", "C.UTF-8", "--setenv", "TMPDIR", WORK,
         "--setenv", "PYTHONDONTWRITEBYTECODE", "1", "--setenv", "PYTHONHASHSEED", "0",
-        *_system(), "--proc", "/proc", "--dev", "/dev", "--perms", "1777", "--size", size, "--tmpfs", WORK, "--perms", "0555", "--size", "4096", "--tmpfs", "/dev/shm",  # noqa: S108
-        "--perms", "0555", "--size", "4096", "--tmpfs", "/tmp",  # noqa: S108
+        "--perms", "0555", "--size", "65536", "--tmpfs", "/tmp", *_system(),  # noqa: S108  # first: this Python may lie there
+        "--proc", "/proc", "--dev", "/dev", "--perms", "0555", "--size", "4096", "--tmpfs", "/dev/shm",  # noqa: S108
+        "--perms", "1777", "--size", size, "--tmpfs", WORK,
     ]  # fmt: skip
 
 
