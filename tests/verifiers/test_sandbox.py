@@ -178,6 +178,20 @@ def test_without_bubblewrap_nothing_runs(monkeypatch: pytest.MonkeyPatch) -> Non
         sandbox._programs.cache_clear()
 
 
+def test_a_sandbox_in_which_python_does_not_run_is_refused_and_not_taken_for_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sandbox, "_bound", lambda folders: [])
+    for made in (sandbox._system, sandbox.check):
+        made.cache_clear()
+    try:
+        if not sys.base_prefix.startswith("/usr"):
+            with pytest.raises(SandboxError, match="this Python runs"):
+                sandbox.check()
+    finally:
+        monkeypatch.undo()
+        for made in (sandbox._system, sandbox.check):
+            made.cache_clear()
+
+
 def test_a_machine_whose_calls_are_unknown_is_refused() -> None:
     with pytest.raises(SandboxError, match="riscv64"):
         seccomp.program("riscv64")

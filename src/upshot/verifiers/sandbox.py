@@ -195,11 +195,11 @@ def check() -> None:
     Raises:
         SandboxError: it cannot; says what to do.
     """
-    done = run(["/bin/true"])
-    if done.code:
+    done = run(python("-I", "-S", "-c", "print('ready')"))
+    if done.stdout != b"ready\n":
         raise SandboxError(
-            f"could not make a sandbox: {done.stderr.decode(errors='replace').strip()}; bubblewrap needs user namespaces (sysctl kernel.unprivileged_userns_clone=1) or root, "
-            "and a container must allow them"
+            f"could not make a sandbox in which this Python runs: {done.stderr.decode(errors='replace').strip() or done.killed}; bubblewrap needs user namespaces "
+            "(sysctl kernel.unprivileged_userns_clone=1) or root, and a container must allow them"
         )
 
 
