@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -13,8 +13,10 @@ from upshot import sources
 from upshot.config import Settings, load
 from upshot.errors import InputError
 from upshot.hindsight import cascade
+from upshot.lake import Lake
 from upshot.llm import Budget, Replies
-from upshot.records import RawConversation
+from upshot.privacy import Pseudonyms
+from upshot.records import BadRecord, RawConversation
 from upshot.sources.ingest import quarantine
 from upshot.sources.outside import Outside, Recorded, read_events, record_events
 
@@ -96,10 +98,13 @@ def ingest_events(path: str | os.PathLike[str], target: str | os.PathLike[str], 
     """
     settings = settings or load()
     store = open_lake(target, settings)
-    how = cleaning(store, settings)
-    done, bad = record_events(read_events(path), store, how.tools()[0])
-    quarantine(store, bad, how)
+    done, bad = _record(read_events(path), store, settings)
+    quarantine(store, bad, cleaning(store, settings))
     return done
+
+
+def _record(events: Iterable[Outside | BadRecord], store: Lake, settings: Settings) -> tuple[Recorded, list[BadRecord]]:
+    return record_events(events, store, Pseudonyms(cleaning(store, settings).key))
 
 
 def retention(
@@ -126,7 +131,7 @@ def retention(
         mentions += following.of_logs(item for item in sources.read(logs) if isinstance(item, RawConversation))
     found = following.follow(repo, mentions, progress=progress, **options)
     if store is not None:
-        record_events(following.outcomes(found.report, time.time()), store, cleaning(store, settings or load()).tools()[0])
+        _record(following.outcomes(found.report, time.time()), store, settings or load())
     return found
 
 
@@ -160,7 +165,7 @@ def verify(
         store = open_lake(lake, settings or load())
         now = time.time()
         told = [Outside(o.response[0], o.response[1], "verified", 2 * o.outcome - 1, now, "; ".join(o.reasons)[:200]) for o in done if o.response is not None]
-        record_events(told, store, cleaning(store, settings or load()).tools()[0])
+        _record(told, store, settings or load())
 
 
 def attempt(

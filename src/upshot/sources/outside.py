@@ -98,7 +98,10 @@ def record_events(items: Iterable[Outside | BadRecord], lake: Lake, pseudonyms: 
     bad: list[BadRecord] = []
     good: list[Outside] = []
     for item in items:
-        (bad if isinstance(item, BadRecord) else good).append(item)  # type: ignore[arg-type]
+        if isinstance(item, BadRecord):
+            bad.append(item)
+        else:
+            good.append(item)
     known = _responses(lake)
     rows: list[dict[str, Any]] = []
     for event in good:
@@ -128,8 +131,8 @@ def _fresh(lake: Lake, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Those that the lake does not have yet."""
     names = ("digest", "index", "kind", "value", "detail", "time")
     table = lake.read("events", columns=names)
-    table = table.filter(pc.starts_with(table["digest"], OUTSIDE)).set_column(names.index("time"), "time", table.filter(pc.starts_with(table["digest"], OUTSIDE))["time"].cast(pa.int64()))
-    have = {tuple(row[name] for name in names) for row in table.select(names).to_pylist()}
+    table = table.filter(pc.starts_with(table["digest"], OUTSIDE)).select(names)
+    have = set(zip(*(table[name].cast(pa.int64()).to_pylist() if name == "time" else table[name].to_pylist() for name in names), strict=True))
     fresh: list[dict[str, Any]] = []
     for row in rows:
         key = tuple(pa.scalar(row[name], pa.float32()).as_py() if name == "value" else row[name] for name in names)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import tomllib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence, Set
 from functools import cache
 from importlib.resources import files
 from typing import Any, NamedTuple
@@ -29,6 +29,8 @@ TRACES = (".agent-trace/traces.jsonl", ".agent-trace/trace.jsonl", "agent-trace.
 """Where Agent Trace records lie in a repository."""
 _WITHIN_S = 180 * 86400
 """How long after a commit its squash is looked for."""
+_PREFIX = 7
+"""Digits by which commits are looked up."""
 _CARRIERS = 8
 """Commits looked at for each."""
 _HALF = 0.5
@@ -72,7 +74,7 @@ def attribute(git: Git, history: LineHistory, mentions: Iterable[Mention] = (), 
         InputError: a note or record cannot be read; says which.
     """
     said = dict(_signed(history.commits))
-    twins = {_identity(commit) for commit in history.commits}
+    twins = {_identity(commit): number for number, commit in enumerate(history.commits)}
     other = {commit.hash: commit for commit in _elsewhere(git, history)}
     left = [commit for commit in other.values() if _identity(commit) not in twins]  # what a rebased commit's name or message says, its twin says too
     aside = {left[number].hash: attribution for number, attribution in _signed(left).items()}
@@ -83,9 +85,12 @@ def attribute(git: Git, history: LineHistory, mentions: Iterable[Mention] = (), 
             aside[name] = attribution
     for number, attribution in _traced(git, history, traces).items():
         said.setdefault(number, attribution)
+    known: dict[str, list[str]] = {}
+    for name in (*history.index, *other):
+        known.setdefault(name[:_PREFIX], []).append(name)
     for mention in mentions:
-        _mentioned(mention, history, other, said, aside)
-    _passed(git, history, {other[name]: attribution for name, attribution in aside.items()}, said)
+        _mentioned(mention, known.get(mention.hash[:_PREFIX], []), history, said, aside)
+    _passed(git, history, twins, {other[name]: attribution for name, attribution in aside.items()}, said)
     return said
 
 
@@ -200,6 +205,8 @@ def _traced(git: Git, history: LineHistory, given: str | None) -> dict[int, Attr
     if given is None:
         found = git.blobs([f"HEAD:{path}" for path in TRACES])
         given = "\n".join(content.decode(errors="replace") for content in found.values())
+    if not given.strip():
+        return {}
     later = _next_touching(history)
     spans: dict[int, tuple[str, dict[str, list[Span]]]] = {}
     for position, line in enumerate(given.splitlines(), 1):
@@ -226,11 +233,18 @@ def _ranges(record: Mapping[str, Any]) -> Iterator[tuple[str, str, Span]]:
                     yield str(file["path"]), tool, (int(part["start_line"]), int(part["end_line"]))
 
 
-def _next_touching(history: LineHistory) -> Any:
-    """A function from a revision and a path to the commits whose lines the record means."""
+def _touching(history: LineHistory, but: Container[int] = ()) -> dict[str, list[int]]:
+    """Commits that added lines, by path."""
     touching: dict[str, list[int]] = {}
     for origin in history.origins:
-        touching.setdefault(origin.path, []).append(origin.commit)
+        if origin.commit not in but:
+            touching.setdefault(origin.path, []).append(origin.commit)
+    return touching
+
+
+def _next_touching(history: LineHistory) -> Any:
+    """A function from a revision and a path to the commits whose lines the record means."""
+    touching = _touching(history)
     children: dict[str, list[int]] = {}
     for number, commit in enumerate(history.commits):
         for parent in commit.parents:
@@ -249,18 +263,17 @@ def _next_touching(history: LineHistory) -> Any:
     return later
 
 
-def _mentioned(mention: Mention, history: LineHistory, other: Mapping[str, Commit], said: dict[int, Attribution], aside: dict[str, Attribution]) -> None:
-    """Tie a response to the commit that a log names, here or on another branch."""
-    here = [number for name, number in history.index.items() if name.startswith(mention.hash)]
-    there = [name for name in other if name.startswith(mention.hash)]
-    if len(here) + len(there) != 1:
+def _mentioned(mention: Mention, near: Sequence[str], history: LineHistory, said: dict[int, Attribution], aside: dict[str, Attribution]) -> None:
+    """Tie a response to the commit that a log names, here or on another branch; `near`: commits whose hash begins alike."""
+    found = [name for name in near if name.startswith(mention.hash)]
+    if len(found) != 1:
         return  # not in the repository, or not one commit only
-    if here:
-        before = said.get(here[0], Attribution(mention.agent or "unnamed", "log"))
-        said[here[0]] = before._replace(response=mention.response)
+    new = Attribution(mention.agent or "unnamed", "log")
+    number = history.index.get(found[0])
+    if number is not None:
+        said[number] = said.get(number, new)._replace(response=mention.response)
     else:
-        before = aside.get(there[0], Attribution(mention.agent or "unnamed", "log"))
-        aside[there[0]] = before._replace(response=mention.response)
+        aside[found[0]] = aside.get(found[0], new)._replace(response=mention.response)
 
 
 def _identity(commit: Commit) -> tuple[str, int, str]:
@@ -268,12 +281,11 @@ def _identity(commit: Commit) -> tuple[str, int, str]:
     return commit.author, commit.authored, commit.subject
 
 
-def _passed(git: Git, history: LineHistory, aside: Mapping[Commit, Attribution], said: dict[int, Attribution]) -> None:
+def _passed(git: Git, history: LineHistory, twins: Mapping[tuple[str, int, str], int], aside: Mapping[Commit, Attribution], said: dict[int, Attribution]) -> None:
     """Pass what is said of replaced commits to those that carry their lines."""
-    twin = {_identity(commit): number for number, commit in enumerate(history.commits)}
     squashed: dict[Commit, Attribution] = {}
     for commit, attribution in aside.items():
-        number = twin.get(_identity(commit))
+        number = twins.get(_identity(commit))
         if number is None:
             squashed[commit] = attribution
         elif number not in said or (attribution.response and not said[number].response):
@@ -284,10 +296,7 @@ def _passed(git: Git, history: LineHistory, aside: Mapping[Commit, Attribution],
 
 def _squashed(git: Git, history: LineHistory, aside: Mapping[Commit, Attribution], said: dict[int, Attribution]) -> None:
     """Find the commits that add at least half of another's lines to the same files soon after."""
-    touching: dict[str, list[int]] = {}
-    for origin in history.origins:
-        if origin.commit not in said:
-            touching.setdefault(origin.path, []).append(origin.commit)
+    touching = _touching(history, said)
     files = changed_files(git, [commit.hash for commit in aside])
     wanted: dict[int, list[Commit]] = {}
     for commit in aside:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import ast
 import random
-from collections import Counter
 from functools import lru_cache
+from statistics import fmean
 from typing import Any, NamedTuple
 
-from upshot.verifiers.items import Item, Part, mean
+from upshot.verifiers.items import Item, Part
 from upshot.verifiers.sandbox import Limits
 from upshot.verifiers.together import Ran, check_job, pytest_job, together
 
@@ -58,16 +58,19 @@ def _beyond(item: Item, ran: Ran, known: _Known | None, limits: Limits, gates: d
         hidden = together(item.code, job_of(item.hidden_tests, item), limits)
         gates["hidden_tests"] = hidden.share == 1.0
         parts["hidden_tests"] = Part(hidden.share, {"passed": hidden.passed, "failed": hidden.failed}, hidden.problem or hidden.refused or "; ".join(hidden.why[:3]))
-    calls = [call for call in map(_arguments, ran.report.get("calls", [])) if call is not None]
-    literal = _literal_share(item.code, calls)
-    part = _agreement(known, ran.report.get("answers", [])) if known is not None else Part(None)
+    agreed = None
     if known is not None:
-        parts["agreement"] = part
-    gates["no_special_cases"] = literal <= _LITERAL_SHARE if part.value is None else part.value >= _LEAST_AGREEMENT
+        parts["agreement"] = _agreement(known, ran.report.get("answers", []))
+        agreed = parts["agreement"].value
+    if agreed is not None:
+        gates["no_special_cases"] = agreed >= _LEAST_AGREEMENT
+        said = f"on inputs near the tests' it agrees with the reference in {agreed:.0%}"
+    else:
+        literal = _literal_share(item.code, _calls(ran))
+        gates["no_special_cases"] = literal <= _LITERAL_SHARE
+        said = f"the code names the arguments of {literal:.0%} of the tests' calls"
     if not gates["no_special_cases"]:
-        reasons.append(
-            f"the code names the arguments of {literal:.0%} of the tests' calls" if part.value is None else f"on inputs near the tests' it agrees with the reference in {part.value:.0%}"
-        )
+        reasons.append(said)
 
 
 class _Known(NamedTuple):
@@ -81,7 +84,7 @@ class _Known(NamedTuple):
 def _known(reference: str, tests: str, entry_point: str, prompt: str) -> _Known:
     """Made once for all submissions to a task."""
     ran = together(reference, check_job(tests, entry_point, prompt))
-    calls = [call for call in map(_arguments, ran.report.get("calls", [])) if call is not None]
+    calls = _calls(ran)
     if not calls or ran.share < 1:
         return _Known([], [])
     near = neighbours(calls, _INPUTS)
@@ -103,7 +106,7 @@ def _agreement(known: _Known, said: list[list[Any]]) -> Part:
         by_answer.setdefault(repr(true[1])[:200], []).append(float(_same(true, ours)))
     if len(by_answer) < 2:
         return Part(None, {"inputs": len(known.inputs)}, "too few different answers to compare")
-    return Part(mean([mean(values) for values in by_answer.values()]), {"inputs": len(known.inputs), "answers": len(by_answer)})
+    return Part(fmean([fmean(values) for values in by_answer.values()]), {"inputs": len(known.inputs), "answers": len(by_answer)})
 
 
 def _same(true: list[Any], said: list[Any]) -> bool:
@@ -174,6 +177,11 @@ def loads(code: str) -> bool:
         return False
 
 
+def _calls(ran: Ran) -> list[tuple[Any, ...]]:
+    """Arguments of the tests' calls, as far as they are plain data."""
+    return [call for call in map(_arguments, ran.report.get("calls", [])) if call is not None]
+
+
 def _arguments(call: str) -> tuple[Any, ...] | None:
     try:
         value = ast.literal_eval(call)
@@ -187,12 +195,13 @@ def _literal_share(code: str, calls: list[tuple[Any, ...]]) -> float:
     telling = [call for call in calls if any(len(repr(value)) > 3 for value in call)]
     if len(telling) < 2:
         return 0.0
-    standing = Counter[str]()
-    for node in ast.walk(ast.parse(code)):
+    nodes = list(ast.walk(ast.parse(code)))
+    standing: set[str] = set()
+    for node in nodes:
         if isinstance(node, (ast.Constant, ast.List, ast.Tuple, ast.Dict, ast.Set, ast.UnaryOp)):
             try:
-                standing[repr(ast.literal_eval(node))] += 1
+                standing.add(repr(ast.literal_eval(node)))
             except (ValueError, TypeError):
                 continue
-    doc = {repr(node.value.value) for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)}
-    return mean([float(all(repr(value) in standing and repr(value) not in doc for value in call if len(repr(value)) > 3)) for call in telling])
+    standing -= {repr(node.value.value) for node in nodes if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)}
+    return fmean([float(all(repr(value) in standing for value in call if len(repr(value)) > 3)) for call in telling])

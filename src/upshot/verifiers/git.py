@@ -92,9 +92,8 @@ class Git:
 
     def sizes(self, objects: Sequence[str]) -> dict[str, int]:
         """Bytes of objects, by hash; what is missing is left out."""
-        said = self.text("cat-file", "--batch-check=%(objectname) %(objectsize)", stdin="".join(f"{name}\n" for name in objects))
-        rows = (line.split() for line in said.splitlines())
-        return {row[0]: int(row[1]) for row in rows if row[1].isdigit()}
+        with self.sizes_on_demand() as sizes:
+            return sizes(objects)
 
     @contextmanager
     def sizes_on_demand(self) -> Iterator[Callable[[Sequence[str]], dict[str, int]]]:

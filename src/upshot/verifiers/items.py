@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -88,15 +87,9 @@ def of_record(record: Mapping[str, Any], name: str = "") -> Item:
     """
     row = {**record, "id": str(record.get("id", record.get("task_id", name)))}
     prompt = str(row.get("prompt") or "")
-    for theirs, ours in (("test", "tests"),):
-        row.setdefault(ours, row.get(theirs, ""))
+    row.setdefault("tests", row.get("test", ""))
     if "completion" in row and "code" not in row:
         row["code"] = prompt + str(row["completion"])
     if "canonical_solution" in row and "reference" not in row:
         row["reference"] = prompt + str(row["canonical_solution"])
     return msgspec.convert({field: row[field] for field in Item.__struct_fields__ if field in row}, Item)
-
-
-def mean(values: list[float]) -> float:
-    """0 for none."""
-    return math.fsum(values) / len(values) if values else 0.0

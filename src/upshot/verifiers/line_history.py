@@ -259,7 +259,7 @@ class _Pass:
         lines, carried = np.full(size, -1, np.int32), np.full(size, -1, np.int32)
         for source in sources:
             _fill(lines, _spliced(source.file.lines, source.hunks or [], size))
-            _fill(carried, self._carried(source, size))
+            _fill(carried, self._carried(number, source, size))
         fresh = np.flatnonzero(lines < 0)
         if len(fresh):
             lines[fresh] = self._origin(number, commit, change.path, fresh, sources)
@@ -268,7 +268,7 @@ class _Pass:
         self._removed(number, commit, change.path, sources, carried)
         return File(change.blob, change.mode, lines, lines if np.array_equal(lines, carried) else carried)
 
-    def _carried(self, source: _Source, size: int) -> Lines:
+    def _carried(self, number: int, source: _Source, size: int) -> Lines:
         """The lines that a parent's version passes on, with formatting passed through."""
         passed = _spliced(source.file.carried, source.hunks or [], size)
         for hunk in source.hunks or []:
@@ -277,7 +277,7 @@ class _Pass:
                 passed[hunk.new : hunk.new + hunk.added] = old[list(hunk.formatting)]
                 for line in sorted(set(range(hunk.removed)) - set(hunk.formatting)):
                     host = hunk.formatting[max(bisect_left(hunk.formatting, line) - 1, 0)]
-                    if len(self.history.commits) > self.known and old[line] != old[host]:
+                    if number >= self.known and old[line] != old[host]:
                         self.history.joined.append((int(old[line]), int(old[host])))
         return passed
 

@@ -14,7 +14,7 @@ import tokenize
 
 import msgspec
 
-from upshot.errors import InputError, RecordError
+from upshot.errors import InputError
 from upshot.verifiers.items import Item, Part
 from upshot.verifiers.sandbox import Limits, Place, Run, python, run
 
@@ -43,8 +43,9 @@ def lint(item: Item, limits: Limits) -> Part:
     """Findings of ruff, as 1 / (1 + findings in ten lines)."""
     need("ruff")
     done = run([os.path.join(sys.prefix, "bin", "ruff"), "check", "--isolated", "--no-cache", "--ignore-noqa", "--output-format", "json", "--select", _RULES, "--stdin-filename", "solution.py", "-"], Place(), roomy(limits, _ROOM), item.code.encode("utf-8", "replace"))
-    found = _read(done, "ruff")
-    rules = [str(row.get("code")) for row in msgspec.json.decode(found)]
+    if done.killed or not done.stdout:
+        return _unfinished(done, "ruff")
+    rules = [str(row.get("code")) for row in msgspec.json.decode(done.stdout)]
     return _of(len(rules), item.code, {"findings": len(rules), "rules": sorted(set(rules))})
 
 
@@ -54,7 +55,7 @@ def types(item: Item, limits: Limits) -> Part:
     command = python("-m", "mypy", "--strict", "--no-incremental", "--cache-dir=/dev/null", "--config-file=", "--no-error-summary", "--hide-error-context", "solution.py")
     done = run(command, Place({"solution.py": item.code.encode("utf-8", "replace")}), roomy(limits, _ROOM))
     if done.killed or done.code not in (0, 1):
-        return Part(None, why=f"mypy did not finish: {done.killed or done.stderr.decode(errors='replace')[-200:]}")
+        return _unfinished(done, "mypy")
     errors = [match.group(2) or match.group(1) for match in _ERROR.finditer(done.stdout.decode(errors="replace"))]
     silenced = _silenced(item.code)
     return _of(len(errors) + silenced, item.code, {"errors": len(errors), "silenced": silenced, "kinds": sorted(set(errors))})
@@ -99,7 +100,5 @@ def _silenced(code: str) -> int:
         return 0
 
 
-def _read(done: Run, tool: str) -> bytes:
-    if done.killed or not done.stdout:
-        raise RecordError(f"{tool} did not finish: {done.killed or done.stderr.decode(errors='replace')[-200:]}")
-    return done.stdout
+def _unfinished(done: Run, tool: str) -> Part:
+    return Part(None, why=f"{tool} did not finish: {done.killed or done.stderr.decode(errors='replace')[-200:]}")

@@ -126,7 +126,7 @@ def report(git: Git, history: LineHistory, said: Mapping[int, Attribution], hori
     lines = _Lines(history, said, paths)
     head = next(snapshot for snapshot in reversed(history.snapshots) if snapshot.name == HEAD)
     now = history.commits[head.commit].time
-    lives = lines.lives(head.commit, now)
+    lives = lines.lives(now)
     seen = np.flatnonzero((lives.age >= 0) & lines.counted)  # lines that only a branch beside HEAD ever had have no fate there
     reached = Lives(lives.age[seen], lives.died[seen], lives.stratum[seen], lives.commit[seen])
     ai = lines.ai[seen]
@@ -171,40 +171,30 @@ class _Lines:
                 np.add.at(total, self.commit[changed], change * which[changed])
             self.there[snapshot.name], self.ai_there[snapshot.name] = now.copy(), ai_now.copy()
         self.contained = _contained(history)
+        self.alive = next(there > 0 for snapshot, there in history.present(carried=True) if snapshot.name == HEAD)
+        """Which lines HEAD has, with formatting passed through."""
 
     def of_agent(self, agent: str) -> NDArray[np.bool_]:
         """Lines that one agent wrote."""
         numbers = np.array([number for number, attribution in self.said.items() if attribution.agent == agent], np.int32)
         return self.ai & np.isin(self.commit, numbers)
 
-    def lives(self, head: int, now: int) -> Lives:
+    def lives(self, now: int) -> Lives:
         """The age of every line and whether it died, with formatting passed through; -1 for lines HEAD never had."""
         history = self.history
         times = np.array([commit.time for commit in history.commits], np.int64)
         born = times[self.commit]
-        alive = np.zeros(history.total, bool)
-        for snapshot, count in history.present(carried=True):
-            if snapshot.name == HEAD:
-                alive = count > 0
-        reaches = np.array([bool(mask >> 0 & 1) for mask in self._reaching(head)])
+        place = next(place for place, snapshot in enumerate(history.snapshots) if snapshot.name == HEAD)
+        reaches = np.array([bool(mask >> place & 1) for mask in self.contained])
         end = np.full(history.total, -1, np.int64)
         for removal in history.removals:
             if reaches[removal.commit]:
                 end[removal.lines] = times[removal.commit]
-        end[alive] = now
+        end[self.alive] = now
         lost = (end < 0) & reaches[self.commit]
         end[lost] = born[lost]  # a merge on the way to HEAD dropped them
         age = np.where(end < 0, -1, np.maximum(end - born, 0) // _DAY_S)
-        return Lives(age.astype(np.int32), ~alive, self.stratum, self.commit)
-
-    def _reaching(self, head: int) -> list[int]:
-        reaching = [0] * len(self.history.commits)
-        reaching[head] = 1
-        for number in range(len(reaching) - 1, -1, -1):
-            if reaching[number]:
-                for parent in self.history.commits[number].parents:
-                    reaching[self.history.index[parent]] = 1
-        return reaching
+        return Lives(age.astype(np.int32), ~self.alive, self.stratum, self.commit)
 
     def releases(self) -> list[Release]:
         """Lines and shares of every release, in order of time."""
@@ -226,10 +216,7 @@ class _Lines:
         history = self.history
         added = np.bincount(self.commit, weights=self.ai, minlength=len(history.commits)).astype(int)
         removed_by, replaced = self._removed()
-        formatted = np.zeros(len(history.commits), int)
-        for snapshot, count in history.present(carried=True):
-            if snapshot.name == HEAD:
-                formatted = np.bincount(self.commit, weights=(count > 0) & self.ai, minlength=len(history.commits)).astype(int)
+        formatted = np.bincount(self.commit, weights=self.alive & self.ai, minlength=len(history.commits)).astype(int)
         found = list[Retained]()
         for number, attribution in sorted(self.said.items()):
             if not added[number]:

@@ -161,7 +161,6 @@ class Started:
                 killed = "time" if self.process.returncode is None else ""
             if killed:
                 self.process.kill()
-            self.process.wait()
         most = self.limits.output_kb * 1024
         code = self.process.wait()
         status = None if killed else 128 - code if code > 128 else code

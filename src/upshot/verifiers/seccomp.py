@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import platform
 import struct
+from functools import cache
 
 from upshot.errors import SandboxError
 
@@ -32,6 +33,7 @@ _NAMESPACES = 0x7E020080
 _X32 = 0x40000000
 
 
+@cache
 def program(machine: str = "") -> bytes:
     """The filter for a machine, this one where none is named.
 

@@ -2,7 +2,7 @@
 
 A gate that is shut makes the outcome 0, whatever the parts: no cheat earns more than honest work that fails. Without a
 formula of its own the outcome of code is half the share of its tests, until all pass; then a half and a half of the mean
-of the other parts that were asked for. Of tests it is the same with the mutation score; of a proof, 1 or 0.
+of the other parts that were asked for. Of tests it is the mutation score; of a proof, 1 or 0.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from statistics import fmean
 
-from upshot.errors import InputError, RecordError
+from upshot.errors import InputError
 from upshot.verifiers import functions, mutation, proofs, quality, sandbox, speed
-from upshot.verifiers.items import Item, Outcome, Part, mean
+from upshot.verifiers.items import Item, Outcome, Part
 from upshot.verifiers.sandbox import Limits
 
 PARTS: Mapping[str, Callable[[Item, Limits], Part]] = {
@@ -61,11 +62,8 @@ def _one(item: Item, parts: Sequence[str], combine: Callable[[Mapping[str, float
     gates, found, reasons = _gated(item, limits, "mutation" in parts)
     if gates and all(gates.values()):
         for name in parts:
-            if name in PARTS and name not in found and item.code:
-                try:
-                    found[name] = PARTS[name](item, limits)
-                except RecordError as error:
-                    found[name] = Part(None, why=str(error))
+            if name in PARTS and item.code:
+                found[name] = PARTS[name](item, limits)
     values = {name: part.value for name, part in found.items() if part.value is not None}
     value = 0.0
     if gates and all(gates.values()):
@@ -79,7 +77,7 @@ def _gated(item: Item, limits: Limits, with_mutants: bool) -> tuple[dict[str, bo
     Raises:
         InputError: the item says to judge something else.
     """
-    if item.submitted == "proof" or item.proof:
+    if _is_proof(item):
         gates, part = proofs.proof(item, limits)
         return gates, {"proof": part}, [part.why] if part.why else []
     if item.submitted == "tests":
@@ -97,17 +95,19 @@ def _gated(item: Item, limits: Limits, with_mutants: bool) -> tuple[dict[str, bo
 
 
 def _outcome(item: Item, values: Mapping[str, float]) -> float:
-    first = {"tests": "mutation", "proof": "proof"}.get(item.submitted, "tests")
-    if item.proof:
-        first = "proof"
-    rest = [value for name, value in values.items() if name in PARTS]
-    if first == "proof":
+    if _is_proof(item):
         return values.get("proof", 0.0)
+    first = "mutation" if item.submitted == "tests" else "tests"
+    rest = [value for name, value in values.items() if name in PARTS]
     if first not in values:
-        return mean(rest)
+        return fmean(rest) if rest else 0.0
     if first == "mutation":
         return values["mutation"]
-    return 0.5 * values["tests"] if values["tests"] < 1 else 0.5 + 0.5 * (mean(rest) if rest else 1.0)
+    return 0.5 * values["tests"] if values["tests"] < 1 else 0.5 + 0.5 * (fmean(rest) if rest else 1.0)
+
+
+def _is_proof(item: Item) -> bool:
+    return item.submitted == "proof" or bool(item.proof)
 
 
 def compiled(formula: str, names: Sequence[str]) -> Callable[[Mapping[str, float]], float]:

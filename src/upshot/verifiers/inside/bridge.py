@@ -48,7 +48,6 @@ class Peer:
         self.numbers: dict[int, int] = {}
         self.last = 0
         self.errors: dict[int, type[BaseException]] = {}
-        self.quiet = False
 
     # --- messages
 
@@ -115,14 +114,14 @@ class Peer:
         if isinstance(value, type) and issubclass(value, BaseException):
             known = self.errors_number(value)
             return ("yours", known) if known else ("raises", [value.__name__, _base(value), self.number(value)])
-        return "mine", [self.number(value), callable(value), kind.__name__]
+        return "mine", [self.number(value), kind.__name__]
 
     def _unpack(self, tag, content):
         """The value that `_pack` wrote."""
         if tag == "yours":
             return self.objects[content]
         if tag == "mine":
-            return Stand(self, int(content[0]), content[1] is True, str(content[2]))
+            return Stand(self, int(content[0]), str(content[1]))
         if tag == "plain":
             return content
         if tag == "raises":
@@ -169,7 +168,7 @@ class Peer:
             if "do" in message:
                 self.answer(message)
                 continue
-            if message.get("said") and not self.quiet:
+            if message.get("said"):
                 sys.stdout.write(str(message["said"]))
             if "error" in message:
                 raise self._raised(message["error"])
@@ -245,10 +244,10 @@ class _Said:
 class Stand:
     """Stands for an object of the other side."""
 
-    __slots__ = ("_callable", "_kind", "_number", "_peer")
+    __slots__ = ("_kind", "_number", "_peer")
 
-    def __init__(self, peer: Peer, number: int, can_call: bool, kind: str) -> None:
-        for name, value in (("_peer", peer), ("_number", number), ("_callable", can_call), ("_kind", kind)):
+    def __init__(self, peer: Peer, number: int, kind: str) -> None:
+        for name, value in (("_peer", peer), ("_number", number), ("_kind", kind)):
             object.__setattr__(self, name, value)
 
     def __getattr__(self, name: str) -> object:
@@ -264,10 +263,10 @@ class Stand:
         return _ask("call", self, *arguments, **named)
 
     def __eq__(self, other: object) -> bool:
-        return _equal(self, other)
+        return _agrees("eq", self, other)
 
     def __ne__(self, other: object) -> bool:
-        return not _equal(self, other)
+        return not _agrees("eq", self, other)
 
     def __instancecheck__(self, instance: object) -> bool:
         return isinstance(instance, Stand) and _ask("isinstance", self, instance) is True
@@ -292,14 +291,10 @@ def _ask(operation: str, stand: Stand, *arguments: object, **named: object) -> o
     return object.__getattribute__(stand, "_peer").ask(operation, stand, *arguments, **named)
 
 
-def _equal(stand: Stand, other: object) -> bool:
+def _agrees(operation: str, stand: Stand, other: object) -> bool:
+    """Ask about a value; plain data among decoys near it, in an order that the other side cannot know."""
     if isinstance(other, Stand):
-        return _ask("eq", stand, other) is True
-    return _among("eq", stand, other)
-
-
-def _among(operation: str, stand: Stand, other: object) -> bool:
-    """Ask about a value among decoys near it, in an order that the other side cannot know."""
+        return _ask(operation, stand, other) is True
     asked = [(decoy, False) for decoy in _decoys(other, os.urandom(16))]
     asked.insert(os.urandom(1)[0] % (len(asked) + 1), (other, True))
     answers = [(_ask(operation, stand, value) is True, real) for value, real in asked]
@@ -330,10 +325,10 @@ def _decoys(value: object, noise: bytes) -> list:
 
 def _forward(name: str):
     def method(self: Stand, *arguments: object) -> object:
-        if name == "contains" and not isinstance(arguments[0], Stand):
-            return _among(name, self, arguments[0])
+        if name == "contains":
+            return _agrees(name, self, arguments[0])
         value = _ask(name, self, *arguments)
-        return bool(value) if name in ("bool", "contains") else value
+        return bool(value) if name == "bool" else value
 
     return method
 
@@ -500,7 +495,7 @@ def _text(error: BaseException) -> str:
 def solution(peer: Peer) -> type(sys):
     """The module under test, as the tests import it."""
     module = type(sys)("solution")
-    there = Stand(peer, 0, False, "module")
+    there = Stand(peer, 0, "module")
     module.__getattr__ = lambda name: _missing(there, name)  # type: ignore[attr-defined]
     module.__all__ = [name for name in _ask("dir", there) if not name.startswith("_")]  # type: ignore[attr-defined]
     return module

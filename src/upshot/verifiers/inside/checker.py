@@ -13,6 +13,9 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import bridge
 import codec
 
+_BATCH = 5
+"""Inputs timed together."""
+
 
 def main() -> None:
     descriptor, report, path = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
@@ -103,7 +106,7 @@ def _pytest(peer: bridge.Peer, module: object, job: dict) -> dict:
     with open("test_solution.py", "w", encoding="utf-8") as handle:
         handle.write(job["tests"])
     seen = Collect()
-    pytest.main(["-q", "-x" if job.get("first") else "-q", "-p", "no:cacheprovider", "-p", "no:randomly", "-p", "no:xdist", "--no-header", "-c", "/dev/null", "--rootdir", os.getcwd(), "test_solution.py"], plugins=[seen])
+    pytest.main(["-q", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", "-p", "no:xdist", "--no-header", "-c", "/dev/null", "--rootdir", os.getcwd(), "test_solution.py"], plugins=[seen])
     outcomes = list(seen.outcomes.values())
     return {"passed": outcomes.count("passed"), "failed": outcomes.count("failed"), "skipped": outcomes.count("skipped"), "why": seen.why[:5], "asserted": seen.asserted, "outcomes": seen.outcomes}
 
@@ -135,17 +138,15 @@ def _timed(peer: bridge.Peer, module: object, job: dict) -> dict:
     candidate = getattr(module, job["entry_point"])
     space: dict = {}
     exec(compile(job["inputs"], "inputs", "exec"), space)
-    rounds: list[list] = []
     for line in sys.stdin:
         size = int(line)
-        batch = [space["inputs"](size, seed) for seed in range(job.get("batch", 5))]
+        batch = [space["inputs"](size, seed) for seed in range(_BATCH)]
         started = time.perf_counter()
         for arguments in batch:
             candidate(*arguments)
         took = time.perf_counter() - started
-        rounds.append([size, took])
         print(size, took, flush=True)
-    return {"rounds": rounds}
+    return {}
 
 
 if __name__ == "__main__":
