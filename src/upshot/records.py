@@ -183,6 +183,8 @@ class Example(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """score, tokens, style, date, model: what a policy can be conditioned on."""
     train: tuple[bool, ...] = ()
     """For each message of prompt and completion: is it imitated? Empty: the completion alone."""
+    after: tuple[Turn, ...] = ()
+    """What was said next: hindsight for those who learn from it directly."""
 
 
 _TEXT = pa.large_string()

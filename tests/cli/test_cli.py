@@ -33,6 +33,7 @@ def test_every_verb_has_an_example_that_runs(tmp_path: Path) -> None:
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     verbs = [c.callback.__name__ for c in app.registered_commands if c.callback is not None]
     assert verbs == ["run", "ingest", "link", "judge", "report", "erase", "audit", "label", "calibrate", "compare", "pairs", "score", "credit", "retention", "verify", "attempt"]
+    assert [group.name for group in app.registered_groups] == ["train", "world", "loop", "rubric"]
     for verb in ("run", "ingest", "link", "judge", "report", "audit", "label", "compare", "credit", "verify", "erase"):
         done = upshot(*example_of(verb), cwd=tmp_path)
         assert done.returncode == 0, (verb, done.stderr)

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from upshot import api
 from upshot import config as config_
-from upshot.cli import crediting, training, verifying
+from upshot.cli import crediting, loops, policies, training, verifying, worlds
 from upshot.cli.asking import Asking
 from upshot.cli.progress import progress as _progress
 from upshot.errors import InputError, UpshotError
@@ -242,8 +242,11 @@ def compare(
 
 
 app.command("pairs")(training.pairs)
+training.train.command("policy")(policies.train_policy)
 app.add_typer(training.train, name="train")
 app.command("score")(training.score)
+app.add_typer(worlds.world, name="world")
+app.add_typer(loops.loop, name="loop")
 app.command("credit")(crediting.credit)
 app.command("retention")(verifying.retention)
 app.command("verify")(verifying.verify)

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 
 from upshot import api
 
-_UNITS = {"ask": "threads", "train": "steps", "audit": "runs", "rewrite": "corrections", "review": "runs", "commits": "commits", "verify": "items", "attempt": "runs"}
+_UNITS = {**dict.fromkeys(("sft", "dpo", "kto", "rrhf", "raft", "ppo", "rloo", "grpo", "sdpo", "conditioned", "star", "pre-train"), "steps"), "talk": "people", "draw": "prompts", "ask": "threads", "train": "steps", "audit": "runs", "rewrite": "corrections", "review": "runs", "commits": "commits", "verify": "items", "attempt": "runs"}
 
 
 @contextmanager

@@ -62,7 +62,7 @@ def _told(tally: Tally) -> None:
 
 Epsilon = Annotated[float | None, typer.Option(help="Train with differential privacy: what a user's data may change, at most.")]
 Delta = Annotated[float, typer.Option(help="Chance that it changes more.")]
-train = typer.Typer(no_args_is_help=True, help="Train reward models.")
+train = typer.Typer(no_args_is_help=True, help="Train reward models and policies.")
 
 
 @train.command("reward")

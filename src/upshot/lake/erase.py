@@ -11,6 +11,7 @@ import io
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pyarrow as pa
@@ -26,6 +27,8 @@ _LEAST_TRACE = 24
 """Characters: shorter texts ("thanks") are everybody's and prove nothing."""
 _LEAST_ID = 8
 """Characters: an id such as `c0` stands in any file by chance."""
+_READ = 200
+"""Characters of a text that are looked for, up to a word's end."""
 _MOST_TRACES = 2_000
 
 
@@ -67,7 +70,7 @@ def erase_rows(lake: Lake, users: Sequence[str], bucket: int) -> ErasureProof:
             lake.replace(table, bucket, CleanTable(kept), _transaction(table, bucket))
     models = _forget_models(lake, set(users))
     deleted = _clean(lake)
-    files, size = _scan(lake, traces - others)
+    files, size = _scan(lake, users, traces - others)
     return ErasureProof(rows, deleted, files, size, models, len(traces - others))
 
 
@@ -105,14 +108,18 @@ def _traces(rows: pa.Table) -> Iterator[bytes]:
         if name in rows.schema.names:
             for value in pc.unique(rows[name]).to_pylist()[:_MOST_TRACES]:
                 if value and len(value) >= _LEAST_TRACE:
-                    yield value[:200].encode()
+                    yield (value if len(value) <= _READ else value[:_READ].rpartition(" ")[0] or value[:_READ]).encode()
 
 
-def _scan(lake: Lake, traces: set[bytes]) -> tuple[int, int]:
-    """Read every file under the lake, as bytes and (Parquet) decoded; raise where a trace is found."""
+def _scan(lake: Lake, users: Sequence[str], traces: set[bytes]) -> tuple[int, int]:
+    """Read every file under the lake, as bytes and (Parquet) decoded; raise where something of the users is found.
+
+    A row of a table belongs to the user that it names: what others wrote word for word alike, or under an id that begins alike, is theirs. Whatever names
+    nobody is searched for every trace; what a trace that others have too is found in, is not the users' alone.
+    """
     filesystem, base = _filesystem(lake)
     files = size = 0
-    pattern = _pattern(traces)
+    names, pattern = _pattern({user.encode() for user in users}), _pattern(traces)
     for info in filesystem.get_file_info(pyarrow.fs.FileSelector(base, recursive=True)):
         if info.type != pyarrow.fs.FileType.File:
             continue
@@ -120,28 +127,44 @@ def _scan(lake: Lake, traces: set[bytes]) -> tuple[int, int]:
             content: bytes = handle.read()
         files += 1
         size += len(content)
-        views = [content]
+        held = bool(names.search(content))
         if info.path.endswith(".parquet"):
-            views += list(_decoded(content))
-        for view in views:
-            if pattern.search(view):
-                raise ErasureError(
-                    f"could not prove the erasure: {info.path} still holds data of the erased user; "
-                    "another process may be writing: stop it and run `upshot erase` again"
-                )
+            table = pq.read_table(io.BytesIO(content))
+            owned = "user" in table.column_names
+            held = held or any((names if owned else pattern).search(cell) for cell in _decoded(table))
+        else:
+            held = held or any(not _of_others(lake, bytes(found.group(1))) for found in pattern.finditer(content))
+        if held:
+            raise ErasureError(
+                f"could not prove the erasure: {info.path} still holds data of the erased user; "
+                "another process may be writing: stop it and run `upshot erase` again"
+            )
     return files, size
 
 
-def _pattern(traces: set[bytes]):  # RE2's compiled type has no public name
+def _of_others(lake: Lake, trace: bytes) -> bool:
+    """Whether somebody's rows, of those that are left, hold a trace word for word."""
+    text = trace.decode("utf-8", "replace")
+    for table in [name for name in SCHEMAS if "user" in SCHEMAS[name].names and lake.exists(name)]:
+        for bucket in range(lake.buckets):
+            rows = lake._raw(table, bucket)  # pyright: ignore[reportPrivateUsage]  # superseded rows too
+            for name in ("id", "thread", "digest", "text", "detail", "metadata"):
+                if name in rows.schema.names and pc.any(pc.match_substring(rows[name], text)).as_py():
+                    return True
+    return False
+
+
+def _pattern(traces: set[bytes]) -> Any:  # RE2's compiled type has no public name
+    """Any of the traces, whole: not a part of a longer word."""
     import re2
 
     options = re2.Options()
     options.max_mem = 1 << 30
-    return re2.compile(b"|".join(re2.escape(trace) for trace in sorted(traces)) or b"[^\\x00-\\xff]", options)
+    words = b"|".join(re2.escape(trace) for trace in sorted(traces, reverse=True)) or b"[^\\x00-\\xff]"
+    return re2.compile(rb"(?:^|[^\w-])(" + words + rb")(?:[^\w-]|$)", options)
 
 
-def _decoded(content: bytes) -> Iterator[bytes]:
-    table = pq.read_table(io.BytesIO(content))
+def _decoded(table: pa.Table) -> Iterator[bytes]:
     for column in table.columns:
         for value in column.to_pylist():
             if value is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from upshot.hindsight.timeline import ASSISTANT, ROLES
+from upshot.hindsight.timeline import ASSISTANT, ROLES, Timeline
 from upshot.preferences.pairs import Judged, answer, place, prompt_of, work
 from upshot.records import Example, Place, Source, Turn
 
@@ -21,8 +21,16 @@ def unpaired(seen: Judged, least_sure: float = _LEAST_SURE) -> Iterator[Example]
             continue
         yield Example(
             prompt_of(line, p), answer(line.text[p]), round(fate.score, 4), round(fate.confidence, 4),
-            Source("verdict", (str(line.user[p]),), work(line, p), chosen=place(line, p)), _tags(line.text[p], fate.score),
+            Source("verdict", (str(line.user[p]),), work(line, p), chosen=place(line, p)), _tags(line.text[p], fate.score), after=_after(line, p),
         )  # fmt: skip
+
+
+def _after(line: Timeline, p: int) -> tuple[Turn, ...]:
+    """What was said next in the same session, up to the next response."""
+    end = p + 1
+    while end < len(line.text) and line.session[end] == line.session[p] and line.role[end] != ASSISTANT:
+        end += 1
+    return tuple(Turn(ROLES[line.role[q]], line.text[q]) for q in range(p + 1, end))
 
 
 def _tags(text: str, score: float) -> dict[str, str | float]:

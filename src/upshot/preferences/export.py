@@ -40,7 +40,7 @@ def sft(row: Example) -> Row:
     """TRL, SFT: whole conversations; `train` says which messages are imitated, for trainers that mask."""
     turns = [*row.prompt, *row.completion]
     train = row.train or (False,) * len(row.prompt) + (True,) * len(row.completion)
-    return {"messages": _messages(turns), "train": list(train), "weight": row.weight, "score": row.score}
+    return {"messages": _messages(turns), "train": list(train), "weight": row.weight, "score": row.score, "users": list(row.source.users)}
 
 
 def openrlhf(row: Preference) -> Row:

@@ -210,8 +210,8 @@ def _read_domain(kept: _Domain | None, arrays: Mapping[str, Any]) -> Domain | No
 
 
 def holding(user: str, folders: Sequence[Path]) -> Iterator[Path]:
-    """Reward models at or below these folders that learned from a user."""
+    """Reward models and policies at or below these folders that learned from a user."""
     for folder in folders:
         for path in sorted(folder.rglob("users.json")):
-            if (path.parent / "model.json").is_file() and user in msgspec.json.decode(path.read_bytes(), type=list[str]):
+            if any((path.parent / mark).is_file() for mark in ("model.json", "policy.json")) and user in msgspec.json.decode(path.read_bytes(), type=list[str]):
                 yield path.parent

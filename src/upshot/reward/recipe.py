@@ -16,6 +16,7 @@ r = 16
 
 from __future__ import annotations
 
+import json
 import tomllib
 import warnings
 from collections.abc import Iterator, Mapping
@@ -105,8 +106,11 @@ def arguments(recipe: Recipe, folder: Path, seed: int, **more: Any) -> Any:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Without the libraries' own bars, reports of what was loaded, and complaints of each other."""
+    import datasets
     from transformers.utils import logging as loudness
 
+    mapping = datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
     level, bars = loudness.get_verbosity(), loudness.is_progress_bar_enabled()
     loudness.set_verbosity_error()
     loudness.disable_progress_bar()
@@ -116,8 +120,23 @@ def quiet() -> Iterator[None]:
             yield
     finally:
         loudness.set_verbosity(level)
+        if not mapping:
+            datasets.enable_progress_bars()
         if bars:
             loudness.enable_progress_bar()
+
+
+def last_checkpoint(folder: Path) -> str | None:
+    """The newest checkpoint that is whole; what a kill left half written is passed over."""
+    found = sorted((int(path.name.rpartition("-")[2]), path) for path in folder.glob("checkpoint-*") if path.name.rpartition("-")[2].isdigit())
+    return next((str(path) for _, path in reversed(found) if _is_whole(path)), None)
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    try:  # the trainer writes its state last
+        return isinstance(json.loads((checkpoint / "trainer_state.json").read_bytes()), dict)
+    except (OSError, ValueError):
+        return False
 
 
 def from_nothing(recipe: Recipe) -> bool:
@@ -180,12 +199,21 @@ def base_config(recipe: Recipe, columns: int) -> Any:
     Raises:
         NotFoundError: it cannot be had.
     """
-    from transformers import AutoConfig
-
-    trust = {"trust_remote_code": True} if recipe.init.get("trust_remote_code") else {}
-    try:
-        config = AutoConfig.from_pretrained(recipe.base, **trust)
-    except (OSError, ValueError) as error:
-        raise NotFoundError(f"could not find the base model {recipe.base!r}: {str(error).splitlines()[0]}") from error
+    config = config_of(recipe.base, recipe.init)
     config.num_labels = columns
     return config
+
+
+def config_of(base: str, init: Mapping[str, Any]) -> Any:
+    """A base's configuration.
+
+    Raises:
+        NotFoundError: it cannot be had.
+    """
+    from transformers import AutoConfig
+
+    trust = {"trust_remote_code": True} if init.get("trust_remote_code") else {}
+    try:
+        return AutoConfig.from_pretrained(base, **trust)
+    except (OSError, ValueError) as error:
+        raise NotFoundError(f"could not find the base model {base!r}: {str(error).splitlines()[0]}") from error

@@ -42,7 +42,7 @@ def read_rows(path: str | os.PathLike[str]) -> list[Preference] | list[Example]:
         start = list(islice(records, 1))
         everything = chain(start, records)
         if start and isinstance(first := start[0][1], Mapping) and "score" in first and ("completion" in first or "response" in first):
-            return [_example(record, place) for place, record in as_objects(name, everything)]
+            return [example_of(record, place) for place, record in as_objects(name, everything)]
         return list(of_records(name, everything))
     finally:
         source.close()
@@ -53,7 +53,12 @@ def training_rows(path: str | os.PathLike[str]) -> list[Preference] | list[Examp
     return [row for row in read_rows(path) if row.source.split != "test"]  # pyright: ignore[reportReturnType]  # one kind only
 
 
-def _example(record: Mapping[str, Any], place: str) -> Example:
+def example_of(record: Mapping[str, Any], place: str) -> Example:
+    """A scored answer from an object; `place` says where it stands.
+
+    Raises:
+        InputError: something is missing or out of bounds.
+    """
     try:
         value = float(record["score"])
         if not 0 <= value <= 1:
@@ -62,15 +67,20 @@ def _example(record: Mapping[str, Any], place: str) -> Example:
         known: Mapping[str, Any] = from_us if isinstance(from_us, Mapping) else {}
         users = tuple(known.get("users", ())) or tuple(str(record[key]) for key in ("user", "rater") if record.get(key))[:1]
         source = Source(str(known.get("kind", "scores")), users, str(known.get("thread", "")), split=str(known.get("split", "")))
-        return Example(_turns(record.get("prompt", ()), "user"), _turns(record.get("completion", record.get("response")), "assistant"), value, float(record.get("weight", 1.0)), source)
+        return Example(turns_of(record.get("prompt", ()), "user"), turns_of(record.get("completion", record.get("response")), "assistant"), value, float(record.get("weight", 1.0)), source, _tags(record.get("tags")), after=turns_of(record.get("after", ()), "user"))
     except (KeyError, TypeError, ValueError, AttributeError, RecordError) as error:
         raise InputError(f"could not read {place}: {error}; a row needs prompt, completion and score") from error
 
 
-def _turns(value: Any, role: Any) -> tuple[Turn, ...]:
+def turns_of(value: Any, role: Any) -> tuple[Turn, ...]:
+    """Messages from a text (of this role) or from a list of objects."""
     if isinstance(value, str):
         return (Turn(role, value),)
     return tuple(Turn(fields.role(turn["role"]), fields.text(turn["content"])) for turn in value)
+
+
+def _tags(value: Any) -> dict[str, str | float]:
+    return {str(key): tag if isinstance(tag, int | float) else str(tag) for key, tag in value.items()} if isinstance(value, Mapping) else {}
 
 
 Worth = Callable[[Sequence[Sequence[Turn]], Sequence[Sequence[Turn]]], Any]
@@ -89,10 +99,10 @@ def score_file(model: Scorer, path: str | os.PathLike[str], worth: Worth | None 
             if not found:
                 raise InputError(f"could not score {place}: it has none of completion, response, chosen, rejected")
             keys.append(found)
-            prompt = _turns(record.get("prompt", ()), "user")
+            prompt = turns_of(record.get("prompt", ()), "user")
             for key in found:
                 asked.append(prompt)
-                answers.append(_turns(record[key], "assistant"))
+                answers.append(turns_of(record[key], "assistant"))
         made = [msgspec.to_builtins(score) for score in model.score(asked, answers)]
         if worth is not None:
             made = [score | {"objective": float(value)} for score, value in zip(made, worth(asked, answers), strict=True)]

@@ -33,7 +33,7 @@ from upshot.reward.domain import Domain, learn, unfamiliarity
 from upshot.reward.features import FORM, Features, features, looks
 from upshot.reward.model import LEVELS, Rows, Score, inside, owner, said, texts, users_of
 from upshot.reward.private import Privacy
-from upshot.reward.recipe import Recipe, adapter, arguments, base_config, cpu_when_alone, from_nothing, quiet
+from upshot.reward.recipe import Recipe, adapter, arguments, base_config, cpu_when_alone, from_nothing, last_checkpoint, quiet
 from upshot.reward.restyle import EDITS, MOVED
 
 Array = NDArray[np.float64]
@@ -374,7 +374,7 @@ def _fit(recipe: Recipe, args: Any, model: Any, tokenizer: Any, items: Sequence[
     model.config.num_labels = size
     trainer.remove_callback(PrinterCallback)
     trainer.columns, trainer.usual_weight = columns, float(np.mean([item.weight for item in items]))
-    trainer.train(resume_from_checkpoint=_last(Path(args.output_dir)))
+    trainer.train(resume_from_checkpoint=last_checkpoint(Path(args.output_dir)))
     trainer.save_model(str(draft))
     trainer.accelerator.wait_for_everyone()
 
@@ -394,12 +394,6 @@ def _fit_privately(recipe: Recipe, args: Any, model: Any, tokenizer: Any, items:
         lambda found, batch: losses(found, batch, columns)[0], share, progress,
     )  # fmt: skip
     model.save_pretrained(draft)
-
-
-def _last(checkpoints: Path) -> str | None:
-    from transformers.trainer_utils import get_last_checkpoint
-
-    return get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None
 
 
 def _dataset(items: Sequence[Item]) -> Any:

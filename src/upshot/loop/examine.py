@@ -1,0 +1,138 @@
+"""The gate at work: fresh answers of candidates and of the policy in service to frozen prompts, scored, guarded, ruled on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+import msgspec
+import numpy as np
+import re2
+from numpy.typing import NDArray
+
+from upshot.errors import InputError
+from upshot.hindsight.estimates import draw
+from upshot.loop import guards, lessons
+from upshot.loop.config import Config
+from upshot.loop.gate import Answers, Harm, Rules, Ruling, choose, rule
+from upshot.loop.lessons import Prompt
+from upshot.loop.state import Round, State
+from upshot.policy.data import Asked, read
+from upshot.policy.job import read_trained
+from upshot.policy.rewards import open_rewards
+from upshot.policy.sample import Drawing, open_sampler
+from upshot.records import Turn
+from upshot.reward import RewardModel
+from upshot.reward import load as load_reward
+from upshot.reward.transformer import Transformer
+
+Array = NDArray[np.float64]
+Progress = Callable[[str, int, int], None]
+Judge: TypeAlias = RewardModel | Transformer
+
+
+def examine(config: Config, here: Round, state: State, candidates: Sequence[str], judge: Judge | None, serving: str, progress: Progress) -> Ruling:
+    """Choose a candidate on some users' prompts, and rule on it by others'. `judge`: a reward model; None: nothing scores, and nothing is promoted."""
+    folder = lessons.at(here.folder)
+    drawn = _Drawn(config, here)
+    chosen = candidates[0]
+    if len(candidates) > 1:
+        prompts = lessons.read_prompts(folder.choose)
+        chosen = choose({policy: _answers(config, prompts, drawn(policy, prompts, "choose"), judge) for policy in candidates})
+    prompts = lessons.read_prompts(folder.test)
+    new, old = drawn(chosen, prompts, "test"), drawn(serving, prompts, "test")
+    candidate, present = _answers(config, prompts, new, judge), _answers(config, prompts, old, judge)
+    found = _guards(config, prompts, new, old, candidate.score, present.score) if prompts else []
+    if prompts and config.gate.floors:
+        base = drawn(state.history[0].policy, prompts, "test")
+        found += [_floor(name, load_reward(folder), prompts, new, base, config.gate) for name, folder in config.gate.floors.items()]
+    found += [_suite(name, path, chosen, serving, drawn, config.gate) for name, path in config.gate.suites.items()]
+    if (trained := read_trained(Path(chosen))) is not None and trained.kl is not None:
+        found.append(guards.kl(trained.kl, trained.kl_error or 0.0, config.gate.kl))
+    return rule(chosen, candidate, present, found, state.tests, config.gate)
+
+
+class _Drawn:
+    """Answers of policies, drawn once and kept in the round's folder."""
+
+    def __init__(self, config: Config, here: Round) -> None:
+        self.folder = here.folder / "draws"
+        recipe = config.recipe("unused")
+        self.drawing = Drawing(recipe.draw.max_tokens, recipe.draw.temperature, seed=config.seed * 1_000 + here.number)
+
+    def __call__(self, policy: str, prompts: Sequence[Prompt], split: str) -> list[str]:
+        path = self.folder / f"{split}-{Path(policy).parent.name}-{Path(policy).name}.json"
+        if not path.is_file():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            said = [text.strip() for text in open_sampler(policy)([one.prompt for one in prompts], self.drawing)] if prompts else []
+            draft = path.with_suffix(".part")
+            draft.write_bytes(msgspec.json.encode(said))
+            draft.replace(path)
+        return msgspec.json.decode(path.read_bytes(), type=list[str])
+
+
+def _answers(config: Config, prompts: Sequence[Prompt], said: Sequence[str], judge: Judge | None) -> Answers:
+    user, count = _users(prompts), len(prompts)
+    score = np.zeros(count)
+    if judge is not None and count:
+        score = np.array([one.probability for one in judge.score([one.prompt for one in prompts], [(Turn("assistant", text),) for text in said])])
+    rewards = open_rewards([config.gate.audit] if config.gate.audit else [])
+    audited, label = np.zeros(count, bool), np.zeros(count)
+    if rewards is not None and count:
+        audited = np.array([draw(f"gate audit/{one.id}/{one.index}") < config.gate.audit_share for one in prompts])
+        rows = np.flatnonzero(audited).tolist()
+        label[rows] = rewards([prompts[i].prompt for i in rows], [said[i] for i in rows])
+    return Answers(score, user, audited, label)
+
+
+def _guards(config: Config, prompts: Sequence[Prompt], new: Sequence[str], old: Sequence[str], score: Array, before: Array) -> list[Harm]:
+    rules, user, asked = config.gate, _users(prompts), [one.prompt for one in prompts]
+    said = guards.Said([[turn.content for turn in prompt] for prompt in asked], new, old, user)
+    found = [*guards.of_answers(said, rules), guards.unjudged(score, before, user, rules), guards.cvar(score, before, user, rules)]
+    if (facts := open_rewards(rules.tests)) is not None:
+        found.append(guards.less("tests", facts(asked, new), facts(asked, old), user, rules, 1.0))
+    return found
+
+
+def _users(prompts: Sequence[Prompt]) -> NDArray[np.object_]:
+    return np.array([one.user for one in prompts], dtype=object)
+
+
+def _floor(name: str, model: Judge, prompts: Sequence[Prompt], new: Sequence[str], base: Sequence[str], rules: Rules) -> Harm:
+    def reward(answers: Sequence[str]) -> Array:
+        return np.array([one.reward for one in model.score([one.prompt for one in prompts], [(Turn("assistant", text),) for text in answers])])
+
+    return guards.floor(name, reward(new), reward(base), _users(prompts), rules)
+
+
+def _suite(name: str, path: str, chosen: str, serving: str, drawn: _Drawn, rules: Rules) -> Harm:
+    rows = read([path]).prompts
+    prompts = [Prompt(one.turns, f"{name}/{number}", name, number) for number, one in enumerate(rows)]
+    passed = [passes(rows, drawn(policy, prompts, f"suite-{name}")) for policy in (chosen, serving)]
+    return guards.less(f"suite: {name}", passed[0], passed[1], _users(prompts), rules, 1.0)
+
+
+def passes(rows: Sequence[Asked], answers: Sequence[str]) -> Array:
+    """Which answers pass what their rows demand: `tests` run in the sandbox, `matches` and `lacks` are patterns that the answer must and must not contain.
+
+    Raises:
+        InputError: a row demands nothing, or its pattern cannot be read.
+    """
+    out = np.ones(len(rows))
+    tested = [i for i, row in enumerate(rows) if row.facts.get("tests")]
+    if tested:
+        rewards = open_rewards(["verify"])
+        assert rewards is not None
+        out[tested] = rewards([rows[i].turns for i in tested], [answers[i] for i in tested], [rows[i].facts for i in tested]) > 0
+    for i, row in enumerate(rows):
+        wanted = {key: str(row.facts[key]) for key in ("matches", "lacks") if row.facts.get(key)}
+        if not wanted and i not in tested:
+            raise InputError(f"could not use a suite: row {i + 1} has none of tests, matches, lacks")
+        for key, pattern in wanted.items():
+            try:
+                found = re2.search(pattern, answers[i]) is not None
+            except re2.error as error:
+                raise InputError(f"could not use a suite: {key} of row {i + 1} is no pattern: {error}") from error
+            out[i] = min(out[i], float(found == (key == "matches")))
+    return out

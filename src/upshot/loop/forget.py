@@ -1,0 +1,112 @@
+"""Whom a loop's models learned from, and what must be trained anew when one of them is forgotten.
+
+A model holds a user when it learned from their rows, or was trained on from a model that did. Forgetting erases the user's rows from every round's files, then trains
+what held them again without them, oldest first, each from what it was trained from.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from upshot.loop import lessons
+from upshot.loop.state import Loop, Round, State, write
+
+_REDONE = ("reward", "policy", "gate")
+
+
+class Touched(NamedTuple):
+    """One round that has to do with a user."""
+
+    round: Round
+    directly: bool
+    """Its lessons held their rows; else what it was trained from did."""
+
+
+def lineage(loop: Loop) -> dict[str, list[str]]:
+    """Every model of a loop, and the rounds whose lessons are in it, by folder name."""
+    out: dict[str, list[str]] = {}
+    for here in loop.rounds():
+        serving = str((here.done("gather") or {}).get("serving", ""))
+        for candidate in (here.done("policy") or {}).get("candidates", ()):
+            out[candidate["policy"]] = [*out.get(serving, ()), here.folder.name]
+        made = here.done("reward") or {}
+        if made.get("made"):
+            out[made["made"]] = [*out.get(str(made.get("from", "")), out.get(serving, [])), here.folder.name]
+    return out
+
+
+def touched(loop: Loop, user: str) -> list[Touched]:
+    """Rounds whose models hold a user (by pseudonym), in order."""
+    direct = {here.folder.name for here in loop.rounds() if user in _users(here)}
+    tainted = {model for model, rounds in lineage(loop).items() if direct & set(rounds)}
+    out: list[Touched] = []
+    for here in loop.rounds():
+        own = {candidate["policy"] for candidate in (here.done("policy") or {}).get("candidates", ())} | {(here.done("reward") or {}).get("made", "")}
+        if here.folder.name in direct or own & tainted:
+            out.append(Touched(here, here.folder.name in direct))
+    return out
+
+
+def forget(loop: Loop, user: str, again: Callable[[Round], Any]) -> list[str]:
+    """Erase a user (by pseudonym) from every round, and train anew what held them. `again` runs a round's steps that are not whole.
+
+    Until a round is trained anew, what it released is out of service: the last policy that never held the user serves. Returns the rounds' names.
+    """
+    found = touched(loop, user)
+    if not found:
+        return []
+    for one in found:
+        _scrub(one.round, user)
+    models = {model for model, rounds in lineage(loop).items() if {one.round.folder.name for one in found} & set(rounds)}
+    state = loop.state()
+    first = min(one.round.number for one in found)
+    clean = [released for released in state.history if released.policy not in models and released.round < first]
+    loop.keep(msgspec.structs.replace(state, history=clean or state.history[:1], waiting={name: policy for name, policy in state.waiting.items() if policy not in models}, tests=state.tests[: first - 1]))
+    for here in [one for one in loop.rounds() if one.number >= first]:
+        _undo(here, loop.state())
+        again(here)
+    return [one.round.folder.name for one in found]
+
+
+def _users(here: Round) -> Sequence[str]:
+    path = here.folder / "users.json"
+    return msgspec.json.decode(path.read_bytes(), type=list[str]) if path.is_file() else ()
+
+
+def _scrub(here: Round, user: str) -> None:
+    """Their rows out of the lessons; logs are read again from the lake, which has forgotten them already."""
+    for path in lessons.at(here.folder):
+        if path.is_file():
+            kept = [line for line in path.read_bytes().splitlines() if not _theirs(line, user)]
+            draft = path.with_suffix(".part")
+            draft.write_bytes(b"".join(line + b"\n" for line in kept))
+            draft.replace(path)
+    write(here.folder / "users.json", [name for name in _users(here) if name != user])
+    shutil.rmtree(here.folder / "logs", ignore_errors=True)
+
+
+def _theirs(line: bytes, user: str) -> bool:
+    row = msgspec.json.decode(line)
+    return row.get("user") == user or user in row.get("source", {}).get("users", ())
+
+
+def _undo(here: Round, state: State) -> None:
+    """A round as it was before it trained, on the policy that serves now."""
+    gathered = here.done("gather")
+    if gathered is not None:
+        write(here.folder / "gather.json", {**gathered, "serving": state.serving})
+    for step in (*_REDONE, "release"):
+        (here.folder / f"{step}.json").unlink(missing_ok=True)
+    for path in _models(here):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _models(here: Round) -> Iterator[Path]:
+    yield from here.folder.glob("policy-*")
+    yield here.folder / "reward"
+    yield here.folder / "draws"

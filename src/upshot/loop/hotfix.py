@@ -1,0 +1,138 @@
+"""From a handful of bad cases to a small adapter that fixes them, with proof that the rest held.
+
+Cases are prompts with what is wanted (`chosen`, or `completion`) and, where it is known, what was said (`rejected`), or with tests that an answer must pass. A LoRA is trained on
+the wanted answers, mixed with the policy's own answers to prompts that were fine, so that those stay. Training goes on in short rounds until the cases are fixed; the
+cases that were held out say whether the fix generalises, and the rest is compared answer by answer.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from upshot.errors import InputError
+from upshot.loop.examine import passes
+from upshot.loop.gate import Harm, Rules
+from upshot.loop.guards import less
+from upshot.policy.data import Asked, Data, of_rows
+from upshot.policy.recipe import Draw, Kl, Recipe
+from upshot.policy.sample import Drawing, open_sampler
+from upshot.policy.train import train
+from upshot.records import Example, Source, Turn
+from upshot.reward.rows import turns_of
+from upshot.sources.files import json_objects
+
+_REST_A_CASE = 8
+"""Answers that were fine, for each case: what keeps them fine."""
+
+
+class Case(msgspec.Struct, frozen=True):
+    """Something that went wrong."""
+
+    prompt: tuple[Turn, ...]
+    wanted: str
+    facts: dict[str, Any] = {}
+    """tests, matches or lacks: what an answer must pass; without them it must be the wanted one, spaces aside."""
+
+
+class Fixed(msgspec.Struct, frozen=True):
+    """What a hotfix did."""
+
+    policy: str
+    cases: int
+    fixed: float
+    """Share of the cases that pass now."""
+    before: float
+    held: dict[str, float | str]
+    """The rest: by how much fewer of its answers pass or stay, with an interval and the margin."""
+    kept: bool
+    """Whether the rest held."""
+    seconds: float
+    kl: float | None
+
+
+def hotfix(
+    base: str, cases: Sequence[Case], rest: Sequence[Asked], folder: Path, rank: int = 8, rounds: int = 3, drawing: Drawing = Drawing(temperature=0.0),
+    rules: Rules = Rules(), score: Callable[[Sequence[Sequence[Turn]], Sequence[str]], np.ndarray] | None = None, trainer: dict[str, Any] | None = None,
+    progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
+) -> Fixed:
+    """Fix the cases, or say that it could not be done without harm to the rest.
+
+    `rest`: prompts that are fine as they are; with tests in their rows these must still pass, without them `score` (a reward) must not fall. The adapter is written to `folder`.
+
+    Raises:
+        InputError: there are no cases, or there is nothing by which to tell whether the rest held.
+    """
+    if not cases:
+        raise InputError("could not fix anything: there are no cases")
+    judged = bool(rest) and all(any(row.facts.get(key) for key in ("tests", "matches", "lacks")) for row in rest)
+    if not judged and (score is None or not rest):
+        raise InputError("could not prove that the rest holds: give prompts with tests, or prompts and a reward model")
+    say = open_sampler(base)
+    before = solved(cases, _say(say, [case.prompt for case in cases], drawing))
+    stays = _say(say, [row.turns for row in rest], drawing)
+    own = [Example(row.turns, (Turn("assistant", text),), 1.0, 1.0, Source("kept")) for row, text in zip(rest, stays, strict=True)][: _REST_A_CASE * len(cases)]
+    wanted = [Example(case.prompt, (Turn("assistant", case.wanted),), 1.0, 1.0, Source("hotfix")) for case in cases]
+    now, share, seconds, found = base, before, 0.0, None
+    for number in range(rounds):
+        target = folder / f"try-{number}"
+        recipe = Recipe(
+            now, "sft", lora={"r": rank, "lora_alpha": 2 * rank} if number == 0 else None, draw=Draw(drawing.max_tokens), kl=Kl(prompts=32),
+            trainer={"learning_rate": 1e-3, "num_train_epochs": 3, "per_device_train_batch_size": 8, "lr_scheduler_type": "constant", "save_strategy": "no", **(trainer or {})},
+        )  # fmt: skip
+        data: Data = of_rows([*wanted, *own])
+        found = train(recipe, data, target, progress=progress)
+        now, seconds = str(target), seconds + found.seconds
+        share = solved(cases, _say(open_sampler(now), [case.prompt for case in cases], drawing))
+        progress("hotfix", number + 1, rounds)
+        if share == 1.0:
+            break
+    assert found is not None
+    answers = _say(open_sampler(now), [row.turns for row in rest], drawing)
+    user = np.array([str(number) for number in range(len(rest))], dtype=object)
+    new, old = (passes(rest, said) if judged or score is None else score([row.turns for row in rest], said) for said in (answers, stays))
+    harm: Harm = less("the rest", new, old, user, rules, 1.0 if judged else 0.0)
+    _adopt(Path(now), folder)
+    told: dict[str, float | str] = {"harm": harm.harm, "low": harm.low, "high": harm.high, "margin": harm.margin, "same answers": float(np.mean([a == b for a, b in zip(answers, stays, strict=True)]))}
+    return Fixed(str(folder), len(cases), share, before, told, harm.verdict == "promote", seconds, found.kl)
+
+
+def read_cases(path: Path) -> list[Case]:
+    """Cases from JSON lines: `prompt`, and `chosen`, `completion` or `wanted`; maybe tests, matches or lacks.
+
+    Raises:
+        InputError: a row does not say what is wanted.
+    """
+    out: list[Case] = []
+    for place, row in json_objects(path):
+        wanted = next((row[key] for key in ("wanted", "chosen", "completion") if row.get(key)), None)
+        if wanted is None or not row.get("prompt"):
+            raise InputError(f"could not read {place}: a case needs a prompt and what is wanted (chosen, completion or wanted)")
+        out.append(Case(turns_of(row["prompt"], "user"), turns_of(wanted, "assistant")[-1].content, {key: row[key] for key in ("tests", "entry_point", "matches", "lacks") if row.get(key)}))
+    return out
+
+
+def solved(cases: Sequence[Case], answers: Sequence[str]) -> float:
+    """Share of cases whose answer is right."""
+    tested = [i for i, case in enumerate(cases) if any(case.facts.get(key) for key in ("tests", "matches", "lacks"))]
+    right = np.array([" ".join(answer.split()) == " ".join(case.wanted.split()) for case, answer in zip(cases, answers, strict=True)], dtype=float)
+    if tested:
+        right[tested] = passes([Asked(cases[i].prompt, cases[i].facts) for i in tested], [answers[i] for i in tested])
+    return float(right.mean())
+
+
+def _say(sampler: Any, prompts: Sequence[Sequence[Turn]], drawing: Drawing) -> list[str]:
+    return [text.strip() for text in sampler(prompts, drawing)] if prompts else []
+
+
+def _adopt(last: Path, folder: Path) -> None:
+    for path in last.iterdir():
+        if path.is_file():
+            shutil.copy2(path, folder / path.name)
+    for path in folder.glob("try-*"):
+        shutil.rmtree(path, ignore_errors=True)

@@ -1,0 +1,100 @@
+"""What a round teaches: the judged answers of recent rounds, as examples and pairs, and prompts of users who teach nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from upshot import json_lines, preferences
+from upshot.lake import Lake
+from upshot.loop.gate import split_of
+from upshot.preferences.examples import unpaired
+from upshot.preferences.lake import Curve
+from upshot.preferences.pairs import pairs as pairs_of
+from upshot.records import Example, Preference, Turn
+
+
+class Lessons(NamedTuple):
+    """Files of a round."""
+
+    examples: Path
+    pairs: Path
+    choose: Path
+    """Prompts with their users, of those to choose a candidate on."""
+    test: Path
+
+
+class Prompt(msgspec.Struct, frozen=True):
+    """A frozen prompt."""
+
+    prompt: tuple[Turn, ...]
+    user: str
+    id: str
+    index: int
+
+
+def at(folder: Path) -> Lessons:
+    """Where a round's lessons lie."""
+    return Lessons(*(folder / f"{name}.jsonl" for name in ("examples", "pairs", "choose", "test")))
+
+
+def write(lake: Lake, folder: Path, since: datetime, splits: Sequence[float], least_weight: float, most_prompts: int, curve: Curve | None = None) -> dict[str, Any]:
+    """Write the lessons of what was ingested since, and count them."""
+    recent = _recent(lake, since)
+    to = at(folder)
+    examples: list[Example] = []
+    pairs: list[Preference] = []
+    prompts: dict[str, list[Prompt]] = {"choose": [], "test": []}
+    for seen in preferences.buckets(lake, curve):
+        for row in unpaired(seen, 0.0):
+            place, user = row.source.chosen, row.source.users[0]
+            if place is None or place.id not in recent or not row.prompt:
+                continue
+            split = split_of(user, splits)
+            if split == "learn":
+                if row.weight >= least_weight:
+                    examples.append(row)
+            elif all(turn.role != "assistant" for turn in row.prompt):
+                prompts[split].append(Prompt(row.prompt, user, place.id, place.index))
+        pairs += [pair for pair in pairs_of(seen) if split_of(pair.source.users[0], splits) == "learn" and _of(pair, recent)]
+    json_lines.write(examples, to.examples)
+    json_lines.write(pairs, to.pairs)
+    for split, path in (("choose", to.choose), ("test", to.test)):
+        json_lines.write(_spread(prompts[split], most_prompts), path)
+    users = sorted({user for row in (*examples, *pairs) for user in row.source.users})
+    (folder / "users.json").write_bytes(msgspec.json.encode(users))
+    good = sum(row.score >= 0.5 for row in examples)
+    return {"examples": len(examples), "good": good, "pairs": len(pairs), "choose": len(prompts["choose"]), "test": len(prompts["test"]), "users": len(users)}
+
+
+def read_prompts(path: Path) -> list[Prompt]:
+    """Frozen prompts."""
+    return [msgspec.json.decode(line, type=Prompt) for line in path.read_bytes().splitlines()]
+
+
+def _recent(lake: Lake, since: datetime) -> set[str]:
+    found: set[str] = set()
+    for bucket in range(lake.buckets):
+        rows = lake.read("conversations", bucket, ["id", "ingested_at"])
+        found |= {name for name, when in zip(rows["id"].to_pylist(), rows["ingested_at"].to_pylist(), strict=True) if when >= since}
+    return found
+
+
+def _of(pair: Preference, recent: set[str]) -> bool:
+    places = [place for place in (pair.source.chosen, pair.source.rejected) if place is not None]
+    return any(place.id in recent for place in places)
+
+
+def _spread(rows: Sequence[Prompt], most: int) -> list[Prompt]:
+    """At most so many, of as many users as there are."""
+    ordered = sorted(rows, key=lambda row: (row.id, row.index))
+    rank: dict[str, int] = {}
+    keyed: list[tuple[int, int, Prompt]] = []
+    for number, row in enumerate(ordered):
+        rank[row.user] = rank.get(row.user, -1) + 1
+        keyed.append((rank[row.user], number, row))
+    return [row for _, _, row in sorted(keyed, key=lambda one: one[:2])[:most]]

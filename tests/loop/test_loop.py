@@ -1,0 +1,306 @@
+"""Rounds are whole or are finished later; what a user taught can be taken back; what is in service can be changed by a person."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from upshot import api
+from upshot.errors import ConfigError, InputError, NotFoundError
+from upshot.loop import config as loop_config
+from upshot.loop.examine import passes
+from upshot.loop.forget import lineage
+from upshot.loop.gather import Asked as Wanted
+from upshot.loop.hotfix import Case, hotfix
+from upshot.loop.skills import Library, learn
+from upshot.loop.state import Loop
+from upshot.policy.data import Asked
+from upshot.policy.sample import Drawing
+from upshot.records import Turn
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+GOOD, BAD = "that worked, thank you", "it still crashes"
+TRAINER = {"learning_rate": 3e-3, "per_device_train_batch_size": 8, "max_steps": 6, "save_strategy": "no"}
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> str:
+    spec = spec_from_file_location("tiny_model", Path(__file__).parents[1] / "llm" / "tiny_model.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return str(module.save(tmp_path_factory.mktemp("loop") / "base"))
+
+
+def talk(wanted: Wanted, path: Path, users: int = 100) -> None:
+    """A log: half of the answers worked."""
+    rows = []
+    for n in range(users):
+        good = n % 2 == 0
+        told = "Perfect, that worked, thank you!" if good else "No, that is wrong. It still crashes with ValueError: nothing there"
+        rows.append({
+            "id": f"c{wanted.round}-{n}", "user": f"user-{n}", "model": wanted.policy, "started_at": f"2026-03-{wanted.round:02d}T10:00:00Z",
+            "messages": [{"role": "user", "content": f"how do I fix my build number {n}?"}, {"role": "assistant", "content": GOOD if good else BAD}, {"role": "user", "content": told}],
+        })  # fmt: skip
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def made(base: str, folder: Path, **more: Any) -> loop_config.Config:
+    """A loop whose gate lets everything out that is not harmful, so that rounds move."""
+    given = {
+        "lake": str(folder / "lake"), "folder": str(folder / "loop"), "base": base, "gather": {"command": "none"}, "reward": {"use": False},
+        "learn": {"splits": [0.6, 0.2, 0.2]}, "policy": {"method": "sft", "trainer": TRAINER, "draw": {"max_tokens": 8}, "kl": {"prompts": 8}},
+        "gate": {"least_gain": -1e9, "margins": dict.fromkeys(("length", "flattery", "refusals", "questions", "broken", "unjudged", "cvar"), 1e9), "kl": 1e9}, **more,
+    }  # fmt: skip
+    return msgspec.convert(given, loop_config.Config)
+
+
+def test_two_rounds_gather_learn_and_release(base: str, tmp_path: Path) -> None:
+    config = made(base, tmp_path)
+    done = api.loop_run(config, 2, collect=talk)
+    assert [one["decision"] for one in done] == ["promote", "promote"]
+    loop = Loop(tmp_path / "loop")
+    first, second = loop.rounds()
+    assert loop.state().serving == str(second.folder / "policy-0")
+    assert [one.why for one in loop.state().history] == ["base", "promoted", "promoted"]
+    for here in (first, second):
+        kept = {path.name for path in here.folder.iterdir()}
+        assert {"config.json", "logs", "gather.json", "read.json", "learn.json", "examples.jsonl", "reward", "policy-0", "gate.json", "release.json", "users.json", "draws"} <= kept
+        assert set((here.done("gather") or {})["code"]) >= {"version"}
+        assert (here.done("read") or {})["lake"]["conversations"] >= 0
+    assert (first.done("gather") or {})["serving"] == base
+    assert (second.done("gather") or {})["serving"] == str(first.folder / "policy-0")
+    assert (second.done("reward") or {})["from"] == str(first.folder / "reward"), "the reward model goes on learning"
+    examples = [json.loads(line) for line in (first.folder / "examples.jsonl").read_text().splitlines()]
+    assert {row["score"] > 0.5 for row in examples if row["completion"][0]["content"] == GOOD} == {True}
+    assert {row["score"] > 0.5 for row in examples if row["completion"][0]["content"] == BAD} == {False}
+    taught = {user for row in examples for user in row["source"]["users"]}
+    asked = {json.loads(line)["user"] for name in ("choose", "test") for line in (first.folder / f"{name}.jsonl").read_text().splitlines()}
+    assert taught
+    assert asked
+    assert not taught & asked, "whom a policy is tested on did not teach it"
+    found = lineage(loop)
+    assert found[str(second.folder / "policy-0")] == ["round-0001", "round-0002"]
+    status = api.loop_status(config)
+    assert [one["decision"] for one in status["rounds"]] == ["promote", "promote"]
+    assert api.loop_roll_back(config, "ana").serving == str(first.folder / "policy-0")
+    assert loop.state().history[-1].why == "rolled back by ana"
+
+
+def test_what_is_not_shown_to_be_better_stays_out(base: str, tmp_path: Path) -> None:
+    config = made(base, tmp_path, gate={})
+    done = api.loop_run(config, 1, collect=talk)
+    assert done[0]["decision"] == "refuse"
+    assert done[0]["serving"] == base
+    assert any("not shown to be better" in reason for reason in done[0]["reasons"])
+    assert Loop(tmp_path / "loop").state().tests == [False]
+
+
+def test_a_person_is_asked_and_answers(base: str, tmp_path: Path) -> None:
+    config = made(base, tmp_path)
+    api.loop_run(config, 1, collect=talk)
+    loop = Loop(tmp_path / "loop")
+    here = loop.rounds()[0]
+    state = loop.state()
+    loop.keep(msgspec.structs.replace(state, history=state.history[:1], tests=[False], waiting={"1": str(here.folder / "policy-0")}))
+    with pytest.raises(InputError, match="waits for a person"):
+        api.loop_run(config, 1, collect=talk)
+    assert api.loop_approve(config, "ana").serving == str(here.folder / "policy-0")
+    assert loop.state().tests == [True]
+    with pytest.raises(InputError, match="no candidate waits"):
+        api.loop_approve(config, "ana")
+    loop.keep(msgspec.structs.replace(loop.state(), waiting={"1": "x"}))
+    assert api.loop_approve(config, "ana", refuse=True).serving == str(here.folder / "policy-0")
+
+
+def test_a_loop_killed_anywhere_goes_on_behind_the_last_whole_step(base: str, tmp_path: Path) -> None:
+    script = tmp_path / "go.py"
+    script.write_text(
+        "import sys, warnings\nwarnings.simplefilter('ignore')\nfrom pathlib import Path\nimport importlib.util\n"
+        f"spec = importlib.util.spec_from_file_location('t', {str(Path(__file__))!r})\nt = importlib.util.module_from_spec(spec)\nspec.loader.exec_module(t)\n"
+        "from upshot import api\nconfig = t.made(sys.argv[1], Path(sys.argv[2]))\napi.loop_run(config, 1, collect=t.talk)\n"
+    )
+    command = [sys.executable, str(script), base, str(tmp_path)]
+    kills = 0
+    for step in ("gather", "read", "learn", "policy", ""):
+        running = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env={**os.environ, "UPSHOT_KEY": "k" * 32})
+        mark = tmp_path / "loop" / "round-0001" / f"{step}.json"
+        deadline = time.monotonic() + 120
+        while step and running.poll() is None and not mark.is_file() and time.monotonic() < deadline:
+            time.sleep(0.005)
+        if step and running.poll() is None:
+            running.send_signal(signal.SIGKILL)
+            kills += 1
+        running.wait()
+    assert kills >= 3
+    here = Loop(tmp_path / "loop").rounds()
+    assert len(here) == 1
+    assert (here[0].done("release") or {})["decision"] == "promote"
+    assert (here[0].done("read") or {})["conversations"] + (here[0].done("read") or {})["known"] == 100
+    rows = [json.loads(line) for line in (here[0].folder / "examples.jsonl").read_text().splitlines()]
+    assert len({(row["source"]["chosen"]["id"], row["source"]["chosen"]["index"]) for row in rows}) == len(rows), "no row doubles"
+    assert Loop(tmp_path / "loop").state().tests == [True]
+
+
+def test_a_forgotten_user_is_in_no_file_and_no_model(base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UPSHOT_KEY", "k" * 32)
+    config = made(base, tmp_path)
+    api.loop_run(config, 2, collect=talk)
+    loop = Loop(tmp_path / "loop")
+    taught = msgspec.json.decode((loop.rounds()[0].folder / "users.json").read_bytes(), type=list[str])
+    from upshot import privacy
+
+    name = next(f"user-{n}" for n in range(0, 100, 2) if privacy.Pseudonyms("k" * 32).user(f"user-{n}") in taught)
+    pseudonym = privacy.Pseudonyms("k" * 32).user(name)
+    before = (loop.rounds()[0].folder / "policy-0" / "model.safetensors").read_bytes()
+    found = api.loop_forget(config, name)
+    assert found["rounds"] == ["round-0001", "round-0002"]
+    for path in (tmp_path / "loop").rglob("*"):
+        if path.is_file() and path.suffix in (".json", ".jsonl", ".md"):
+            assert pseudonym not in path.read_text("utf-8"), path
+    assert (loop.rounds()[0].folder / "policy-0" / "model.safetensors").read_bytes() != before
+    assert loop.state().serving == str(loop.rounds()[1].folder / "policy-0")
+    assert (loop.rounds()[1].folder / "policy-0" / "policy.json").is_file()
+    with pytest.raises(NotFoundError):
+        api.loop_forget(config, "nobody")
+
+
+def test_the_recipe_is_run_again_on_another_model(base: str, tmp_path: Path) -> None:
+    config = made(base, tmp_path)
+    api.loop_run(config, 1, collect=talk)
+    other = Loop(tmp_path / "loop").rounds()[0].folder / "policy-0"
+    table = api.loop_rerun(config, str(other))
+    again = api.loop_rerun(config, base)
+    assert [row.model for row in table] == [str(other)]
+    assert [row.model for row in again] == [str(other), base]
+    for row in again:
+        assert row.gain is not None
+        assert row.low is not None
+        assert row.high is not None
+        assert row.low <= row.gain <= row.high
+        assert row.seconds > 0
+        assert row.kl is not None
+    with pytest.raises(NotFoundError, match="round 7"):
+        api.loop_rerun(config, base, 7)
+
+
+def test_suites_and_floors_stand_at_the_gate(base: str, tmp_path: Path) -> None:
+    suite = tmp_path / "suite.jsonl"
+    suite.write_text("".join(json.dumps({"prompt": f"say anything, {n}", "matches": "^.*$"}) + "\n" for n in range(8)))
+    config = made(base, tmp_path, gate={**msgspec.to_builtins(made(base, tmp_path).gate), "suites": {"must hold": str(suite)}})
+    api.loop_run(config, 1, collect=talk)
+    gate = Loop(tmp_path / "loop").rounds()[0].done("gate") or {}
+    assert gate["guards"]["suite: must hold"]["harm"] == 0.0
+    reward = str(tmp_path / "loop" / "round-0001" / "reward")
+    config = msgspec.structs.replace(config, gate=msgspec.structs.replace(config.gate, floors={"harmless": reward}, tests=["math:nothing_of_this_name"]))
+    with pytest.raises(InputError, match="import"):
+        api.loop_run(config, 1, collect=talk)
+    config = msgspec.structs.replace(config, gate=msgspec.structs.replace(config.gate, tests=[]))
+    api.loop_run(config, 1, collect=talk)
+    assert "floor: harmless" in (Loop(tmp_path / "loop").rounds()[1].done("gate") or {})["guards"]
+
+
+def test_demands_of_a_suite() -> None:
+    ask = (Turn("user", "x"),)
+    rows = [Asked(ask, {"matches": "[0-9]+"}), Asked(ask, {"lacks": "sorry"}), Asked(ask, {"matches": "a", "lacks": "b"})]
+    assert passes(rows, ["12", "fine", "a"]).tolist() == [1, 1, 1]
+    assert passes(rows, ["no", "so sorry", "ab"]).tolist() == [0, 0, 0]
+    with pytest.raises(InputError, match="none of tests"):
+        passes([Asked(ask)], ["x"])
+    with pytest.raises(InputError, match="no pattern"):
+        passes([Asked(ask, {"matches": "("})], ["x"])
+
+
+def test_a_hotfix_fixes_its_cases_and_says_whether_the_rest_held(base: str, tmp_path: Path) -> None:
+    cases = [Case((Turn("user", f"which colour, {n}?"),), "blue") for n in range(3)]
+    rest = [Asked((Turn("user", f"hello {n}"),), {"matches": "^.*$"}) for n in range(6)]
+    done = hotfix(base, cases, rest, tmp_path / "fix", rounds=6, drawing=Drawing(6, 0.0), trainer={"learning_rate": 1e-2, "num_train_epochs": 10})
+    assert done.before == 0.0
+    assert done.fixed == 1.0
+    assert done.kept
+    assert (tmp_path / "fix" / "adapter_config.json").is_file()
+    assert (tmp_path / "fix" / "adapter_model.safetensors").stat().st_size < (Path(base) / "model.safetensors").stat().st_size
+    with pytest.raises(InputError, match="rest holds"):
+        hotfix(base, cases, [Asked((Turn("user", "x"),))], tmp_path / "other")
+    with pytest.raises(InputError, match="no cases"):
+        hotfix(base, [], rest, tmp_path / "none")
+
+
+def test_a_loop_is_run_from_its_file(base: str, tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir()
+    talk(Wanted(base, 1, 0), tmp_path / "logs" / "a.jsonl")
+    (tmp_path / "loop.toml").write_text(
+        f'lake = "lake"\nfolder = "loop"\nbase = "{base}"\n[gather]\nlogs = ["logs/*.jsonl"]\n[policy]\nmethod = "sft"\n[policy.trainer]\nmax_steps = 2\n[policy.draw]\nmax_tokens = 4\n'
+    )
+
+    def upshot(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([sys.executable, "-W", "ignore", "-m", "upshot", "loop", *words, "--config", str(tmp_path / "loop.toml")], capture_output=True, text=True, check=False)
+
+    done = upshot("run")
+    assert done.returncode == 0, done.stderr
+    assert "Round 1: refuse" in done.stderr
+    found = json.loads(upshot("status", "--json").stdout)
+    assert found["serving"] == base
+    assert found["rounds"][0]["conversations"] == 100
+    assert "refuse" in upshot("status").stderr
+    again = upshot("run")
+    assert again.returncode == 2
+    assert "nothing is new" in again.stderr
+    assert upshot("rollback").returncode == 2
+    skills = subprocess.run([sys.executable, "-m", "upshot", "loop", "skills", "--lake", str(tmp_path / "lake")], capture_output=True, text=True, check=True)
+    kept = [json.loads(line) for line in skills.stdout.splitlines()]
+    assert {row["how"] for row in kept} == {GOOD}
+
+
+@pytest.mark.parametrize(("text", "told"), [
+    ("lake = 'l'", "folder"), ("lake = 'l'\nfolder = 'f'\nbase = 'b'\n[policy]\nmethod = 'sft'", "name logs"), ("lake = 3", "lake"),
+    ("lake = 'l'\nfolder = 'f'\nbase = 'b'\n[gather]\ncommand = 'x'\n[policy]\nmethod = 'magic'", "magic"),
+    ("lake = 'l'\nfolder = 'f'\nbase = 'b'\n[gather]\ncommand = 'x'\n[policy]\nmethod = 'sft'\n[learn]\nsplits = [1.0, 0.0, 0.0]", "splits"),
+])  # fmt: skip
+def test_a_loops_file_that_is_wrong_says_what(tmp_path: Path, text: str, told: str) -> None:
+    (tmp_path / "loop.toml").write_text(text)
+    with pytest.raises(ConfigError, match=told):
+        api.loop_config(tmp_path / "loop.toml")
+
+
+def test_a_command_that_fails_is_told_with_its_words(base: str, tmp_path: Path) -> None:
+    config = made(base, tmp_path, gather={"command": f"{sys.executable} -c 'import sys; sys.exit(\"no quota for {{round}}\")'"})
+    with pytest.raises(ConfigError, match="no quota for 1"):
+        api.loop_run(config, 1)
+
+
+# --- skills ---
+
+
+def verdict(name: str, score: float, kind: str, polarity: int) -> dict[str, Any]:
+    return {"id": name, "index": 1, "score": score, "evidence": [{"kind": kind, "polarity": polarity, "quote": "that worked"}]}
+
+
+def test_skills_are_what_the_world_confirmed_and_nobody_refuted() -> None:
+    texts = {
+        "a": ("sort a list of numbers", "use sorted(numbers) for that", "u1"), "b": ("sort a list of numbers", "use sorted(numbers) for that", "u2"),
+        "c": ("parse a date string", "use datetime.fromisoformat(text)", "u1"), "d": ("reverse the words", "use ' '.join(reversed(words))", "u3"),
+    }  # fmt: skip
+    places = {(name, 1): value for name, value in texts.items()}
+    found = learn([verdict("a", 0.95, "worked", 1), verdict("b", 0.9, "worked", 1), verdict("c", 0.9, "thanks", 1), verdict("d", 0.9, "worked", 1), verdict("d", 0.1, "failed", -1)], places)
+    assert [skill.how for skill in found] == ["use sorted(numbers) for that"], "politeness confirms nothing, and a failure takes a skill out"
+    assert found[0].users == ["u1", "u2"]
+    library = Library(found)
+    offered = library.offer([Turn("user", "please sort my list")])
+    assert [turn.content for turn in offered] == ["sort a list of numbers", "use sorted(numbers) for that", "please sort my list"]
+    assert library.offer([Turn("user", "bake a cake")]) == (Turn("user", "bake a cake"),)
+    assert library.without("u1").skills[0].users == ["u2"]
+    assert library.without("u1").without("u2").skills == []
+    assert np.isclose(found[0].trust, 0.75)
