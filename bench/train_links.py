@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import linking
 from upshot.threads.link import MOST_EXCLUSIVE, Background, Index, terms_of
 
-NAMES = ("likeness", "rare", "exclusive", "identifiers", "errors", "refers_back", "opens_new", "log_hours", "steps", "same_speaker", "addressed", "answers")
+NAMES = ("likeness", "rare", "exclusive", "identifiers", "errors", "refers_back", "reports", "opens_new", "log_hours", "steps", "same_speaker", "addressed", "answers")
 Choice = tuple[np.ndarray, np.ndarray]
 """(features of the candidates, which of them and "none" are right)."""
 

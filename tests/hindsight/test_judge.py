@@ -99,6 +99,34 @@ def test_explicit_signals_count(chat: Chat) -> None:
     assert with_signal("test", 1.0) > with_signal("test", -0.5)
 
 
+@pytest.mark.parametrize(("told", "worked"), [
+    ("what you gave me last week does not work", False), ("The script from the other day fails every time.", False), ("about last time: it turned out wrong and I had to redo it", False),
+    ("your last answer has been running without any problems since", True), ("update on what you suggested: it works", True), ("came back to say that it worked", True),
+])  # fmt: skip
+def test_a_report_days_later_counts_though_it_names_nothing(chat: Chat, told: str, worked: bool) -> None:
+    """Thanks were said before trying; what came of it decides."""
+    first = chat(*ASK, "u: thanks!", id="c1")
+    other = chat("u: what is the capital of Peru?", "a: Lima", id="c0", day=-3)
+    verdict = judged(other, first, chat(f"u: {told}", "a: tell me more", id="c2", day=5))
+    assert (verdict["c1", 1].score > 0.6) == worked
+    assert any(evidence.id == "c2" for evidence in verdict["c1", 1].evidence)
+    assert not any(evidence.id == "c2" for evidence in verdict["c0", 1].evidence), "it is about the last answer, not about an older one"
+
+
+def test_a_new_request_days_later_reports_nothing(chat: Chat) -> None:
+    verdict = judged(chat(*ASK, id="c1"), chat("u: how do I bake bread that fails to rise?", "a: more yeast", id="c2", day=5))
+    assert not verdict["c1", 1].evidence
+
+
+@pytest.mark.parametrize("said", [
+    "I'll do it by hand then", "we keep going in circles", "this is getting us nowhere", "I'm going to ask a colleague instead", "for 3 it returns 9 instead of 6",
+    "I see 12 whereas it should be 14", "that ignores the second condition", "the results are off", "read my question again please",
+])  # fmt: skip
+def test_giving_up_and_wrong_results_lower_the_score(chat: Chat, said: str) -> None:
+    verdict = judged(chat(*ASK, f"u: {said}"))[("c1", 1)]
+    assert verdict.score < verdict.foresight - 0.1, verdict.score
+
+
 def test_a_stack_of_undos_reaches_back_over_sessions() -> None:
     def made(*hashes: str) -> tuple[Signal, ...]:
         return tuple(Signal("commit", 0.5, 2, name) for name in hashes)

@@ -19,6 +19,7 @@ from upshot import tokens
 from upshot.hindsight import cues as cue_module
 from upshot.hindsight.events import POLARITY, Event
 from upshot.hindsight.timeline import ASSISTANT, USER, Timeline
+from upshot.threads.link import reports
 
 LATER = 6
 """User messages after a response that are read, the first one included."""
@@ -168,7 +169,7 @@ def _relations(
 
     The next message is about the response unless it opens another session. A later one counts for less with each
     message between, for more when it shares words with this exchange, and hardly past a change of subject. One that
-    opens a later session of the thread and shares words with this exchange is a return: it reports what came of it.
+    opens a later session of the thread and shares words with this exchange, or says that it is about the last answer, is a return: it reports what came of it.
     """
     responses = line.responses
     mine = signature[responses] | signature[request]
@@ -195,6 +196,9 @@ def _relations(
         opens = (line.index[later[:, k]] <= 1) & ~here
         returns = opens & (touches[:, k] > 0.15)
         value = np.where(returns, np.maximum(value, 0.4 + 0.5 * touches[:, k]), value)
+        told = opens & _reported(line, later[:, k], responses, opens)
+        value = np.where(told, 1.0, value)
+        returns |= told
         direct[:, k] |= returns
         leaves = (size >= 4) & (touches[:, k] < 0.1)
         alive *= np.where(leaves, 0.3, 1.0)
@@ -202,6 +206,15 @@ def _relations(
     direct |= _redirect(relation, touches, later, nearest)
     repeat[later < 0] = 0.0
     return relation, repeat, direct & (later >= 0)
+
+
+def _reported(line: Timeline, later: NDArray[np.int64], responses: NDArray[np.int64], opens: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Which of these messages say what became of the very response, being the last before them."""
+    last = responses[np.maximum(np.searchsorted(responses, later) - 1, 0)]
+    found = opens & (last == responses) & (later >= 0)
+    for row in np.flatnonzero(found).tolist():
+        found[row] = reports(line.text[later[row]])
+    return found
 
 
 def _redirect(relation: Array, touches: Array, later: NDArray[np.int64], nearest: Array) -> NDArray[np.bool_]:

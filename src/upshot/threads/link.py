@@ -23,7 +23,7 @@ from upshot.arrow import pc
 from upshot.engine import Stage
 from upshot.records import SCHEMAS, CleanTable
 
-VERSION = "3"
+VERSION = "4"
 _READ = 3_000
 """Characters of a session's user messages that are compared."""
 _EVERYDAY = math.log(50)
@@ -36,7 +36,7 @@ _RARE = 6
 _LEAST_BACKGROUND = 50
 
 WEIGHTS: Mapping[str, float] = {
-    "bias": -1.4, "likeness": 0.5, "rare": 0.3, "exclusive": 2.6, "identifiers": 0.8, "errors": 0.6, "refers_back": 1.9,
+    "bias": -1.4, "likeness": 0.5, "rare": 0.3, "exclusive": 2.6, "identifiers": 0.8, "errors": 0.6, "refers_back": 1.9, "reports": 5.0,
     "opens_new": -0.8, "log_hours": -0.55, "steps": -0.04, "same_speaker": 0.0, "addressed": 0.0, "answers": 0.0,
     "embedding": 3.0,
 }  # fmt: skip
@@ -45,7 +45,7 @@ counting against it, which a small synthetic corpus cannot rule out. What was tr
 
 CHAT_WEIGHTS: Mapping[str, float] = {
     "bias": -0.61, "likeness": 3.83, "rare": 0.31, "exclusive": 1.83, "identifiers": 0.0, "errors": 0.0,
-    "refers_back": 0.87, "opens_new": -0.45, "log_hours": -1.14, "steps": -1.48, "same_speaker": 2.29,
+    "refers_back": 0.87, "reports": 0.0, "opens_new": -0.45, "log_hours": -1.14, "steps": -1.48, "same_speaker": 2.29,
     "addressed": 3.94, "answers": 3.24, "embedding": 3.0,
 }  # fmt: skip
 """Where several people share one stream and every message is a session."""
@@ -61,19 +61,39 @@ _BACK = (
     r"|again|still|back (?:with|to|again)|follow(?:ing)?[- ]?up|continu(?:e|ing)|(?:you|your|we) (?:gave|suggested|told|wrote|said|helped|fixed|made|did|recommended)"
     r"|(?:the|your|that) (?:fix|script|code|answer|solution|plan|recipe|letter|draft|advice|suggestion|version)\b|update:|tried (?:it|that|your|the)|it worked|didn't work|remember)"
 )
+_REPORT = (
+    r"(?i)(?:\bwhat you(?:'ve| have)? (?:gave|given|sent|wrote|written|told|made|suggested|did)\b"
+    r"|\byour (?:last|previous|earlier|other|most recent) (?:answer|reply|response|suggestion|solution|script|function|code|version|one|snippet|fix|attempt|advice|message)\b"
+    r"|\byour (?:answer|reply|suggestion|solution|script|function|code|version|snippet|fix|advice) (?:from|of) (?:before|earlier|yesterday|last|the other|\w+day)"
+    r"|\b(?:one|thing|answer|code|script|function|snippet|solution|fix|stuff|query|formula|plan|draft|file|message) (?:that )?(?:you (?:gave|sent|wrote|made|suggested)|from (?:the other day|last (?:time|week|night|month)|before|yesterday|earlier|(?:mon|tues|wednes|thurs|fri|satur|sun)day))"
+    r"|\b(?:update|follow-?up|news|feedback|report(?:ing)?(?: back)?) (?:on|about|from|regarding) (?:last|the (?:last|previous|other)|what you|your|yesterday)"
+    r"|\b(?:about|regarding|concerning|as for) (?:last time|the (?:other day|last time)|your (?:last|previous|earlier))"
+    r"|\b(?:came|come|coming|get(?:ting)?|got|report(?:ing)?) back to (?:say|tell|report|let you)"
+    r"|\b(?:you|your) [^.?!\n]{1,60}\b(?:the other day|last time|last week|yesterday)\b|\blast time you\b)"
+)
+"""A report on the last answer, whatever it was about: the work itself need not be named."""
 _NEW = r"(?i)\b(?:new (?:question|topic|project|task|problem)|different (?:question|topic|thing)|unrelated|something else)\b"
 
 
 def _openings() -> Any:
     found = re2.Set.SearchSet()
-    for pattern in (_BACK, _NEW):
+    for pattern in (_BACK, _NEW, _REPORT):
         found.Add(pattern)
     found.Compile()
     return found
 
 
 _OPENINGS = _openings()
-"""Says whether the start of a session refers back (0) and whether it opens something new (1)."""
+"""Says whether the start of a session refers back (0), whether it opens something new (1), and whether it reports on the last answer (2)."""
+
+
+def reports(text: str) -> bool:
+    """Does the start of a session report on the last answer?
+
+    >>> reports("what you gave me the other day does not work"), reports("how do I sort a list?")
+    (True, False)
+    """
+    return 2 in (_OPENINGS.Match(text[:400]) or ())
 
 
 _COMMON: frozenset[int] = frozenset(
@@ -109,6 +129,7 @@ class Terms(NamedTuple):
     errors: frozenset[str]
     refers_back: bool
     opens_new: bool
+    reports: bool
 
 
 def terms_of(texts: Sequence[str]) -> list[Terms]:
@@ -123,7 +144,7 @@ def terms_of(texts: Sequence[str]) -> list[Terms]:
     for i, text in enumerate(texts):
         opening = _OPENINGS.Match(text[:400]) or ()
         words = Counter(hashes[starts[i] : starts[i + 1]])
-        terms.append(Terms(words, names.get(i, _NONE), errors.get(i, _NONE), 0 in opening, 1 in opening))
+        terms.append(Terms(words, names.get(i, _NONE), errors.get(i, _NONE), 0 in opening, 1 in opening, 2 in opening))
     return terms
 
 
@@ -282,6 +303,8 @@ class Index:
                 parts["rare"] = min(5.0, rare) / (1.0 + 0.02 * len(theirs))
             if self.terms[later].refers_back:
                 parts["refers_back"] = 1.0
+        if self.terms[later].reports and later - earlier == 1:
+            parts["reports"] = 1.0
         names = self.terms[later].names & self.terms[earlier].names
         if names:
             parts["identifiers"] = min(3.0, sum([self.idf[name] for name in names]) / 2.0)
@@ -317,7 +340,7 @@ def _reasons(
     said = {
         "identifiers": "same names: " + ", ".join(sorted(index.terms[later].names & index.terms[earlier].names)[:3]),
         "errors": "same error: " + ", ".join(sorted(index.terms[later].errors & index.terms[earlier].errors)[:2]),
-        "likeness": "alike words", "rare": "rare words shared", "exclusive": "words of this thread alone", "refers_back": "refers back", "embedding": "alike meaning",
+        "likeness": "alike words", "rare": "rare words shared", "exclusive": "words of this thread alone", "refers_back": "refers back", "reports": "reports on the last answer", "embedding": "alike meaning",
         "addressed": "speaks to its author", "answers": "was spoken to", "same_speaker": "same speaker",
     }  # fmt: skip
     strong = sorted(((weights[n] * v, n) for n, v in parts.items() if weights[n] * v > 0.3), reverse=True)

@@ -16,10 +16,12 @@ from upshot.policy.tokens import Tokens, weighed
 from upshot.records import Turn
 from upshot.worlds.people import Dials, Person
 from upshot.worlds.phrases import Phrases
-from upshot.worlds.world import World
+from upshot.worlds.world import Task, World
 
 TEMPLATE = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
 _SPECIAL = ["<|end|>", "<|system|>", "<|user|>", "<|assistant|>", "<|tool|>"]
+_AGAIN = 0.35
+"""Share of the answers that something followed, to which the same request is put again with what followed: so a policy learns to read feedback."""
 _BATCH = 64
 _WORDS = ["please", "can", "you", "I", "need", "something", "for", "my", "work", "today", "and", "it", "should", "be", "quick", "hi", "there", "thanks", "in", "advance", "so", "that", "we", "have", "it", "here", "now"]
 
@@ -27,15 +29,44 @@ _WORDS = ["please", "can", "you", "I", "need", "something", "for", "my", "work",
 def demonstrations(world: World, phrases: Phrases, count: int, skill: float, seed: int = 0) -> list[list[Turn]]:
     """Conversations of a mediocre assistant with people; told what was wrong, it does better."""
     crowd = [_learner(world, phrases, f"{seed}/{number}") for number in range(count)]
+    again: list[list[Turn]] = []
     while waiting := [person for person in crowd if person.waiting]:
         for person in waiting:
-            better = 1 - (1 - skill) * 0.45**person.attempts
-            for turn in world.demonstrate(person.task, person.random, better):
-                person.hear("tool" if turn.role == "tool" else "assistant", turn.content)
+            _attempt(world, person, skill)
         for person, attempt in zip(waiting, world.judge([(person.task, person.moves) for person in waiting]), strict=True):
+            before, moves, task, session = person.prompt, list(person.moves), person.task, len(person.sessions) - 1
             person.react(attempt)
+            if (told := _followed(person, session, len(before))) and person.random.random() < _AGAIN:
+                once_more = moves if attempt.ok else _other(world, task, moves, person.random, skill)
+                request = next(turn.content for turn in reversed(before[: len(before) - len(moves)]) if turn.role == "user")
+                again.append([*before, Turn("user", f"{told}\n\n{request}"), *once_more])
     out = [[Turn(m.role, m.text) for m in session] for person in crowd for session in person.sessions if any(m.role == "assistant" for m in session)]
-    return [_loosened(turns, Random(f"loose/{seed}/{number}")) for number, turns in enumerate(out[:count])]
+    return [_loosened(turns, Random(f"loose/{seed}/{number}")) for number, turns in enumerate(out[: count - len(again)])] + again
+
+
+def _attempt(world: World, person: Person, skill: float) -> None:
+    for turn in world.demonstrate(person.task, person.random, _better(skill, person.attempts)):
+        person.hear("tool" if turn.role == "tool" else "assistant", turn.content)
+
+
+def _better(skill: float, attempts: int) -> float:
+    return 1 - (1 - skill) * 0.45**attempts
+
+
+def _followed(person: Person, session: int, place: int) -> str:
+    """What the person wrote next in that session."""
+    messages = person.sessions[session]
+    return messages[place].text if place < len(messages) and messages[place].role == "user" else ""
+
+
+def _other(world: World, task: Task, moves: list[Turn], random: Random, skill: float) -> list[Turn]:
+    """Asked once more after a failure, nobody gives the same answer."""
+    made = moves
+    for _ in range(20):
+        made = world.demonstrate(task, random, _better(skill, 1))
+        if [turn.content for turn in made] != [turn.content for turn in moves]:
+            break
+    return made
 
 
 def _learner(world: World, phrases: Phrases, name: str) -> Person:
@@ -62,7 +93,7 @@ def tokenizer_of(texts: Sequence[str], size: int = 700) -> Any:
 
 
 def make(
-    world: World, phrases: Phrases, folder: Path, skill: float = 0.4, conversations: int = 12_000, steps: int = 900, hidden: int = 128, layers: int = 4,
+    world: World, phrases: Phrases, folder: Path, skill: float = 0.4, conversations: int = 12_000, steps: int = 400, hidden: int = 128, layers: int = 3,
     seed: int = 0, progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Path:
     """Train the policy and write it to a folder, as any Hugging Face model."""
@@ -73,7 +104,7 @@ def make(
         vocab_size=len(tokenizer), hidden_size=hidden, intermediate_size=3 * hidden, num_hidden_layers=layers, num_attention_heads=4, num_key_value_heads=2,
         head_dim=hidden // 4, max_position_embeddings=2048, tie_word_embeddings=True, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
     ))  # fmt: skip
-    rows = [weighed(tokenizer, turns, [1.0] * len(turns), 256) for turns in shown]
+    rows = [weighed(tokenizer, turns, [1.0] * len(turns), 384) for turns in shown]
     _fit(model, rows, tokenizer.pad_token_id, steps, seed, progress)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
