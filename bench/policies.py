@@ -55,10 +55,13 @@ DIRECT = ("sft", "dpo", "kto", "rloo", "grpo")
 class Bench:
     """The world, its requests, and the base's answers to them."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, base: str = "") -> None:
         self.folder, self.base = folder, str(folder / "base")
         self.phrases = phrases.load()
-        mediocre.make(worlds.get("programs"), self.phrases, Path(self.base))
+        if base:
+            shutil.copytree(base, self.base)
+        else:
+            mediocre.make(worlds.get("programs"), self.phrases, Path(self.base))
         self.people = [Person(f"r{n}", worlds.get("programs"), self.phrases, Dials(), Random(f"requests/{n}"), "") for n in range(REQUESTS)]
         self.tasks = {person.prompt[-1].content: person.task for person in self.people}
         self.sampler = Local(open_policy(self.base), open_tokenizer(self.base))
@@ -147,12 +150,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", default="")
     parser.add_argument("--methods", default=",".join(SETTINGS))
+    parser.add_argument("--base", default="", help="A policy made before; else one is made (three minutes).")
     parser.add_argument("--repeat", type=int, default=2, help="Timings of each; the least counts.")
     given = parser.parse_args()
     torch.set_num_threads(1)  # two threads on two cores wait for each other
     began = time.monotonic()
     folder = Path(tempfile.mkdtemp(prefix="policies-"))
-    bench = Bench(folder)
+    bench = Bench(folder, given.base)
     print(f"before: {bench.before:.3f}", file=sys.stderr, flush=True)
     metrics: dict[str, float] = {"before": bench.before}
     for method in given.methods.split(","):

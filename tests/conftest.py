@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,17 @@ def data() -> Path:
     if not folder.is_dir():
         pytest.skip("the public corpora are not beside this checkout")
     return folder
+
+
+@pytest.fixture(scope="session")
+def base(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Folder of a tiny language model that knows nothing."""
+    spec = spec_from_file_location("tiny_model", Path(__file__).parent / "llm" / "tiny_model.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return str(module.save(tmp_path_factory.mktemp("tiny") / "base"))
 
 
 @pytest.fixture

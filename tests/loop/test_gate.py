@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from upshot.errors import InputError
 from upshot.loop import guards
-from upshot.loop.gate import SPLITS, Answers, Harm, Rules, choose, corrected, difference, level, rule, split_of
+from upshot.loop.gate import SPLITS, Answers, Harm, Rules, choose, corrected, difference, level, rule, split_of, trial
 from upshot.loop.off_policy import Logged, estimate, rewards_by_round
 
 PLAIN = "Here is how: use `sorted(xs)`."
@@ -184,6 +184,21 @@ def test_a_user_is_always_on_the_same_side(user: str) -> None:
 def test_splits_have_their_shares() -> None:
     found = [split_of(f"u{n}", (0.5, 0.3, 0.2)) for n in range(5_000)]
     assert [round(found.count(name) / 5_000, 1) for name in SPLITS] == [0.5, 0.3, 0.2]
+
+
+def test_a_trial_counts_users_and_waits_for_enough_of_them() -> None:
+    rng = np.random.default_rng(0)
+
+    def arm(mean: float, users: int, seed: int) -> dict[str, list[float]]:
+        return {f"u{seed}-{n}": (mean + rng.normal(0, 0.2, rng.integers(1, 5))).tolist() for n in range(users)}
+
+    assert trial(arm(0.5, 100, 0), arm(0.7, 80, 1), 20, []).decision == "promote"
+    assert trial(arm(0.5, 100, 0), arm(0.3, 80, 1), 20, []).decision == "refuse"
+    assert trial(arm(0.5, 100, 0), arm(0.9, 10, 1), 20, []).decision == "wait"
+    loud = {**{f"u{n}": [0.4] for n in range(50)}, "loud": [1.0] * 500}
+    assert trial(arm(0.5, 100, 0), loud, 20, []).decision == "refuse", "one loud user counts once"
+    wrong = sum(trial(arm(0.5, 60, 0), arm(0.5, 60, 1), 20, []).decision == "promote" for _ in range(300))
+    assert wrong <= 10
 
 
 def test_the_gate_never_reads_the_users_it_chose_on() -> None:

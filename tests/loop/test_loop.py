@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import pytest
 
 from upshot import api
 from upshot.errors import ConfigError, InputError, NotFoundError
+from upshot.hindsight.estimates import draw
 from upshot.loop import config as loop_config
 from upshot.loop.examine import passes
 from upshot.loop.forget import lineage
@@ -32,16 +32,6 @@ from upshot.records import Turn
 pytestmark = pytest.mark.filterwarnings("ignore")
 GOOD, BAD = "that worked, thank you", "it still crashes"
 TRAINER = {"learning_rate": 3e-3, "per_device_train_batch_size": 8, "max_steps": 6, "save_strategy": "no"}
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> str:
-    spec = spec_from_file_location("tiny_model", Path(__file__).parents[1] / "llm" / "tiny_model.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return str(module.save(tmp_path_factory.mktemp("loop") / "base"))
 
 
 def talk(wanted: Wanted, path: Path, users: int = 100) -> None:
@@ -99,13 +89,48 @@ def test_two_rounds_gather_learn_and_release(base: str, tmp_path: Path) -> None:
     assert loop.state().history[-1].why == "rolled back by ana"
 
 
+def crowd(wanted: Wanted, path: Path, better: bool) -> None:
+    """A log of two arms: half of the answers of the policy in service work, and of the candidate's nearly all or nearly none."""
+    rows = []
+    for n in range(160):
+        tried = bool(wanted.canary) and draw(f"arm/{wanted.round}/{n}") < wanted.share
+        good = (n % 10 != 0) == better if tried else n % 2 == 0
+        told = "Perfect, that worked, thank you!" if good else "No, that is wrong. It still crashes with ValueError: nothing there"
+        rows.append({
+            "id": f"c{wanted.round}-{n}", "user": f"user-{wanted.round}-{n}", "model": wanted.canary if tried else wanted.policy, "started_at": f"2026-03-{wanted.round:02d}T10:00:00Z",
+            "messages": [{"role": "user", "content": f"how do I fix my build number {n}?"}, {"role": "assistant", "content": GOOD if good else BAD}, {"role": "user", "content": told}],
+        })  # fmt: skip
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+@pytest.mark.parametrize("better", [True, False])
+def test_a_share_of_the_users_tries_a_candidate_and_what_came_of_it_decides(base: str, tmp_path: Path, better: bool) -> None:
+    config = made(base, tmp_path, serve={"canary": 0.4})
+    config = msgspec.structs.replace(config, gate=msgspec.structs.replace(config.gate, least_gain=0.0))
+    done = api.loop_run(config, 2, collect=lambda wanted, path: crowd(wanted, path, better))
+    first, second = Loop(tmp_path / "loop").rounds()
+    assert done[0]["decision"] == "trial"
+    assert done[0]["serving"] == base, "nobody but the trial's users gets it yet"
+    assert (second.done("gather") or {})["canary"] == str(first.folder / "policy-0")
+    found = second.done("trial") or {}
+    assert found["decision"] == ("promote" if better else "refuse")
+    assert found["users"][1] == pytest.approx(0.4 * 160, abs=20)
+    assert (found["difference"] > 0) == better
+    assert found["serving"] == (str(first.folder / "policy-0") if better else base)
+    state = Loop(tmp_path / "loop").state()
+    assert state.serving == found["serving"]
+    assert state.canary == str(second.folder / "policy-0")
+    assert state.tests == {"2": better}
+    assert msgspec.json.decode((second.folder / "policy-0" / "policy.json").read_bytes())["base"] == found["serving"]
+
+
 def test_what_is_not_shown_to_be_better_stays_out(base: str, tmp_path: Path) -> None:
     config = made(base, tmp_path, gate={})
     done = api.loop_run(config, 1, collect=talk)
     assert done[0]["decision"] == "refuse"
     assert done[0]["serving"] == base
     assert any("not shown to be better" in reason for reason in done[0]["reasons"])
-    assert Loop(tmp_path / "loop").state().tests == [False]
+    assert Loop(tmp_path / "loop").state().tests == {"1": False}
 
 
 def test_a_person_is_asked_and_answers(base: str, tmp_path: Path) -> None:
@@ -114,11 +139,11 @@ def test_a_person_is_asked_and_answers(base: str, tmp_path: Path) -> None:
     loop = Loop(tmp_path / "loop")
     here = loop.rounds()[0]
     state = loop.state()
-    loop.keep(msgspec.structs.replace(state, history=state.history[:1], tests=[False], waiting={"1": str(here.folder / "policy-0")}))
+    loop.keep(msgspec.structs.replace(state, history=state.history[:1], tests={"1": False}, waiting={"1": str(here.folder / "policy-0")}))
     with pytest.raises(InputError, match="waits for a person"):
         api.loop_run(config, 1, collect=talk)
     assert api.loop_approve(config, "ana").serving == str(here.folder / "policy-0")
-    assert loop.state().tests == [True]
+    assert loop.state().tests == {"1": True}
     with pytest.raises(InputError, match="no candidate waits"):
         api.loop_approve(config, "ana")
     loop.keep(msgspec.structs.replace(loop.state(), waiting={"1": "x"}))
@@ -151,7 +176,7 @@ def test_a_loop_killed_anywhere_goes_on_behind_the_last_whole_step(base: str, tm
     assert (here[0].done("read") or {})["conversations"] + (here[0].done("read") or {})["known"] == 100
     rows = [json.loads(line) for line in (here[0].folder / "examples.jsonl").read_text().splitlines()]
     assert len({(row["source"]["chosen"]["id"], row["source"]["chosen"]["index"]) for row in rows}) == len(rows), "no row doubles"
-    assert Loop(tmp_path / "loop").state().tests == [True]
+    assert Loop(tmp_path / "loop").state().tests == {"1": True}
 
 
 def test_a_forgotten_user_is_in_no_file_and_no_model(base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
@@ -44,16 +43,6 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # the libraries deprecate eac
 GOOD, BAD = "that worked", "it still crashes"
 QUICK = {"learning_rate": 3e-3, "per_device_train_batch_size": 8, "max_steps": 12, "save_strategy": "no"}
 DRAWING = {**QUICK, "learning_rate": 1e-2, "per_device_train_batch_size": 16, "num_generations": 8, "max_steps": 15}
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> str:
-    spec = spec_from_file_location("tiny_model", Path(__file__).parents[1] / "llm" / "tiny_model.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return str(module.save(tmp_path_factory.mktemp("policy") / "base"))
 
 
 def ask(number: int) -> tuple[Turn, ...]:

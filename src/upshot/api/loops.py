@@ -96,9 +96,7 @@ def loop_approve(config: Config, who: str, refuse: bool = False) -> State:
     rest = {name: other for name, other in state.waiting.items() if name != number}
     if refuse:
         return loop.keep(msgspec.structs.replace(state, waiting=rest))
-    tests = [*state.tests]
-    if len(tests) >= int(number):
-        tests[int(number) - 1] = True
+    tests = {**state.tests, **({number: True} if number in state.tests else {})}
     return loop.release(policy, f"approved by {who}", int(number), waiting=rest, tests=tests)
 
 

@@ -52,7 +52,7 @@ def talk(
 
     found = talk_(
         worlds.get(world), open_sampler(os.fspath(policy)), phrases_.load(None if phrases is None else Path(phrases)), people, dials_of(crowd), seed,
-        Path(policy).name, progress=lambda done, total: progress("talk", done, total),
+        os.fspath(policy), progress=lambda done, total: progress("talk", done, total),
     )  # fmt: skip
     json_lines.write(found.conversations, out)
     if truth is not None:

@@ -23,6 +23,8 @@ method = "kto"
 
 [gate]                             # how strict: see `loop.gate.Rules`
 alpha = 0.05
+[serve]
+canary = 0.5                       # share of users who get a candidate first; what came of it decides. 0: the gate's reward model decides
 ```
 """
 
@@ -46,7 +48,7 @@ class Gather(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     logs: list[str] = []
     """Files or globs; each file is read once, and again when it has changed."""
     command: str = ""
-    """Writes a log to {out}; may name {policy}, {round} and {seed}."""
+    """Writes a log to {out}; may name {policy}, {round}, {seed}, and for trials {canary} and {share}: the log must name under `model` whose answer it is."""
     format: str | None = None
 
 
@@ -89,6 +91,16 @@ class Gate(Rules, frozen=True):
     audit_share: float = 0.05
 
 
+class Serve(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How a candidate goes out."""
+
+    canary: float = 0.0
+    """Share of users, drawn at random, who get a candidate that passed its guards; the verdicts of the next round's log compare it with the policy in
+    service, user by user. 0: there is no such trial, and the gate's reward model decides on fresh answers."""
+    least_users: int = 20
+    """Of each arm; with fewer a trial goes on."""
+
+
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole."""
 
@@ -101,6 +113,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     learn: Learn = Learn()
     reward: RewardPlan | None = None
     gate: Gate = Gate()
+    serve: Serve = Serve()
 
     def __post_init__(self) -> None:
         if bool(self.gather.logs) == bool(self.gather.command):
@@ -108,6 +121,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         splits = self.learn.splits
         if abs(sum(splits) - 1) > 1e-9 or min(splits) <= 0:
             raise ConfigError(f"could not use learn.splits {splits}: three shares above 0 that add up to 1")
+        if not 0 <= self.serve.canary < 1:
+            raise ConfigError(f"could not use serve.canary = {self.serve.canary}: a share below 1")
         self.recipe("unused")
 
     def recipe(self, base: str, seed: int = 0) -> Recipe:

@@ -15,7 +15,7 @@ from upshot.errors import InputError
 from upshot.hindsight.estimates import draw
 from upshot.loop import guards, lessons
 from upshot.loop.config import Config
-from upshot.loop.gate import Answers, Harm, Rules, Ruling, choose, rule
+from upshot.loop.gate import Answers, Harm, Rules, Ruling, choose, rule, rule_by_guards
 from upshot.loop.lessons import Prompt
 from upshot.loop.state import Round, State
 from upshot.policy.data import Asked, read
@@ -50,7 +50,7 @@ def examine(config: Config, here: Round, state: State, candidates: Sequence[str]
     found += [_suite(name, path, chosen, serving, drawn, config.gate) for name, path in config.gate.suites.items()]
     if (trained := read_trained(Path(chosen))) is not None and trained.kl is not None:
         found.append(guards.kl(trained.kl, trained.kl_error or 0.0, config.gate.kl))
-    return rule(chosen, candidate, present, found, state.tests, config.gate)
+    return rule_by_guards(chosen, found) if config.serve.canary else rule(chosen, candidate, present, found, state.before, config.gate)
 
 
 class _Drawn:

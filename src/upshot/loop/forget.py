@@ -31,7 +31,7 @@ def lineage(loop: Loop) -> dict[str, list[str]]:
     """Every model of a loop, and the rounds whose lessons are in it, by folder name."""
     out: dict[str, list[str]] = {}
     for here in loop.rounds():
-        serving = str((here.done("gather") or {}).get("serving", ""))
+        serving = str((here.done("trial") or {}).get("serving", ""))
         for candidate in (here.done("policy") or {}).get("candidates", ()):
             out[candidate["policy"]] = [*out.get(serving, ()), here.folder.name]
         made = here.done("reward") or {}
@@ -66,7 +66,7 @@ def forget(loop: Loop, user: str, again: Callable[[Round], Any]) -> list[str]:
     state = loop.state()
     first = min(one.round.number for one in found)
     clean = [released for released in state.history if released.policy not in models and released.round < first]
-    loop.keep(msgspec.structs.replace(state, history=clean or state.history[:1], waiting={name: policy for name, policy in state.waiting.items() if policy not in models}, tests=state.tests[: first - 1]))
+    loop.keep(msgspec.structs.replace(state, history=clean or state.history[:1], canary="", waiting={name: policy for name, policy in state.waiting.items() if policy not in models}, tests={name: yes for name, yes in state.tests.items() if int(name) < first}))
     for here in [one for one in loop.rounds() if one.number >= first]:
         _undo(here, loop.state())
         again(here)
@@ -97,9 +97,9 @@ def _theirs(line: bytes, user: str) -> bool:
 
 def _undo(here: Round, state: State) -> None:
     """A round as it was before it trained, on the policy that serves now."""
-    gathered = here.done("gather")
-    if gathered is not None:
-        write(here.folder / "gather.json", {**gathered, "serving": state.serving})
+    tried = here.done("trial")
+    if tried is not None:
+        write(here.folder / "trial.json", {**tried, "serving": state.serving})
     for step in (*_REDONE, "release"):
         (here.folder / f"{step}.json").unlink(missing_ok=True)
     for path in _models(here):

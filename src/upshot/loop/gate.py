@@ -7,6 +7,8 @@ tell"). The candidate is better where the lower end of a one-sided t interval ov
 *Many candidates.* The best is chosen on one split of users and tested on the other, once. The test's level is spent over tests and earned back by
 promotions (LORD++; Ramdas et al., 2017), so that of all promotions the expected share that was no improvement is at most α, however many are tried.
 
+*Trials.* Where a share of the users can get a candidate, its guards let it in, and what came of its answers, user by user, lets it out to all.
+
 *Guards.* Each measures harm, candidate against the policy in service (or against a floor), with its own interval and its own margin: refuse where even the
 interval's better end is beyond the margin, ask a person where the estimate is, pass else.
 """
@@ -91,10 +93,10 @@ class Ruling(msgspec.Struct, frozen=True):
     decision: Decision
     chosen: str
     """The candidate."""
-    difference: float
-    low: float
+    difference: float | None
+    low: float | None
     level: float
-    """α that this test spent."""
+    """α that this test spent; 0: there was none."""
     reasons: list[str]
     guards: dict[str, dict[str, float | str]]
 
@@ -173,11 +175,50 @@ def choose(candidates: Mapping[str, Answers]) -> str:
     return max(sorted(candidates), key=lambda name: float(corrected(candidates[name], worst).mean()))
 
 
+class Trial(msgspec.Struct, frozen=True):
+    """Two policies at work, each with users of its own, drawn at random."""
+
+    decision: Literal["promote", "refuse", "wait"]
+    difference: float | None
+    low: float | None
+    level: float
+    users: tuple[int, int]
+    """Of the policy in service and of the candidate."""
+
+
+def trial(present: Mapping[str, Sequence[float]], candidate: Mapping[str, Sequence[float]], least_users: int, before: Sequence[bool], rules: Rules = Rules()) -> Trial:
+    """Decide by what came of answers to real users: verdicts of every answer, by user; a user's mean counts once (Welch's t, one-sided).
+
+    Every answer counts, those that nothing followed too: who leaves in silence is not left out.
+    """
+    old, new = (np.array([float(np.mean(scores)) for scores in arm.values()]) for arm in (present, candidate))
+    sizes = (len(old), len(new))
+    if min(sizes) < max(2, least_users):
+        return Trial("wait", None, None, 0.0, sizes)
+    spent = level(rules.alpha, before)
+    parts = old.var(ddof=1) / len(old), new.var(ddof=1) / len(new)
+    error = float(np.sqrt(sum(parts))) or 1e-12
+    freedom = sum(parts) ** 2 / max(parts[0] ** 2 / (len(old) - 1) + parts[1] ** 2 / (len(new) - 1), 1e-300) if sum(parts) else len(old) + len(new) - 2
+    gain = float(new.mean() - old.mean())
+    low = gain - t_quantile(1 - spent, max(1.0, freedom)) * error
+    return Trial("promote" if low > rules.least_gain else "refuse", gain, low, spent, sizes)
+
+
+def rule_by_guards(chosen: str, guards: Sequence[Harm]) -> Ruling:
+    """Whether a candidate may be tried on a share of the users: no test is spent, its guards alone decide."""
+    unsure = [guard for guard in guards if guard.verdict != "promote"]
+    decision: Decision = "refuse" if any(guard.verdict == "refuse" for guard in unsure) else "ask" if unsure else "promote"
+    return Ruling(decision, chosen, None, None, 0.0, [_said(guard) for guard in unsure], _told(guards))
+
+
+def _told(guards: Sequence[Harm]) -> dict[str, dict[str, float | str]]:
+    return {guard.name: {"harm": guard.harm, "low": guard.low, "high": guard.high, "margin": guard.margin, "verdict": guard.verdict, "what": guard.what} for guard in guards}
+
+
 def rule(chosen: str, candidate: Answers, present: Answers, guards: Sequence[Harm], before: Sequence[bool], rules: Rules = Rules()) -> Ruling:
     """Decide on the chosen candidate by answers on the users to test on; they must have had no part in choosing. `before`: see `level`."""
     spent = level(rules.alpha, before)
     value = difference(candidate, present, spent)
-    told = {guard.name: {"harm": guard.harm, "low": guard.low, "high": guard.high, "margin": guard.margin, "verdict": guard.verdict, "what": guard.what} for guard in guards}
     bad = [guard for guard in guards if guard.verdict == "refuse"]
     unsure = [guard for guard in guards if guard.verdict == "ask"]
     reasons = [_said(guard) for guard in (*bad, *unsure)]
@@ -185,7 +226,7 @@ def rule(chosen: str, candidate: Answers, present: Answers, guards: Sequence[Har
     if not better:
         reasons.insert(0, f"not shown to be better: {value.difference:+.3f}, at least {value.low:+.3f} at level {spent:.4f} over {value.users} users (needs more than {rules.least_gain:+.3f})")
     decision: Decision = "refuse" if bad or not better else "ask" if unsure else "promote"
-    return Ruling(decision, chosen, value.difference, value.low, spent, reasons, told)
+    return Ruling(decision, chosen, value.difference, value.low, spent, reasons, _told(guards))
 
 
 def _said(guard: Harm) -> str:

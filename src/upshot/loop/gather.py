@@ -25,6 +25,9 @@ class Asked(NamedTuple):
     """In service."""
     round: int
     seed: int
+    canary: str = ""
+    """A candidate for a share of the users, drawn at random; empty: none."""
+    share: float = 0.0
 
 
 def gather(plan: Gather, asked: Asked, folder: Path, known: Iterable[str], collect: Collect | None = None) -> dict[str, str]:
@@ -42,7 +45,7 @@ def gather(plan: Gather, asked: Asked, folder: Path, known: Iterable[str], colle
     if collect is not None:
         collect(asked, draft)
     else:
-        _run(plan.command, {"policy": asked.policy, "out": str(draft), "round": str(asked.round), "seed": str(asked.seed)})
+        _run(plan.command, {"policy": asked.policy, "out": str(draft), "round": str(asked.round), "seed": str(asked.seed), "canary": asked.canary, "share": f"{asked.share:g}"})
     if not draft.is_file() or not draft.stat().st_size:
         raise NotFoundError(f"could not gather round {asked.round}: nothing was written to {{out}}")
     draft.replace(out)

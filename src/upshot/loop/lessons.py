@@ -71,6 +71,21 @@ def write(lake: Lake, folder: Path, since: datetime, splits: Sequence[float], le
     return {"examples": len(examples), "good": good, "pairs": len(pairs), "choose": len(prompts["choose"]), "test": len(prompts["test"]), "users": len(users)}
 
 
+def arms(lake: Lake, since: datetime, models: Sequence[str], curve: Curve | None = None) -> list[dict[str, list[float]]]:
+    """For each model the verdicts of all its answers in conversations ingested since, by user."""
+    out: list[dict[str, list[float]]] = [{} for _ in models]
+    for bucket in range(lake.buckets):
+        rows = lake.read("conversations", bucket, ["id", "model", "ingested_at"])
+        model = {name: which for name, which, when in zip(*(rows[key].to_pylist() for key in ("id", "model", "ingested_at")), strict=True) if when >= since}
+        found = lake.read("verdicts", bucket, ("id", "user", "score"))
+        score = found["score"].to_numpy()
+        score = curve(score) if curve is not None and len(score) else score
+        for name, user, value in zip(found["id"].to_pylist(), found["user"].to_pylist(), score.tolist(), strict=True):
+            if model.get(name) in models:
+                out[models.index(model[name])].setdefault(user, []).append(value)
+    return out
+
+
 def read_prompts(path: Path) -> list[Prompt]:
     """Frozen prompts."""
     return [msgspec.json.decode(line, type=Prompt) for line in path.read_bytes().splitlines()]

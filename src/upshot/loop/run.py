@@ -19,6 +19,7 @@ from upshot.lake import Lake
 from upshot.loop import lessons
 from upshot.loop.config import Config
 from upshot.loop.examine import examine
+from upshot.loop.gate import trial
 from upshot.loop.gather import Asked, Collect, gather
 from upshot.loop.state import Loop, Round, code_version, write
 from upshot.policy.data import Data, read
@@ -36,7 +37,7 @@ from upshot.reward.update import update
 Progress = Callable[[str, int, int], None]
 _LEAST = 40
 """Rows that a reward model learns from, at least."""
-STEPS = ("gather", "read", "learn", "reward", "policy", "gate", "release")
+STEPS = ("gather", "read", "trial", "learn", "reward", "policy", "gate", "release")
 
 
 @dataclass(frozen=True)
@@ -95,16 +96,30 @@ class _Round:
     def _gather(self) -> dict[str, Any]:
         state = self.loop.state()
         known = [digest for other in self.loop.rounds() for digest in (other.done("gather") or {}).get("logs", {}).values()]
-        asked = Asked(state.serving, self.here.number, self.config.seed * 1_000 + self.here.number)
+        asked = Asked(state.serving, self.here.number, self.config.seed * 1_000 + self.here.number, state.canary, self.config.serve.canary if state.canary else 0.0)
         began = datetime.now(UTC)
         logs = gather(self.config.gather, asked, self.here.folder / "logs", known, self.verbs.collect)
-        return {"logs": logs, "serving": state.serving, "code": code_version(), "began": began.isoformat()}
+        return {"logs": logs, "serving": state.serving, "canary": state.canary, "code": code_version(), "began": began.isoformat()}
 
     def _read(self) -> dict[str, Any]:
         told = dict(self.verbs.read_logs([self.here.folder / "logs" / name for name in self._left("gather")["logs"]]))
         lake = self.verbs.lake()
         tables = ("conversations", "messages", "events", "threads", "verdicts")
         return {**told, "lake": {name: lake.version(name) for name in tables if lake.exists(name)}}
+
+    def _trial(self) -> dict[str, Any]:
+        """What came of a candidate that some users got; then the policy that this round goes on from."""
+        gathered, state = self._left("gather"), self.loop.state()
+        canary = gathered["canary"]
+        if not canary or state.canary != canary:  # none was under way, or this was done and the loop was killed
+            return {"decision": "", "serving": state.serving}
+        present, candidate = lessons.arms(self.verbs.lake(), datetime.fromisoformat(gathered["began"]), [gathered["serving"], canary], self.verbs.curve())
+        found = trial(present, candidate, self.config.serve.least_users, state.before, self.config.gate)
+        if found.decision == "promote":
+            state = self.loop.release(canary, "promoted", self.here.number, canary="", tests={**state.tests, str(self.here.number): True})
+        elif found.decision == "refuse":
+            state = self.loop.keep(msgspec.structs.replace(state, canary="", tests={**state.tests, str(self.here.number): False}))
+        return {**msgspec.to_builtins(found), "serving": state.serving}
 
     def _learn(self) -> dict[str, Any]:
         rounds = [one for one in self.loop.rounds() if one.number > self.here.number - self.config.learn.recent and one.done("gather")]
@@ -119,7 +134,7 @@ class _Round:
         if len(data.examples) < _LEAST:
             return {"made": "", "why": f"{len(data.examples)} judged answers; at least {_LEAST} are needed"}
         before = self._last("reward")
-        made = make_reward(self.config, data, before, self._left("gather")["serving"], self.here.folder / "reward", self.progress)
+        made = make_reward(self.config, data, before, self._left("trial")["serving"], self.here.folder / "reward", self.progress)
         return {"made": str(made), "from": before}
 
     def _policy(self) -> dict[str, Any]:
@@ -128,7 +143,7 @@ class _Round:
             return {"candidates": [], "why": "no verdict of this round is sure enough to teach"}
         made: list[dict[str, Any]] = []
         for number in range(self.config.learn.candidates):
-            recipe = self.config.recipe(self._left("gather")["serving"], number)
+            recipe = self.config.recipe(self._left("trial")["serving"], number)
             done = train(recipe, data, self.here.folder / f"policy-{number}", self._rewards(), None, self.progress)
             made.append({"policy": str(self.here.folder / f"policy-{number}"), "kl": done.kl, "steps": done.steps, "seconds": done.seconds, "stopped": done.stopped})
         return {"candidates": made}
@@ -137,13 +152,17 @@ class _Round:
         candidates = [one["policy"] for one in self._left("policy")["candidates"]]
         if not candidates:
             return {"decision": "refuse", "chosen": "", "reasons": [self._left("policy").get("why", "no candidate")], "guards": {}}
-        ruling = examine(self.config, self.here, self.loop.open(self.config.base), candidates, self._judge(), self._left("gather")["serving"], self.progress)
+        ruling = examine(self.config, self.here, self.loop.open(self.config.base), candidates, self._judge(), self._left("trial")["serving"], self.progress)
         return msgspec.to_builtins(ruling)
 
     def _release(self) -> dict[str, Any]:
         ruling, state = self._left("gate"), self.loop.state()
         number, decision, chosen = self.here.number, ruling["decision"], ruling["chosen"]
-        tested = {"tests": [*state.tests, decision == "promote"]} if chosen and len(state.tests) < number else {}
+        if self.config.serve.canary and decision == "promote":
+            if not state.canary and state.serving == self._left("trial")["serving"]:
+                state = self.loop.keep(msgspec.structs.replace(state, canary=chosen))
+            return {"decision": "trial" if state.canary == chosen else "wait", "reasons": ruling["reasons"], "serving": state.serving}
+        tested = {"tests": {**state.tests, str(number): decision == "promote"}} if ruling.get("level") else {}
         if decision == "ask":
             self.loop.keep(msgspec.structs.replace(state, waiting={**state.waiting, str(number): chosen}, **tested))
         elif decision == "promote" and state.history[-1].round != number:

@@ -33,10 +33,17 @@ class State(msgspec.Struct, frozen=True):
 
     history: list[Released]
     """The last one serves."""
-    tests: list[bool] = []
-    """Every test of a gate so far, and whether it promoted."""
+    tests: dict[str, bool] = {}
+    """Every test of a gate so far, by round, and whether it promoted."""
     waiting: dict[str, str] = {}
     """Candidates for whom a person is asked, by round."""
+    canary: str = ""
+    """A candidate that a share of the users gets."""
+
+    @property
+    def before(self) -> list[bool]:
+        """The tests in order."""
+        return list(self.tests.values())
 
     @property
     def serving(self) -> str:
@@ -89,7 +96,7 @@ class Loop:
         before = [one.policy for one in now.history if one.policy != now.serving]
         if not before:
             raise InputError(f"could not roll back: {now.serving} is all that ever served here")
-        return self.release(before[-1], f"rolled back by {who}")
+        return self.release(before[-1], f"rolled back by {who}", canary="")
 
     def rounds(self) -> list[Round]:
         """All of them, in order."""
