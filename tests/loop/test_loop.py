@@ -124,6 +124,14 @@ def test_a_share_of_the_users_tries_a_candidate_and_what_came_of_it_decides(base
     assert msgspec.json.decode((second.folder / "policy-0" / "policy.json").read_bytes())["base"] == found["serving"]
 
 
+def test_another_judge_may_stand_in_for_the_verdicts(base: str, tmp_path: Path) -> None:
+    config = made(base, tmp_path)
+    api.loop_run(config, 1, collect=talk, scores=lambda name, index: (1.0, 0.5) if int(name.rpartition("-")[2]) % 4 == 0 else None)
+    rows = [json.loads(line) for line in (tmp_path / "loop" / "round-0001" / "examples.jsonl").read_text().splitlines()]
+    assert rows
+    assert all(row["score"] == 1.0 and row["weight"] == 0.5 and int(row["source"]["chosen"]["id"].rpartition("-")[2]) % 4 == 0 for row in rows)
+
+
 def test_what_is_not_shown_to_be_better_stays_out(base: str, tmp_path: Path) -> None:
     config = made(base, tmp_path, gate={})
     done = api.loop_run(config, 1, collect=talk)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from upshot.loop.config import Config
     from upshot.loop.gather import Collect
     from upshot.loop.hotfix import Fixed
+    from upshot.loop.lessons import Scores
     from upshot.loop.rerun import Rerun
     from upshot.loop.run import Verbs
     from upshot.loop.skills import Library
@@ -32,10 +33,12 @@ def loop_config(path: str | os.PathLike[str]) -> Config:
     return load_loop(os.fspath(path))
 
 
-def loop_run(config: Config, rounds: int = 1, settings: Settings | None = None, collect: Collect | None = None, progress: Progress = quiet) -> list[dict[str, Any]]:
+def loop_run(
+    config: Config, rounds: int = 1, settings: Settings | None = None, collect: Collect | None = None, progress: Progress = quiet, scores: Scores | None = None,
+) -> list[dict[str, Any]]:
     """So many rounds: gather, read, learn, gate, release. Killed anywhere, a second call goes on behind the last whole step.
 
-    `collect`: writes a round's log, where neither files nor a command do.
+    `collect`: writes a round's log, where neither files nor a command do. `scores`: who judges instead of the lake's verdicts.
 
     Raises:
         InputError: a person has to look at a candidate first.
@@ -43,10 +46,10 @@ def loop_run(config: Config, rounds: int = 1, settings: Settings | None = None, 
     """
     from upshot.loop.run import run
 
-    return run(config, _verbs(config, settings or load(), collect), rounds, progress)
+    return run(config, _verbs(config, settings or load(), collect, scores), rounds, progress)
 
 
-def _verbs(config: Config, settings: Settings, collect: Collect | None = None) -> Verbs:
+def _verbs(config: Config, settings: Settings, collect: Collect | None = None, scores: Scores | None = None) -> Verbs:
     from upshot.loop.run import Verbs
 
     def read_logs(paths: Sequence[Path]) -> dict[str, Any]:
@@ -58,7 +61,7 @@ def _verbs(config: Config, settings: Settings, collect: Collect | None = None) -
     def lake() -> Any:
         return open_lake(config.lake, settings)
 
-    return Verbs(read_logs, lake, lambda: curve_of(lake()), collect)
+    return Verbs(read_logs, lake, lambda: curve_of(lake()), collect, scores)
 
 
 def loop_status(config: Config) -> dict[str, Any]:

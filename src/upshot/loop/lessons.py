@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +16,9 @@ from upshot.preferences.examples import unpaired
 from upshot.preferences.lake import Curve
 from upshot.preferences.pairs import pairs as pairs_of
 from upshot.records import Example, Preference, Turn
+
+Scores = Callable[[str, int], tuple[float, float] | None]
+"""Another judge: score and confidence of the response at (conversation, index); None: it says nothing of it."""
 
 
 class Lessons(NamedTuple):
@@ -42,8 +45,8 @@ def at(folder: Path) -> Lessons:
     return Lessons(*(folder / f"{name}.jsonl" for name in ("examples", "pairs", "choose", "test")))
 
 
-def write(lake: Lake, folder: Path, since: datetime, splits: Sequence[float], least_weight: float, most_prompts: int, curve: Curve | None = None) -> dict[str, Any]:
-    """Write the lessons of what was ingested since, and count them."""
+def write(lake: Lake, folder: Path, since: datetime, splits: Sequence[float], least_weight: float, most_prompts: int, curve: Curve | None = None, scores: Scores | None = None) -> dict[str, Any]:
+    """Write the lessons of what was ingested since, and count them. `scores`: who judges instead of the lake's verdicts; pairs are left out then."""
     recent = _recent(lake, since)
     to = at(folder)
     examples: list[Example] = []
@@ -56,11 +59,12 @@ def write(lake: Lake, folder: Path, since: datetime, splits: Sequence[float], le
                 continue
             split = split_of(user, splits)
             if split == "learn":
-                if row.weight >= least_weight:
-                    examples.append(row)
+                if (judged := _judged(row, scores)) is not None and judged.weight >= least_weight:
+                    examples.append(judged)
             elif all(turn.role != "assistant" for turn in row.prompt):
                 prompts[split].append(Prompt(row.prompt, user, place.id, place.index))
-        pairs += [pair for pair in pairs_of(seen) if split_of(pair.source.users[0], splits) == "learn" and _of(pair, recent)]
+        if scores is None:
+            pairs += [pair for pair in pairs_of(seen) if split_of(pair.source.users[0], splits) == "learn" and _of(pair, recent)]
     json_lines.write(examples, to.examples)
     json_lines.write(pairs, to.pairs)
     for split, path in (("choose", to.choose), ("test", to.test)):
@@ -71,18 +75,28 @@ def write(lake: Lake, folder: Path, since: datetime, splits: Sequence[float], le
     return {"examples": len(examples), "good": good, "pairs": len(pairs), "choose": len(prompts["choose"]), "test": len(prompts["test"]), "users": len(users)}
 
 
-def arms(lake: Lake, since: datetime, models: Sequence[str], curve: Curve | None = None) -> list[dict[str, list[float]]]:
+def _judged(row: Example, scores: Scores | None) -> Example | None:
+    """An example as another judge sees it."""
+    place = row.source.chosen
+    if scores is None or place is None:
+        return row
+    found = scores(place.id, place.index)
+    return None if found is None else msgspec.structs.replace(row, score=found[0], weight=found[1])
+
+
+def arms(lake: Lake, since: datetime, models: Sequence[str], curve: Curve | None = None, scores: Scores | None = None) -> list[dict[str, list[float]]]:
     """For each model the verdicts of all its answers in conversations ingested since, by user."""
     out: list[dict[str, list[float]]] = [{} for _ in models]
     for bucket in range(lake.buckets):
         rows = lake.read("conversations", bucket, ["id", "model", "ingested_at"])
         model = {name: which for name, which, when in zip(*(rows[key].to_pylist() for key in ("id", "model", "ingested_at")), strict=True) if when >= since}
-        found = lake.read("verdicts", bucket, ("id", "user", "score"))
+        found = lake.read("verdicts", bucket, ("id", "index", "user", "score"))
         score = found["score"].to_numpy()
         score = curve(score) if curve is not None and len(score) else score
-        for name, user, value in zip(found["id"].to_pylist(), found["user"].to_pylist(), score.tolist(), strict=True):
-            if model.get(name) in models:
-                out[models.index(model[name])].setdefault(user, []).append(value)
+        for name, index, user, value in zip(found["id"].to_pylist(), found["index"].to_pylist(), found["user"].to_pylist(), score.tolist(), strict=True):
+            other = scores(name, index) if scores is not None else (value, 1.0)
+            if model.get(name) in models and other is not None:
+                out[models.index(model[name])].setdefault(user, []).append(other[0])
     return out
 
 

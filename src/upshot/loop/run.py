@@ -51,6 +51,8 @@ class Verbs:
     """The calibration that people's labels gave, where there is one."""
     collect: Collect | None = None
     """Writes a round's log; None: the configuration says where logs are."""
+    scores: lessons.Scores | None = None
+    """Who judges instead of the lake's verdicts: for comparing judges."""
 
 
 def run(config: Config, verbs: Verbs, rounds: int = 1, progress: Progress = lambda stage, done, total: None) -> list[dict[str, Any]]:
@@ -113,7 +115,7 @@ class _Round:
         canary = gathered["canary"]
         if not canary or state.canary != canary:  # none was under way, or this was done and the loop was killed
             return {"decision": "", "serving": state.serving}
-        present, candidate = lessons.arms(self.verbs.lake(), datetime.fromisoformat(gathered["began"]), [gathered["serving"], canary], self.verbs.curve())
+        present, candidate = lessons.arms(self.verbs.lake(), datetime.fromisoformat(gathered["began"]), [gathered["serving"], canary], self.verbs.curve(), self.verbs.scores)
         found = trial(present, candidate, self.config.serve.least_users, state.before, self.config.gate)
         if found.decision == "promote":
             state = self.loop.release(canary, "promoted", self.here.number, canary="", tests={**state.tests, str(self.here.number): True})
@@ -125,7 +127,7 @@ class _Round:
         rounds = [one for one in self.loop.rounds() if one.number > self.here.number - self.config.learn.recent and one.done("gather")]
         since = min(datetime.fromisoformat((one.done("gather") or {})["began"]) for one in rounds)
         plan = self.config.learn
-        return lessons.write(self.verbs.lake(), self.here.folder, since, plan.splits, plan.least_weight, plan.prompts, self.verbs.curve())
+        return lessons.write(self.verbs.lake(), self.here.folder, since, plan.splits, plan.least_weight, plan.prompts, self.verbs.curve(), self.verbs.scores)
 
     def _reward(self) -> dict[str, Any]:
         if self.config.reward is None:
