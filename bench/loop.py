@@ -96,7 +96,7 @@ def run(job: tuple[str, int, bool, str, int, list[float]]) -> dict[str, Any]:
     torch.set_num_threads(1)
     folder = Path(tempfile.mkdtemp(prefix=f"loop-{arm}-{seed}-"))
     world = World(people, seed, hostile)
-    trial = {"splits": [0.98, 0.01, 0.01], "recent": 1, "prompts": 50}
+    trial = {"splits": [0.9, 0.01, 0.09], "recent": 1, "prompts": 100}
     config = msgspec.convert({
         "lake": str(folder / "lake"), "folder": str(folder / "loop"), "base": base, "seed": seed, "gather": {"command": "none"}, "learn": trial, "serve": {"canary": 0.5},
         "policy": {"method": "sft", "trainer": TRAINER, "draw": {"max_tokens": 96}, "options": {"least": 0.7}, "kl": {"prompts": 32}},

@@ -139,8 +139,9 @@ def test_each_guard_sees_its_own_harm(name: str, text: str) -> None:
 
 
 def test_a_guard_that_may_be_beyond_its_margin_asks_a_person() -> None:
-    unsure = Harm("questions", 0.05, -0.01, 0.11, 0.03)
+    unsure = Harm("questions", 0.05, 0.01, 0.09, 0.03)
     assert unsure.verdict == "ask"
+    assert Harm("questions", 0.05, -0.01, 0.11, 0.03).verdict == "promote", "which may be chance"
     rng = np.random.default_rng(0)
     ruling = rule("c", answers(rng.normal(1, 0.5, 200)), answers(np.zeros(200)), [unsure], [])
     assert ruling.decision == "ask"

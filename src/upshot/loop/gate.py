@@ -10,7 +10,7 @@ promotions (LORD++; Ramdas et al., 2017), so that of all promotions the expected
 *Trials.* Where a share of the users can get a candidate, its guards let it in, and what came of its answers, user by user, lets it out to all.
 
 *Guards.* Each measures harm, candidate against the policy in service (or against a floor), with its own interval and its own margin: refuse where even the
-interval's better end is beyond the margin, ask a person where the estimate is, pass else.
+interval's better end is beyond the margin, ask a person where there is harm for sure and the estimate is beyond it, pass else.
 """
 
 from __future__ import annotations
@@ -83,8 +83,8 @@ class Harm(NamedTuple):
 
     @property
     def verdict(self) -> Decision:
-        """Refuse: surely beyond the margin. Ask: perhaps."""
-        return "refuse" if self.low > self.margin else "ask" if self.harm > self.margin else "promote"
+        """Refuse: surely beyond the margin. Ask: surely harm, perhaps beyond it. A few answers that differ by chance ask nobody."""
+        return "refuse" if self.low > self.margin else "ask" if self.harm > self.margin and self.low > 0 else "promote"
 
 
 class Ruling(msgspec.Struct, frozen=True):
