@@ -15,7 +15,7 @@ import msgspec
 import pytest
 
 from upshot import api
-from upshot.errors import LakeError, NotFoundError
+from upshot.errors import ErasureError, LakeError, NotFoundError
 from upshot.lake import Lake
 from upshot.privacy import Pseudonyms, clean
 from upshot.records import RawConversation
@@ -145,6 +145,26 @@ def test_erasure_leaves_no_byte_of_the_user_in_any_file(two_users: tuple[Path, P
     assert store.read("messages").num_rows == 3
     assert len(list(api.verdicts(lake))) == 1
     api.run(log.parent / "log.jsonl", lake, settings)
+
+
+def test_others_keep_what_they_wrote_alike_when_a_user_is_erased(tmp_path: Path) -> None:
+    same = "this very sentence was written by everybody here"
+    turns = [{"role": "user", "content": same}, {"role": "assistant", "content": f"noted: {same}"}]
+    rows = [{"id": f"session-{n}", "user": f"user {n}", "messages": turns} for n in range(1, 40)]
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    lake = tmp_path / "lake"
+    api.run(tmp_path / "log.jsonl", lake)
+    assert api.erase("user 3", lake).rows["messages"] == 2
+    assert Lake(lake).read("messages").num_rows == 2 * 38, "session-30 to session-39 begin like session-3, and are others'"
+
+
+def test_a_name_that_is_left_between_other_bytes_is_found(two_users: tuple[Path, Path]) -> None:
+    log, lake = two_users
+    api.run(log, lake)
+    pseudonym = Pseudonyms((lake.parent / "lake.key").read_text().strip()).user("ana")
+    (lake / "left.bin").write_bytes(b"x" + pseudonym.encode() + b"y")
+    with pytest.raises(ErasureError, match=r"left\.bin"):
+        api.erase("ana", lake)
 
 
 def test_the_log_of_the_lake_keeps_no_text(two_users: tuple[Path, Path]) -> None:

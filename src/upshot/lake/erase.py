@@ -30,6 +30,8 @@ _LEAST_ID = 8
 _READ = 200
 """Characters of a text that are looked for, up to a word's end."""
 _MOST_TRACES = 2_000
+_IDS, _TEXTS = ("id", "thread", "digest"), ("text", "detail", "metadata")
+"""Columns that traces are taken from."""
 
 
 class ErasureProof(msgspec.Struct, frozen=True):
@@ -99,12 +101,12 @@ def _clean(lake: Lake) -> int:
 
 def _traces(rows: pa.Table) -> Iterator[bytes]:
     """Ids and long texts, a bounded number of them."""
-    for name in ("id", "thread", "digest"):
+    for name in _IDS:
         if name in rows.schema.names:
             for value in pc.unique(rows[name]).to_pylist()[:_MOST_TRACES]:
                 if value and len(str(value)) >= _LEAST_ID:
                     yield str(value).encode()
-    for name in ("text", "detail", "metadata"):
+    for name in _TEXTS:
         if name in rows.schema.names:
             for value in pc.unique(rows[name]).to_pylist()[:_MOST_TRACES]:
                 if value and len(value) >= _LEAST_TRACE:
@@ -119,7 +121,7 @@ def _scan(lake: Lake, users: Sequence[str], traces: set[bytes]) -> tuple[int, in
     """
     filesystem, base = _filesystem(lake)
     files = size = 0
-    names, pattern = _pattern({user.encode() for user in users}), _pattern(traces)
+    names, pattern = _pattern({user.encode() for user in users}), _pattern(traces, whole=True)
     for info in filesystem.get_file_info(pyarrow.fs.FileSelector(base, recursive=True)):
         if info.type != pyarrow.fs.FileType.File:
             continue
@@ -133,7 +135,7 @@ def _scan(lake: Lake, users: Sequence[str], traces: set[bytes]) -> tuple[int, in
             owned = "user" in table.column_names
             held = held or any((names if owned else pattern).search(cell) for cell in _decoded(table))
         else:
-            held = held or any(not _of_others(lake, bytes(found.group(1))) for found in pattern.finditer(content))
+            held = held or any(not _of_others(lake, trace) for trace in {bytes(found.group(1)) for found in pattern.finditer(content)})
         if held:
             raise ErasureError(
                 f"could not prove the erasure: {info.path} still holds data of the erased user; "
@@ -148,20 +150,20 @@ def _of_others(lake: Lake, trace: bytes) -> bool:
     for table in [name for name in SCHEMAS if "user" in SCHEMAS[name].names and lake.exists(name)]:
         for bucket in range(lake.buckets):
             rows = lake._raw(table, bucket)  # pyright: ignore[reportPrivateUsage]  # superseded rows too
-            for name in ("id", "thread", "digest", "text", "detail", "metadata"):
+            for name in (*_IDS, *_TEXTS):
                 if name in rows.schema.names and pc.any(pc.match_substring(rows[name], text)).as_py():
                     return True
     return False
 
 
-def _pattern(traces: set[bytes]) -> Any:  # RE2's compiled type has no public name
-    """Any of the traces, whole: not a part of a longer word."""
+def _pattern(traces: set[bytes], whole: bool = False) -> Any:  # RE2's compiled type has no public name
+    """Any of the traces, anywhere; `whole`: not as a part of a longer word."""
     import re2
 
     options = re2.Options()
     options.max_mem = 1 << 30
     words = b"|".join(re2.escape(trace) for trace in sorted(traces, reverse=True)) or b"[^\\x00-\\xff]"
-    return re2.compile(rb"(?:^|[^\w-])(" + words + rb")(?:[^\w-]|$)", options)
+    return re2.compile(rb"(?:^|[^\w-])(" + words + rb")(?:[^\w-]|$)" if whole else b"(" + words + b")", options)
 
 
 def _decoded(table: pa.Table) -> Iterator[bytes]:
