@@ -136,7 +136,7 @@ def main() -> None:
     arms = given.arms.split(",")
     before = measured(base, World(1, 0, False))
     with ProcessPoolExecutor(given.workers) as pool:
-        first = [(arm, seed, hostile, base, given.people, [1.0]) for seed in range(given.seeds) for hostile in (False, True) for arm in arms if arm in ("verdicts", "oracle") or (not hostile and arm != "random")]
+        first = [(arm, seed, hostile, base, given.people, [1.0]) for seed in range(given.seeds) for hostile in (False, True) for arm in arms if (arm == "verdicts" if hostile else arm != "random")]
         found = list(pool.map(run, first))
         rates = {one["seed"]: one["good"] for one in found if one["arm"] == "verdicts" and not one["hostile"]}
         if "random" in arms:

@@ -59,6 +59,8 @@ class Learn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     splits: tuple[float, float, float] = (0.7, 0.15, 0.15)
     least_weight: float = 0.05
     """Confidence from which a verdict teaches."""
+    agreement: bool = True
+    """Whether what other users taught is heard beside each verdict: against liars, and for those who say nothing (`policy.agreement`). Costs as much again as imitating."""
     candidates: int = 1
     """Policies trained a round, with different seeds."""
     prompts: int = 300

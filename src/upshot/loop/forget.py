@@ -7,7 +7,7 @@ what held them again without them, oldest first, each from what it was trained f
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +16,7 @@ import msgspec
 from upshot.loop import lessons
 from upshot.loop.state import Loop, Round, State, write
 
-_REDONE = ("reward", "policy", "gate")
+_REDONE = ("agree", "reward", "policy", "gate")
 
 
 class Touched(NamedTuple):
@@ -55,13 +55,15 @@ def touched(loop: Loop, user: str) -> list[Touched]:
 def forget(loop: Loop, user: str, again: Callable[[Round], Any]) -> list[str]:
     """Erase a user (by pseudonym) from every round, and train anew what held them. `again` runs a round's steps that are not whole.
 
-    Until a round is trained anew, what it released is out of service: the last policy that never held the user serves. Returns the rounds' names.
+    Until a round is trained anew, what it released is out of service: the last policy that never held the user serves. Models that were
+    rerun on such a round are removed. Returns the rounds' names.
     """
     found = touched(loop, user)
     if not found:
         return []
     for one in found:
         _scrub(one.round, user)
+    _drop_reruns(loop, {one.round.number for one in found})
     models = {model for model, rounds in lineage(loop).items() if {one.round.folder.name for one in found} & set(rounds)}
     state = loop.state()
     first = min(one.round.number for one in found)
@@ -71,6 +73,17 @@ def forget(loop: Loop, user: str, again: Callable[[Round], Any]) -> list[str]:
         _undo(here, loop.state())
         again(here)
     return [one.round.folder.name for one in found]
+
+
+def _drop_reruns(loop: Loop, rounds: Container[int]) -> None:
+    """Models that learned from these rounds by `upshot loop rerun`; nothing stands on them, so they are not trained anew."""
+    path = loop.folder / "reruns.json"
+    rows = msgspec.json.decode(path.read_bytes()) if path.is_file() else []
+    for row in rows:
+        if row["round"] in rounds:
+            shutil.rmtree(row["folder"], ignore_errors=True)
+    if rows:
+        write(path, [row for row in rows if row["round"] not in rounds])
 
 
 def _users(here: Round) -> Sequence[str]:
@@ -109,4 +122,5 @@ def _undo(here: Round, state: State) -> None:
 def _models(here: Round) -> Iterator[Path]:
     yield from here.folder.glob("policy-*")
     yield here.folder / "reward"
+    yield here.folder / "agreement"
     yield here.folder / "draws"

@@ -11,7 +11,12 @@ import msgspec
 
 from upshot import json_lines, preferences
 from upshot.lake import Lake
+from upshot.loop.config import Learn
 from upshot.loop.gate import split_of
+from upshot.policy import agreement
+from upshot.policy.data import Data, read
+from upshot.policy.job import Progress
+from upshot.policy.recipe import Recipe
 from upshot.preferences.examples import unpaired
 from upshot.preferences.lake import Curve
 from upshot.preferences.pairs import pairs as pairs_of
@@ -24,7 +29,10 @@ Scores = Callable[[str, int], tuple[float, float] | None]
 class Lessons(NamedTuple):
     """Files of a round."""
 
+    judged: Path
+    """Every answer to users who teach, with its verdict, also those of which nothing was said."""
     examples: Path
+    """Those of them that are sure enough to teach, as all users together see them."""
     pairs: Path
     choose: Path
     """Prompts with their users, of those to choose a candidate on."""
@@ -42,14 +50,14 @@ class Prompt(msgspec.Struct, frozen=True):
 
 def at(folder: Path) -> Lessons:
     """Where a round's lessons lie."""
-    return Lessons(*(folder / f"{name}.jsonl" for name in ("examples", "pairs", "choose", "test")))
+    return Lessons(*(folder / f"{name}.jsonl" for name in ("judged", "examples", "pairs", "choose", "test")))
 
 
-def write(lake: Lake, folder: Path, since: datetime, splits: Sequence[float], least_weight: float, most_prompts: int, curve: Curve | None = None, scores: Scores | None = None) -> dict[str, Any]:
+def write(lake: Lake, folder: Path, since: datetime, splits: Sequence[float], most_prompts: int, curve: Curve | None = None, scores: Scores | None = None) -> dict[str, Any]:
     """Write the lessons of what was ingested since, and count them. `scores`: who judges instead of the lake's verdicts; pairs are left out then."""
     recent = _recent(lake, since)
     to = at(folder)
-    examples: list[Example] = []
+    judged: list[Example] = []
     pairs: list[Preference] = []
     prompts: dict[str, list[Prompt]] = {"choose": [], "test": []}
     for seen in preferences.buckets(lake, curve):
@@ -59,29 +67,44 @@ def write(lake: Lake, folder: Path, since: datetime, splits: Sequence[float], le
                 continue
             split = split_of(user, splits)
             if split == "learn":
-                if (judged := _judged(row, scores)) is not None and judged.weight >= least_weight:
-                    examples.append(judged)
+                judged.append(_judged(row, scores))
             elif all(turn.role != "assistant" for turn in row.prompt):
                 prompts[split].append(Prompt(row.prompt, user, place.id, place.index))
         if scores is None:
             pairs += [pair for pair in pairs_of(seen) if split_of(pair.source.users[0], splits) == "learn" and _of(pair, recent)]
-    json_lines.write(examples, to.examples)
+    json_lines.write(judged, to.judged)
     json_lines.write(pairs, to.pairs)
     for split, path in (("choose", to.choose), ("test", to.test)):
         json_lines.write(_spread(prompts[split], most_prompts), path)
-    users = sorted({user for row in (*examples, *pairs) for user in row.source.users})
+    return {"answers": len(judged), "pairs": len(pairs), "choose": len(prompts["choose"]), "test": len(prompts["test"])}
+
+
+def agree(folder: Path, recipe: Recipe, plan: Learn, progress: Progress) -> dict[str, Any]:
+    """Write the examples: answers that verdicts, and other users' agreement where that is asked for, are sure of."""
+    to = at(folder)
+    judged = [msgspec.json.decode(line, type=Example) for line in to.judged.read_bytes().splitlines()]
+    found = agreement.agree(recipe, judged, folder / "agreement", progress=progress) if plan.agreement else agreement.Agreed(judged, {})
+    examples = [row for row in found.rows if row.weight >= plan.least_weight]
+    json_lines.write(examples, to.examples)
+    asked = judged if "slope" in found.told else examples
+    users = sorted({*taught(folder).users, *(user for row in asked for user in row.source.users)})
     (folder / "users.json").write_bytes(msgspec.json.encode(users))
-    good = sum(row.score >= 0.5 for row in examples)
-    return {"examples": len(examples), "good": good, "pairs": len(pairs), "choose": len(prompts["choose"]), "test": len(prompts["test"]), "users": len(users)}
+    return {"examples": len(examples), "good": sum(row.score >= 0.5 for row in examples), "users": len(users), "agreement": found.told}
 
 
-def _judged(row: Example, scores: Scores | None) -> Example | None:
+def taught(folder: Path) -> Data:
+    """What a round's policy learns from."""
+    to = at(folder)
+    return read([path for path in (to.examples, to.pairs) if path.stat().st_size])
+
+
+def _judged(row: Example, scores: Scores | None) -> Example:
     """An example as another judge sees it."""
     place = row.source.chosen
     if scores is None or place is None:
         return row
-    found = scores(place.id, place.index)
-    return None if found is None else msgspec.structs.replace(row, score=found[0], weight=found[1])
+    score, weight = scores(place.id, place.index) or (0.5, 0.0)
+    return msgspec.structs.replace(row, score=score, weight=weight)
 
 
 def arms(lake: Lake, since: datetime, models: Sequence[str], curve: Curve | None = None, scores: Scores | None = None) -> list[dict[str, list[float]]]:

@@ -19,7 +19,6 @@ from upshot.loop import lessons
 from upshot.loop.config import Config
 from upshot.loop.run import Progress
 from upshot.loop.state import Loop, write
-from upshot.policy.data import read
 from upshot.policy.rewards import of_function, of_model
 from upshot.policy.sample import Drawing, open_sampler
 from upshot.policy.train import train
@@ -32,6 +31,8 @@ class Rerun(msgspec.Struct, frozen=True):
 
     model: str
     round: int
+    folder: str
+    """Where the trained model lies."""
     before: float | None
     """Mean probability of being helpful, by the round's reward model, of the base's answers; None: the loop has no reward model."""
     after: float | None
@@ -56,14 +57,14 @@ def rerun(config: Config, model: str, number: int | None = None, progress: Progr
         NotFoundError: no round has kept its lessons.
     """
     loop = Loop(Path(config.folder))
-    kept = [one for one in loop.rounds() if one.done("learn") and (number is None or one.number == number)]
+    kept = [one for one in loop.rounds() if one.done("agree") and (number is None or one.number == number)]
     if not kept:
         raise NotFoundError(f"could not run the recipe again: no round {'' if number is None else number} in {config.folder} has kept its lessons")
     here = kept[-1]
     folder = loop.folder / "reruns" / f"{re.sub(r'[^A-Za-z0-9.-]+', '-', model).strip('-')}-{here.folder.name}"
     made = (here.done("reward") or {}).get("made", "")
     judge = load(made) if made else None
-    data = read([path for path in lessons.at(here.folder)[:2] if path.stat().st_size])
+    data = lessons.taught(here.folder)
     rewards = of_function(of_model(judge), "reward model") if judge is not None and config.reward is not None and config.reward.use else None
     done = train(config.recipe(model), data, folder, rewards, None, progress)
     found: dict[str, Any] = {"before": None, "after": None, "gain": None, "low": None, "high": None}
@@ -76,7 +77,7 @@ def rerun(config: Config, model: str, number: int | None = None, progress: Progr
         _, user = np.unique([one.user for one in prompts], return_inverse=True)
         gain, low, high = ratio_interval(np.bincount(user, new - old).astype(float), np.bincount(user).astype(float))
         found = {"before": float(old.mean()), "after": float(new.mean()), "gain": gain, "low": low, "high": high}
-    one = Rerun(model, here.number, **found, kl=done.kl, seconds=done.seconds, memory_gb=done.memory_gb)
+    one = Rerun(model, here.number, str(folder), **found, kl=done.kl, seconds=done.seconds, memory_gb=done.memory_gb)
     table = [row for row in table_of(config) if (row.model, row.round) != (model, here.number)] + [one]
     write(loop.folder / "reruns.json", table)
     return table

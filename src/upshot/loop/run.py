@@ -37,7 +37,7 @@ from upshot.reward.update import update
 Progress = Callable[[str, int, int], None]
 _LEAST = 40
 """Rows that a reward model learns from, at least."""
-STEPS = ("gather", "read", "trial", "learn", "reward", "policy", "gate", "release")
+STEPS = ("gather", "read", "trial", "learn", "agree", "reward", "policy", "gate", "release")
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,10 @@ class _Round:
         rounds = [one for one in self.loop.rounds() if one.number > self.here.number - self.config.learn.recent and one.done("gather")]
         since = min(datetime.fromisoformat((one.done("gather") or {})["began"]) for one in rounds)
         plan = self.config.learn
-        return lessons.write(self.verbs.lake(), self.here.folder, since, plan.splits, plan.least_weight, plan.prompts, self.verbs.curve(), self.verbs.scores)
+        return lessons.write(self.verbs.lake(), self.here.folder, since, plan.splits, plan.prompts, self.verbs.curve(), self.verbs.scores)
+
+    def _agree(self) -> dict[str, Any]:
+        return lessons.agree(self.here.folder, self.config.recipe(self._left("trial")["serving"]), self.config.learn, self.progress)
 
     def _reward(self) -> dict[str, Any]:
         if self.config.reward is None:
@@ -140,7 +143,7 @@ class _Round:
         return {"made": str(made), "from": before}
 
     def _policy(self) -> dict[str, Any]:
-        data = read([path for path in lessons.at(self.here.folder)[:2] if path.stat().st_size])
+        data = lessons.taught(self.here.folder)
         if not data.rows:
             return {"candidates": [], "why": "no verdict of this round is sure enough to teach"}
         made: list[dict[str, Any]] = []

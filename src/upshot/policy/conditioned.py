@@ -18,7 +18,7 @@ from upshot.hindsight.estimates import draw
 from upshot.policy import sft
 from upshot.policy.job import Job
 from upshot.policy.recipe import options
-from upshot.policy.tokens import Tokens
+from upshot.policy.tokens import Tokens, tokens_of
 from upshot.records import Example, Turn
 
 CONFIG = sft.CONFIG
@@ -131,4 +131,4 @@ def _tokens(job: Job, row: Example, condition: Condition, chosen: Options) -> To
         line = condition.line(condition.level(row.score), length, tags, row.source.users[0] if chosen.user and row.source.users else "")
         train = row.train and (*(() if row.prompt and row.prompt[0].role == "system" else (False,)), *row.train)
         row = msgspec.structs.replace(row, prompt=with_line(row.prompt, line), train=train)
-    return sft.tokens_of(job, row, row.weight, int(job.recipe.trainer.get("max_length") or 1024))
+    return tokens_of(job.tokenizer, row, row.weight, job.recipe.max_length)

@@ -13,8 +13,7 @@ from upshot.policy.draws import draw
 from upshot.policy.job import Job
 from upshot.policy.recipe import options
 from upshot.policy.rounds import rounds
-from upshot.policy.tokens import Tokens, weighed
-from upshot.records import Turn
+from upshot.policy.tokens import Tokens, answered
 
 CONFIG = sft.CONFIG
 
@@ -41,8 +40,7 @@ def _best(job: Job, chosen: Options) -> list[Tokens]:
     for one in drawn:
         best = int(np.argmax(one.scores))
         if one.scores[best] - float(np.mean(one.scores)) > chosen.gain * spread:
-            turns = (*one.prompt, Turn("assistant", one.answers[best].strip()))
-            out.append(weighed(job.tokenizer, turns, [0.0] * len(one.prompt) + [1.0], int(job.recipe.trainer.get("max_length") or 1024)))
+            out.append(answered(job.tokenizer, one.prompt, one.answers[best].strip(), job.recipe.max_length))
     if not out:
         raise InputError("could not train by raft: no answer is better than its prompt's others; draw more (options.answers), or look at the reward")
     return out

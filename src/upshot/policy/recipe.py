@@ -76,6 +76,11 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     draw: Draw = Draw()
     options: dict[str, Any] = {}
 
+    @property
+    def max_length(self) -> int:
+        """Tokens of a conversation; of a longer one the beginning is lost."""
+        return int(self.trainer.get("max_length") or 1024)
+
     def __post_init__(self) -> None:
         if self.method not in methods():
             raise ConfigError(f"could not train by {self.method!r}: there are {', '.join(methods())}")

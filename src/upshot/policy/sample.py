@@ -78,7 +78,7 @@ class Local:
         set_seed(drawing.seed)
         training = self.model.training
         self.model.eval()
-        for rows in _batches([len(one) for one in ids], drawing.max_tokens):
+        for rows in batches([len(one) for one in ids], drawing.max_tokens):
             for row, answer in zip(rows, self._batch([ids[i] for i in rows], drawing), strict=True):
                 out[row] = answer
         self.model.train(training)
@@ -125,7 +125,8 @@ def _until(answer: list[int], stops: Sequence[int]) -> list[int]:
     return answer if first is None else answer[: first + 1]
 
 
-def _batches(lengths: Sequence[int], more: int) -> Iterator[list[int]]:
+def batches(lengths: Sequence[int], more: int) -> Iterator[list[int]]:
+    """Rows that are computed together, of like length, `more` tokens added to each."""
     order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
     start = 0
     while start < len(order):

@@ -22,7 +22,7 @@ from upshot.errors import InputError
 from upshot.policy.data import Run
 from upshot.policy.job import Job, lora_of
 from upshot.policy.recipe import options
-from upshot.policy.tokens import Tokens, weighed
+from upshot.policy.tokens import Tokens, tokens_of, weighed
 from upshot.records import Example
 
 CONFIG = SFTConfig
@@ -107,20 +107,13 @@ def rows_of(job: Job) -> Iterator[Tokens]:
     if not job.data.examples and not job.data.runs:
         job.need("examples")
     chosen = options(job.recipe, Options)
-    length = int(job.recipe.trainer.get("max_length") or 1024)
+    length = job.recipe.max_length
     for row, value in zip(job.data.examples, _values(job.data.examples, chosen), strict=True):
-        yield tokens_of(job, row, value * row.weight, length)
+        yield tokens_of(job.tokenizer, row, value * row.weight, length)
     for run, each in zip(job.data.runs, step_weights(job.data.runs), strict=True):
         weights = np.zeros(len(run.turns))
         weights[list(run.steps)] = each
         yield weighed(job.tokenizer, run.turns, weights.tolist(), length)
-
-
-def tokens_of(job: Job, row: Example, weight: float, length: int = 0) -> Tokens:
-    """An example; only what the assistant says, and of that what is not masked."""
-    turns = (*row.prompt, *row.completion)
-    train = row.train or (False,) * len(row.prompt) + (True,) * len(row.completion)
-    return weighed(job.tokenizer, turns, [weight if kept else 0.0 for kept in train], length)
 
 
 def _values(rows: Sequence[Example], chosen: Options) -> Sequence[float]:

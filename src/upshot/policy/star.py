@@ -19,7 +19,7 @@ from upshot.policy.draws import Drawn, draw
 from upshot.policy.job import Job
 from upshot.policy.recipe import options
 from upshot.policy.rounds import rounds
-from upshot.policy.tokens import Tokens, weighed
+from upshot.policy.tokens import Tokens, answered
 from upshot.records import Turn
 
 CONFIG = sft.CONFIG
@@ -51,8 +51,7 @@ def _confirmed(job: Job, chosen: Options) -> list[Tokens]:
         found += [(hinted[one.prompt], answer) for one in told for answer in _right(one, chosen.confirmed)]
     if not found:
         raise InputError("could not train by star: no answer was confirmed, with hints or without; the tasks are too hard for this policy yet")
-    length = int(job.recipe.trainer.get("max_length") or 1024)
-    return [weighed(job.tokenizer, (*prompt, Turn("assistant", answer.strip())), [0.0] * len(prompt) + [1.0], length) for prompt, answer in found]
+    return [answered(job.tokenizer, prompt, answer.strip(), job.recipe.max_length) for prompt, answer in found]
 
 
 def with_hint(one: Asked) -> Asked | None:

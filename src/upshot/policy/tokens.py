@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from transformers import AutoTokenizer
 
 from upshot.errors import ConfigError, InputError
-from upshot.records import Turn
+from upshot.records import Example, Turn
 
 
 class Tokens(NamedTuple):
@@ -63,6 +63,17 @@ def weighed(tokenizer: Any, turns: Sequence[Turn], weights: Sequence[float], max
         stop = _shared(_template(tokenizer, turns[: number + 1]), whole)
         weight[start:stop] = [weights[number]] * (stop - start)
     return Tokens(whole[-max_length:], weight[-max_length:])
+
+
+def tokens_of(tokenizer: Any, row: Example, weight: float = 1.0, max_length: int = 0) -> Tokens:
+    """An example; only what the assistant says in the completion, and of that what is not masked."""
+    train = row.train or (False,) * len(row.prompt) + (True,) * len(row.completion)
+    return weighed(tokenizer, (*row.prompt, *row.completion), [weight if kept else 0.0 for kept in train], max_length)
+
+
+def answered(tokenizer: Any, prompt: Sequence[Turn], answer: str, max_length: int = 0) -> Tokens:
+    """A prompt and the policy's own answer to it, which is what counts."""
+    return weighed(tokenizer, (*prompt, Turn("assistant", answer)), [0.0] * len(prompt) + [1.0], max_length)
 
 
 def _shared(prefix: Sequence[int], whole: Sequence[int]) -> int:
