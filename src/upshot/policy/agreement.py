@@ -60,7 +60,7 @@ class Curve(NamedTuple):
         """The same with its verdict; one of no weight says nothing.
 
         >>> Curve(2.0, 0.0, 0.1, 0.1).posterior(np.array([2.0, 2.0, -2.0]), np.array([0.9, 0.5, 0.9]), np.array([1.0, 0.0, 1.0])).round(2).tolist()
-        [1.0, 0.98, 0.07]
+        [1.0, 0.98, 0.08]
         """
         prior = self.good(likelihood)
         said = np.where(weight > 0, score, 0.5)
@@ -97,7 +97,7 @@ def agree(recipe: Recipe, rows: Sequence[Example], folder: Path, least: float = 
         teacher = folder / f"half-{int(which)}"
         taught = [row for row, mine, is_good in zip(rows, half == which, good, strict=True) if mine and is_good]
         train(_imitation(recipe, least), of_rows(taught), teacher, progress=progress)
-        others = np.flatnonzero(half != which)
+        others = np.flatnonzero(half != which).tolist()
         likelihood[others] = _standard(likelihoods(str(teacher), [rows[i] for i in others], recipe))
     shutil.rmtree(folder)
     curve = fit(likelihood, score, weight)
