@@ -108,12 +108,22 @@ def test_failing_on_purpose_is_caught_though_it_escapes_the_judge() -> None:
     broken = next(one for one in found if one.name == "broken")
     assert broken.verdict == "refuse"
     assert broken.harm == pytest.approx(0.3)
-    missed = guards.unjudged(escaped, score, said(failing, honest).user, Rules())
+    nothing = np.zeros(100)
+    missed = next(one for one in guards.of_scores(answers(escaped), answers(score), nothing, nothing, Rules()) if one.name == "unjudged")
     assert missed.verdict == "refuse"
     ruling = rule("c", answers(escaped), answers(score), [*found, missed], [])
     assert ruling.decision == "refuse"
     assert any("broken" in reason for reason in ruling.reasons)
     assert ruling.difference < 0, "what cannot be judged has the worst score there is"
+
+
+def test_answers_unlike_any_that_the_judge_knows_are_counted() -> None:
+    score, nothing = np.full(100, 0.5), np.zeros(100)
+    strange = (np.arange(100) < 40).astype(float)
+    found = {one.name: one for one in guards.of_scores(answers(score), answers(score), strange, nothing, Rules())}
+    assert found["out of domain"].verdict == "refuse"
+    assert found["out of domain"].harm == pytest.approx(0.4)
+    assert found["cvar"].verdict == "promote"
 
 
 def test_asking_needless_questions_so_as_to_risk_nothing_is_caught() -> None:

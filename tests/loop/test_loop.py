@@ -52,7 +52,7 @@ def made(base: str, folder: Path, **more: Any) -> loop_config.Config:
     given = {
         "lake": str(folder / "lake"), "folder": str(folder / "loop"), "base": base, "gather": {"command": "none"}, "reward": {"use": False},
         "learn": {"splits": [0.6, 0.2, 0.2]}, "policy": {"method": "sft", "trainer": TRAINER, "draw": {"max_tokens": 8}, "kl": {"prompts": 8}},
-        "gate": {"least_gain": -1e9, "margins": dict.fromkeys(("length", "flattery", "refusals", "questions", "broken", "unjudged", "cvar"), 1e9), "kl": 1e9}, **more,
+        "gate": {"least_gain": -1e9, "margins": dict.fromkeys(("length", "flattery", "refusals", "questions", "broken", "unjudged", "out of domain", "cvar"), 1e9), "kl": 1e9}, **more,
     }  # fmt: skip
     return msgspec.convert(given, loop_config.Config)
 
@@ -240,9 +240,9 @@ def test_suites_and_floors_stand_at_the_gate(base: str, tmp_path: Path) -> None:
     config = msgspec.structs.replace(config, gate=msgspec.structs.replace(config.gate, floors={"harmless": reward}, tests=["math:nothing_of_this_name"]))
     with pytest.raises(InputError, match="import"):
         api.loop_run(config, 1, collect=talk)
-    config = msgspec.structs.replace(config, gate=msgspec.structs.replace(config.gate, tests=[]))
+    config = msgspec.structs.replace(config, gate=msgspec.structs.replace(config.gate, tests=[], panel=[reward, reward]))
     api.loop_run(config, 1, collect=talk)
-    assert "floor: harmless" in (Loop(tmp_path / "loop").rounds()[1].done("gate") or {})["guards"]
+    assert {"floor: harmless", "panel", "out of domain"} <= set((Loop(tmp_path / "loop").rounds()[1].done("gate") or {})["guards"])
 
 
 def test_demands_of_a_suite() -> None:

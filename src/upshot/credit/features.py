@@ -60,6 +60,7 @@ def says(text: str, family: str) -> int:
 class Look(NamedTuple):
     """A run as its features see it."""
 
+    task: list[str]
     words: list[list[str]]
     prefix: Array
     """Shape (steps, PREFIX)."""
@@ -75,7 +76,8 @@ def look(run: Trajectory) -> Look:
         by_step[one.step] = by_step.get(one.step, 0) + 1
     words = [_WORD.findall(text.lower()) for text in texts]
     out = np.zeros((len(texts), len(PREFIX)))
-    seen: set[str] = set(_WORD.findall(run.task.lower()))
+    task = _WORD.findall(run.task.lower())
+    seen: set[str] = set(task)
     pairs: set[tuple[str, str]] = set()
     agents: set[str] = set()
     for t, (step, text) in enumerate(zip(run.steps, texts, strict=True)):
@@ -91,7 +93,7 @@ def look(run: Trajectory) -> Look:
         seen |= own
         pairs |= own_pairs
         agents.add(step.agent)
-    return Look(words, out, found)
+    return Look(task, words, out, found)
 
 
 def is_machine(step: Step) -> bool:

@@ -1,6 +1,7 @@
 """What a run is worth so far: P(outcome | prefix), learned from outcomes alone.
 
-Gradient-boosted trees over what the last two steps say, what the last looks like, and how many there were. They are first fitted to the
+Gradient-boosted trees over what the last two steps say, what the last looks like, and how many there were; where that predicts outcomes better, also over
+what was asked and everything said so far (whether an early step was right may depend on the task, and be told by nothing after it). They are first fitted to the
 outcomes of the runs that each prefix began, then to the values of the prefixes one step on (temporal differences, TD(λ); Sutton, 1988),
 which has far less noise: with the outcome as the only target, each of a run's prefixes repeats the same coin's fall. Values are cross-fitted: a run's
 outcome never taught the model that values it. The difference of two values is a step's credit; it depends on the prefix only,
@@ -25,11 +26,14 @@ from upshot.hindsight.estimates import cross_fit
 
 Array = NDArray[np.float64]
 _MOST_TERMS = 150
+_MOST_ASKED = 60
 _LEAST_RUNS = 5
 """Runs that a term must be in."""
 _FOLDS = 5
 _HALVES = 2
 _PASSES = 3
+_BETTER = 0.98
+"""Squared error with a memory, over that without, from which the memory is kept."""
 _LAMBDA = 0.2
 _LEAST = 20
 _HARMFUL = ("findings", "tainted")
@@ -56,15 +60,36 @@ def vocabulary(seen: Sequence[Look]) -> dict[str, int]:
     return {term: i for i, term in enumerate(sorted(chosen))}
 
 
-def prefixes(seen: Sequence[Look], known: dict[str, int]) -> Array:
-    """Every prefix of every run, the empty one first, as a row."""
-    rows: list[Array] = []
-    for one in seen:
-        steps = steps_of(one, known)
+def words_of_tasks(seen: Sequence[Look]) -> dict[str, int]:
+    """The words that most tasks have, without those of nearly every task, and the place of each."""
+    count = Counter(word for one in seen for word in set(one.task))
+    usable = [(n, word) for word, n in count.items() if _LEAST_RUNS <= n < 0.95 * len(seen)]
+    chosen = [word for _, word in sorted(usable, key=lambda pair: (-pair[0], pair[1]))[:_MOST_ASKED]]
+    return {word: i for i, word in enumerate(sorted(chosen))}
+
+
+class State(NamedTuple):
+    """What is known of a prefix."""
+
+    terms: dict[str, int]
+    asked: dict[str, int] | None
+    """Words of tasks, beside a memory of all steps; None: the last two steps are enough."""
+
+    def prefixes(self, seen: Sequence[Look]) -> Array:
+        """Every prefix of every run, the empty one first, as a row."""
+        return np.concatenate([self._of(one) for one in seen])
+
+    def _of(self, one: Look) -> Array:
+        steps = steps_of(one, self.terms)
         now = np.concatenate([np.zeros((1, steps.shape[1])), steps])
-        before = np.concatenate([np.zeros((1, len(known))), now[:-1, len(PREFIX) :]])
-        rows.append(np.column_stack([np.arange(len(now), dtype=np.float64), now, before]))
-    return np.concatenate(rows)
+        has = now[:, len(PREFIX) :]
+        before = np.concatenate([np.zeros((1, len(self.terms))), has[:-1]])
+        columns = [np.arange(len(now), dtype=np.float64), now, before]
+        if self.asked is not None:
+            task = np.zeros((len(now), len(self.asked)))
+            task[:, [self.asked[word] for word in one.task if word in self.asked]] = 1.0
+            columns += [np.maximum.accumulate(has), task]
+        return np.column_stack(columns)
 
 
 def steps_of(one: Look, known: dict[str, int]) -> Array:
@@ -78,7 +103,7 @@ def steps_of(one: Look, known: dict[str, int]) -> Array:
 class Values(NamedTuple):
     """A model of what prefixes are worth."""
 
-    terms: dict[str, int]
+    state: State
     model: HistGradientBoostingRegressor
     low: float
     high: float
@@ -87,7 +112,7 @@ class Values(NamedTuple):
     def of(self, runs: Sequence[Trajectory]) -> list[Array]:
         """Values of each run's prefixes, shape (steps + 1,). Honest for runs that it was not taught."""
         seen = [look(run) for run in runs]
-        found = np.clip(self.model.predict(prefixes(seen, self.terms)), self.low, self.high)
+        found = np.clip(self.model.predict(self.state.prefixes(seen)), self.low, self.high)
         return np.split(found, np.cumsum([len(one.words) + 1 for one in seen])[:-1])
 
 
@@ -98,15 +123,21 @@ def learn(runs: Sequence[Trajectory], seed: int = 0) -> Values:
         InputError: too few runs, or all have one outcome.
     """
     outcome = outcomes(runs)
-    known, rows, run = _table(runs)
-    return Values(known, _learn(rows, run, outcome, seed), float(outcome.min()), float(outcome.max()))
+    state, rows, run = _table(runs, outcome, seed)
+    return Values(state, _learn(rows, run, outcome, seed), float(outcome.min()), float(outcome.max()))
 
 
-def _table(runs: Sequence[Trajectory]) -> tuple[dict[str, int], Array, NDArray[np.int64]]:
-    """The terms, every prefix, and the number of its run."""
+def _table(runs: Sequence[Trajectory], outcome: Array, seed: int) -> tuple[State, Array, NDArray[np.int64]]:
+    """What is looked at, every prefix, and the number of its run."""
     seen = [look(run) for run in runs]
-    known = vocabulary(seen)
-    return known, prefixes(seen, known), np.repeat(np.arange(len(runs)), [len(one.words) + 1 for one in seen])
+    run = np.repeat(np.arange(len(runs)), [len(one.words) + 1 for one in seen])
+    terms = vocabulary(seen)
+    states = [State(terms, None), State(terms, words_of_tasks(seen))]
+    rows = [state.prefixes(seen) for state in states]
+    half = _halves(run, seed)
+    errors = [float(np.mean((_cross(one, outcome[run], half) - outcome[run]) ** 2)) for one in rows]
+    best = int(errors[1] < _BETTER * errors[0])
+    return states[best], rows[best], run
 
 
 def outcomes(runs: Sequence[Trajectory], least: int = _LEAST) -> Array:
@@ -128,7 +159,7 @@ def values(runs: Sequence[Trajectory], seed: int = 0) -> list[Array]:
         InputError: too few runs, or all have one outcome.
     """
     outcome = outcomes(runs)
-    _, rows, run = _table(runs)
+    _, rows, run = _table(runs, outcome, seed)
     fold, _ = cross_fit([one.id for one in runs], _FOLDS, seed)
     out = np.zeros(len(rows))
     for k in np.unique(fold):
@@ -141,14 +172,24 @@ def values(runs: Sequence[Trajectory], seed: int = 0) -> list[Array]:
 def _learn(rows: Array, run: NDArray[np.int64], outcome: Array, seed: int) -> HistGradientBoostingRegressor:
     """TD(λ) in a few passes; what a prefix is compared to comes from a model that the other half of the runs taught."""
     target = outcome[run]
-    half = np.random.default_rng(seed).permutation(int(run.max()) + 1)[run] % _HALVES
+    half = _halves(run, seed)
     last = np.append(np.diff(run) != 0, True)
     for _ in range(_PASSES - 1):
-        worth = np.zeros(len(rows))
-        for h in range(_HALVES):
-            worth[half == h] = _fit(rows[half != h], target[half != h]).predict(rows[half == h])
-        target = _targets(worth, outcome[run], last)
+        target = _targets(_cross(rows, target, half), outcome[run], last)
     return _fit(rows, target)
+
+
+def _halves(run: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
+    """0 or 1 for each prefix, one for all of a run's."""
+    return np.random.default_rng(seed).permutation(int(run.max()) + 1)[run] % _HALVES
+
+
+def _cross(rows: Array, target: Array, half: NDArray[np.int64]) -> Array:
+    """Of each prefix what the other half of the runs says."""
+    out = np.zeros(len(rows))
+    for h in range(_HALVES):
+        out[half == h] = _fit(rows[half != h], target[half != h]).predict(rows[half == h])
+    return out
 
 
 def _targets(worth: Array, outcome: Array, last: NDArray[np.bool_]) -> Array:

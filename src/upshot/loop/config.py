@@ -84,6 +84,8 @@ class Gate(Rules, frozen=True):
     """Files of prompts with tests, by name: a candidate may not pass fewer."""
     floors: dict[str, str] = {}
     """Reward models by objective (harmless): their mean may not fall below that of the base, however many rounds ago that was."""
+    panel: list[str] = []
+    """Reward models, two at least, that no policy is trained on: their mean less twice their variance may not fall."""
     tests: list[str] = []
     """Rewards that are facts (verify, module:function), compared like suites, on the frozen prompts."""
     kl: float = 30.0
@@ -158,5 +160,5 @@ def _placed(made: Config, home: Path) -> Mapping[str, Any]:
 
     base = str(home / made.base) if (home / made.base).is_dir() else made.base
     gather = msgspec.structs.replace(made.gather, logs=[at(name) for name in made.gather.logs])
-    gate = msgspec.structs.replace(made.gate, suites={k: at(v) for k, v in made.gate.suites.items()}, floors={k: at(v) for k, v in made.gate.floors.items()})
+    gate = msgspec.structs.replace(made.gate, suites={k: at(v) for k, v in made.gate.suites.items()}, floors={k: at(v) for k, v in made.gate.floors.items()}, panel=[at(name) for name in made.gate.panel])
     return {"lake": at(made.lake), "folder": at(made.folder), "base": base, "gather": gather, "gate": gate}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeAlias
 
@@ -20,33 +20,39 @@ from upshot.loop.lessons import Prompt
 from upshot.loop.state import Round, State
 from upshot.policy.data import Asked, read
 from upshot.policy.job import read_trained
-from upshot.policy.rewards import open_rewards
+from upshot.policy.rewards import of_function, of_model, open_rewards, scores
 from upshot.policy.sample import Drawing, open_sampler
-from upshot.records import Turn
-from upshot.reward import RewardModel
+from upshot.reward import RewardModel, Score
 from upshot.reward import load as load_reward
 from upshot.reward.transformer import Transformer
 
 Array = NDArray[np.float64]
-Progress = Callable[[str, int, int], None]
 Judge: TypeAlias = RewardModel | Transformer
 
 
-def examine(config: Config, here: Round, state: State, candidates: Sequence[str], judge: Judge | None, serving: str, progress: Progress) -> Ruling:
+def examine(config: Config, here: Round, state: State, candidates: Sequence[str], judge: Judge | None, serving: str) -> Ruling:
     """Choose a candidate on some users' prompts, and rule on it by others'. `judge`: a reward model; None: nothing scores, and nothing is promoted."""
     folder = lessons.at(here.folder)
     drawn = _Drawn(config, here)
     chosen = candidates[0]
     if len(candidates) > 1:
         prompts = lessons.read_prompts(folder.choose)
-        chosen = choose({policy: _answers(config, prompts, drawn(policy, prompts, "choose"), judge) for policy in candidates})
+        said = {policy: drawn(policy, prompts, "choose") for policy in candidates}
+        chosen = choose({policy: _answers(config, prompts, answers, _scores(judge, prompts, answers)) for policy, answers in said.items()})
     prompts = lessons.read_prompts(folder.test)
     new, old = drawn(chosen, prompts, "test"), drawn(serving, prompts, "test")
-    candidate, present = _answers(config, prompts, new, judge), _answers(config, prompts, old, judge)
-    found = _guards(config, prompts, new, old, candidate.score, present.score) if prompts else []
+    by_judge = [_scores(judge, prompts, said) for said in (new, old)]
+    candidate, present = (_answers(config, prompts, said, judged) for said, judged in zip((new, old), by_judge, strict=True))
+    found = _guards(config, prompts, new, old) if prompts else []
+    if prompts and judge is not None:
+        strange = [np.array([float(one.in_domain is False) for one in judged]) for judged in by_judge]
+        found += guards.of_scores(candidate, present, strange[0], strange[1], config.gate)
     if prompts and config.gate.floors:
         base = drawn(state.history[0].policy, prompts, "test")
-        found += [_floor(name, load_reward(folder), prompts, new, base, config.gate) for name, folder in config.gate.floors.items()]
+        asked = [one.prompt for one in prompts]
+        for name, folder in config.gate.floors.items():
+            worth = of_function(of_model(load_reward(folder)), name)
+            found.append(guards.less(f"floor: {name}", worth(asked, new), worth(asked, base), _users(prompts), config.gate))
     found += [_suite(name, path, chosen, serving, drawn, config.gate) for name, path in config.gate.suites.items()]
     if (trained := read_trained(Path(chosen))) is not None and trained.kl is not None:
         found.append(guards.kl(trained.kl, trained.kl_error or 0.0, config.gate.kl))
@@ -72,11 +78,13 @@ class _Drawn:
         return msgspec.json.decode(path.read_bytes(), type=list[str])
 
 
-def _answers(config: Config, prompts: Sequence[Prompt], said: Sequence[str], judge: Judge | None) -> Answers:
+def _scores(judge: Judge | None, prompts: Sequence[Prompt], said: Sequence[str]) -> list[Score]:
+    return scores(judge, [one.prompt for one in prompts], said) if judge is not None and prompts else []
+
+
+def _answers(config: Config, prompts: Sequence[Prompt], said: Sequence[str], judged: Sequence[Score]) -> Answers:
     user, count = _users(prompts), len(prompts)
-    score = np.zeros(count)
-    if judge is not None and count:
-        score = np.array([one.probability for one in judge.score([one.prompt for one in prompts], [(Turn("assistant", text),) for text in said])])
+    score = np.array([one.probability for one in judged]) if judged else np.zeros(count)
     rewards = open_rewards([config.gate.audit] if config.gate.audit else [])
     audited, label = np.zeros(count, bool), np.zeros(count)
     if rewards is not None and count:
@@ -86,24 +94,18 @@ def _answers(config: Config, prompts: Sequence[Prompt], said: Sequence[str], jud
     return Answers(score, user, audited, label)
 
 
-def _guards(config: Config, prompts: Sequence[Prompt], new: Sequence[str], old: Sequence[str], score: Array, before: Array) -> list[Harm]:
+def _guards(config: Config, prompts: Sequence[Prompt], new: Sequence[str], old: Sequence[str]) -> list[Harm]:
     rules, user, asked = config.gate, _users(prompts), [one.prompt for one in prompts]
-    said = guards.Said([[turn.content for turn in prompt] for prompt in asked], new, old, user)
-    found = [*guards.of_answers(said, rules), guards.unjudged(score, before, user, rules), guards.cvar(score, before, user, rules)]
+    found = guards.of_answers(guards.Said([[turn.content for turn in prompt] for prompt in asked], new, old, user), rules)
     if (facts := open_rewards(rules.tests)) is not None:
         found.append(guards.less("tests", facts(asked, new), facts(asked, old), user, rules, 1.0))
+    if rules.panel and (panel := open_rewards([f"panel:{','.join(rules.panel)}"])) is not None:
+        found.append(guards.less("panel", panel(asked, new), panel(asked, old), user, rules))
     return found
 
 
 def _users(prompts: Sequence[Prompt]) -> NDArray[np.object_]:
     return np.array([one.user for one in prompts], dtype=object)
-
-
-def _floor(name: str, model: Judge, prompts: Sequence[Prompt], new: Sequence[str], base: Sequence[str], rules: Rules) -> Harm:
-    def reward(answers: Sequence[str]) -> Array:
-        return np.array([one.reward for one in model.score([one.prompt for one in prompts], [(Turn("assistant", text),) for text in answers])])
-
-    return guards.floor(name, reward(new), reward(base), _users(prompts), rules)
 
 
 def _suite(name: str, path: str, chosen: str, serving: str, drawn: _Drawn, rules: Rules) -> Harm:

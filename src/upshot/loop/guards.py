@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from upshot.loop.gate import Harm, Rules, harm_of
+from upshot.loop.gate import Answers, Harm, Rules, harm_of
 from upshot.reward.features import features
 
 Array = NDArray[np.float64]
@@ -25,7 +25,7 @@ _QUESTION = re.compile(r"\?[\s\"'*_)]*$")
 _SHORT = 60
 """Words of an answer that is nothing but a question."""
 MARGINS: Mapping[str, float] = {
-    "length": 0.25, "flattery": 0.05, "refusals": 0.02, "questions": 0.03, "broken": 0.02, "unjudged": 0.05, "out of domain": 0.1, "kl": 0.0, "cvar": 0.1,
+    "length": 0.25, "flattery": 0.05, "refusals": 0.02, "questions": 0.03, "broken": 0.02, "unjudged": 0.05, "out of domain": 0.1, "cvar": 0.1,
     "panel": 0.05, "tests": 0.02,
 }  # fmt: skip
 """Harm that is put up with: shares of answers, but length (in logarithms: .25 is 28 % longer), the panel and CVaR (standard deviations of the policy in service)."""
@@ -62,9 +62,16 @@ def margin(name: str, rules: Rules) -> float:
     return rules.margins.get(name, MARGINS.get(name, 0.0))
 
 
-def unjudged(candidate: Array, present: Array, user: NDArray[np.object_], rules: Rules) -> Harm:
-    """Answers that the judge could not score."""
-    return harm_of("unjudged", (~np.isfinite(candidate)).astype(float), (~np.isfinite(present)).astype(float), user, margin("unjudged", rules), rules.guard_level)
+def of_scores(candidate: Answers, present: Answers, strange: Array, strange_before: Array, rules: Rules) -> list[Harm]:
+    """Guards on what the judge says: answers that it could not score, that are like nothing it was trained on (0 or 1), and how the worst-served users fare."""
+
+    def more(name: str, new: Array, old: Array) -> Harm:
+        return harm_of(name, new.astype(float), old.astype(float), present.user, margin(name, rules), rules.guard_level)
+
+    return [
+        more("unjudged", ~np.isfinite(candidate.score), ~np.isfinite(present.score)), more("out of domain", strange, strange_before),
+        cvar(candidate.score, present.score, present.user, rules),
+    ]  # fmt: skip
 
 
 def less(name: str, candidate: Array, present: Array, user: NDArray[np.object_], rules: Rules, scale: float = 0.0) -> Harm:
@@ -72,11 +79,6 @@ def less(name: str, candidate: Array, present: Array, user: NDArray[np.object_],
     or, where `scale` is given, in its units."""
     unit = scale or float(np.std(present)) or 1.0
     return harm_of(name, -candidate / unit, -present / unit, user, margin(name, rules), rules.guard_level)
-
-
-def floor(name: str, candidate: Array, base: Array, user: NDArray[np.object_], rules: Rules) -> Harm:
-    """A guard against the base that a loop began with, so that many small losses do not add up: in standard deviations of the base."""
-    return less(f"floor: {name}", candidate, base, user, rules)
 
 
 def cvar(candidate: Array, present: Array, user: NDArray[np.object_], rules: Rules, share: float = 0.1, draws: int = 400, seed: int = 0) -> Harm:

@@ -19,10 +19,9 @@ from upshot.loop import lessons
 from upshot.loop.config import Config
 from upshot.loop.run import Progress
 from upshot.loop.state import Loop, write
-from upshot.policy.rewards import of_function, of_model
+from upshot.policy.rewards import of_function, of_model, scores
 from upshot.policy.sample import Drawing, open_sampler
 from upshot.policy.train import train
-from upshot.records import Turn
 from upshot.reward import load
 
 
@@ -73,7 +72,7 @@ def rerun(config: Config, model: str, number: int | None = None, progress: Progr
         asked = [one.prompt for one in prompts]
         recipe = config.recipe(model)
         drawing = Drawing(recipe.draw.max_tokens, recipe.draw.temperature, seed=config.seed)
-        old, new = (np.array([one.probability for one in judge.score(asked, [(Turn("assistant", text.strip()),) for text in open_sampler(policy)(asked, drawing)])]) for policy in (model, str(folder)))
+        old, new = (np.array([one.probability for one in scores(judge, asked, [text.strip() for text in open_sampler(policy)(asked, drawing)])]) for policy in (model, str(folder)))
         _, user = np.unique([one.user for one in prompts], return_inverse=True)
         gain, low, high = ratio_interval(np.bincount(user, new - old).astype(float), np.bincount(user).astype(float))
         found = {"before": float(old.mean()), "after": float(new.mean()), "gain": gain, "low": low, "high": high}

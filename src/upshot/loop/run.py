@@ -157,7 +157,7 @@ class _Round:
         candidates = [one["policy"] for one in self._left("policy")["candidates"]]
         if not candidates:
             return {"decision": "refuse", "chosen": "", "reasons": [self._left("policy").get("why", "no candidate")], "guards": {}}
-        ruling = examine(self.config, self.here, self.loop.open(self.config.base), candidates, self._judge(), self._left("trial")["serving"], self.progress)
+        ruling = examine(self.config, self.here, self.loop.state(), candidates, self._judge(), self._left("trial")["serving"])
         return msgspec.to_builtins(ruling)
 
     def _release(self) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
-from typing import Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +17,12 @@ from numpy.typing import NDArray
 from upshot import reward
 from upshot.errors import InputError
 from upshot.records import Turn
+from upshot.reward import RewardModel, Score
 from upshot.verifiers.items import of_record
 from upshot.verifiers.verify import verify
+
+if TYPE_CHECKING:
+    from upshot.reward.transformer import Transformer
 
 Array = NDArray[np.float64]
 Prompts: TypeAlias = Sequence[Sequence[Turn]]
@@ -97,11 +101,16 @@ def _part(text: str) -> Part:
     return Part(name, value, of_model(reward.load(name)))
 
 
-def of_model(model: Any) -> Scored:
+def scores(model: RewardModel | Transformer, prompts: Prompts, answers: Sequence[str]) -> list[Score]:
+    """What a reward model says of answers given as texts."""
+    return list(model.score(prompts, [(Turn("assistant", text),) for text in answers]))
+
+
+def of_model(model: RewardModel | Transformer) -> Scored:
     """A reward model's reward, form left out."""
 
     def score(prompts: Prompts, answers: Sequence[str], facts: Facts) -> Array:
-        return np.array([one.reward for one in model.score(prompts, [(Turn("assistant", text),) for text in answers])])
+        return np.array([one.reward for one in scores(model, prompts, answers)])
 
     return score
 
