@@ -1,9 +1,9 @@
 """How much of an oracle's gain the loop gets from text alone.
 
-`python bench/loop.py [--data DIR] [--seeds 3] [--people 800] [--base POLICY]`. In the world of short programs a mediocre policy talks with people for five rounds; each round's candidate is tried on half of the people, and what came of it decides.
-Only the judge differs: *verdicts* (the embedded judge, text alone), *oracle* (the world's truth), *foresight* (the verdicts' score before anything followed), *thumbs* (3 % of the people give them), *imitation* (every answer is good), *random* (as
+`python bench/loop.py [--data DIR] [--seeds 3] [--people 800] [--base POLICY] [--keep FILE]`. In the world of short programs a mediocre policy talks with people for five rounds; each round's candidate is tried on half of the people, and what came of it decides.
+Only the judge differs: *verdicts* (the embedded judge, text alone), *oracle* (the world's truth), *foresight* (the verdicts' score before anything followed; as many answers are good as the verdicts call good), *thumbs* (3 % of the people give them), *imitation* (every answer is good), *random* (as
 many answers as the verdicts call good, drawn at random). People are noisy and write phrasings that the judge was not made for; `hostile`: a fifth of them lie, write for the judge, or are pleased by length. A share is the gain in true success of the last round's candidate
-over the oracle's. Nothing is read from DIR.
+over the oracle's; intervals are t intervals over seeds. `--keep`: what is done is written there, and not done again. Nothing is read from DIR.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import numpy as np
 import torch
 
 from upshot import api, worlds
-from upshot.hindsight.estimates import draw
+from upshot.hindsight.estimates import draw, t_quantile
 from upshot.loop.config import Config
 from upshot.loop.gather import Asked
 from upshot.loop.state import Loop
@@ -78,11 +78,13 @@ def judge(arm: str, world: World, lake: Path, rate: list[float]) -> Scores | Non
         return None if found is None or found.thumb is None else ((1 + found.thumb) / 2, 1.0)
 
     def foresight(name: str, index: int) -> tuple[float, float] | None:
-        seen = {(one.id, one.index): one.foresight for one in api.verdicts(lake)} if (name, index) not in known else known
-        known.update(seen)
-        return (known[name, index], 1.0) if (name, index) in known else None
+        if (name, index) not in known:
+            known.update({(one.id, one.index): one.foresight for one in api.verdicts(lake)})
+            least[0] = float(np.quantile(list(known.values()), 1 - rate[-1]))
+        return (0.9 if known[name, index] >= least[0] else 0.1, 1.0) if (name, index) in known else None
 
     known: dict[tuple[str, int], float] = {}
+    least = [0.0]
     some: dict[str, Scores | None] = {
         "verdicts": None, "oracle": oracle, "thumbs": thumbs, "foresight": foresight, "imitation": lambda name, index: (1.0, 1.0),
         "random": lambda name, index: (1.0, 1.0) if draw(f"random/{name}/{index}") < rate[-1] else None,
@@ -130,17 +132,24 @@ def main() -> None:
     parser.add_argument("--base", default="", help="A policy made before; else one is made (five minutes).")
     parser.add_argument("--arms", default=",".join(ARMS))
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--keep", type=Path)
     given = parser.parse_args()
     began = time.monotonic()
     base = given.base or str(mediocre.make(worlds.get("programs"), phrases.load(), Path(tempfile.mkdtemp(prefix="loop-base-")) / "base"))
     arms = given.arms.split(",")
     before = measured(base, World(1, 0, False))
+    found = [json.loads(line) for line in given.keep.read_text().splitlines()] if given.keep and given.keep.is_file() else []
+    wanted = [(arm, seed, hostile) for seed in range(given.seeds) for hostile in (False, True) for arm in arms if arm == "verdicts" or not hostile]
     with ProcessPoolExecutor(given.workers) as pool:
-        first = [(arm, seed, hostile, base, given.people, [1.0]) for seed in range(given.seeds) for hostile in (False, True) for arm in arms if (arm == "verdicts" if hostile else arm != "random")]
-        found = list(pool.map(run, first))
-        rates = {one["seed"]: one["good"] for one in found if one["arm"] == "verdicts" and not one["hostile"]}
-        if "random" in arms:
-            found += pool.map(run, [("random", seed, False, base, given.people, rates[seed]) for seed in range(given.seeds)])
+        for later in (False, True):  # those that need to know how many answers the verdicts call good
+            rates = {one["seed"]: one["good"] for one in found if one["arm"] == "verdicts" and not one["hostile"]}
+            known = {(one["arm"], one["seed"], one["hostile"]) for one in found}
+            jobs = [(*one, base, given.people, rates.get(one[1], [1.0])) for one in wanted if one not in known and (one[0] in ("random", "foresight")) is later]
+            for done in pool.map(run, jobs):
+                found.append(done)
+                if given.keep:
+                    with given.keep.open("a") as handle:
+                        handle.write(json.dumps(done) + "\n")
 
     def gains(arm: str, hostile: bool = False, key: str = "success") -> np.ndarray:
         return np.array([one[key][-1] - before for one in found if one["arm"] == arm and one["hostile"] is hostile])
@@ -153,7 +162,8 @@ def main() -> None:
     for name, arm, hostile in (("oracle_share", "verdicts", False), ("oracle_share.hostile", "verdicts", True), *((f"{arm}_share", arm, False) for arm in ("foresight", "imitation", "thumbs", "random"))):
         if arm in arms and "oracle" in arms:
             share = gains(arm, hostile) / gains("oracle").mean()
-            metrics |= {name: float(share.mean()), f"{name}.sd": float(share.std(ddof=1)) if len(share) > 1 else 0.0}
+            half = float(t_quantile(0.975, len(share) - 1) * share.std(ddof=1) / np.sqrt(len(share))) if len(share) > 1 else float("nan")
+            metrics |= {name: float(share.mean()), f"{name}.low": float(share.mean()) - half, f"{name}.high": float(share.mean()) + half}
     metrics["served.success"] = before + float(gains("verdicts", key="served").mean())
     print(json.dumps({"bench": "loop", "metrics": {name: round(value, 4) for name, value in metrics.items()}, "data": "world: programs", "seconds": round(time.monotonic() - began, 1)}))
 

@@ -72,11 +72,12 @@ def loop_status(config: Config) -> dict[str, Any]:
     state = loop.state()
     rounds: list[dict[str, Any]] = []
     for here in loop.rounds():
-        told = {step: here.done(step) or {} for step in ("read", "learn", "policy", "gate", "release")}
+        told = {step: here.done(step) or {} for step in ("read", "trial", "agree", "policy", "gate", "release")}
         rounds.append({
-            "round": here.number, "conversations": told["read"].get("conversations"), "examples": told["learn"].get("examples"), "good": told["learn"].get("good"),
+            "round": here.number, "conversations": told["read"].get("conversations"), "examples": told["agree"].get("examples"), "good": told["agree"].get("good"),
             "kl": next((one["kl"] for one in told["policy"].get("candidates", ()) if one["policy"] == told["gate"].get("chosen")), None),
-            "decision": told["gate"].get("decision", "under way"), "difference": told["gate"].get("difference"), "reasons": told["gate"].get("reasons", []),
+            "decision": told["release"].get("decision", "under way"), "difference": told["gate"].get("difference"), "reasons": told["gate"].get("reasons", []),
+            "trial": {name: told["trial"].get(name) for name in ("decision", "difference", "low")} if told["trial"].get("decision") else None,
         })  # fmt: skip
     return {"serving": state.serving, "waiting": state.waiting, "history": state.history, "rounds": rounds}
 

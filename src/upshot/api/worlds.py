@@ -37,9 +37,10 @@ def make_world_policy(world: str, out: str | os.PathLike[str], skill: float = 0.
 
 def talk(
     world: str, policy: str | os.PathLike[str], out: str | os.PathLike[str], people: int = 300, crowd: Crowd | Dials = "plain", phrases: str | os.PathLike[str] | None = None,
-    seed: int = 0, truth: str | os.PathLike[str] | None = None, progress: Progress = quiet,
+    seed: int = 0, truth: str | os.PathLike[str] | None = None, progress: Progress = quiet, canary: str | os.PathLike[str] = "", share: float = 0.0,
 ) -> Talked:
     """Let people talk with a policy, and write their conversations as a log. `truth`: where to write, apart, what each answer was worth.
+    `canary`: another policy, with which this share of the people talks.
 
     Raises:
         SandboxError: the world runs programs, and cannot do so safely here.
@@ -50,14 +51,17 @@ def talk(
     from upshot.worlds import phrases as phrases_
     from upshot.worlds.talk import talk as talk_
 
-    found = talk_(
-        worlds.get(world), open_sampler(os.fspath(policy)), phrases_.load(None if phrases is None else Path(phrases)), people, dials_of(crowd), seed,
-        os.fspath(policy), progress=lambda done, total: progress("talk", done, total),
-    )  # fmt: skip
-    json_lines.write(found.conversations, out)
+    words, trial = phrases_.load(None if phrases is None else Path(phrases)), round(people * share) if canary else 0
+    found = [
+        talk_(worlds.get(world), open_sampler(name), words, count, dials_of(crowd), 2 * seed + number, name, progress=lambda done, total: progress("talk", done, total))
+        for number, (name, count) in enumerate([(os.fspath(policy), people - trial), (os.fspath(canary), trial)]) if count
+    ]  # fmt: skip
+    conversations = sorted((row for one in found for row in one.conversations), key=lambda row: row["started_at"])
+    truths = [row for one in found for row in one.truths]
+    json_lines.write(conversations, out)
     if truth is not None:
-        json_lines.write(found.truths, truth)
-    return Talked(len(found.conversations), len(found.truths), sum(one.ok for one in found.truths) / max(1, len(found.truths)))
+        json_lines.write(truths, truth)
+    return Talked(len(conversations), len(truths), sum(one.ok for one in truths) / max(1, len(truths)))
 
 
 def measure_policy(world: str, policy: str | os.PathLike[str], tasks: int = 500, phrases: str | os.PathLike[str] | None = None, seed: int = 1_000_003) -> Measured:

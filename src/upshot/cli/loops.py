@@ -49,10 +49,12 @@ def status(config: LoopFile = Path("loop.toml"), json: Annotated[bool, typer.Opt
         write([found], "-")
         return
     table = Table(box=None)
-    for name in ("round", "conversations", "examples", "good", "KL", "gain", "decision"):
-        table.add_column(name, justify="left" if name == "decision" else "right")
+    for name in ("round", "conversations", "trial", "examples", "good", "KL", "gain", "decision"):
+        table.add_column(name, justify="left" if name in ("trial", "decision") else "right")
     for one in found["rounds"]:
-        table.add_row(*(_cell(one[name]) for name in ("round", "conversations", "examples", "good", "kl", "difference")), one["decision"])
+        tried = one["trial"]
+        told = "" if tried is None else f"{tried['decision']} {tried['difference']:+.3f} (at least {tried['low']:+.3f})" if tried["low"] is not None else tried["decision"]
+        table.add_row(_cell(one["round"]), _cell(one["conversations"]), told, *(_cell(one[name]) for name in ("examples", "good", "kl", "difference")), one["decision"])
     _console.print(table)
     _console.print(f"In service: {found['serving']}", soft_wrap=True, highlight=False)
     for number, policy in found["waiting"].items():

@@ -42,13 +42,15 @@ def talk(
     crowd: Annotated[Crowd, typer.Option(help="plain; noisy (silent, lenient, late); or troubled (a fifth lie or are pleased by length).")] = "plain",
     phrases: Phrases = None, seed: Seed = 0,
     truth: Annotated[Path | None, typer.Option(help="Where to write, apart from the log, what each answer was worth.")] = None,
+    canary: Annotated[str, typer.Option(help="Another policy, for a share of the people; empty: none.")] = "",
+    share: Annotated[float, typer.Option(min=0, max=1, help="Of the people who talk with the canary.")] = 0.0,
 ) -> None:  # fmt: skip
     """Let people talk with a policy; the log is what any assistant would have.
 
     Example: upshot world talk programs --policy policy -o logs.jsonl --people 400
     """
     with progress(_console) as step:
-        done = api.talk(name, policy, out, people, crowd, phrases, seed, truth, step)
+        done = api.talk(name, policy, out, people, crowd, phrases, seed, truth, step, canary, share)
     _console.print(f"{done.conversations:,} conversations with {done.answers:,} answers in {out}.", highlight=False)
 
 
