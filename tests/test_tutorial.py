@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -15,6 +16,7 @@ SMALL = {"--steps": "20", "--people": "50", "--tasks": "30", "num_train_epochs =
 
 @pytest.fixture(scope="module")
 def said(tmp_path_factory: pytest.TempPathFactory) -> list[tutorial.Said]:
+    os.environ["UPSHOT_KEY"] = "k" * 32  # who teaches and who tests depends on the key
     page = tutorial.PAGE.read_text("utf-8")
     return [one for _, block in tutorial.run(page, tmp_path_factory.mktemp("tutorial"), SMALL, "loop rollback") for one in block]
 

@@ -124,6 +124,36 @@ def test_a_share_of_the_users_tries_a_candidate_and_what_came_of_it_decides(base
     assert msgspec.json.decode((second.folder / "policy-0" / "policy.json").read_bytes())["base"] == found["serving"]
 
 
+@pytest.mark.parametrize(("canary", "harm", "then"), [(0.4, "", "trial"), (0.0, "", "promote"), (0.4, "length", "refuse")])
+def test_a_candidate_answers_unseen_before_anybody_gets_it(base: str, tmp_path: Path, canary: float, harm: str, then: str) -> None:
+    config = made(base, tmp_path, serve={"shadow": 0.5, "canary": canary})
+    done = api.loop_run(config, 1, collect=talk)
+    loop = Loop(tmp_path / "loop")
+    candidate = str(loop.rounds()[0].folder / "policy-0")
+    assert done[0]["decision"] == "shadow"
+    assert (loop.state().shadow, loop.state().canary, loop.state().serving) == (candidate, "", base)
+    if harm:
+        config = msgspec.structs.replace(config, gate=msgspec.structs.replace(config.gate, margins={**config.gate.margins, harm: -1e9}))
+    api.loop_run(config, 1, collect=talk)
+    second = loop.rounds()[1]
+    found = second.done("shadow") or {}
+    assert found["decision"] == ("refuse" if harm else "promote")
+    assert bool(found["reasons"]) == bool(harm)
+    shown = [json.loads(line) for line in (second.folder / "shadow.jsonl").read_text().splitlines()]
+    assert 30 <= len(shown) <= 70
+    assert {row["answer"] for row in shown} == {GOOD, BAD}, "beside what users got"
+    gathered = second.done("gather") or {}
+    assert gathered["canary"] == "", "no user of that round saw it"
+    state = loop.state()
+    if then == "trial":
+        assert (state.canary, state.serving) == (candidate, base)
+    elif then == "promote":
+        assert [one.policy for one in state.history] == [base, candidate]
+    else:
+        assert [one.policy for one in state.history] == [base]
+        assert state.canary != candidate
+
+
 def test_another_judge_may_stand_in_for_the_verdicts(base: str, tmp_path: Path) -> None:
     config = made(base, tmp_path)
     api.loop_run(config, 1, collect=talk, scores=lambda name, index: (1.0, 0.5) if int(name.rpartition("-")[2]) % 4 == 0 else None)

@@ -24,6 +24,7 @@ method = "kto"
 [gate]                             # how strict: see `loop.gate.Rules`
 alpha = 0.05
 [serve]
+shadow = 0.2                       # share of requests that a candidate answers too, before anybody sees its answers
 canary = 0.5                       # share of users who get a candidate first; what came of it decides. 0: the gate's reward model decides
 ```
 """
@@ -96,8 +97,10 @@ class Gate(Rules, frozen=True):
 
 
 class Serve(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How a candidate goes out."""
+    """How a candidate goes out: first in the shadow, then to a share of the users, then to all; each of the two may be left out."""
 
+    shadow: float = 0.0
+    """Share of the next round's requests that a candidate answers too, where no user sees it; the guards look at these answers beside those that users got."""
     canary: float = 0.0
     """Share of users, drawn at random, who get a candidate that passed its guards; the verdicts of the next round's log compare it with the policy in
     service, user by user. 0: there is no such trial, and the gate's reward model decides on fresh answers."""
@@ -125,8 +128,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         splits = self.learn.splits
         if abs(sum(splits) - 1) > 1e-9 or min(splits) <= 0:
             raise ConfigError(f"could not use learn.splits {splits}: three shares above 0 that add up to 1")
-        if not 0 <= self.serve.canary < 1:
-            raise ConfigError(f"could not use serve.canary = {self.serve.canary}: a share below 1")
+        if not 0 <= self.serve.canary < 1 or not 0 <= self.serve.shadow <= 1:
+            raise ConfigError(f"could not use [serve]: canary {self.serve.canary} is a share below 1, shadow {self.serve.shadow} one up to 1")
         self.recipe("unused")
 
     def recipe(self, base: str, seed: int = 0) -> Recipe:

@@ -41,12 +41,7 @@ def examine(config: Config, here: Round, state: State, candidates: Sequence[str]
         chosen = choose({policy: _answers(config, prompts, answers, _scores(judge, prompts, answers)) for policy, answers in said.items()})
     prompts = lessons.read_prompts(folder.test)
     new, old = drawn(chosen, prompts, "test"), drawn(serving, prompts, "test")
-    by_judge = [_scores(judge, prompts, said) for said in (new, old)]
-    candidate, present = (_answers(config, prompts, said, judged) for said, judged in zip((new, old), by_judge, strict=True))
-    found = _guards(config, prompts, new, old) if prompts else []
-    if prompts and judge is not None:
-        strange = [np.array([float(one.in_domain is False) for one in judged]) for judged in by_judge]
-        found += guards.of_scores(candidate, present, strange[0], strange[1], config.gate)
+    candidate, present, found = _beside(config, prompts, new, old, judge)
     if prompts and config.gate.floors:
         base = drawn(state.history[0].policy, prompts, "test")
         asked = [one.prompt for one in prompts]
@@ -57,6 +52,23 @@ def examine(config: Config, here: Round, state: State, candidates: Sequence[str]
     if (trained := read_trained(Path(chosen))) is not None and trained.kl is not None:
         found.append(guards.kl(trained.kl, trained.kl_error or 0.0, config.gate.kl))
     return rule_by_guards(chosen, found) if config.serve.canary else rule(chosen, candidate, present, found, state.before, config.gate)
+
+
+def in_shadow(config: Config, here: Round, candidate: str, prompts: Sequence[Prompt], judge: Judge | None) -> Ruling:
+    """What the guards say of a candidate's answers to requests, beside what users got."""
+    said = _Drawn(config, here)(candidate, prompts, "shadow")
+    return rule_by_guards(candidate, _beside(config, prompts, said, [one.answer for one in prompts], judge)[2])
+
+
+def _beside(config: Config, prompts: Sequence[Prompt], new: Sequence[str], old: Sequence[str], judge: Judge | None) -> tuple[Answers, Answers, list[Harm]]:
+    """Two policies' answers, scored, and what the guards see in them."""
+    by_judge = [_scores(judge, prompts, said) for said in (new, old)]
+    candidate, present = (_answers(config, prompts, said, judged) for said, judged in zip((new, old), by_judge, strict=True))
+    found = _guards(config, prompts, new, old) if prompts else []
+    if prompts and judge is not None:
+        strange = [np.array([float(one.in_domain is False) for one in judged]) for judged in by_judge]
+        found += guards.of_scores(candidate, present, strange[0], strange[1], config.gate)
+    return candidate, present, found
 
 
 class _Drawn:

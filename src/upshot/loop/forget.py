@@ -68,7 +68,7 @@ def forget(loop: Loop, user: str, again: Callable[[Round], Any]) -> list[str]:
     state = loop.state()
     first = min(one.round.number for one in found)
     clean = [released for released in state.history if released.policy not in models and released.round < first]
-    loop.keep(msgspec.structs.replace(state, history=clean or state.history[:1], canary="", waiting={name: policy for name, policy in state.waiting.items() if policy not in models}, tests={name: yes for name, yes in state.tests.items() if int(name) < first}))
+    loop.keep(msgspec.structs.replace(state, history=clean or state.history[:1], canary="", shadow="", waiting={name: policy for name, policy in state.waiting.items() if policy not in models}, tests={name: yes for name, yes in state.tests.items() if int(name) < first}))
     for here in [one for one in loop.rounds() if one.number >= first]:
         _undo(here, loop.state())
         again(here)

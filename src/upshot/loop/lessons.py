@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from upshot import json_lines, preferences
+from upshot.hindsight.estimates import draw
 from upshot.lake import Lake
 from upshot.loop.config import Learn
 from upshot.loop.gate import split_of
@@ -37,6 +38,8 @@ class Lessons(NamedTuple):
     choose: Path
     """Prompts with their users, of those to choose a candidate on."""
     test: Path
+    shadow: Path
+    """Requests and what users got for an answer, to be answered again unseen."""
 
 
 class Prompt(msgspec.Struct, frozen=True):
@@ -46,11 +49,13 @@ class Prompt(msgspec.Struct, frozen=True):
     user: str
     id: str
     index: int
+    answer: str = ""
+    """What the user got; of frozen prompts nothing is kept."""
 
 
 def at(folder: Path) -> Lessons:
     """Where a round's lessons lie."""
-    return Lessons(*(folder / f"{name}.jsonl" for name in ("judged", "examples", "pairs", "choose", "test")))
+    return Lessons(*(folder / f"{name}.jsonl" for name in ("judged", "examples", "pairs", "choose", "test", "shadow")))
 
 
 def write(lake: Lake, folder: Path, since: datetime, splits: Sequence[float], most_prompts: int, curve: Curve | None = None, scores: Scores | None = None) -> dict[str, Any]:
@@ -121,6 +126,20 @@ def arms(lake: Lake, since: datetime, models: Sequence[str], curve: Curve | None
             if model.get(name) in models and other is not None:
                 out[models.index(model[name])].setdefault(user, []).append(other[0])
     return out
+
+
+def requests(lake: Lake, since: datetime, share: float, most: int) -> list[Prompt]:
+    """A share of the first requests that were ingested since, drawn at random, with what their users got; at most so many."""
+    recent = _recent(lake, since)
+    found: list[Prompt] = []
+    for seen in preferences.buckets(lake, None):
+        for row in unpaired(seen, 0.0):
+            place = row.source.chosen
+            if place is None or place.id not in recent or not row.prompt or any(turn.role == "assistant" for turn in row.prompt):
+                continue
+            if draw(f"shadow/{place.id}/{place.index}") < share:
+                found.append(Prompt(row.prompt, row.source.users[0], place.id, place.index, "\n".join(turn.content for turn in row.completion if turn.role == "assistant")))
+    return _spread(found, most)
 
 
 def read_prompts(path: Path) -> list[Prompt]:

@@ -14,11 +14,12 @@ from typing import Any
 
 import msgspec
 
+from upshot import json_lines
 from upshot.errors import InputError
 from upshot.lake import Lake
 from upshot.loop import lessons
 from upshot.loop.config import Config
-from upshot.loop.examine import examine
+from upshot.loop.examine import examine, in_shadow
 from upshot.loop.gate import trial
 from upshot.loop.gather import Asked, Collect, gather
 from upshot.loop.state import Loop, Round, code_version, write
@@ -37,7 +38,7 @@ from upshot.reward.update import update
 Progress = Callable[[str, int, int], None]
 _LEAST = 40
 """Rows that a reward model learns from, at least."""
-STEPS = ("gather", "read", "trial", "learn", "agree", "reward", "policy", "gate", "release")
+STEPS = ("gather", "read", "shadow", "trial", "learn", "agree", "reward", "policy", "gate", "release")
 
 
 @dataclass(frozen=True)
@@ -101,13 +102,34 @@ class _Round:
         asked = Asked(state.serving, self.here.number, self.config.seed * 1_000 + self.here.number, state.canary, self.config.serve.canary if state.canary else 0.0)
         began = datetime.now(UTC)
         logs = gather(self.config.gather, asked, self.here.folder / "logs", known, self.verbs.collect)
-        return {"logs": logs, "serving": state.serving, "canary": state.canary, "code": code_version(), "began": began.isoformat()}
+        return {"logs": logs, "serving": state.serving, "canary": state.canary, "shadow": state.shadow, "code": code_version(), "began": began.isoformat()}
 
     def _read(self) -> dict[str, Any]:
         told = dict(self.verbs.read_logs([self.here.folder / "logs" / name for name in self._left("gather")["logs"]]))
         lake = self.verbs.lake()
         tables = ("conversations", "messages", "events", "threads", "verdicts")
         return {**told, "lake": {name: lake.version(name) for name in tables if lake.exists(name)}}
+
+    def _shadow(self) -> dict[str, Any]:
+        """What the guards say of a candidate that answered unseen; it goes on to a share of the users, or into service."""
+        gathered, state = self._left("gather"), self.loop.state()
+        candidate = gathered.get("shadow", "")
+        if not candidate or state.shadow != candidate:
+            return {"decision": ""}
+        prompts = lessons.requests(self.verbs.lake(), datetime.fromisoformat(gathered["began"]), self.config.serve.shadow, self.config.learn.prompts)
+        json_lines.write(prompts, lessons.at(self.here.folder).shadow)
+        found = in_shadow(self.config, self.here, candidate, prompts, self._judge())
+        number = self.loop.round_of(candidate)
+        state = msgspec.structs.replace(state, shadow="")
+        if found.decision == "ask":
+            self.loop.keep(msgspec.structs.replace(state, waiting={**state.waiting, str(number): candidate}))
+        elif found.decision == "promote" and self.config.serve.canary:
+            self.loop.keep(msgspec.structs.replace(state, canary=candidate))
+        elif found.decision == "promote":
+            self.loop.release(candidate, "promoted", number, shadow="")
+        else:
+            self.loop.keep(state)
+        return msgspec.to_builtins(found)
 
     def _trial(self) -> dict[str, Any]:
         """What came of a candidate that some users got; then the policy that this round goes on from."""
@@ -163,11 +185,13 @@ class _Round:
     def _release(self) -> dict[str, Any]:
         ruling, state = self._left("gate"), self.loop.state()
         number, decision, chosen = self.here.number, ruling["decision"], ruling["chosen"]
-        if self.config.serve.canary and decision == "promote":
-            if not state.canary and state.serving == self._left("trial")["serving"]:
-                state = self.loop.keep(msgspec.structs.replace(state, canary=chosen))
-            return {"decision": "trial" if state.canary == chosen else "wait", "reasons": ruling["reasons"], "serving": state.serving}
         tested = {"tests": {**state.tests, str(number): decision == "promote"}} if ruling.get("level") else {}
+        first = "shadow" if self.config.serve.shadow else "canary" if self.config.serve.canary else ""
+        if first and decision == "promote":
+            if not state.shadow and not state.canary and state.serving == self._left("trial")["serving"]:
+                state = self.loop.keep(msgspec.structs.replace(state, **{first: chosen}, **tested))
+            under_way = {"shadow": "shadow", "canary": "trial"}[first] if chosen in (state.shadow, state.canary) else "wait"
+            return {"decision": under_way, "reasons": ruling["reasons"], "serving": state.serving}
         if decision == "ask":
             self.loop.keep(msgspec.structs.replace(state, waiting={**state.waiting, str(number): chosen}, **tested))
         elif decision == "promote" and state.history[-1].round != number:
@@ -190,7 +214,7 @@ class _Round:
 
     def _judge(self) -> RewardModel | Transformer | None:
         """What scores fresh answers at the gate: the round's reward model."""
-        made = self._left("reward").get("made") or self._last("reward")
+        made = (self.here.done("reward") or {}).get("made") or self._last("reward")
         return reward_files.load(made) if made else None
 
     def _rewards(self) -> Rewards | None:

@@ -37,6 +37,8 @@ class State(msgspec.Struct, frozen=True):
     """Every test of a gate so far, by round, and whether it promoted."""
     waiting: dict[str, str] = {}
     """Candidates for whom a person is asked, by round."""
+    shadow: str = ""
+    """A candidate that answers beside the policy in service, unseen."""
     canary: str = ""
     """A candidate that a share of the users gets."""
 
@@ -96,11 +98,16 @@ class Loop:
         before = [one.policy for one in now.history if one.policy != now.serving]
         if not before:
             raise InputError(f"could not roll back: {now.serving} is all that ever served here")
-        return self.release(before[-1], f"rolled back by {who}", canary="")
+        return self.release(before[-1], f"rolled back by {who}", canary="", shadow="")
 
     def rounds(self) -> list[Round]:
         """All of them, in order."""
         return [Round(path) for path in sorted(self.folder.glob("round-*")) if path.is_dir()]
+
+    @staticmethod
+    def round_of(policy: str) -> int:
+        """Which round made a candidate."""
+        return Round(Path(policy).parent).number
 
     def round(self, number: int) -> Round:
         """One of them, made where it is not there."""
