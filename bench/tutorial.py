@@ -33,14 +33,14 @@ class Said(NamedTuple):
     seconds: float
 
 
-def run(page: str, folder: Path, numbers: Mapping[str, str] | None = None, may_refuse: str = "nothing") -> Iterator[tuple[str, list[Said]]]:
+def run(page: str, folder: Path, numbers: Mapping[str, str] | None = None, may_refuse: str = "nothing", **more: str) -> Iterator[tuple[str, list[Said]]]:
     """Write the page's files and run its commands, block by block. `numbers`: other values for flags, so that a test takes less long; `may_refuse`: a verb that
-    then has reason to refuse.
+    then has reason to refuse; `more`: of the environment.
 
     Raises:
         RuntimeError: a command failed.
     """
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", "COLUMNS": "120", "NO_COLOR": "1"}
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", "COLUMNS": "120", "NO_COLOR": "1", **more}
     for block in _BLOCK.finditer(page):
         text = block[2]
         for flag, value in (numbers or {}).items():

@@ -1,4 +1,4 @@
-"""JSON lines out: one item a line, a file whole or not at all."""
+"""Files out, whole or not at all; JSON lines, one item a line."""
 
 from __future__ import annotations
 
@@ -14,6 +14,13 @@ import msgspec
 def encode(item: Any) -> bytes:
     """One line of the interchange format, without its end."""
     return msgspec.json.encode(item, enc_hook=str)
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Put content into a file; who reads it meanwhile sees all of the old or all of the new."""
+    draft = path.with_name(path.name + ".part")
+    draft.write_bytes(content)
+    draft.replace(path)
 
 
 def write(items: Iterable[Any], out: str | os.PathLike[str]) -> int:

@@ -155,10 +155,11 @@ def train_reward(
         reward.save(model, out)
         return model
     from upshot.reward import files, transformer  # torch takes seconds to load
+    from upshot.reward.recipe import is_main
 
     folder = files.prepare(out, blake2b(msgspec.json.encode([rows, recipe, privacy])).hexdigest())
     trained = transformer.train(rows, recipe, folder, false_alarms, privacy, lambda done, total: progress("train", done, total))
-    if transformer.is_main():
+    if is_main():
         files.save_transformer(trained, recipe, folder)
         files.prepared(folder)
     return trained

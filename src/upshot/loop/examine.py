@@ -11,6 +11,7 @@ import numpy as np
 import re2
 from numpy.typing import NDArray
 
+from upshot import json_lines
 from upshot.errors import InputError
 from upshot.hindsight.estimates import draw
 from upshot.loop import guards, lessons
@@ -84,9 +85,7 @@ class _Drawn:
         if not path.is_file():
             self.folder.mkdir(parents=True, exist_ok=True)
             said = [text.strip() for text in open_sampler(policy)([one.prompt for one in prompts], self.drawing)] if prompts else []
-            draft = path.with_suffix(".part")
-            draft.write_bytes(msgspec.json.encode(said))
-            draft.replace(path)
+            json_lines.replace(path, msgspec.json.encode(said))
         return msgspec.json.decode(path.read_bytes(), type=list[str])
 
 

@@ -9,22 +9,15 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Container, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
+from upshot import json_lines
 from upshot.loop import lessons
 from upshot.loop.state import Loop, Round, State, write
 
 _REDONE = ("agree", "reward", "policy", "gate")
-
-
-class Touched(NamedTuple):
-    """One round that has to do with a user."""
-
-    round: Round
-    directly: bool
-    """Its lessons held their rows; else what it was trained from did."""
 
 
 def lineage(loop: Loop) -> dict[str, list[str]]:
@@ -40,15 +33,15 @@ def lineage(loop: Loop) -> dict[str, list[str]]:
     return out
 
 
-def touched(loop: Loop, user: str) -> list[Touched]:
+def touched(loop: Loop, user: str) -> list[Round]:
     """Rounds whose models hold a user (by pseudonym), in order."""
     direct = {here.folder.name for here in loop.rounds() if user in _users(here)}
     tainted = {model for model, rounds in lineage(loop).items() if direct & set(rounds)}
-    out: list[Touched] = []
+    out: list[Round] = []
     for here in loop.rounds():
         own = {candidate["policy"] for candidate in (here.done("policy") or {}).get("candidates", ())} | {(here.done("reward") or {}).get("made", "")}
         if here.folder.name in direct or own & tainted:
-            out.append(Touched(here, here.folder.name in direct))
+            out.append(here)
     return out
 
 
@@ -62,17 +55,17 @@ def forget(loop: Loop, user: str, again: Callable[[Round], Any]) -> list[str]:
     if not found:
         return []
     for one in found:
-        _scrub(one.round, user)
-    _drop_reruns(loop, {one.round.number for one in found})
-    models = {model for model, rounds in lineage(loop).items() if {one.round.folder.name for one in found} & set(rounds)}
+        _scrub(one, user)
+    _drop_reruns(loop, {one.number for one in found})
+    models = {model for model, rounds in lineage(loop).items() if {one.folder.name for one in found} & set(rounds)}
     state = loop.state()
-    first = min(one.round.number for one in found)
+    first = min(one.number for one in found)
     clean = [released for released in state.history if released.policy not in models and released.round < first]
     loop.keep(msgspec.structs.replace(state, history=clean or state.history[:1], canary="", shadow="", waiting={name: policy for name, policy in state.waiting.items() if policy not in models}, tests={name: yes for name, yes in state.tests.items() if int(name) < first}))
     for here in [one for one in loop.rounds() if one.number >= first]:
         _undo(here, loop.state())
         again(here)
-    return [one.round.folder.name for one in found]
+    return [one.folder.name for one in found]
 
 
 def _drop_reruns(loop: Loop, rounds: Container[int]) -> None:
@@ -96,9 +89,7 @@ def _scrub(here: Round, user: str) -> None:
     for path in lessons.at(here.folder):
         if path.is_file():
             kept = [line for line in path.read_bytes().splitlines() if not _theirs(line, user)]
-            draft = path.with_suffix(".part")
-            draft.write_bytes(b"".join(line + b"\n" for line in kept))
-            draft.replace(path)
+            json_lines.replace(path, b"".join(line + b"\n" for line in kept))
     write(here.folder / "users.json", [name for name in _users(here) if name != user])
     shutil.rmtree(here.folder / "logs", ignore_errors=True)
 

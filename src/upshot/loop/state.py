@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from upshot import json_lines
 from upshot.errors import InputError, NotFoundError
 
 
@@ -141,9 +142,7 @@ class Round:
 
 def write(path: Path, content: Any) -> None:
     """JSON, whole or not at all."""
-    draft = path.with_name(path.name + ".part")
-    draft.write_bytes(msgspec.json.format(msgspec.json.encode(content, enc_hook=str), indent=1))
-    draft.replace(path)
+    json_lines.replace(path, msgspec.json.format(json_lines.encode(content), indent=1))
 
 
 def code_version() -> dict[str, str]:

@@ -35,7 +35,7 @@ def fit(job: Job) -> Path:
     from datasets import Dataset
 
     data = Dataset.from_list([{"prompt": messages(row.prompt), "chosen": messages(row.chosen), "rejected": messages(row.rejected)} for row in rows])
-    model, args = job.with_reference(CONFIG)
+    model, args = job.with_reference(CONFIG, **job.penalty)
     trainer = _Trainer(model=model, args=args, train_dataset=data, processing_class=job.tokenizer, peft_config=lora_of(job.recipe))
     trainer.row_weights = [row.weight for row in rows]
     return job.run(trainer)

@@ -74,7 +74,7 @@ def mixed(tokenizer: Any, out: Any, found: Sequence[Sequence[tuple[int, float]]]
         if not steps or spread == 0:
             continue
         ids = out["completion_ids"][row][mask[row].bool()].tolist()
-        ends = [*token_steps(tokenizer, ids, [end for end, _ in steps])]
+        ends = token_steps(tokenizer, ids, [end for end, _ in steps])
         worth = np.array([value for _, value in steps])
         centred = (worth - worth.mean()) / spread
         start = 0
@@ -90,9 +90,7 @@ class _Logged(Steered, GRPOTrainer):
     pad = 0
 
     def _prepare_inputs(self, generation_batch: Any) -> Any:
-        return self._on_device(generation_batch)
-
-    def _on_device(self, rows: Sequence[Any]) -> dict[str, torch.Tensor]:
+        rows = generation_batch
         width, long = max(row["start"] for row in rows), max(len(row["ids"]) - row["start"] for row in rows)
 
         def table(name: str, left: bool, filler: float) -> torch.Tensor:
@@ -132,13 +130,10 @@ def _logged(job: Job, chosen: Options) -> _Logged:
 
     rows = logged_rows(job.tokenizer, job.data.runs, chosen.share, chosen.causal, chosen.max_length)
     coefficient = COEFFICIENT if job.recipe.kl.coefficient is None else job.recipe.kl.coefficient
-    args = job.arguments(CONFIG, beta=coefficient or 1e-12, steps_per_generation=1, num_generations=2, scale_rewards="none")
-    whole = lora_of(job.recipe) is None and not job.adapts
-    if whole:
-        args.model_init_kwargs = {"dtype": "float32", **job.recipe.init}
+    model, args = job.with_reference(CONFIG, beta=coefficient or 1e-12, steps_per_generation=1, num_generations=2, scale_rewards="none")
     nothing: Any = [_nothing]
     trainer = _Logged(
-        model=job.recipe.base if whole else job.model(), reward_funcs=nothing, args=args, train_dataset=Dataset.from_list(rows),
+        model=model, reward_funcs=nothing, args=args, train_dataset=Dataset.from_list(rows),
         processing_class=job.tokenizer, peft_config=lora_of(job.recipe),
     )  # fmt: skip
     trainer.job, trainer.controller, trainer.pad = job, Controller(coefficient, job.recipe.kl.target), job.tokenizer.pad_token_id

@@ -7,7 +7,6 @@ A run's folder is its policy, which any library opens; beside the weights stand 
 from __future__ import annotations
 
 import json
-import os
 import resource
 import shutil
 import time
@@ -22,6 +21,7 @@ import torch
 from transformers import TrainerCallback
 from transformers.trainer_callback import PrinterCallback
 
+from upshot import json_lines
 from upshot.errors import InputError
 from upshot.policy.data import Asked, Data
 from upshot.policy.guard import Guard
@@ -30,7 +30,7 @@ from upshot.policy.recipe import Recipe, adapter, arguments
 from upshot.policy.rewards import Rewards
 from upshot.policy.sample import Drawing, open_policy
 from upshot.policy.tokens import open_tokenizer, prompt_ids
-from upshot.reward.recipe import last_checkpoint, quiet
+from upshot.reward.recipe import is_main, last_checkpoint, quiet
 
 Progress = Callable[[str, int, int], None]
 MARK = "policy.json"
@@ -89,19 +89,21 @@ class Job:
         """Is the base an adapter already, which goes on as one?"""
         return (Path(self.recipe.base) / "adapter_config.json").is_file()
 
+    @property
+    def penalty(self) -> dict[str, float]:
+        """The coefficient of the KL penalty as TRL calls it, where the recipe says one."""
+        return {} if self.recipe.kl.coefficient is None else {"beta": self.recipe.kl.coefficient}
+
     def with_reference(self, kind: type[Any], **usual: Any) -> tuple[Any, Any]:
         """Model and configuration for trainers that compare with the base: an adapter is switched off for that, a whole model is named by its path
         and loaded twice."""
-        beta = {} if self.recipe.kl.coefficient is None else {"beta": self.recipe.kl.coefficient}
         if self.recipe.lora is not None or self.adapts:
-            return self.model(), self.arguments(kind, **beta, **usual)
-        init = {"dtype": "float32", **self.recipe.init}
-        return self.recipe.base, self.arguments(kind, model_init_kwargs=init, **beta, **usual)
+            return self.model(), self.arguments(kind, **usual)
+        return self.recipe.base, self.arguments(kind, model_init_kwargs={"dtype": "float32", **self.recipe.init}, **usual)
 
-    def part(self, name: str, base: str | None = None, data: Data | None = None) -> Job:
+    def part(self, name: str, base: str, seed: int) -> Job:
         """A run within this run, in a folder of its own."""
-        recipe = msgspec.structs.replace(self.recipe, base=base or self.recipe.base)
-        return replace(self, recipe=recipe, folder=self.folder / name, data=data or self.data)
+        return replace(self, recipe=msgspec.structs.replace(self.recipe, base=base, seed=seed), folder=self.folder / name)
 
     def need_rewards(self) -> Rewards:
         """The rewards.
@@ -143,7 +145,7 @@ class Job:
         trainer.accelerator.wait_for_everyone()
         model = trainer.accelerator.unwrap_model(trainer.model)
         distance = self.distance(model)
-        if int(os.environ.get("RANK", "0")) == 0:
+        if is_main():
             stopped = bound.stopped or (self.guard.stopped if self.guard else "")
             self._save(trainer, Trained(
                 self.recipe.method, self.recipe.base, self.data.rows, len(self.data.users), trainer.state.global_step, time.monotonic() - started,
@@ -190,9 +192,7 @@ class Job:
         path = self.folder / name
         if not path.is_file():
             self.folder.mkdir(parents=True, exist_ok=True)
-            draft = path.with_suffix(".part")
-            draft.write_bytes(b"".join(msgspec.json.encode(row) + b"\n" for row in make()))
-            draft.replace(path)
+            json_lines.write(make(), path)
         return [json.loads(line) for line in path.read_bytes().splitlines()]
 
 
@@ -220,9 +220,7 @@ def finish(folder: Path, done: Trained, users: Sequence[str]) -> None:
     """Write what is known of a run; the mark last."""
     (folder / "users.json").write_bytes(msgspec.json.encode(users))
     (folder / "card.md").write_text(_card(done), "utf-8")
-    draft = folder / (MARK + ".part")
-    draft.write_bytes(msgspec.json.format(msgspec.json.encode(done), indent=1))
-    draft.replace(folder / MARK)
+    json_lines.replace(folder / MARK, msgspec.json.format(msgspec.json.encode(done), indent=1))
 
 
 def read_trained(folder: Path) -> Trained | None:

@@ -38,7 +38,7 @@ def fit(job: Job) -> Path:
 
     data = Dataset.from_list([{"prompt": messages(row.prompt), "completion": messages(row.completion), "label": row.score >= 0.5} for row in rows])
     even = {"desirable_weight": max(1.0, bad / good), "undesirable_weight": max(1.0, good / bad)}
-    model, args = job.with_reference(CONFIG, **even)
+    model, args = job.with_reference(CONFIG, **job.penalty, **even)
     trainer = _Trainer(model=model, args=args, train_dataset=data, processing_class=job.tokenizer, peft_config=lora_of(job.recipe))
     trainer.row_weights = [row.weight for row in rows]
     return job.run(trainer)

@@ -51,12 +51,8 @@ def open_trainer(job: Job, kind: type[Any], config: type[Any], **usual: Any) -> 
     coefficient = COEFFICIENT if job.recipe.kl.coefficient is None else job.recipe.kl.coefficient
     beta = coefficient or (1e-12 if job.recipe.kl.stop is not None else 0.0)  # TRL loads no reference for 0, and nothing could be seen
     drawn = {"max_completion_length": job.recipe.draw.max_tokens, "temperature": job.recipe.draw.temperature}
-    args = job.arguments(config, beta=beta, **drawn, reward_weights=[part.weight for part in rewards.parts], **usual)
+    model, args = job.with_reference(config, beta=beta, **drawn, reward_weights=[part.weight for part in rewards.parts], **usual)
     data = Dataset.from_list([{"prompt": messages(one.turns), "row": number} for number, one in enumerate(prompts)])
-    whole = lora_of(job.recipe) is None and not job.adapts
-    model = job.recipe.base if whole else job.model()
-    if whole:
-        args.model_init_kwargs = {"dtype": "float32", **job.recipe.init}
     functions = [_as_trl(job, part) for part in rewards.parts]
     trainer = kind(model=model, reward_funcs=functions, args=args, train_dataset=data, processing_class=job.tokenizer, peft_config=lora_of(job.recipe))
     trainer.job, trainer.controller = job, Controller(beta, job.recipe.kl.target)

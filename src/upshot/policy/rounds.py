@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 
 from upshot.policy.job import Job, finish, open_trainable, read_trained
+from upshot.reward.recipe import is_main
 
 _AGAIN = 1_000_003
 """Between the seeds of two rounds."""
@@ -20,8 +19,7 @@ def rounds(job: Job, count: int, once: Callable[[Job], Path]) -> Path:
     """Run `once` so often, each in a folder of its own; the last one's policy is the run's, its KL measured from the first base."""
     base, seconds, steps = job.recipe.base, 0.0, 0
     for number in range(count):
-        part = job.part(f"round-{number}", base)
-        part = _seeded(part, number)
+        part = job.part(f"round-{number}", base, job.recipe.seed + number * _AGAIN)
         done = read_trained(part.folder)
         if done is None:
             once(part)
@@ -33,17 +31,13 @@ def rounds(job: Job, count: int, once: Callable[[Job], Path]) -> Path:
     return _adopt(job, Path(base), seconds, steps)
 
 
-def _seeded(job: Job, number: int) -> Job:
-    return replace(job, recipe=msgspec.structs.replace(job.recipe, seed=job.recipe.seed + number * _AGAIN))
-
-
 def _adopt(job: Job, last: Path, seconds: float, steps: int) -> Path:
     """The last round's policy as the run's own."""
     done = read_trained(last)
     assert done is not None
     policy = open_trainable(msgspec.structs.replace(job.recipe, base=str(last)))
     distance = job.distance(policy)
-    if int(os.environ.get("RANK", "0")) == 0:
+    if is_main():
         for path in last.iterdir():
             if path.is_file() and path.name not in ("policy.json", "users.json", "card.md", "metrics.jsonl", "drawn.jsonl"):
                 shutil.copy2(path, job.folder / path.name)

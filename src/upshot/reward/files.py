@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
+from upshot import json_lines
 from upshot.errors import FormatError, InputError, NotFoundError
 from upshot.reward.calibration import Calibration
 from upshot.reward.card import card, plot
@@ -111,16 +112,10 @@ def _finish(folder: Path, arrays: Mapping[str, Any], kept: _Model, model: Reward
     draft = folder / "weights.part.npz"
     np.savez_compressed(draft, **arrays)
     draft.replace(folder / "weights.npz")
-    _write(folder / "users.json", msgspec.json.encode(model.users))
-    _write(folder / "card.md", card(model).encode())
-    _write(folder / "calibration.svg", plot(model).encode())
-    _write(folder / "model.json", msgspec.json.format(msgspec.json.encode(kept), indent=1))
-
-
-def _write(path: Path, content: bytes) -> None:
-    draft = path.with_name(path.name + ".part")
-    draft.write_bytes(content)
-    draft.replace(path)
+    json_lines.replace(folder / "users.json", msgspec.json.encode(model.users))
+    json_lines.replace(folder / "card.md", card(model).encode())
+    json_lines.replace(folder / "calibration.svg", plot(model).encode())
+    json_lines.replace(folder / "model.json", msgspec.json.format(msgspec.json.encode(kept), indent=1))
 
 
 def prepare(path: str | os.PathLike[str], identity: str) -> Path:

@@ -17,6 +17,7 @@ r = 16
 from __future__ import annotations
 
 import json
+import os
 import tomllib
 import warnings
 from collections.abc import Iterator, Mapping
@@ -217,3 +218,8 @@ def config_of(base: str, init: Mapping[str, Any]) -> Any:
         return AutoConfig.from_pretrained(base, **trust)
     except (OSError, ValueError) as error:
         raise NotFoundError(f"could not find the base model {base!r}: {str(error).splitlines()[0]}") from error
+
+
+def is_main() -> bool:
+    """Is this the process that writes? `accelerate launch` starts several."""
+    return int(os.environ.get("RANK", "0")) == 0

@@ -33,7 +33,7 @@ from upshot.reward.domain import Domain, learn, unfamiliarity
 from upshot.reward.features import FORM, Features, features, looks
 from upshot.reward.model import LEVELS, Rows, Score, inside, owner, said, texts, users_of
 from upshot.reward.private import Privacy
-from upshot.reward.recipe import Recipe, adapter, arguments, base_config, cpu_when_alone, from_nothing, last_checkpoint, quiet
+from upshot.reward.recipe import Recipe, adapter, arguments, base_config, cpu_when_alone, from_nothing, is_main, last_checkpoint, quiet
 from upshot.reward.restyle import EDITS, MOVED
 
 Array = NDArray[np.float64]
@@ -287,11 +287,6 @@ def open_base(recipe: Recipe, columns: int, seed: int) -> tuple[Any, Any]:
     if from_nothing(recipe):
         return AutoModelForSequenceClassification.from_config(config), tokenizer
     return AutoModelForSequenceClassification.from_pretrained(recipe.base, config=config, **{"dtype": "float32", **recipe.init}), tokenizer
-
-
-def is_main() -> bool:
-    """Is this the process that writes? `accelerate launch` starts several."""
-    return int(os.environ.get("RANK", "0")) == 0
 
 
 def train(
