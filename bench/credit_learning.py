@@ -4,8 +4,8 @@
 conserved, and from conserved credit (differences of values learned from the text of its last runs); `episode_ratio` is the number of episodes until 90 % of the
 optimum, ours over outcome-only, each at its best learning rate. *Performer*: a conserved reviewer likes performing; its credit used as an
 immediate reward (`success.naive`) and as `use.advantages` mixes it (`success.ours`), exact gradients. *Imitation*: of the logs as they are
-(`imitate.all`), of successes (`imitate.filtered`), of steps that credit leaves unmasked, in successes too (`imitation`), weighted by credit
-(`imitate.weighted`); `imitate.ceiling` masks by true credit.
+(`imitate.all`), of successes (`imitate.filtered`), of steps that credit leaves unmasked, in successes too (`imitate.masked`), weighted by credit
+(`imitate.weighted`), both, as `sft` does it (`imitation`); `imitate.ceiling` masks by true credit.
 """
 
 from __future__ import annotations
@@ -190,9 +190,10 @@ def main() -> None:
     metrics |= {
         "imitate.all": imitated([np.ones(worlds.STEPS)] * len(runs), where), "imitate.filtered": imitated([np.full(worlds.STEPS, o) for o in r], where),
         "imitate.masked": imitated([m.astype(float) for m in masks(found)], where), "imitate.weighted": imitated(imitation_weights(found), where),
+        "imitate.both": imitated([m * w for m, w in zip(masks(found), imitation_weights(found), strict=True)], where),
         "imitate.ceiling": imitated([m.astype(float) for m in masks(truth)], where),
     }  # fmt: skip
-    metrics["imitation"] = metrics["imitate.masked"]
+    metrics["imitation"] = metrics["imitate.both"]
     print(json.dumps({"bench": "credit_learning", "metrics": {k: round(v, 4) for k, v in metrics.items()}, "data": arguments.data or "", "seconds": round(time.perf_counter() - started, 1)}))
 
 

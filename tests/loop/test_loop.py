@@ -361,8 +361,11 @@ def test_skills_are_what_the_world_confirmed_and_nobody_refuted() -> None:
     assert [skill.how for skill in found] == ["use sorted(numbers) for that"], "politeness confirms nothing, and a failure takes a skill out"
     assert found[0].users == ["u1", "u2"]
     library = Library(found)
-    offered = library.offer([Turn("user", "please sort my list")])
-    assert [turn.content for turn in offered] == ["sort a list of numbers", "use sorted(numbers) for that", "please sort my list"]
+    offered = library.offer([Turn("user", "Sort a list of numbers!")])
+    assert [turn.content for turn in offered] == ["sort a list of numbers", "use sorted(numbers) for that", "Sort a list of numbers!"]
+    other = (Turn("user", "sort a list of negative numbers"),)
+    assert library.offer(other) == other, "one word may be what matters"
+    assert len(library.offer(other, least=0.1)) == 3
     assert library.offer([Turn("user", "bake a cake")]) == (Turn("user", "bake a cake"),)
     assert library.without("u1").skills[0].users == ["u2"]
     assert library.without("u1").without("u2").skills == []

@@ -34,6 +34,7 @@ from upshot.policy.rewards import code_of, of_function, open_rewards
 from upshot.policy.rrhf import ranked
 from upshot.policy.sample import Drawing, Local, open_policy
 from upshot.policy.sdpo import divergence, hindsight
+from upshot.policy.star import with_hint
 from upshot.policy.tokens import completion, open_tokenizer, prompt_ids, weighed
 from upshot.policy.train import check, train
 from upshot.policy.trainer import token_logps
@@ -329,6 +330,14 @@ def test_ranking_loss_is_nothing_where_probabilities_rank_as_scores_do(means: li
     scores = torch.arange(len(means), dtype=torch.float64)
     assert float(ranked(ordered, scores, 0.0)) == 0
     assert float(ranked(ordered.flip(0), scores, 0.0)) > 0
+
+
+def test_what_users_wrote_next_is_a_hint_to_try_again() -> None:
+    data = of_rows(examples(after=True))
+    assert len(data.prompts) == 12
+    hinted = [with_hint(one) for one in data.prompts]
+    assert all(one is not None and one.turns[-1].content.split("\n\n")[1] in ("thank you", "it still crashes") for one in hinted)
+    assert all(with_hint(one) is None for one in of_rows(examples()).prompts)
 
 
 @given(st.floats(0.001, 10), st.lists(st.floats(0, 100), max_size=30))

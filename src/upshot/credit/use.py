@@ -3,7 +3,8 @@
 What is safe (METHODS, "Credit"; `bench/credit_learning.py`): a policy gradient may use the outcome on every step, or a mixture with centred
 credit, A_t = (1 − λ)(R − b) + λ T (c_t − mean c), while λ is at most .4; beyond that a reviewer who likes performers is obeyed. Where the
 mixture tells some class of actions the opposite of what outcomes tell it, λ is lowered. Differences of cross-fitted prefix values depend on
-the prefix only and may be used alone (λ = 1, `causal`). For imitation, steps that did harm are masked inside successes too.
+the prefix only and may be used alone (λ = 1, `causal`). For imitation, steps that did harm are masked inside successes too; what no step
+explains (luck, or what the reviewer does not know) all steps share.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ def advantages(credits: Sequence[Credit], share: float = 0.3, classes: Sequence[
     """Step advantages, one array a run, in the scale of "the outcome on every step": their mean over a run is (1 − λ)(R − b).
 
     `share`: λ, at most .4. `classes`: the kind of action of each step; where given, λ is halved until no kind that outcomes speak for (by
-    two standard errors) is spoken against. `causal`: credits are differences of prefix values, used alone.
+    two standard errors) is spoken against. `causal`: credits are differences of prefix values, used alone;
+    what they leave unexplained is on every step.
 
     Raises:
         InputError: λ is out of bounds.
@@ -43,7 +45,7 @@ def advantages(credits: Sequence[Credit], share: float = 0.3, classes: Sequence[
     if not credits:
         return []
     if causal:
-        return [np.array(one.credits) * len(one.credits) for one in credits]
+        return [shared(one) * len(one.credits) for one in credits]
     b = float(np.mean([one.outcome for one in credits]))
     plain = [np.full(len(one.credits), one.outcome - b) for one in credits]
     while True:
@@ -77,19 +79,25 @@ def per_token(values: Array, tokens: Sequence[int]) -> Array:
     return np.repeat(values, tokens)
 
 
+def shared(one: Credit) -> Array:
+    """Credits with an equal share of what no step explains, shape (steps,). A reviewer that has learned nothing yet leaves everything there, and then imitation is that of successes."""
+    c = np.array(one.credits)
+    return c + one.luck / len(c) if len(c) else c
+
+
 def masks(credits: Sequence[Credit], harm: float = _HARM) -> list[NDArray[np.bool_]]:
     """Which steps are imitated: all that did not cost more than `harm` of the outcomes' range, in successes too; nothing of what stayed below b."""
     if not credits:
         return []
     outcome = np.array([one.outcome for one in credits])
     scale = float(np.ptp(outcome)) or 1.0
-    return [np.array(one.credits) > -harm * scale if one.outcome >= outcome.mean() else np.array(one.credits) > harm * scale for one in credits]
+    return [shared(one) > -harm * scale if one.outcome >= outcome.mean() else shared(one) > harm * scale for one in credits]
 
 
 def imitation_weights(credits: Sequence[Credit], temperature: float = _TEMPERATURE, cap: float = _CAP) -> list[Array]:
     """exp(c / temperature), at most `cap` (advantage-weighted regression; Peng et al., 2019); credits in units of the outcomes' range."""
     scale = float(np.ptp([one.outcome for one in credits])) or 1.0 if credits else 1.0
-    return [np.exp(np.minimum(np.array(one.credits) / scale / temperature, np.log(cap))) for one in credits]
+    return [np.exp(np.minimum(shared(one) / scale / temperature, np.log(cap))) for one in credits]
 
 
 def step_pairs(runs: Sequence[Trajectory], credits: Sequence[Credit], gap: float = _LEAST_GAP) -> Iterator[Preference]:

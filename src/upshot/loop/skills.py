@@ -1,7 +1,7 @@
 """Skills: solutions that the world confirmed, kept with when they apply, and found again for new tasks.
 
-A skill is a request and its answer, with evidence that it worked: a reported outcome, a test, an adoption. They are found by words (BM25 over requests; Robertson and Zaragoza,
-2009), those that worked for more users first, and offered to a policy as examples in its prompt. A later failure of the same answer takes it out again.
+A skill is a request and its answer, with evidence that it worked: a reported outcome, a test, an adoption. They are found by the words that two requests share, over all that either has, rare words
+counting more (weighted Jaccard): a word that one lacks may be what matters. Those that hardly differ are offered to a policy as examples in its prompt. A later failure of the same answer takes it out again.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from upshot.records import Turn
 
 CONFIRMING = frozenset({"worked", "test", "outcome", "build", "kept", "commit", "own_commit", "adopted"})
 """Kinds of evidence by which the world confirms."""
-_K1, _B = 1.2, 0.75
+_ALIKE = 0.9
+"""Likeness from which a solution is offered (`bench/remedies.py`: .9 of them are right)."""
 _LEAST_SCORE = 0.8
 _SHORT = 12
 
@@ -71,29 +72,25 @@ class Library:
 
     def __init__(self, skills: Sequence[Skill]) -> None:
         self.skills = list(skills)
-        self._terms = [Counter(_words(skill.when)) for skill in self.skills]
-        self._length = [sum(terms.values()) for terms in self._terms]
-        self._mean = sum(self._length) / max(1, len(self._length))
+        self._terms = [frozenset(_words(skill.when)) for skill in self.skills]
         self._df = Counter(term for terms in self._terms for term in terms)
 
-    def find(self, request: str, most: int = 3) -> list[tuple[Skill, float]]:
-        """Skills for a request, the best first, with their BM25 times trust; only those that share a word."""
-        asked = set(_words(request))
-        scored = [(skill, self._score(number, asked) * skill.trust) for number, skill in enumerate(self.skills)]
-        return sorted((pair for pair in scored if pair[1] > 0), key=lambda pair: -pair[1])[:most]
+    def find(self, request: str, most: int = 3, least: float = 0.0) -> list[tuple[Skill, float]]:
+        """Skills for a request, the likest first, of those alike the most trusted, with their likeness in (0, 1]; none below `least`."""
+        asked = frozenset(_words(request))
+        found = [(skill, self._alike(asked, terms)) for skill, terms in zip(self.skills, self._terms, strict=True)]
+        return sorted((pair for pair in found if pair[1] > 0 and pair[1] >= least), key=lambda pair: (-pair[1], -pair[0].trust))[:most]
 
-    def _score(self, number: int, asked: set[int]) -> float:
-        total, count = 0.0, len(self.skills)
-        for term in asked & set(self._terms[number]):
-            rare = math.log(1 + (count - self._df[term] + 0.5) / (self._df[term] + 0.5))
-            often = self._terms[number][term]
-            total += rare * often * (_K1 + 1) / (often + _K1 * (1 - _B + _B * self._length[number] / self._mean))
-        return total
+    def _alike(self, a: frozenset[int], b: frozenset[int]) -> float:
+        return self._weight(a & b) / self._weight(a | b) if a & b else 0.0
 
-    def offer(self, prompt: Sequence[Turn], most: int = 2) -> tuple[Turn, ...]:
+    def _weight(self, terms: Iterable[int]) -> float:
+        return sum(math.log(1 + (len(self.skills) + 0.5) / (self._df[term] + 0.5)) for term in terms)
+
+    def offer(self, prompt: Sequence[Turn], most: int = 2, least: float = _ALIKE) -> tuple[Turn, ...]:
         """A prompt with what worked for others before it, as earlier exchanges; as it is where nothing fits."""
         request = next((turn.content for turn in reversed(prompt) if turn.role == "user"), "")
-        shown = [turn for skill, _ in reversed(self.find(request, most)) for turn in (Turn("user", skill.when), Turn("assistant", skill.how))]
+        shown = [turn for skill, _ in reversed(self.find(request, most, least)) for turn in (Turn("user", skill.when), Turn("assistant", skill.how))]
         first = 1 if prompt and prompt[0].role == "system" else 0
         return (*prompt[:first], *shown, *prompt[first:])
 

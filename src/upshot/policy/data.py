@@ -37,6 +37,8 @@ class Run(NamedTuple):
     outcome: float
     credits: tuple[float, ...] = ()
     """Of each step; empty: nobody split the outcome."""
+    luck: float = 0.0
+    """What no step explains of it."""
 
 
 class Data(NamedTuple):
@@ -75,12 +77,20 @@ def joined(parts: Iterable[Data]) -> Data:
     asked: dict[tuple[Turn, ...], Asked] = {}
     for one in chain.from_iterable(part.prompts for part in parts):
         asked.setdefault(one.turns, one)
-    for turns in chain((row.prompt for row in pairs), (row.prompt for row in examples), (run.turns[: run.steps[0]] for run in runs if run.steps)):
-        if turns:
-            asked.setdefault(tuple(turns), Asked(tuple(turns)))
+    own_prompts = chain(
+        (Asked(row.prompt) for row in pairs), (Asked(row.prompt, _followed(row)) for row in examples), (Asked(run.turns[: run.steps[0]]) for run in runs if run.steps)
+    )  # fmt: skip
+    for one in own_prompts:
+        if one.turns and (one.turns not in asked or not asked[one.turns].facts):
+            asked[one.turns] = one
     users = sorted({user for row in chain(pairs, examples) for user in row.source.users} | {user for part in parts for user in part.users})
     own = len(pairs) + len(examples) + len(runs)
     return Data(pairs, examples, runs, list(asked.values()), tuple(users), own or len(asked))
+
+
+def _followed(row: Example) -> dict[str, Any]:
+    """What was said after an answer: a hint to whoever tries again."""
+    return {"after": [{"role": turn.role, "content": turn.content} for turn in row.after]} if row.after else {}
 
 
 def of_rows(rows: Sequence[Preference] | Sequence[Example] | Sequence[Asked]) -> Data:
@@ -99,7 +109,7 @@ def run_of(trajectory: Trajectory, credit: Credit | None = None) -> Run:
         turns.append(Turn("assistant", step.action))
         if step.observation:
             turns.append(Turn("tool", step.observation))
-    return Run(tuple(turns), tuple(steps), trajectory.outcome, tuple(credit.credits) if credit is not None else ())
+    return Run(tuple(turns), tuple(steps), trajectory.outcome, tuple(credit.credits) if credit is not None else (), credit.luck if credit is not None else 0.0)
 
 
 def _read(path: str, split: Mapping[str, Mapping[str, Any]]) -> Data:
@@ -138,7 +148,7 @@ def _runs(records: Iterable[tuple[str, Mapping[str, Any]]], split: Mapping[str, 
         credits = tuple(map(float, split[found.id]["credits"])) if found.id in split else ()
         if credits and len(credits) != len(run.steps):
             raise InputError(f"could not use the credits of {found.id}: {len(credits)} for {len(run.steps)} steps ({place})")
-        yield run._replace(credits=credits)
+        yield run._replace(credits=credits, luck=float(split[found.id].get("luck") or 0.0) if credits else 0.0)
 
 
 def _conversation(record: Mapping[str, Any], place: str) -> Example:

@@ -146,7 +146,7 @@ def _nothing(prompts: Sequence[Any], completions: Sequence[Any], **_: Any) -> li
 
 def logged_rows(tokenizer: Any, runs: Sequence[Run], share: float, causal: bool, max_length: int) -> list[dict[str, Any]]:
     """Runs as tokens; on the tokens of each step its advantage, in units of the outcomes' spread. Without credits: the outcome on every step."""
-    credits = [Credit("", run.outcome, run.credits or tuple([run.outcome / len(run.steps)] * len(run.steps)), "") for run in runs]
+    credits = [Credit("", run.outcome, run.credits or tuple([run.outcome / len(run.steps)] * len(run.steps)), "", luck=run.luck) for run in runs]
     split = all(run.credits for run in runs)
     each = advantages(credits, share if split else 0.0, causal=causal and split)
     spread = float(np.std([run.outcome for run in runs])) or 1.0

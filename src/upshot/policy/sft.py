@@ -128,5 +128,5 @@ def step_weights(runs: Sequence[Run]) -> list[list[float]]:
     if not all(run.credits for run in runs):
         middle = float(np.mean([run.outcome for run in runs])) if runs else 0.0
         return [[float(run.outcome >= middle)] * len(run.steps) for run in runs]
-    credits = [Credit("", run.outcome, run.credits, "") for run in runs]
+    credits = [Credit("", run.outcome, run.credits, "", luck=run.luck) for run in runs]
     return [(mask * weight).tolist() for mask, weight in zip(masks(credits), imitation_weights(credits), strict=True)]
