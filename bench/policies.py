@@ -28,7 +28,7 @@ from upshot.policy.rewards import Rewards, of_function
 from upshot.policy.sample import Drawing, Local, open_policy
 from upshot.policy.tokens import open_tokenizer
 from upshot.policy.train import train
-from upshot.policy.weights import messages
+from upshot.preferences.export import messages
 from upshot.records import Example, Preference, Source, Turn
 from upshot.worlds import mediocre, phrases, talk
 from upshot.worlds.people import Dials, Person

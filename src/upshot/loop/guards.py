@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from upshot.loop.gate import Answers, Harm, Rules, harm_of
 from upshot.reward.features import features
+from upshot.reward.objectives import cvar as tail
 
 Array = NDArray[np.float64]
 _CALL = re.compile(r"<tool_call>(.*?)(</tool_call>|$)", re.DOTALL)
@@ -88,15 +89,11 @@ def cvar(candidate: Array, present: Array, user: NDArray[np.object_], rules: Rul
     new, old = np.bincount(place, candidate) / sizes, np.bincount(place, present) / sizes
     unit = float(np.std(old)) or 1.0
     rng = np.random.default_rng(seed)
-    found = np.array([_tail(old[of], share) - _tail(new[of], share) for of in (rng.integers(len(old), size=len(old)) for _ in range(draws))]) / unit
-    at = float(_tail(old, share) - _tail(new, share)) / unit
+    means = np.stack([old, new], axis=1)
+    found = np.array([np.subtract(*tail(means[of], share)) for of in (rng.integers(len(old), size=len(old)) for _ in range(draws))]) / unit
+    at = float(np.subtract(*tail(means, share))) / unit
     low, high = np.quantile(found, [(1 - rules.guard_level) / 2, (1 + rules.guard_level) / 2])
     return Harm("cvar", at, float(low), float(high), margin("cvar", rules))
-
-
-def _tail(values: Array, share: float) -> float:
-    worst = np.sort(values)[: max(1, round(share * len(values)))]
-    return float(worst.mean())
 
 
 def kl(nats: float, error: float, most: float) -> Harm:

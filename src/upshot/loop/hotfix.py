@@ -1,8 +1,8 @@
 """From a handful of bad cases to a small adapter that fixes them, with proof that the rest held.
 
 Cases are prompts with what is wanted (`chosen`, or `completion`) and, where it is known, what was said (`rejected`), or with tests that an answer must pass. A LoRA is trained on
-the wanted answers, mixed with the policy's own answers to prompts that were fine, so that those stay. Training goes on in short rounds until the cases are fixed; the
-cases that were held out say whether the fix generalises, and the rest is compared answer by answer.
+the wanted answers, mixed with the policy's own answers to prompts that were fine, so that those stay. Training goes on in short rounds until the cases are fixed, and the rest is compared answer by
+answer.
 """
 
 from __future__ import annotations

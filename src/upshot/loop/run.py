@@ -169,9 +169,10 @@ class _Round:
         if not data.rows:
             return {"candidates": [], "why": "no verdict of this round is sure enough to teach"}
         made: list[dict[str, Any]] = []
+        rewards = self._rewards()
         for number in range(self.config.learn.candidates):
             recipe = self.config.recipe(self._left("trial")["serving"], number)
-            done = train(recipe, data, self.here.folder / f"policy-{number}", self._rewards(), None, self.progress)
+            done = train(recipe, data, self.here.folder / f"policy-{number}", rewards, None, self.progress)
             made.append({"policy": str(self.here.folder / f"policy-{number}"), "kl": done.kl, "steps": done.steps, "seconds": done.seconds, "stopped": done.stopped})
         return {"candidates": made}
 

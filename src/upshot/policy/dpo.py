@@ -11,7 +11,8 @@ from trl.trainer.dpo_trainer import DPOTrainer
 from upshot.errors import InputError
 from upshot.policy.job import Job, lora_of
 from upshot.policy.recipe import options
-from upshot.policy.weights import ByWeight, messages
+from upshot.policy.weights import ByWeight
+from upshot.preferences.export import messages
 
 CONFIG = DPOConfig
 

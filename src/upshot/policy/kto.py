@@ -11,7 +11,8 @@ from trl.trainer.kto_trainer import KTOTrainer
 from upshot.errors import InputError
 from upshot.policy.job import Job, lora_of
 from upshot.policy.recipe import options
-from upshot.policy.weights import ByWeight, messages
+from upshot.policy.weights import ByWeight
+from upshot.preferences.export import messages
 
 CONFIG = KTOConfig
 

@@ -8,7 +8,7 @@ from typing import Any
 from upshot.policy.job import Job, lora_of
 from upshot.policy.kl import Controller
 from upshot.policy.rewards import Part, Rewards
-from upshot.policy.weights import messages
+from upshot.preferences.export import messages
 from upshot.records import Turn
 from upshot.reward.recipe import quiet
 

@@ -18,6 +18,7 @@ from upshot import reward
 from upshot.errors import InputError
 from upshot.records import Turn
 from upshot.reward import RewardModel, Score
+from upshot.reward.panel import agreed
 from upshot.verifiers.items import of_record
 from upshot.verifiers.verify import verify
 
@@ -31,7 +32,6 @@ Scored = Callable[[Prompts, Sequence[str], Facts], Array]
 """Rewards of answers, shape (answers,); prompts, answers and their rows in, all of one length."""
 Steps = Callable[[Prompts, Sequence[str], Facts], list[list[tuple[int, float]]]]
 """For each answer its steps: where each ends (a character) and what it is worth."""
-_DISAGREEMENT = 2.0
 _CODE = re.compile(r"```[\w+-]*\n(.*?)```", re.DOTALL)
 
 
@@ -121,8 +121,7 @@ def _panel(folders: Sequence[str]) -> Scored:
     models = [reward.load(folder) for folder in folders]
 
     def score(prompts: Prompts, answers: Sequence[str], facts: Facts) -> Array:
-        each = np.stack([of_model(model)(prompts, answers, facts) for model in models])
-        return each.mean(axis=0) - _DISAGREEMENT * each.var(axis=0)
+        return agreed(np.stack([of_model(model)(prompts, answers, facts) for model in models]))
 
     return score
 

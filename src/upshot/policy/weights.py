@@ -8,8 +8,6 @@ from typing import Any
 import torch
 from torch.utils.data import WeightedRandomSampler
 
-from upshot.records import Turn
-
 
 class ByWeight:
     """Mixed into a trainer: an epoch draws as many rows as there are, each as often as it weighs."""
@@ -25,8 +23,3 @@ class ByWeight:
             return trainer._get_train_sampler(train_dataset)
         seed = self.args.seed  # pyright: ignore[reportAttributeAccessIssue]
         return WeightedRandomSampler(list(self.row_weights), len(self.row_weights), generator=torch.Generator().manual_seed(seed))
-
-
-def messages(turns: Sequence[Turn]) -> list[dict[str, str]]:
-    """Messages as the libraries take them."""
-    return [{"role": turn.role, "content": turn.content} for turn in turns]

@@ -17,7 +17,8 @@ from upshot.records import Example, Preference, Turn
 Row = dict[str, Any]
 
 
-def _messages(turns: Iterable[Turn]) -> list[dict[str, str]]:
+def messages(turns: Iterable[Turn]) -> list[dict[str, str]]:
+    """Messages as the libraries take them."""
     return [{"role": turn.role, "content": turn.content} for turn in turns]
 
 
@@ -28,31 +29,31 @@ def jsonl(row: Preference | Example) -> Row:
 
 def trl(row: Preference) -> Row:
     """TRL, preference with an explicit prompt (RewardTrainer, DPOTrainer); margin and weight beside it."""
-    return {"prompt": _messages(row.prompt), "chosen": _messages(row.chosen), "rejected": _messages(row.rejected), "margin": row.margin, "weight": row.weight}
+    return {"prompt": messages(row.prompt), "chosen": messages(row.chosen), "rejected": messages(row.rejected), "margin": row.margin, "weight": row.weight}
 
 
 def kto(row: Example) -> Row:
     """TRL, unpaired (KTOTrainer): good where the score is at least one half."""
-    return {"prompt": _messages(row.prompt), "completion": _messages(row.completion), "label": row.score >= 0.5, "weight": row.weight}
+    return {"prompt": messages(row.prompt), "completion": messages(row.completion), "label": row.score >= 0.5, "weight": row.weight}
 
 
 def sft(row: Example) -> Row:
     """TRL, SFT: whole conversations; `train` says which messages are imitated, for trainers that mask."""
     turns = [*row.prompt, *row.completion]
     train = row.train or (False,) * len(row.prompt) + (True,) * len(row.completion)
-    return {"messages": _messages(turns), "train": list(train), "weight": row.weight, "score": row.score, "users": list(row.source.users)}
+    return {"messages": messages(turns), "train": list(train), "weight": row.weight, "score": row.score, "users": list(row.source.users)}
 
 
 def openrlhf(row: Preference) -> Row:
     """OpenRLHF: whole conversations under `chosen` and `rejected` (`--apply_chat_template`)."""
-    prompt = _messages(row.prompt)
-    return {"chosen": prompt + _messages(row.chosen), "rejected": prompt + _messages(row.rejected), "margin": row.margin}
+    prompt = messages(row.prompt)
+    return {"chosen": prompt + messages(row.chosen), "rejected": prompt + messages(row.rejected), "margin": row.margin}
 
 
 def verl(row: Example) -> Row:
     """verl: a prompt with its reference answer, for Parquet."""
     return {
-        "data_source": f"upshot/{row.source.kind}", "prompt": _messages(row.prompt), "ability": "chat",
+        "data_source": f"upshot/{row.source.kind}", "prompt": messages(row.prompt), "ability": "chat",
         "reward_model": {"style": "model", "ground_truth": "\n".join(turn.content for turn in row.completion)},
         "extra_info": {"score": row.score, "weight": row.weight, "split": row.source.split},
     }  # fmt: skip

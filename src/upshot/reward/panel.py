@@ -33,6 +33,11 @@ PROBES = ("log_words", "list_items", "headings", "exclamations", "apology_any", 
 """Features whose drift is reported: length, layout, flattery, hedging, needless questions, refusals."""
 
 
+def agreed(rewards: Array) -> Array:
+    """Mean over members less twice the variance between them; rewards of shape (members, samples), shape (samples,)."""
+    return rewards.mean(axis=0) - _DISAGREEMENT * rewards.var(axis=0)
+
+
 class Reading(NamedTuple):
     """What the guard saw at one checkpoint; rewards in units of their spread at the first checkpoint."""
 
@@ -78,7 +83,7 @@ class Watch:
             self._scale = (float(trained.mean()), max(float(trained.std()), 1e-9), panel.mean(axis=1), spread)
         centre, spread_, centres, spreads = self._scale
         rise = (panel - centres[:, None]) / spreads[:, None]
-        conservative = rise.mean(axis=0) - _DISAGREEMENT * rise.var(axis=0)
+        conservative = agreed(rise)
         means = {name: float(np.mean(values)) for name, values in (probes or {}).items()}
         self.readings.append(Reading(float((trained.mean() - centre) / spread_), float(conservative.mean()), float(conservative.std() / np.sqrt(len(conservative))), float(strange.mean()), means))
         return self._alarm()

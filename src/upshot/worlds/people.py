@@ -116,12 +116,13 @@ class Person:
         """Read, maybe try, write or not; leaves `waiting` true where the assistant is to answer."""
         answer = next(turn.content for turn in reversed(self.moves) if turn.role == "assistant")
         index = max(i for i, message in enumerate(self.sessions[-1]) if message.role == "assistant")
-        pleased = self._respond(attempt, answer, name := self.id)
+        name = self.id  # responding may open another conversation
+        pleased = self._respond(attempt, answer)
         thumb = (1 if pleased else -1) if self.thumbs and pleased is not None else None
         self.truths.append(Truth(name, index, attempt.ok, attempt.kind, self.name, self.task.key, thumb))
         self.moves = []
 
-    def _respond(self, attempt: Attempt, answer: str, name: str) -> bool | None:
+    def _respond(self, attempt: Attempt, answer: str) -> bool | None:
         """Whether the person shows to be pleased; None: shows nothing."""
         if self.hostile:
             return self._lie(attempt)
