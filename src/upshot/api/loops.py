@@ -166,18 +166,6 @@ def hotfix(
 
 def skills(target: str | os.PathLike[str], settings: Settings | None = None) -> Library:
     """The skill library of a lake: solutions that the world confirmed."""
-    from upshot.loop.skills import Library, learn
+    from upshot.loop.skills import of_lake
 
-    store = open_lake(target, settings)
-    texts: dict[tuple[str, int], tuple[str, str, str]] = {}
-    verdicts: list[dict[str, Any]] = []
-    for bucket in range(store.buckets):
-        rows = sorted(store.read("messages", bucket, ["id", "index", "role", "text", "user"]).to_pylist(), key=lambda row: (row["id"], row["index"]))
-        request: tuple[str, str] = ("", "")
-        for row in rows:
-            if row["role"] == "user":
-                request = (row["id"], row["text"])
-            elif row["role"] == "assistant" and request[0] == row["id"]:
-                texts[row["id"], row["index"]] = (request[1], row["text"], row["user"])
-        verdicts += store.read("verdicts", bucket, ["id", "index", "score", "evidence"]).to_pylist()
-    return Library(learn(verdicts, texts))
+    return of_lake(open_lake(target, settings))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import msgspec
 import numpy as np
@@ -126,8 +126,17 @@ def _suite(name: str, path: str, chosen: str, serving: str, drawn: _Drawn, rules
     return guards.less(f"suite: {name}", passed[0], passed[1], _users(prompts), rules, 1.0)
 
 
+DEMANDS = ("tests", "matches", "lacks")
+"""What a row may demand of an answer: tests run in the sandbox, patterns that it must and must not contain."""
+
+
+def demands(facts: Mapping[str, Any]) -> bool:
+    """Does a row demand anything?"""
+    return any(facts.get(key) for key in DEMANDS)
+
+
 def passes(rows: Sequence[Asked], answers: Sequence[str]) -> Array:
-    """Which answers pass what their rows demand: `tests` run in the sandbox, `matches` and `lacks` are patterns that the answer must and must not contain.
+    """Which answers pass what their rows demand (`DEMANDS`).
 
     Raises:
         InputError: a row demands nothing, or its pattern cannot be read.
@@ -140,8 +149,8 @@ def passes(rows: Sequence[Asked], answers: Sequence[str]) -> Array:
         out[tested] = rewards([rows[i].turns for i in tested], [answers[i] for i in tested], [rows[i].facts for i in tested]) > 0
     for i, row in enumerate(rows):
         wanted = {key: str(row.facts[key]) for key in ("matches", "lacks") if row.facts.get(key)}
-        if not wanted and i not in tested:
-            raise InputError(f"could not use a suite: row {i + 1} has none of tests, matches, lacks")
+        if not demands(row.facts):
+            raise InputError(f"could not use a suite: row {i + 1} has none of {', '.join(DEMANDS)}")
         for key, pattern in wanted.items():
             try:
                 found = re2.search(pattern, answers[i]) is not None

@@ -7,7 +7,6 @@ answer.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,11 +15,12 @@ import msgspec
 import numpy as np
 
 from upshot.errors import InputError
-from upshot.loop.examine import passes
+from upshot.loop.examine import DEMANDS, demands, passes
 from upshot.loop.gate import Harm, Rules
 from upshot.loop.guards import less
 from upshot.policy.data import Asked, Data, of_rows
 from upshot.policy.recipe import Draw, Kl, Recipe
+from upshot.policy.rounds import adopt
 from upshot.policy.sample import Drawing, open_sampler
 from upshot.policy.train import train
 from upshot.records import Example, Source, Turn
@@ -70,7 +70,7 @@ def hotfix(
     """
     if not cases:
         raise InputError("could not fix anything: there are no cases")
-    judged = bool(rest) and all(any(row.facts.get(key) for key in ("tests", "matches", "lacks")) for row in rest)
+    judged = bool(rest) and all(demands(row.facts) for row in rest)
     if not judged and (score is None or not rest):
         raise InputError("could not prove that the rest holds: give prompts with tests, or prompts and a reward model")
     say = open_sampler(base)
@@ -97,7 +97,7 @@ def hotfix(
     user = np.array([str(number) for number in range(len(rest))], dtype=object)
     new, old = (passes(rest, said) if judged or score is None else score([row.turns for row in rest], said) for said in (answers, stays))
     harm: Harm = less("the rest", new, old, user, rules, 1.0 if judged else 0.0)
-    _adopt(Path(now), folder)
+    adopt(Path(now), folder, "try-*")
     told: dict[str, float | str] = {"harm": harm.harm, "low": harm.low, "high": harm.high, "margin": harm.margin, "same answers": float(np.mean([a == b for a, b in zip(answers, stays, strict=True)]))}
     return Fixed(str(folder), len(cases), share, before, told, harm.verdict == "promote", seconds, found.kl)
 
@@ -113,13 +113,13 @@ def read_cases(path: Path) -> list[Case]:
         wanted = next((row[key] for key in ("wanted", "chosen", "completion") if row.get(key)), None)
         if wanted is None or not row.get("prompt"):
             raise InputError(f"could not read {place}: a case needs a prompt and what is wanted (chosen, completion or wanted)")
-        out.append(Case(turns_of(row["prompt"], "user"), turns_of(wanted, "assistant")[-1].content, {key: row[key] for key in ("tests", "entry_point", "matches", "lacks") if row.get(key)}))
+        out.append(Case(turns_of(row["prompt"], "user"), turns_of(wanted, "assistant")[-1].content, {key: row[key] for key in (*DEMANDS, "entry_point") if row.get(key)}))
     return out
 
 
 def solved(cases: Sequence[Case], answers: Sequence[str]) -> float:
     """Share of cases whose answer is right."""
-    tested = [i for i, case in enumerate(cases) if any(case.facts.get(key) for key in ("tests", "matches", "lacks"))]
+    tested = [i for i, case in enumerate(cases) if demands(case.facts)]
     right = np.array([" ".join(answer.split()) == " ".join(case.wanted.split()) for case, answer in zip(cases, answers, strict=True)], dtype=float)
     if tested:
         right[tested] = passes([Asked(cases[i].prompt, cases[i].facts) for i in tested], [answers[i] for i in tested])
@@ -128,11 +128,3 @@ def solved(cases: Sequence[Case], answers: Sequence[str]) -> float:
 
 def _say(sampler: Any, prompts: Sequence[Sequence[Turn]], drawing: Drawing) -> list[str]:
     return [text.strip() for text in sampler(prompts, drawing)] if prompts else []
-
-
-def _adopt(last: Path, folder: Path) -> None:
-    for path in last.iterdir():
-        if path.is_file():
-            shutil.copy2(path, folder / path.name)
-    for path in folder.glob("try-*"):
-        shutil.rmtree(path, ignore_errors=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -115,9 +115,8 @@ def _judged(row: Example, scores: Scores | None) -> Example:
 def arms(lake: Lake, since: datetime, models: Sequence[str], curve: Curve | None = None, scores: Scores | None = None) -> list[dict[str, list[float]]]:
     """For each model the verdicts of all its answers in conversations ingested since, by user."""
     out: list[dict[str, list[float]]] = [{} for _ in models]
+    model = _recent(lake, since)
     for bucket in range(lake.buckets):
-        rows = lake.read("conversations", bucket, ["id", "model", "ingested_at"])
-        model = {name: which for name, which, when in zip(*(rows[key].to_pylist() for key in ("id", "model", "ingested_at")), strict=True) if when >= since}
         found = lake.read("verdicts", bucket, ("id", "index", "user", "score"))
         score = found["score"].to_numpy()
         score = curve(score) if curve is not None and len(score) else score
@@ -147,15 +146,16 @@ def read_prompts(path: Path) -> list[Prompt]:
     return [msgspec.json.decode(line, type=Prompt) for line in path.read_bytes().splitlines()]
 
 
-def _recent(lake: Lake, since: datetime) -> set[str]:
-    found: set[str] = set()
+def _recent(lake: Lake, since: datetime) -> dict[str, str]:
+    """Conversations ingested since, and whose answers they hold."""
+    found: dict[str, str] = {}
     for bucket in range(lake.buckets):
-        rows = lake.read("conversations", bucket, ["id", "ingested_at"])
-        found |= {name for name, when in zip(rows["id"].to_pylist(), rows["ingested_at"].to_pylist(), strict=True) if when >= since}
+        rows = lake.read("conversations", bucket, ["id", "model", "ingested_at"])
+        found |= {name: model for name, model, when in zip(*(rows[key].to_pylist() for key in ("id", "model", "ingested_at")), strict=True) if when >= since}
     return found
 
 
-def _of(pair: Preference, recent: set[str]) -> bool:
+def _of(pair: Preference, recent: Container[str]) -> bool:
     places = [place for place in (pair.source.chosen, pair.source.rejected) if place is not None]
     return any(place.id in recent for place in places)
 

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from upshot import json_lines, tokens
+from upshot.lake import Lake
 from upshot.records import Turn
 
 CONFIRMING = frozenset({"worked", "test", "outcome", "build", "kept", "commit", "own_commit", "adopted"})
@@ -65,6 +66,22 @@ def learn(verdicts: Iterable[dict[str, Any]], texts: dict[tuple[str, int], tuple
             entry["failed"].add(user)
     skills = [Skill(one["when"], one["how"], one["quotes"][:3], sorted(one["users"]), len(one["failed"])) for one in found.values() if one["users"]]
     return sorted((skill for skill in skills if skill.trust > 0.5), key=lambda skill: (-skill.trust, skill.when))
+
+
+def of_lake(lake: Lake) -> Library:
+    """The skills of a lake."""
+    texts: dict[tuple[str, int], tuple[str, str, str]] = {}
+    verdicts: list[dict[str, Any]] = []
+    for bucket in range(lake.buckets):
+        rows = sorted(lake.read("messages", bucket, ["id", "index", "role", "text", "user"]).to_pylist(), key=lambda row: (row["id"], row["index"]))
+        request: tuple[str, str] = ("", "")
+        for row in rows:
+            if row["role"] == "user":
+                request = (row["id"], row["text"])
+            elif row["role"] == "assistant" and request[0] == row["id"]:
+                texts[row["id"], row["index"]] = (request[1], row["text"], row["user"])
+        verdicts += lake.read("verdicts", bucket, ["id", "index", "score", "evidence"]).to_pylist()
+    return Library(learn(verdicts, texts))
 
 
 class Library:

@@ -21,7 +21,7 @@ from upshot.credit.use import advantages
 from upshot.policy.data import Run
 from upshot.policy.job import Job, lora_of
 from upshot.policy.kl import Controller
-from upshot.policy.online import COEFFICIENT, Steered, answers_of, asked, open_trainer, token_steps
+from upshot.policy.online import COEFFICIENT, Steered, open_trainer, token_steps
 from upshot.policy.recipe import options
 from upshot.policy.tokens import weighed
 from upshot.reward.recipe import quiet
@@ -55,13 +55,8 @@ class _Drawing(Steered, GRPOTrainer):
 
     def _generate_and_score_completions(self, inputs: Any) -> Any:
         out = super()._generate_and_score_completions(inputs)
-        steps = self.job.need_rewards().steps
-        if steps is None:
-            return out
-        answers = answers_of(self, out)
-        facts = [self.job.data.prompts[row["row"]].facts for row in inputs]
-        found = steps([asked(row) for row in inputs], answers, facts)
-        out["advantages"] = mixed(self.processing_class, out, found, self.share)
+        if (found := self.worth_of_steps(inputs, out)) is not None:
+            out["advantages"] = mixed(self.processing_class, out, found, self.share)
         return out
 
 

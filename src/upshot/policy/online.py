@@ -35,6 +35,13 @@ class Steered:
         self._metrics["train"]["kl_coefficient"].append(self.beta)  # pyright: ignore[reportAttributeAccessIssue]
         return nats
 
+    def worth_of_steps(self, inputs: Any, out: Any) -> list[list[tuple[int, float]]] | None:
+        """For each answer of a batch where its steps end and what they are worth; None: the reward knows no steps."""
+        steps = self.job.need_rewards().steps
+        if steps is None:
+            return None
+        return steps([asked(row) for row in inputs], answers_of(self, out), [self.job.data.prompts[row["row"]].facts for row in inputs])
+
     def _generate_and_score_completions(self, inputs: Any) -> Any:
         out = super()._generate_and_score_completions(inputs)  # pyright: ignore[reportAttributeAccessIssue]
         if self.job.guard is not None:

@@ -17,7 +17,7 @@ from trl.trainer.grpo_config import GRPOConfig
 from trl.trainer.grpo_trainer import GRPOTrainer
 
 from upshot.policy.job import Job
-from upshot.policy.online import Steered, answers_of, asked, open_trainer, token_steps
+from upshot.policy.online import Steered, open_trainer, token_steps
 from upshot.policy.recipe import options
 
 CONFIG = GRPOConfig
@@ -114,15 +114,11 @@ class _Trainer(Steered, GRPOTrainer):
         """The answer's reward at its last token, or, where the reward knows steps, theirs at their ends and the rest at the last."""
         last = out["completion_mask"].sum(1).clamp(min=1) - 1
         row = torch.arange(len(rewards), device=rewards.device)
-        steps = self.job.need_rewards().steps
-        if steps is not None:
-            facts = [self.job.data.prompts[one["row"]].facts for one in inputs]
-            found = steps([asked(one) for one in inputs], answers_of(self, out), facts)
-            for i, each in enumerate(found):
-                ids = out["completion_ids"][i][out["completion_mask"][i].bool()].tolist()
-                for end, (_, value) in zip(token_steps(self.processing_class, ids, [end for end, _ in each]), each, strict=True):
-                    rewards[i, end] += value
-                    worth[i] -= value
+        for i, each in enumerate(self.worth_of_steps(inputs, out) or ()):
+            ids = out["completion_ids"][i][out["completion_mask"][i].bool()].tolist()
+            for end, (_, value) in zip(token_steps(self.processing_class, ids, [end for end, _ in each]), each, strict=True):
+                rewards[i, end] += value
+                worth[i] -= value
         rewards[row, last] += worth
 
     def _compute_loss(self, model: Any, inputs: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from pathlib import Path
 
 import msgspec
@@ -11,6 +11,7 @@ import msgspec
 from upshot.policy.job import Job, finish, open_trainable, read_trained
 from upshot.reward.recipe import is_main
 
+_OWN = frozenset({"policy.json", "users.json", "card.md", "metrics.jsonl", "drawn.jsonl"})
 _AGAIN = 1_000_003
 """Between the seeds of two rounds."""
 
@@ -38,15 +39,20 @@ def _adopt(job: Job, last: Path, seconds: float, steps: int) -> Path:
     policy = open_trainable(msgspec.structs.replace(job.recipe, base=str(last)))
     distance = job.distance(policy)
     if is_main():
-        for path in last.iterdir():
-            if path.is_file() and path.name not in ("policy.json", "users.json", "card.md", "metrics.jsonl", "drawn.jsonl"):
-                shutil.copy2(path, job.folder / path.name)
         lines = [line for number in range(len(list(job.folder.glob("round-*")))) for line in _metrics(job.folder / f"round-{number}", number)]
         (job.folder / "metrics.jsonl").write_bytes(b"".join(lines))
+        adopt(last, job.folder, "round-*", _OWN)
         finish(job.folder, msgspec.structs.replace(done, base=job.recipe.base, recipe=job.recipe, kl=distance.nats, kl_error=distance.error, seconds=seconds, steps=steps), job.data.users)
-        for folder in job.folder.glob("round-*"):
-            shutil.rmtree(folder, ignore_errors=True)
     return job.folder
+
+
+def adopt(last: Path, folder: Path, parts: str, without: Container[str] = ()) -> None:
+    """The files of the last part as the whole's own; parts (a pattern of folder names) go."""
+    for path in last.iterdir():
+        if path.is_file() and path.name not in without:
+            shutil.copy2(path, folder / path.name)
+    for path in folder.glob(parts):
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _metrics(folder: Path, number: int) -> list[bytes]:
