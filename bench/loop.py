@@ -1,9 +1,9 @@
 """How much of an oracle's gain the loop gets from text alone.
 
-`python bench/loop.py [--data DIR] [--seeds 3] [--people 800] [--base POLICY] [--keep FILE]`. In the world of short programs a mediocre policy talks with people for five rounds; each round's candidate is tried on half of the people, and what came of it decides.
+`python bench/loop.py [--data DIR] [--seeds 3] [--contrast 1] [--people 800] [--base POLICY] [--keep FILE]`. In the world of short programs a mediocre policy talks with people for five rounds; each round's candidate is tried on half of the people, and what came of it decides.
 Only the judge differs: *verdicts* (the embedded judge, text alone), *oracle* (the world's truth), *foresight* (the verdicts' score before anything followed; as many answers are good as the verdicts call good), *thumbs* (3 % of the people give them), *imitation* (every answer is good), *random* (as
 many answers as the verdicts call good, drawn at random). People are noisy and write phrasings that the judge was not made for; `hostile`: a fifth of them lie, write for the judge, or are pleased by length. A share is the gain in true success of the last round's candidate
-over the oracle's; intervals are t intervals over seeds. `--keep`: what is done is written there, and not done again. Nothing is read from DIR.
+over the oracle's; intervals are t intervals over seeds (one seed, and no interval, for the arms that are there for contrast). `--keep`: what is done is written there, and not done again. Nothing is read from DIR.
 """
 
 from __future__ import annotations
@@ -128,6 +128,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", default="")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--contrast", type=int, default=1, help="Seeds of the arms that are there for contrast.")
     parser.add_argument("--people", type=int, default=800)
     parser.add_argument("--base", default="", help="A policy made before; else one is made (five minutes).")
     parser.add_argument("--arms", default=",".join(ARMS))
@@ -139,7 +140,10 @@ def main() -> None:
     arms = given.arms.split(",")
     before = measured(base, World(1, 0, False))
     found = [json.loads(line) for line in given.keep.read_text().splitlines()] if given.keep and given.keep.is_file() else []
-    wanted = [(arm, seed, hostile) for seed in range(given.seeds) for hostile in (False, True) for arm in arms if arm == "verdicts" or not hostile]
+    wanted = [
+        (arm, seed, hostile) for arm in arms for hostile in (False, True) if arm == "verdicts" or not hostile
+        for seed in range(given.seeds if arm in ("verdicts", "oracle") else given.contrast)
+    ]  # fmt: skip
     with ProcessPoolExecutor(given.workers) as pool:
         for later in (False, True):  # those that need to know how many answers the verdicts call good
             rates = {one["seed"]: one["good"] for one in found if one["arm"] == "verdicts" and not one["hostile"]}
@@ -162,8 +166,8 @@ def main() -> None:
     for name, arm, hostile in (("oracle_share", "verdicts", False), ("oracle_share.hostile", "verdicts", True), *((f"{arm}_share", arm, False) for arm in ("foresight", "imitation", "thumbs", "random"))):
         if arm in arms and "oracle" in arms:
             share = gains(arm, hostile) / gains("oracle").mean()
-            half = float(t_quantile(0.975, len(share) - 1) * share.std(ddof=1) / np.sqrt(len(share))) if len(share) > 1 else float("nan")
-            metrics |= {name: float(share.mean()), f"{name}.low": float(share.mean()) - half, f"{name}.high": float(share.mean()) + half}
+            half = float(t_quantile(0.975, len(share) - 1) * share.std(ddof=1) / np.sqrt(len(share))) if len(share) > 1 else 0.0
+            metrics |= {name: float(share.mean()), **({f"{name}.low": float(share.mean()) - half, f"{name}.high": float(share.mean()) + half} if len(share) > 1 else {})}
     metrics["served.success"] = before + float(gains("verdicts", key="served").mean())
     print(json.dumps({"bench": "loop", "metrics": {name: round(value, 4) for name, value in metrics.items()}, "data": "world: programs", "seconds": round(time.monotonic() - began, 1)}))
 
