@@ -2,7 +2,8 @@
 
 `python bench/steps.py [--data DIR] [--seeds 3] [--base POLICY]`. In the world of plans an early step decides the outcome, most of the others do nothing, and some outcomes are luck. A mediocre policy makes 52 runs, learns from them by policy gradient (`grpo` on logged runs), makes the
 next 52, sixteen times over; what came of a run is known, and nothing else. *outcome*: it counts for every step. *credit*: values of prefixes, learned from the texts and outcomes of the last 600 runs, split it (`advantages(..., causal=True)`: differences of values, and what they do not explain on
-every step). Each at learning rates 1e-4 and 3e-4. The goal is what *outcome* ends with at its better rate (mean of the last four rounds); `samples.*`: runs until it, at each one's better rate, by the mean curve over seeds; `ratio`: credit over outcome. Nothing is read from DIR.
+every step). Each at learning rates 1e-4 and 3e-4. Two goals, by the mean curve over seeds: the best success that
+*outcome* reaches in any round at any rate, and what it ends with (mean of the last four rounds). `best.*` and `end.*`: the goal, the runs that each needs until it at its better rate, and `ratio`, credit over outcome; `final.*`: success at the end. Nothing is read from DIR.
 """
 
 from __future__ import annotations
@@ -113,11 +114,11 @@ def main() -> None:
     with ProcessPoolExecutor(given.workers) as pool:
         found = list(pool.map(learned, [(way, base, rate, seed) for seed in range(given.seeds) for way in ("outcome", "credit") for rate in RATES]))
     curves = {(way, rate): np.mean([one["curve"] for one in found if (one["way"], one["rate"]) == (way, rate)], axis=0) for way in ("outcome", "credit") for rate in RATES}
-    goal = max(float(curves["outcome", rate][-4:].mean()) for rate in RATES)
-    metrics: dict[str, float] = {"before": before, "goal": goal}
-    for way in ("outcome", "credit"):
-        metrics |= {f"{way}.end": max(float(curves[way, rate][-4:].mean()) for rate in RATES), f"samples.{way}": min(samples(before, curves[way, rate].tolist(), goal) for rate in RATES)}
-    metrics["ratio"] = metrics["samples.credit"] / metrics["samples.outcome"]
+    final = {way: max(float(curves[way, rate][-4:].mean()) for rate in RATES) for way in ("outcome", "credit")}
+    metrics: dict[str, float] = {"before": before, **{f"final.{way}": value_ for way, value_ in final.items()}}
+    for name, goal in (("best", max(float(curves["outcome", rate].max()) for rate in RATES)), ("end", final["outcome"])):
+        needed = {way: min(samples(before, curves[way, rate].tolist(), goal) for rate in RATES) for way in ("outcome", "credit")}
+        metrics |= {f"{name}.goal": goal, f"{name}.outcome": needed["outcome"], f"{name}.credit": needed["credit"], f"{name}.ratio": needed["credit"] / needed["outcome"]}
     print(json.dumps({"bench": "steps", "metrics": {name: round(value_, 4) for name, value_ in metrics.items()}, "data": "world: plans", "seconds": round(time.monotonic() - began, 1)}))
 
 
