@@ -112,8 +112,9 @@ def run(job: tuple[str, int, bool, str, int, list[float]]) -> dict[str, Any]:
         rows = [json.loads(line) for line in (here.folder / "examples.jsonl").read_text().splitlines()]
         answers = sum(len([m for m in json.loads(line)["messages"] if m["role"] == "assistant"]) for line in (here.folder / "logs" / "log.jsonl").read_text().splitlines())
         good.append(sum(row["score"] >= 0.7 for row in rows) / max(1, answers))
-        success.append(measured(str(here.folder / "policy-0"), world))
         served.append(measured(Loop(folder / "loop").state().serving, world))
+        candidate = here.folder / "policy-0"
+        success.append(measured(str(candidate), world) if (candidate / "policy.json").is_file() else served[-1])  # nothing was sure enough to teach
         print(f"{arm} seed {seed}{' hostile' if hostile else ''} round {number + 1}: {success[-1]:.3f}, in service {served[-1]:.3f}, {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
     shutil.rmtree(folder)
     return {"arm": arm, "seed": seed, "hostile": hostile, "success": success, "served": served, "good": good}

@@ -55,7 +55,7 @@ def run(page: str, folder: Path, numbers: Mapping[str, str] | None = None, may_r
                 done = subprocess.run(command, shell=True, cwd=folder, env=environment, capture_output=True, text=True, check=False)
                 if done.returncode and may_refuse not in command:
                     raise RuntimeError(f"{command} ended with {done.returncode}:\n{done.stderr[-3000:]}")
-                said.append(Said(command, _shown(done.stdout + done.stderr), time.monotonic() - began))
+                said.append(Said(command, _shown((done.stdout + done.stderr).replace(f"{folder}{os.sep}", "")), time.monotonic() - began))
         yield block[0], said
 
 

@@ -33,6 +33,10 @@ class InputError(UpshotError, ValueError):
     exit_code = 2
 
 
+class NothingToLearnError(InputError):
+    """The rows are sound, and none of them teaches."""
+
+
 class FormatError(InputError):
     """A file is not in any format that Upshot reads."""
 

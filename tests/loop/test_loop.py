@@ -162,6 +162,16 @@ def test_another_judge_may_stand_in_for_the_verdicts(base: str, tmp_path: Path) 
     assert all(row["score"] == 1.0 and row["weight"] == 0.5 and int(row["source"]["chosen"]["id"].rpartition("-")[2]) % 4 == 0 for row in rows)
 
 
+def test_a_round_in_which_nothing_is_good_enough_makes_no_candidate_and_the_next_goes_on(base: str, tmp_path: Path) -> None:
+    config = made(base, tmp_path, reward=None)
+    done = api.loop_run(config, 1, collect=talk, scores=lambda name, index: (0.1, 1.0))
+    assert done[0]["decision"] == "refuse"
+    assert "good enough" in done[0]["reasons"][0]
+    assert done[0]["serving"] == base
+    assert api.loop_run(config, 1, collect=talk)[0]["round"] == 2
+    assert (tmp_path / "loop" / "round-0002" / "policy-0" / "policy.json").is_file()
+
+
 def test_what_is_not_shown_to_be_better_stays_out(base: str, tmp_path: Path) -> None:
     config = made(base, tmp_path, gate={})
     done = api.loop_run(config, 1, collect=talk)

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from upshot import json_lines
-from upshot.errors import InputError
+from upshot.errors import InputError, NothingToLearnError
 from upshot.lake import Lake
 from upshot.loop import lessons
 from upshot.loop.config import Config
@@ -172,7 +172,10 @@ class _Round:
         rewards = self._rewards()
         for number in range(self.config.learn.candidates):
             recipe = self.config.recipe(self._left("trial")["serving"], number)
-            done = train(recipe, data, self.here.folder / f"policy-{number}", rewards, None, self.progress)
+            try:
+                done = train(recipe, data, self.here.folder / f"policy-{number}", rewards, None, self.progress)
+            except NothingToLearnError as error:  # the next round may know more
+                return {"candidates": [], "why": str(error)}
             made.append({"policy": str(self.here.folder / f"policy-{number}"), "kl": done.kl, "steps": done.steps, "seconds": done.seconds, "stopped": done.stopped})
         return {"candidates": made}
 

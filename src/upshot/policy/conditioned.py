@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from upshot.errors import InputError, NotFoundError
+from upshot.errors import InputError, NotFoundError, NothingToLearnError
 from upshot.hindsight.estimates import draw
 from upshot.policy import sft
 from upshot.policy.job import Job
@@ -115,7 +115,7 @@ def learn(rows: Sequence[Example], chosen: Options) -> Condition:
     scores = np.array([row.score for row in rows])
     edges = sorted(set(np.quantile(scores, np.arange(1, chosen.levels) / chosen.levels).tolist()) - {float(scores.min())})
     if not edges:
-        raise InputError("could not train by conditioned: all rows have the same score")
+        raise NothingToLearnError("could not train by conditioned: all rows have the same score")
     tags: dict[str, set[str]] = {}
     for row in rows:
         for name, value in row.tags.items():

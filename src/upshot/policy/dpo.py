@@ -8,7 +8,7 @@ import msgspec
 from trl.trainer.dpo_config import DPOConfig
 from trl.trainer.dpo_trainer import DPOTrainer
 
-from upshot.errors import InputError
+from upshot.errors import NothingToLearnError
 from upshot.policy.job import Job, lora_of
 from upshot.policy.recipe import options
 from upshot.policy.weights import ByWeight
@@ -32,7 +32,7 @@ def fit(job: Job) -> Path:
     least = options(job.recipe, Options).least_weight
     rows = [row for row in job.need("pairs") if row.weight >= least and row.weight > 0]
     if not rows:
-        raise InputError(f"could not train by dpo: no pair weighs {least}")
+        raise NothingToLearnError(f"could not train by dpo: no pair weighs {least}")
     from datasets import Dataset
 
     data = Dataset.from_list([{"prompt": messages(row.prompt), "chosen": messages(row.chosen), "rejected": messages(row.rejected)} for row in rows])

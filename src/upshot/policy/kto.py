@@ -8,7 +8,7 @@ import msgspec
 from trl.trainer.kto_config import KTOConfig
 from trl.trainer.kto_trainer import KTOTrainer
 
-from upshot.errors import InputError
+from upshot.errors import NothingToLearnError
 from upshot.policy.job import Job, lora_of
 from upshot.policy.recipe import options
 from upshot.policy.weights import ByWeight
@@ -34,7 +34,7 @@ def fit(job: Job) -> Path:
     rows = [row for row in job.need("examples") if row.weight > 0 and row.weight >= chosen.least_weight and abs(row.score - 0.5) >= chosen.band]
     good, bad = (sum(row.weight for row in rows if (row.score >= 0.5) is side) for side in (True, False))
     if not good or not bad:
-        raise InputError("could not train by kto: it needs good answers (score from .5) and bad ones")
+        raise NothingToLearnError("could not train by kto: it needs good answers (score from .5) and bad ones")
     from datasets import Dataset
 
     data = Dataset.from_list([{"prompt": messages(row.prompt), "completion": messages(row.completion), "label": row.score >= 0.5} for row in rows])

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from upshot.errors import InputError
+from upshot.errors import NothingToLearnError
 from upshot.policy import sft
 from upshot.policy.draws import draw
 from upshot.policy.job import Job
@@ -42,5 +42,5 @@ def _best(job: Job, chosen: Options) -> list[Tokens]:
         if one.scores[best] - float(np.mean(one.scores)) > chosen.gain * spread:
             out.append(answered(job.tokenizer, one.prompt, one.answers[best].strip(), job.recipe.max_length))
     if not out:
-        raise InputError("could not train by raft: no answer is better than its prompt's others; draw more (options.answers), or look at the reward")
+        raise NothingToLearnError("could not train by raft: no answer is better than its prompt's others; draw more (options.answers), or look at the reward")
     return out

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import torch
 
-from upshot.errors import InputError
+from upshot.errors import NothingToLearnError
 from upshot.policy.draws import Drawn, draw
 from upshot.policy.job import Job
 from upshot.policy.recipe import options
@@ -37,7 +37,7 @@ def fit(job: Job) -> Path:
         drawn = draw(job, chosen.answers, "drawn.jsonl")
         groups = [(one.prompt, [(answer, score) for answer, score in zip(one.answers, one.scores, strict=True)]) for one in drawn if _told_apart(one)]
     if not groups:
-        raise InputError("could not train by rrhf: no prompt has two answers with different scores")
+        raise NothingToLearnError("could not train by rrhf: no prompt has two answers with different scores")
     rows: list[dict[str, Any]] = []
     for prompt, answers in groups:
         found = [(completion(job.tokenizer, prompt, [Turn("assistant", text)]), score) for text, score in answers]

@@ -18,7 +18,7 @@ from trl.trainer.sft_trainer import SFTTrainer
 
 from upshot.credit.conserve import Credit
 from upshot.credit.use import imitation_weights, masks
-from upshot.errors import InputError
+from upshot.errors import NothingToLearnError
 from upshot.policy.data import Run
 from upshot.policy.job import Job, lora_of
 from upshot.policy.recipe import options
@@ -46,11 +46,11 @@ def imitate(job: Job, rows: Sequence[Tokens]) -> Path:
     """Train on tokens with weights.
 
     Raises:
-        InputError: nothing is to be imitated.
+        NothingToLearnError: nothing is to be imitated.
     """
     rows = [row for row in rows if any(row.weight)]
     if not rows:
-        raise InputError(f"could not train by {job.recipe.method}: no row is good enough to be imitated (see `least` in --explain {job.recipe.method})")
+        raise NothingToLearnError(f"could not train by {job.recipe.method}: no row is good enough to be imitated (see `least` in --explain {job.recipe.method})")
     args = job.arguments(CONFIG, remove_unused_columns=False, dataset_kwargs={"skip_prepare_dataset": True}, max_length=1024)
     trainer = _Weighted(
         model=job.model(), args=args, train_dataset=dataset_of(rows), processing_class=job.tokenizer, peft_config=lora_of(job.recipe),

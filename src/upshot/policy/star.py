@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from upshot.errors import InputError
+from upshot.errors import NothingToLearnError
 from upshot.policy import sft
 from upshot.policy.data import Asked
 from upshot.policy.draws import Drawn, draw
@@ -50,7 +50,7 @@ def _confirmed(job: Job, chosen: Options) -> list[Tokens]:
         told = draw(job, chosen.answers, "hinted.jsonl", [Asked(turns, facts[plain]) for turns, plain in hinted.items()])
         found += [(hinted[one.prompt], answer) for one in told for answer in _right(one, chosen.confirmed)]
     if not found:
-        raise InputError("could not train by star: no answer was confirmed, with hints or without; the tasks are too hard for this policy yet")
+        raise NothingToLearnError("could not train by star: no answer was confirmed, with hints or without; the tasks are too hard for this policy yet")
     return [answered(job.tokenizer, prompt, answer.strip(), job.recipe.max_length) for prompt, answer in found]
 
 

@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM,
 
 from upshot.policy.tokens import Tokens, weighed
 from upshot.records import Turn
+from upshot.reward.recipe import quiet
 from upshot.worlds.people import Dials, Person
 from upshot.worlds.phrases import Phrases
 from upshot.worlds.world import Task, World
@@ -106,8 +107,9 @@ def make(
     ))  # fmt: skip
     rows = [weighed(tokenizer, turns, [1.0] * len(turns), 384) for turns in shown]
     _fit(model, rows, tokenizer.pad_token_id, steps, seed, progress)
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    with quiet():
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
     return folder
 
 
