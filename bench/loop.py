@@ -108,6 +108,8 @@ def run(job: tuple[str, int, bool, str, int, list[float]]) -> dict[str, Any]:
     for number in range(ROUNDS):
         began = time.monotonic()
         api.loop_run(config, 1, collect=world.collect, scores=judge(arm, world, folder / "lake", [rate[min(number, len(rate) - 1)]]))
+        if Loop(folder / "loop").state().waiting:
+            api.loop_approve(config, "bench", refuse=True)  # a careful person: what may do harm does not go out
         here = Loop(folder / "loop").rounds()[-1]
         rows = [json.loads(line) for line in (here.folder / "examples.jsonl").read_text().splitlines()]
         answers = sum(len([m for m in json.loads(line)["messages"] if m["role"] == "assistant"]) for line in (here.folder / "logs" / "log.jsonl").read_text().splitlines())
