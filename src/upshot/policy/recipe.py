@@ -44,7 +44,7 @@ class Kl(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Training ends, and goes back to the last step that was seen within it."""
     every: int = 10
     """Steps between two looks, for methods that do not see it anyway; only where `stop` is set."""
-    prompts: int = 64
+    prompts: int = 32
     """Prompts that it is measured on."""
 
     def __post_init__(self) -> None:
