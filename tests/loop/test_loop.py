@@ -250,6 +250,36 @@ def test_a_forgotten_user_is_in_no_file_and_no_model(base: str, tmp_path: Path, 
         api.loop_forget(config, "nobody")
 
 
+def test_a_forgetting_that_was_killed_behind_the_lake_is_called_again(base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UPSHOT_KEY", "k" * 32)
+    config = made(base, tmp_path)
+    api.loop_run(config, 1, collect=talk)
+    here = Loop(tmp_path / "loop").rounds()[0]
+    pseudonym = msgspec.json.decode((here.folder / "users.json").read_bytes(), type=list[str])[0]
+    api.erase(pseudonym, config.lake)
+    assert api.loop_forget(config, pseudonym)["rounds"] == ["round-0001"]
+    assert pseudonym not in (here.folder / "policy-0" / "users.json").read_text()
+    with pytest.raises(NotFoundError):
+        api.loop_forget(config, pseudonym)
+
+
+def test_a_forgotten_user_who_taught_nothing_is_in_no_file_and_costs_no_training(base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UPSHOT_KEY", "k" * 32)
+    config = made(base, tmp_path)
+    api.loop_run(config, 1, collect=talk)
+    here = Loop(tmp_path / "loop").rounds()[0]
+    asked = json.loads((here.folder / "test.jsonl").read_text().splitlines()[0])
+    name = f"user-{asked['id'].rpartition('-')[2]}"
+    found = api.loop_forget(config, name)
+    assert found["user"] == asked["user"]
+    assert found["rounds"] == []
+    assert found["serving"] == str(here.folder / "policy-0")
+    for path in (tmp_path / "loop").rglob("*"):
+        if path.is_file() and path.suffix in (".json", ".jsonl", ".md"):
+            assert asked["user"] not in path.read_text("utf-8"), path
+            assert f'"{name}"' not in path.read_text("utf-8"), path
+
+
 def test_the_recipe_is_run_again_on_another_model(base: str, tmp_path: Path) -> None:
     config = made(base, tmp_path)
     api.loop_run(config, 1, collect=talk)

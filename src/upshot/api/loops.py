@@ -12,7 +12,7 @@ from upshot.api.judging import curve_of, erase, ingest, judge_lake, link_lake
 from upshot.api.opening import Progress, cleaning, open_lake, quiet
 from upshot.api.policies import need_train_extra
 from upshot.config import Settings, load
-from upshot.errors import InputError
+from upshot.errors import InputError, NotFoundError
 
 if TYPE_CHECKING:
     from upshot.loop.config import Config
@@ -119,17 +119,22 @@ def loop_forget(config: Config, user: str, settings: Settings | None = None, pro
     """Erase a user (by the name in the logs, or by pseudonym) from the lake and from every round, and train anew what learned from them.
 
     Raises:
-        NotFoundError: the lake holds nothing of that user.
+        NotFoundError: neither the lake nor a model holds anything of that user.
     """
-    from upshot.loop.forget import forget
+    from upshot.loop.forget import forget, touched
     from upshot.loop.run import again
     from upshot.loop.state import Loop
 
     settings = settings or load()
     store = open_lake(config.lake, settings)
     name = user if user.startswith("u_") else privacy.Pseudonyms(cleaning(store, settings).key).user(user)
-    proof = erase(user, config.lake, settings)
     loop = Loop(Path(config.folder))
+    proof = None
+    try:
+        proof = erase(user, config.lake, settings)
+    except NotFoundError:
+        if not touched(loop, name):  # else an earlier forgetting was killed behind the lake
+            raise
     verbs = _verbs(config, settings)
     rounds = forget(loop, name, lambda here: again(config, verbs, here, progress))
     return {"user": name, "rounds": rounds, "proof": proof, "serving": loop.state().serving}

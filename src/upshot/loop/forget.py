@@ -1,7 +1,7 @@
 """Whom a loop's models learned from, and what must be trained anew when one of them is forgotten.
 
-A model holds a user when it learned from their rows, or was trained on from a model that did. Forgetting erases the user's rows from every round's files, then trains
-what held them again without them, oldest first, each from what it was trained from.
+A model holds a user when it learned from their rows, or was trained on from a model that did. Forgetting takes such models out of service and away, erases the user's rows from every round's files, and
+then trains what held them again without them, oldest first, each from what it was trained from. Killed on the way, it is called again; who taught is forgotten last.
 """
 
 from __future__ import annotations
@@ -53,17 +53,22 @@ def forget(loop: Loop, user: str, again: Callable[[Round], Any]) -> list[str]:
     """
     found = touched(loop, user)
     if not found:
+        for here in loop.rounds():
+            _scrub(here, user)
         return []
-    for one in found:
-        _scrub(one, user)
     _drop_reruns(loop, {one.number for one in found})
     models = {model for model, rounds in lineage(loop).items() if {one.folder.name for one in found} & set(rounds)}
     state = loop.state()
     first = min(one.number for one in found)
     clean = [released for released in state.history if released.policy not in models and released.round < first]
     loop.keep(msgspec.structs.replace(state, history=clean or state.history[:1], canary="", shadow="", waiting={name: policy for name, policy in state.waiting.items() if policy not in models}, tests={name: yes for name, yes in state.tests.items() if int(name) < first}))
-    for here in [one for one in loop.rounds() if one.number >= first]:
-        _undo(here, loop.state())
+    later = [one for one in loop.rounds() if one.number >= first]
+    for here in later:
+        _undo(here)
+    for here in loop.rounds():
+        _scrub(here, user)
+    for here in later:
+        _rest_on(here, loop.state())
         again(here)
     return [one.folder.name for one in found]
 
@@ -85,13 +90,17 @@ def _users(here: Round) -> Sequence[str]:
 
 
 def _scrub(here: Round, user: str) -> None:
-    """Their rows out of the lessons; logs are read again from the lake, which has forgotten them already."""
+    """Their rows out of the lessons, with the answers drawn for them; and the logs, once they are in the lake, which has forgotten the user already."""
     for path in lessons.at(here.folder):
-        if path.is_file():
-            kept = [line for line in path.read_bytes().splitlines() if not _theirs(line, user)]
+        lines = path.read_bytes().splitlines() if path.is_file() else []
+        kept = [line for line in lines if not _theirs(line, user)]
+        if len(kept) < len(lines):
+            shutil.rmtree(here.folder / "draws", ignore_errors=True)
             json_lines.replace(path, b"".join(line + b"\n" for line in kept))
-    write(here.folder / "users.json", [name for name in _users(here) if name != user])
-    shutil.rmtree(here.folder / "logs", ignore_errors=True)
+    if here.done("read") is not None:
+        shutil.rmtree(here.folder / "logs", ignore_errors=True)
+    if user in (users := _users(here)):
+        write(here.folder / "users.json", [name for name in users if name != user])
 
 
 def _theirs(line: bytes, user: str) -> bool:
@@ -99,11 +108,15 @@ def _theirs(line: bytes, user: str) -> bool:
     return row.get("user") == user or user in row.get("source", {}).get("users", ())
 
 
-def _undo(here: Round, state: State) -> None:
-    """A round as it was before it trained, on the policy that serves now."""
+def _rest_on(here: Round, state: State) -> None:
+    """A round goes on from the policy that serves now."""
     tried = here.done("trial")
     if tried is not None:
         write(here.folder / "trial.json", {**tried, "serving": state.serving})
+
+
+def _undo(here: Round) -> None:
+    """A round as it was before it trained."""
     for step in (*_REDONE, "release"):
         (here.folder / f"{step}.json").unlink(missing_ok=True)
     for path in _models(here):
