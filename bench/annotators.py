@@ -1,8 +1,9 @@
 """Merit told apart from who rated: rank correlation with the true merit, on synthetic raters.
 
-500 raters rate 20 of 800 responses each on a scale of 1 to 5, with leniency, scale and a taste for length of their own
-(most like it), and a fifth of the ratings is noise. `rank.plain` is Bradley-Terry on every pair of responses that one rater
-told apart (leniency cancels); `rank.coordinated` is ours where 10 % of the raters push 40 responses up and the rest down.
+500 raters rate 20 of 800 responses each on a scale of 1 to 5, with leniency, scale and a taste for
+length of their own (most like it), and a fifth of the ratings is noise. `rank.plain` is
+Bradley-Terry on every pair of responses that one rater told apart (leniency cancels);
+`rank.coordinated` is ours where 10 % of the raters push 40 responses up and the rest down.
 """
 
 from __future__ import annotations
@@ -28,7 +29,12 @@ def world(seed: int, coordinated: float) -> tuple[np.ndarray, ...]:
     taste = rng.normal(0.5, 0.5, _RATERS)
     rater = np.repeat(np.arange(_RATERS), _EACH)
     item = np.concatenate([rng.choice(_ITEMS, _EACH, replace=False) for _ in range(_RATERS)])
-    felt = 3 + leniency[rater] + 0.7 * scale[rater] * (merit[item] + taste[rater] * length[item]) + rng.normal(0, 0.5, len(rater))
+    felt = (
+        3
+        + leniency[rater]
+        + 0.7 * scale[rater] * (merit[item] + taste[rater] * length[item])
+        + rng.normal(0, 0.5, len(rater))
+    )
     noise = rng.random(len(rater)) < 0.2
     felt[noise] = rng.uniform(0.5, 5.5, noise.sum())
     planned = rng.permutation(_RATERS)[: int(coordinated * _RATERS)]
@@ -72,12 +78,30 @@ def main() -> None:
             rater, item, rating, length, merit = world(seed, share)
             ours = separate(rater, item, rating, length)
             found.setdefault("ours" + name, []).append(spearmanr(ours.merit, merit).statistic)
-            found.setdefault("plain" + name, []).append(spearmanr(plain(rater, item, rating), merit).statistic)
-            found.setdefault("without_style" + name, []).append(spearmanr(separate(rater, item, rating).merit, merit).statistic)
+            found.setdefault("plain" + name, []).append(
+                spearmanr(plain(rater, item, rating), merit).statistic
+            )
+            found.setdefault("without_style" + name, []).append(
+                spearmanr(separate(rater, item, rating).merit, merit).statistic
+            )
     mean = {name: round(float(np.mean(values)), 4) for name, values in found.items()}
-    metrics = {"rank.plain": mean["plain"], "rank.ours": mean["ours"], "rank.coordinated": mean["ours_coordinated"],
-               "rank.plain_coordinated": mean["plain_coordinated"], "rank.without_style": mean["without_style"]}  # fmt: skip
-    print(json.dumps({"bench": "annotators", "metrics": metrics, "data": "simulated", "seconds": round(time.perf_counter() - started, 1)}))
+    metrics = {
+        "rank.plain": mean["plain"],
+        "rank.ours": mean["ours"],
+        "rank.coordinated": mean["ours_coordinated"],
+        "rank.plain_coordinated": mean["plain_coordinated"],
+        "rank.without_style": mean["without_style"],
+    }
+    print(
+        json.dumps(
+            {
+                "bench": "annotators",
+                "metrics": metrics,
+                "data": "simulated",
+                "seconds": round(time.perf_counter() - started, 1),
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -1,10 +1,14 @@
-"""Are scores probabilities, before and after a few labels? Is the truth among what conformal abstention says?
+"""Are scores probabilities, before and after a few labels?
 
-Corpora of `satisfaction/` in DIR, judged by weights trained on the others. A response helped where its mean rating is 3
-or more (of the breakdown corpora: where it is not among the worst fifth). Responses to label are drawn at random, as
-`upshot audit` draws them; everything is measured on those that were not drawn. ECE: 10 bins of equal size, mean over corpora and draws.
-Abstention: half of 200 labels calibrate, the other half set the thresholds; `abstention_coverage` is the share of
-unseen cases whose truth is among what is said (chosen: 0.9), `abstention_decided` the share with one answer.
+Is the truth among what conformal abstention says?
+
+Corpora of `satisfaction/` in DIR, judged by weights trained on the others. A response helped where
+its mean rating is 3 or more (of the breakdown corpora: where it is not among the worst fifth).
+Responses to label are drawn at random, as
+`upshot audit` draws them; everything is measured on those that were not drawn. ECE: 10 bins of
+equal size, mean over corpora and draws. Abstention: half of 200 labels calibrate, the other half
+set the thresholds; `abstention_coverage` is the share of unseen cases whose truth is among what is
+said (chosen: 0.9), `abstention_decided` the share with one answer.
 """
 
 from __future__ import annotations
@@ -47,7 +51,9 @@ def main() -> None:
                 if (~taught).sum() < 200:
                     continue
                 curve = calibrate.fit(score[taught], label[taught])
-                mine.setdefault(f"ece.{size}", []).append(calibrate.ece(curve(score[~taught]), label[~taught]))
+                mine.setdefault(f"ece.{size}", []).append(
+                    calibrate.ece(curve(score[~taught]), label[~taught])
+                )
             first = draw(rng, len(label), 100)
             second = draw(rng, len(label), 200) & ~first
             if min(label[first].sum(), (1 - label[first]).sum(), (1 - label[second]).sum()) < 5:
@@ -56,13 +62,29 @@ def main() -> None:
             chosen = calibrate.abstention(curve(score[second]), label[second], 0.1)
             rest = ~(first | second)
             helped, harmed = chosen.sets(curve(score[rest]))
-            mine.setdefault("abstention_coverage", []).append(float(np.where(label[rest] > 0.5, helped, harmed).mean()))
+            mine.setdefault("abstention_coverage", []).append(
+                float(np.where(label[rest] > 0.5, helped, harmed).mean())
+            )
             mine.setdefault("abstention_decided", []).append(float((helped != harmed).mean()))
-        print(corpus.name, f"base {label.mean():.3f}", {k: round(float(np.mean(v)), 4) for k, v in mine.items()}, file=sys.stderr)
+        print(
+            corpus.name,
+            f"base {label.mean():.3f}",
+            {k: round(float(np.mean(v)), 4) for k, v in mine.items()},
+            file=sys.stderr,
+        )
         for name, values in mine.items():
             found.setdefault(name, []).append(float(np.mean(values)))
     metrics = {name: round(float(np.mean(values)), 4) for name, values in found.items()}
-    print(json.dumps({"bench": "calibration", "metrics": metrics, "data": str(arguments.data), "seconds": round(time.perf_counter() - started, 1)}))
+    print(
+        json.dumps(
+            {
+                "bench": "calibration",
+                "metrics": metrics,
+                "data": str(arguments.data),
+                "seconds": round(time.perf_counter() - started, 1),
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -1,13 +1,15 @@
-"""How much of an expert's gain the cascade gets for how many calls, and whether the audit's interval holds.
+"""How much of an expert's gain the cascade gets for how many calls, and whether the audit's
+interval holds.
 
-Corpora with human ratings in DIR, embedded judge trained on the others. The expert is simulated: P(helped) as the
-raters' mean gives it, plus normal noise of standard deviation `--noise`, for whichever threads it is asked about. Error
-is the mean squared difference from the raters' P(helped) over all rated responses. Threads that the expert judged take
-its verdicts; on all others the embedded judge speaks, distilled from them. Gain at a share: (error of the embedded
-judge alone - error) over (error of the embedded judge alone - error of the expert on everything).
+Corpora with human ratings in DIR, embedded judge trained on the others. The expert is simulated:
+P(helped) as the raters' mean gives it, plus normal noise of standard deviation `--noise`, for
+whichever threads it is asked about. Error is the mean squared difference from the raters' P(helped)
+over all rated responses. Threads that the expert judged take its verdicts; on all others the
+embedded judge speaks, distilled from them. Gain at a share: (error of the embedded judge alone -
+error) over (error of the embedded judge alone - error of the expert on everything).
 
-`audit_coverage`: over 1,000 seeds, how often the 95 % interval of a 5 % random audit holds the mean absolute difference
-between the embedded judge and the expert over all threads.
+`audit_coverage`: over 1,000 seeds, how often the 95 % interval of a 5 % random audit holds the mean
+absolute difference between the embedded judge and the expert over all threads.
 """
 
 from __future__ import annotations
@@ -57,32 +59,82 @@ def main() -> None:
         alone, best = float(((base - truth) ** 2).mean()), float(((said - truth) ** 2).mean())
         for share in _SHARES:
             picked = {
-                "cascade": [threads[np.searchsorted(line.responses, c.first)] for c in cascade.choose(line, judged, share, 0.05)],
+                "cascade": [
+                    threads[np.searchsorted(line.responses, c.first)]
+                    for c in cascade.choose(line, judged, share, 0.05)
+                ],
                 "random": rng.permutation(len(spans))[: round(share * len(spans))],
             }
-            drawn = [threads[np.searchsorted(line.responses, c.first)] for c in cascade.choose(line, judged, 0.0, 0.05)]
+            drawn = [
+                threads[np.searchsorted(line.responses, c.first)]
+                for c in cascade.choose(line, judged, 0.0, 0.05)
+            ]
             for way, chosen in picked.items():
                 asked = np.isin(thread, chosen)
-                weight = np.where(np.isin(thread, drawn), cascade._MOST_WEIGHT, 1.0) if way == "cascade" else np.ones(len(thread))
-                learned, lesson = distil.distil([distil.taught(seen.found, seen.logits, rows[asked], said[asked], thread[asked].astype(object), weight[asked])])
-                rest = base if learned is None else learned.scores(seen.found, seen.logits)[rows].astype(float)
+                weight = (
+                    np.where(np.isin(thread, drawn), cascade._MOST_WEIGHT, 1.0)
+                    if way == "cascade"
+                    else np.ones(len(thread))
+                )
+                learned, lesson = distil.distil(
+                    [
+                        distil.taught(
+                            seen.found,
+                            seen.logits,
+                            rows[asked],
+                            said[asked],
+                            thread[asked].astype(object),
+                            weight[asked],
+                        )
+                    ]
+                )
+                rest = (
+                    base
+                    if learned is None
+                    else learned.scores(seen.found, seen.logits)[rows].astype(float)
+                )
                 for kind, others in (("", rest), (".undistilled", base)):
                     error = float(((np.where(asked, said, others) - truth) ** 2).mean())
-                    gains.setdefault(f"{way}{kind}.{share}", []).append((alone - error) / (alone - best))
+                    gains.setdefault(f"{way}{kind}.{share}", []).append(
+                        (alone - error) / (alone - best)
+                    )
                 if way == "cascade":
-                    print(corpus.name, share, lesson, f"alone {alone:.4f} best {best:.4f}", file=sys.stderr)
+                    print(
+                        corpus.name,
+                        share,
+                        lesson,
+                        f"alone {alone:.4f} best {best:.4f}",
+                        file=sys.stderr,
+                    )
         difference = base - said
         total = np.bincount(thread, np.abs(difference), minlength=len(spans))
         sizes = np.bincount(thread, minlength=len(spans)).astype(float)
         whole = total.sum() / sizes.sum()
         for seed in range(arguments.seeds):
-            drawn = [i for i, (a, _) in enumerate(spans) if draw(f"{seed}/{line.conversation[a]}") < 0.05 and sizes[i]]
+            drawn = [
+                i
+                for i, (a, _) in enumerate(spans)
+                if draw(f"{seed}/{line.conversation[a]}") < 0.05 and sizes[i]
+            ]
             audit = cascade._audit([difference[thread == i].tolist() for i in drawn])
             covered.append(audit is not None and audit.low <= whole <= audit.high)
     mean = {name: round(float(np.mean(values)), 4) for name, values in gains.items()}
-    metrics = {"gain_at_fifth": mean["cascade.0.2"], "audit_coverage": round(float(np.mean(covered)), 4), **{f"gain.{k}": v for k, v in mean.items()}}
+    metrics = {
+        "gain_at_fifth": mean["cascade.0.2"],
+        "audit_coverage": round(float(np.mean(covered)), 4),
+        **{f"gain.{k}": v for k, v in mean.items()},
+    }
     print({k: np.round(v, 3) for k, v in gains.items()}, file=sys.stderr)
-    print(json.dumps({"bench": "cascade", "metrics": metrics, "data": str(arguments.data), "seconds": round(time.perf_counter() - started, 1)}))
+    print(
+        json.dumps(
+            {
+                "bench": "cascade",
+                "metrics": metrics,
+                "data": str(arguments.data),
+                "seconds": round(time.perf_counter() - started, 1),
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

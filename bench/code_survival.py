@@ -1,11 +1,13 @@
 """Do verdicts on AI-written code agree with what reality did to it?
 
-The verdict is on the response behind each commit of the coding log, by the shipped judge, whose training never saw
-`outcomes.csv`; only what follows the commit in the log is read. AUC against: the commit is in the repository's
-history; at least half of its lines are alive at the next release.
+The verdict is on the response behind each commit of the coding log, by the shipped judge, whose
+training never saw
+`outcomes.csv`; only what follows the commit in the log is read. AUC against: the commit is in the
+repository's history; at least half of its lines are alive at the next release.
 
-Some commits have no response behind them: the tool commits what the user had changed by hand before it applies an
-answer. They get one constant, `_OWN`, as likely to stay; `ai_only.*` measures the others alone.
+Some commits have no response behind them: the tool commits what the user had changed by hand before
+it applies an answer. They get one constant, `_OWN`, as likely to stay; `ai_only.*` measures the
+others alone.
 """
 
 from __future__ import annotations
@@ -50,14 +52,31 @@ def main() -> None:
     }
     metrics = {"commits": len(score), "with_response": sum(h in row_of for h in score)}
     rows = corpora.commits(folder)
-    metrics["in_history.auc"] = round(float(roc_auc_score([c.in_history for c in rows], [score[c.hash] for c in rows])), 4)
+    metrics["in_history.auc"] = round(
+        float(roc_auc_score([c.in_history for c in rows], [score[c.hash] for c in rows])), 4
+    )
     half = [c for c in rows if c.half_alive is not None]
-    metrics["half_alive.auc"] = round(float(roc_auc_score([c.half_alive for c in half], [score[c.hash] for c in half])), 4)
+    metrics["half_alive.auc"] = round(
+        float(roc_auc_score([c.half_alive for c in half], [score[c.hash] for c in half])), 4
+    )
     ai = [c for c in rows if c.hash in row_of]
     ai_half = [c for c in half if c.hash in row_of]
-    metrics["ai_only.in_history.auc"] = round(float(roc_auc_score([c.in_history for c in ai], [score[c.hash] for c in ai])), 4)
-    metrics["ai_only.half_alive.auc"] = round(float(roc_auc_score([c.half_alive for c in ai_half], [score[c.hash] for c in ai_half])), 4)
-    print(json.dumps({"bench": "code_survival", "metrics": metrics, "data": str(folder), "seconds": round(time.perf_counter() - started, 1)}))
+    metrics["ai_only.in_history.auc"] = round(
+        float(roc_auc_score([c.in_history for c in ai], [score[c.hash] for c in ai])), 4
+    )
+    metrics["ai_only.half_alive.auc"] = round(
+        float(roc_auc_score([c.half_alive for c in ai_half], [score[c.hash] for c in ai_half])), 4
+    )
+    print(
+        json.dumps(
+            {
+                "bench": "code_survival",
+                "metrics": metrics,
+                "data": str(folder),
+                "seconds": round(time.perf_counter() - started, 1),
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
-"""Readers of the corpora that benchmarks and training use: conversations and what people or the world said of them."""
+"""Readers of the corpora that benchmarks and training use: conversations and what people or the
+world said of them.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,8 @@ class Label(NamedTuple):
     conversation: str
     index: int
     rating: float
-    """Satisfaction corpora: mean rating of people, 1 to 5 (DBDC: 1 + 4 × mean of O 1, T .5, X 0)."""
+    """Satisfaction corpora: mean rating of people, 1 to 5 (DBDC: 1 + 4 × mean of O 1, T .5, X 0).
+    """
 
 
 class Corpus(NamedTuple):
@@ -41,7 +44,9 @@ def uss(path: Path) -> Corpus:
     """Dialogues of USS; the rating of a user's turn belongs to the system response before it."""
     conversations: list[RawConversation] = []
     labels: list[Label] = []
-    for number, block in enumerate(path.read_text(encoding="utf-8", errors="replace").split("\n\n")):
+    for number, block in enumerate(
+        path.read_text(encoding="utf-8", errors="replace").split("\n\n")
+    ):
         messages: list[RawMessage] = []
         name = f"{path.stem}-{number}"
         response = -1
@@ -59,7 +64,9 @@ def uss(path: Path) -> Corpus:
                 response = -1
             messages.append(RawMessage("user", parts[1]))
         if messages:
-            conversations.append(RawConversation(tuple(messages), name, name, float(number), source="uss"))
+            conversations.append(
+                RawConversation(tuple(messages), name, name, float(number), source="uss")
+            )
     return Corpus(path.stem, conversations, labels)
 
 
@@ -71,12 +78,17 @@ def dbdc(path: Path) -> Corpus:
     for number, line in enumerate(path.read_text().splitlines()):
         record = json.loads(line)
         name = f"{path.stem}-{number}"
-        messages = [RawMessage("assistant" if t["speaker"] == "S" else "user", t["utterance"]) for t in record["turns"]]
+        messages = [
+            RawMessage("assistant" if t["speaker"] == "S" else "user", t["utterance"])
+            for t in record["turns"]
+        ]
         for index, turn in enumerate(record["turns"]):
             if turn.get("labels"):
                 marks = [value[mark] for mark in turn["labels"]]
                 labels.append(Label(name, index, 1 + 4 * sum(marks) / len(marks)))
-        conversations.append(RawConversation(tuple(messages), name, name, float(number), source="dbdc"))
+        conversations.append(
+            RawConversation(tuple(messages), name, name, float(number), source="dbdc")
+        )
     return Corpus(path.stem, conversations, labels)
 
 
@@ -86,7 +98,9 @@ class Commit(NamedTuple):
     hash: str
     in_history: bool
     half_alive: bool | None
-    """At least half of its lines alive at the next release; None where it added none or never arrived."""
+    """At least half of its lines alive at the next release; None where it added none or never
+    arrived.
+    """
 
 
 def commits(folder: Path) -> list[Commit]:
@@ -102,7 +116,9 @@ def commits(folder: Path) -> list[Commit]:
 
 
 def real_human_eval(folder: Path) -> tuple[list[RawConversation], dict[tuple[str, int], bool]]:
-    """Requests of programmers as one conversation a programmer and task, and whether each answer was copied."""
+    """Requests of programmers as one conversation a programmer and task, and whether each answer
+    was copied.
+    """
     path = folder / "coding-chats" / "realhumaneval-chat.csv"
     sessions: dict[str, list[tuple[float, str, str, bool, str]]] = {}
     csv.field_size_limit(1 << 30)
@@ -114,7 +130,13 @@ def real_human_eval(folder: Path) -> tuple[list[RawConversation], dict[tuple[str
             request = asked[-1]["content"] if asked else ""
             key = f"rhe-{row['programmer_id']}-{row['task_name']}"
             sessions.setdefault(key, []).append(
-                (float(row["timestamp"]), request, row["response"], row["copy_events"] not in ("", "[]"), row["model"])
+                (
+                    float(row["timestamp"]),
+                    request,
+                    row["response"],
+                    row["copy_events"] not in ("", "[]"),
+                    row["model"],
+                )
             )
     conversations: list[RawConversation] = []
     copied: dict[tuple[str, int], bool] = {}
@@ -124,5 +146,7 @@ def real_human_eval(folder: Path) -> tuple[list[RawConversation], dict[tuple[str
             messages.append(RawMessage("user", request, when + 1))
             copied[(key, len(messages))] = copy
             messages.append(RawMessage("assistant", response, when + 1))
-        conversations.append(RawConversation(tuple(messages), key, key.rsplit("-", 1)[0], 1.0, turns[0][4], "rhe"))
+        conversations.append(
+            RawConversation(tuple(messages), key, key.rsplit("-", 1)[0], 1.0, turns[0][4], "rhe")
+        )
     return conversations, copied

@@ -1,10 +1,12 @@
 """Does credit fall where it belongs?
 
-*truth*: a small world whose true credits are known, 2,000 logs as text: rank correlation, root mean square error, and whether the worst step of
-a failed run is found (`truth.*`), for every reviewer (`REVIEWER.*`). *bbm*: BIG-Bench-Mistake, runs with a wrong answer: is the step blamed most the
-labelled one, with labels of the other tasks only (`bbm.TASK.accuracy`), of the task itself, five-fold (`bbm.TASK.own`), and with no
-labels, from outcomes alone (`bbm.TASK.outcomes`); `bbm.TASK.prior` is the commonest place. *who*: Who & When, five-fold by run over seeds,
-step and agent, beside the commonest step and the first speaker. No language model.
+*truth*: a small world whose true credits are known, 2,000 logs as text: rank correlation, root mean
+square error, and whether the worst step of a failed run is found (`truth.*`), for every reviewer
+(`REVIEWER.*`). *bbm*: BIG-Bench-Mistake, runs with a wrong answer: is the step blamed most the
+labelled one, with labels of the other tasks only (`bbm.TASK.accuracy`), of the task itself,
+five-fold (`bbm.TASK.own`), and with no labels, from outcomes alone (`bbm.TASK.outcomes`);
+`bbm.TASK.prior` is the commonest place. *who*: Who & When, five-fold by run over seeds, step and
+agent, beside the commonest step and the first speaker. No language model.
 """
 
 from __future__ import annotations
@@ -38,13 +40,19 @@ def truth(logs: int, seed: int) -> dict[str, float]:
         key = "truth" if name == "trained" else name
         out[f"{key}.rank"] = float(spearmanr(flat, wanted).statistic)
         out[f"{key}.rmse"] = float(np.sqrt(np.mean((flat - wanted) ** 2)))
-        out[f"{key}.worst_step"] = float(np.mean([found[i].argmin() == true[i].argmin() for i in failed]))
+        out[f"{key}.worst_step"] = float(
+            np.mean([found[i].argmin() == true[i].argmin() for i in failed])
+        )
     return out
 
 
 def found(runs: Sequence[Trajectory], credits: Sequence[Credit]) -> float:
     """Share of wrong, labelled runs whose least credit is the labelled step's."""
-    asked = [(run, one) for run, one in zip(runs, credits, strict=True) if run.outcome == 0 and run.label is not None and run.label >= 0]
+    asked = [
+        (run, one)
+        for run, one in zip(runs, credits, strict=True)
+        if run.outcome == 0 and run.label is not None and run.label >= 0
+    ]
     return float(np.mean([int(np.argmin(one.credits)) == run.label for run, one in asked]))
 
 
@@ -53,14 +61,27 @@ def bbm(data: Path) -> dict[str, float]:
     tasks = dict(credit_sets.mistakes(data))
     out: dict[str, float] = {}
     for name, runs in tasks.items():
-        others = [run for other, part in tasks.items() if other != name for run in part if run.outcome == 0]
-        out[f"bbm.{name}.accuracy"] = found(runs, credit(runs, lambda r, o=others: trained(r, o), "others"))
+        others = [
+            run
+            for other, part in tasks.items()
+            if other != name
+            for run in part
+            if run.outcome == 0
+        ]
+        out[f"bbm.{name}.accuracy"] = found(
+            runs, credit(runs, lambda r, o=others: trained(r, o), "others")
+        )
         out[f"bbm.{name}.own"] = found(runs, credit(runs, trained, "own"))
         blind = [Trajectory(run.id, run.task, run.steps, run.outcome) for run in runs]
         out[f"bbm.{name}.outcomes"] = found(runs, credit(blind, trained, "outcomes"))
         labels = Counter(run.label for run in runs if run.outcome == 0 and (run.label or 0) >= 0)
         out[f"bbm.{name}.prior"] = max(labels.values()) / sum(labels.values())
-    for kind, key in (("accuracy", "mean"), ("own", "mean_own"), ("outcomes", "mean_outcomes"), ("prior", "mean_prior")):
+    for kind, key in (
+        ("accuracy", "mean"),
+        ("own", "mean_own"),
+        ("outcomes", "mean_outcomes"),
+        ("prior", "mean_prior"),
+    ):
         out[f"bbm.{key}"] = float(np.mean([out[f"bbm.{name}.{kind}"] for name in tasks]))
     return out
 
@@ -83,9 +104,11 @@ def who(data: Path, seeds: int) -> dict[str, float]:
                 agents.append(max(blamed, key=lambda name: blamed[name]) == rows[i][1])
     common = Counter(run.label for run in runs).most_common(1)[0]
     return {
-        "who.step": float(np.mean(steps)), "who.agent": float(np.mean(agents)), "prior.who.step": common[1] / len(runs),
+        "who.step": float(np.mean(steps)),
+        "who.agent": float(np.mean(agents)),
+        "prior.who.step": common[1] / len(runs),
         "prior.who.agent": float(np.mean([run.steps[0].agent == agent for run, agent in rows])),
-    }  # fmt: skip
+    }
 
 
 def main() -> None:
@@ -96,7 +119,16 @@ def main() -> None:
     arguments = parser.parse_args()
     started = time.perf_counter()
     metrics = truth(arguments.logs, 1) | bbm(arguments.data) | who(arguments.data, arguments.seeds)
-    print(json.dumps({"bench": "credit", "metrics": {k: round(v, 4) for k, v in metrics.items()}, "data": str(arguments.data), "seconds": round(time.perf_counter() - started, 1)}))
+    print(
+        json.dumps(
+            {
+                "bench": "credit",
+                "metrics": {k: round(v, 4) for k, v in metrics.items()},
+                "data": str(arguments.data),
+                "seconds": round(time.perf_counter() - started, 1),
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

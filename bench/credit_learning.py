@@ -1,11 +1,14 @@
 """What students learn from credit, in small worlds whose truth is known.
 
-*Episodes*: a softmax policy starts as the logged agent and learns by REINFORCE, from the outcome on every step, from a reviewer's step rewards that are not
-conserved, and from conserved credit (differences of values learned from the text of its last runs); `episode_ratio` is the number of episodes until 90 % of the
-optimum, ours over outcome-only, each at its best learning rate. *Performer*: a conserved reviewer likes performing; its credit used as an
-immediate reward (`success.naive`) and as `use.advantages` mixes it (`success.ours`), exact gradients. *Imitation*: of the logs as they are
-(`imitate.all`), of successes (`imitate.filtered`), of steps that credit leaves unmasked, in successes too (`imitate.masked`), weighted by credit
-(`imitate.weighted`), both, as `sft` does it (`imitation`); `imitate.ceiling` masks by true credit.
+*Episodes*: a softmax policy starts as the logged agent and learns by REINFORCE, from the outcome on
+every step, from a reviewer's step rewards that are not conserved, and from conserved credit
+(differences of values learned from the text of its last runs); `episode_ratio` is the number of
+episodes until 90 % of the optimum, ours over outcome-only, each at its best learning rate.
+*Performer*: a conserved reviewer likes performing; its credit used as an immediate reward
+(`success.naive`) and as `use.advantages` mixes it (`success.ours`), exact gradients. *Imitation*:
+of the logs as they are (`imitate.all`), of successes (`imitate.filtered`), of steps that credit
+leaves unmasked, in successes too (`imitate.masked`), weighted by credit (`imitate.weighted`), both,
+as `sft` does it (`imitation`); `imitate.ceiling` masks by true credit.
 """
 
 from __future__ import annotations
@@ -46,11 +49,16 @@ def best() -> float:
         v[-1, p, b] = worlds.success(p, b)
     for t in range(worlds.STEPS - 1, -1, -1):
         for p, b in itertools.product(range(5), (0, 1)):
-            v[t, p, b] = max(sum(q * v[t + 1, p2, b2] for p2, b2, q in worlds.outcomes(p, b, a)) for a in range(4))
+            v[t, p, b] = max(
+                sum(q * v[t + 1, p2, b2] for p2, b2, q in worlds.outcomes(p, b, a))
+                for a in range(4)
+            )
     return float(v[0, 0, 0])
 
 
-def play(theta: Array, count: int, rng: np.random.Generator, name: str) -> tuple[list[Trajectory], Array]:
+def play(
+    theta: Array, count: int, rng: np.random.Generator, name: str
+) -> tuple[list[Trajectory], Array]:
     """Runs of a policy as text, and (progress, bug, action) of each step."""
     chances = policy_of(theta)[0]
     runs: list[Trajectory] = []
@@ -65,7 +73,14 @@ def play(theta: Array, count: int, rng: np.random.Generator, name: str) -> tuple
             p, b = options[int(rng.choice(len(options), p=[q for *_, q in options]))][:2]
             seen = ("a bug" if b else "no bug") if rng.random() < 0.5 else "bugs not looked for"
             steps.append(Step(worlds.ACTIONS[action], f"progress {p}, {seen}"))
-        runs.append(Trajectory(f"{name}-{i}", "finish the work", tuple(steps), float(rng.random() < worlds.success(p, b))))
+        runs.append(
+            Trajectory(
+                f"{name}-{i}",
+                "finish the work",
+                tuple(steps),
+                float(rng.random() < worlds.success(p, b)),
+            )
+        )
     return runs, where
 
 
@@ -79,14 +94,21 @@ def outcome_only(runs: list[Trajectory], where: Array) -> Array:
 
 
 def unconserved(runs: list[Trajectory], where: Array) -> Array:
-    """A reviewer's step rewards, added to the outcome: half a point for work that shows and for fixes, as people shape rewards."""
+    """A reviewer's step rewards, added to the outcome: half a point for work that shows and for
+    fixes, as people shape rewards.
+    """
     shaped = np.select([where[..., 2] == 0, where[..., 2] == 1], [0.5, 0.5], 0.0)
-    to_go = np.cumsum(shaped[:, ::-1], axis=1)[:, ::-1] + np.array([run.outcome for run in runs])[:, None]
+    to_go = (
+        np.cumsum(shaped[:, ::-1], axis=1)[:, ::-1]
+        + np.array([run.outcome for run in runs])[:, None]
+    )
     return to_go - to_go.mean(axis=0)
 
 
 def conserved() -> Signal:
-    """Differences of values that the runs before these taught; the first runs have the outcome on every step."""
+    """Differences of values that the runs before these taught; the first runs have the outcome on
+    every step.
+    """
     memory: list[Trajectory] = []
 
     def signal(runs: list[Trajectory], where: Array) -> Array:
@@ -97,7 +119,10 @@ def conserved() -> Signal:
         if known is None:
             return outcome_only(runs, where)
         worth = known.of(runs)
-        reviews = [Review(np.diff(v), float(v[0]), run.outcome - float(v[-1])) for run, v in zip(runs, worth, strict=True)]
+        reviews = [
+            Review(np.diff(v), float(v[0]), run.outcome - float(v[-1]))
+            for run, v in zip(runs, worth, strict=True)
+        ]
         return np.stack(advantages(credit(runs, lambda _: reviews, "values"), causal=True))
 
     return signal
@@ -124,8 +149,12 @@ def episodes(make: Callable[[], Signal], rate: float, seed: int, goal: float) ->
     return _MOST
 
 
-def performer(use: Callable[[Array, Array, Array], Array], steps: int = 4000, rate: float = 0.3) -> float:
-    """Success of a student in the performer's world; `use`(weights, outcomes, probabilities) gives step advantages, exact gradients."""
+def performer(
+    use: Callable[[Array, Array, Array], Array], steps: int = 4000, rate: float = 0.3
+) -> float:
+    """Success of a student in the performer's world; `use`(weights, outcomes, probabilities) gives
+    step advantages, exact gradients.
+    """
     plans = np.array(list(itertools.product(range(3), repeat=4)))
     chance = np.array([0.05, 0.2, 0.45, 0.75, 0.95])[(plans == 0).sum(axis=1)]
     liked = np.array([1.0, 2.0, 0.2])[plans]
@@ -154,7 +183,10 @@ def naive(liked: Array, away: Array, outcome: Array) -> Array:
 def ours(liked: Array, away: Array, outcome: Array) -> Array:
     """The same reviewer's split of R − b, as `use.advantages` mixes it."""
     split = away[:, None] * liked / liked.sum(axis=1, keepdims=True)
-    made = [Credit(str(i), float(o), tuple(row), "biased") for i, (o, row) in enumerate(zip(outcome, split, strict=True))]
+    made = [
+        Credit(str(i), float(o), tuple(row), "biased")
+        for i, (o, row) in enumerate(zip(outcome, split, strict=True))
+    ]
     centred = np.stack(advantages(made, 0.4)) - 0.6 * (outcome - outcome.mean())[:, None]
     return 0.6 * away[:, None] + centred
 
@@ -178,23 +210,43 @@ def main() -> None:
     goal = 0.9 * best()
     metrics: dict[str, float] = {"optimum": best()}
     for name, make, rates in (
-        ("outcome", lambda: outcome_only, _RATES), ("unconserved", lambda: unconserved, _RATES), ("conserved", conserved, _RATES),
-    ):  # fmt: skip
-        metrics[f"episodes.{name}"] = min(float(np.mean([episodes(make, rate, seed, goal) for seed in range(arguments.seeds)])) for rate in rates)
+        ("outcome", lambda: outcome_only, _RATES),
+        ("unconserved", lambda: unconserved, _RATES),
+        ("conserved", conserved, _RATES),
+    ):
+        metrics[f"episodes.{name}"] = min(
+            float(np.mean([episodes(make, rate, seed, goal) for seed in range(arguments.seeds)]))
+            for rate in rates
+        )
     metrics["episode_ratio"] = metrics["episodes.conserved"] / metrics["episodes.outcome"]
     metrics |= {"success.naive": performer(naive), "success.ours": performer(ours)}
     runs, true, where = worlds.logs(arguments.logs, 7)
     found = credit(runs, REVIEWERS["trained"], "trained")
     r = np.array([run.outcome for run in runs])
-    truth = [Credit(run.id, run.outcome, tuple(t), "truth") for run, t in zip(runs, true, strict=True)]
+    truth = [
+        Credit(run.id, run.outcome, tuple(t), "truth") for run, t in zip(runs, true, strict=True)
+    ]
     metrics |= {
-        "imitate.all": imitated([np.ones(worlds.STEPS)] * len(runs), where), "imitate.filtered": imitated([np.full(worlds.STEPS, o) for o in r], where),
-        "imitate.masked": imitated([m.astype(float) for m in masks(found)], where), "imitate.weighted": imitated(imitation_weights(found), where),
-        "imitate.both": imitated([m * w for m, w in zip(masks(found), imitation_weights(found), strict=True)], where),
+        "imitate.all": imitated([np.ones(worlds.STEPS)] * len(runs), where),
+        "imitate.filtered": imitated([np.full(worlds.STEPS, o) for o in r], where),
+        "imitate.masked": imitated([m.astype(float) for m in masks(found)], where),
+        "imitate.weighted": imitated(imitation_weights(found), where),
+        "imitate.both": imitated(
+            [m * w for m, w in zip(masks(found), imitation_weights(found), strict=True)], where
+        ),
         "imitate.ceiling": imitated([m.astype(float) for m in masks(truth)], where),
-    }  # fmt: skip
+    }
     metrics["imitation"] = metrics["imitate.both"]
-    print(json.dumps({"bench": "credit_learning", "metrics": {k: round(v, 4) for k, v in metrics.items()}, "data": arguments.data or "", "seconds": round(time.perf_counter() - started, 1)}))
+    print(
+        json.dumps(
+            {
+                "bench": "credit_learning",
+                "metrics": {k: round(v, 4) for k, v in metrics.items()},
+                "data": arguments.data or "",
+                "seconds": round(time.perf_counter() - started, 1),
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

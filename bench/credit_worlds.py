@@ -1,4 +1,6 @@
-"""Small worlds in which every step's true credit is known, by dynamic programming (METHODS, "The small worlds behind the figures")."""
+"""Small worlds in which every step's true credit is known, by dynamic programming (METHODS, "The
+small worlds behind the figures").
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,10 @@ def success(progress: int, bug: int) -> float:
 
 
 def worth(policy: Array | None = None) -> Array:
-    """V(step, progress, bug), shape (11, 5, 2). `policy`: P(action | step, progress, bug), the logged one if left out."""
+    """V(step, progress, bug), shape (11, 5, 2).
+
+    `policy`: P(action | step, progress, bug), the logged one if left out.
+    """
     v = np.zeros((STEPS + 1, 5, 2))
     for p in range(5):
         for b in (0, 1):
@@ -46,12 +51,16 @@ def worth(policy: Array | None = None) -> Array:
         for p in range(5):
             for b in (0, 1):
                 chances = BEHAVIOUR[b] if policy is None else policy[t, p, b]
-                v[t, p, b] = sum(chances[a] * sum(q * v[t + 1, p2, b2] for p2, b2, q in outcomes(p, b, a)) for a in range(4))
+                v[t, p, b] = sum(
+                    chances[a] * sum(q * v[t + 1, p2, b2] for p2, b2, q in outcomes(p, b, a))
+                    for a in range(4)
+                )
     return v
 
 
 def logs(count: int, seed: int) -> tuple[list[Trajectory], list[Array], list[Array]]:
-    """Runs as text, the true credit of their steps, and their states (progress, bug) before each step.
+    """Runs as text, the true credit of their steps, and their states (progress, bug) before each
+    step.
 
     The text shows progress exactly and the bug half of the time.
     """
@@ -73,7 +82,14 @@ def logs(count: int, seed: int) -> tuple[list[Trajectory], list[Array], list[Arr
             true[t] = v[t + 1, p, b] - before
             seen = ("a bug" if b else "no bug") if rng.random() < 0.5 else "bugs not looked for"
             steps.append(Step(ACTIONS[action], f"progress {p}, {seen}"))
-        runs.append(Trajectory(f"w{seed}-{number}", "finish the work", tuple(steps), float(rng.random() < success(p, b))))
+        runs.append(
+            Trajectory(
+                f"w{seed}-{number}",
+                "finish the work",
+                tuple(steps),
+                float(rng.random() < success(p, b)),
+            )
+        )
         credits.append(true)
         states.append(where)
     return runs, credits, states

@@ -1,8 +1,11 @@
-"""How often the gate is wrong, simulated: worse candidates promoted, better ones refused, the best of 20 equal ones promoted.
+"""How often the gate is wrong, simulated: worse candidates promoted, better ones refused, the best
+of 20 equal ones promoted.
 
-`python bench/gate.py [--data DIR]`. METHODS' "Promotion": 10,000 answers of 1,000 users to test on and as many to choose on, true differences -.02 and +.05, success .6 before, users of different
-leniency, and a judge who is right nine times in ten. `audited.*`: the same with a judge who is charmed by the worse candidates (+.05 on what it says, nothing on what is true), and labels of 3,000 answers of each
-policy to tell. Nothing is read from DIR.
+`python bench/gate.py [--data DIR]`. METHODS' "Promotion": 10,000 answers of 1,000 users to test on
+and as many to choose on, true differences -.02 and +.05, success .6 before, users of different
+leniency, and a judge who is right nine times in ten. `audited.*`: the same with a judge who is
+charmed by the worse candidates (+.05 on what it says, nothing on what is true), and labels of 3,000
+answers of each policy to tell. Nothing is read from DIR.
 """
 
 from __future__ import annotations
@@ -20,8 +23,16 @@ WORSE, BETTER, BEFORE, RIGHT = -0.02, 0.05, 0.6, 0.9
 CHARM, LABELS = 0.05, 3_000
 
 
-def answers(rng: np.random.Generator, success: np.ndarray, user: np.ndarray, charm: float = 0.0, labels: int = 0) -> Answers:
-    """One policy's answers as the gate sees them: scores are calibrated probabilities of a judge who errs."""
+def answers(
+    rng: np.random.Generator,
+    success: np.ndarray,
+    user: np.ndarray,
+    charm: float = 0.0,
+    labels: int = 0,
+) -> Answers:
+    """One policy's answers as the gate sees them: scores are calibrated probabilities of a judge
+    who errs.
+    """
     truth = rng.random(len(success)) < success
     seen = np.where(rng.random(len(truth)) < RIGHT, truth, ~truth)
     score = np.where(seen, RIGHT, 1 - RIGHT) + charm
@@ -41,7 +52,13 @@ def one(seed: int, difference: float, charm: float = 0.0, labels: int = 0) -> bo
     """Is a candidate of this true difference promoted?"""
     rng = np.random.default_rng(seed)
     user, base = sides(rng)
-    ruling = rule("c", answers(rng, np.clip(base + difference, 0, 1), user, charm, labels), answers(rng, base, user, 0.0, labels), [], [])
+    ruling = rule(
+        "c",
+        answers(rng, np.clip(base + difference, 0, 1), user, charm, labels),
+        answers(rng, base, user, 0.0, labels),
+        [],
+        [],
+    )
     return ruling.decision == "promote"
 
 
@@ -50,7 +67,10 @@ def best_of_equal(seed: int) -> bool:
     rng = np.random.default_rng(1_000_000 + seed)
     (choosers, base), (testers, other) = sides(rng), sides(rng)
     chosen = choose({f"c{n}": answers(rng, base, choosers) for n in range(EQUAL)})
-    return rule(chosen, answers(rng, other, testers), answers(rng, other, testers), [], []).decision == "promote"
+    return (
+        rule(chosen, answers(rng, other, testers), answers(rng, other, testers), [], []).decision
+        == "promote"
+    )
 
 
 def main() -> None:
@@ -63,11 +83,24 @@ def main() -> None:
         "worse_promoted": float(np.mean([one(seed, WORSE) for seed in range(half)])),
         "better_refused": float(np.mean([not one(half + seed, BETTER) for seed in range(half)])),
         "equal_promoted": float(np.mean([best_of_equal(seed) for seed in range(TRIALS)])),
-        "audited.worse_promoted": float(np.mean([one(seed, WORSE, CHARM, LABELS) for seed in range(half)])),
-        "audited.better_refused": float(np.mean([not one(half + seed, BETTER, 0.0, LABELS) for seed in range(half)])),
+        "audited.worse_promoted": float(
+            np.mean([one(seed, WORSE, CHARM, LABELS) for seed in range(half)])
+        ),
+        "audited.better_refused": float(
+            np.mean([not one(half + seed, BETTER, 0.0, LABELS) for seed in range(half)])
+        ),
         "charmed.worse_promoted": float(np.mean([one(seed, WORSE, CHARM) for seed in range(half)])),
     }
-    print(json.dumps({"bench": "gate", "metrics": metrics, "data": "simulated", "seconds": round(time.monotonic() - began, 1)}))
+    print(
+        json.dumps(
+            {
+                "bench": "gate",
+                "metrics": metrics,
+                "data": "simulated",
+                "seconds": round(time.monotonic() - began, 1),
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -1,13 +1,14 @@
 """What the LLM judge sends and how much its client costs.
 
-Tokens: threads of 4 to 200 messages, cut from the real coding chats in DIR where they are there and from generated chat
-otherwise, in one pass against one call a response. Counted twice: with a prefix cache, where what begins like an
-earlier prompt of the same run is not counted again (block of 16 tokens, as vLLM does), and without. Tokens are words
-and marks (`\\w+|[^\\w\\s]`), the same count on both sides of each ratio. `token_ratio` is the hindsight pass over the
-thread's own tokens, prefixes cached, at its worst length; the foresight pass is reported beside it.
+Tokens: threads of 4 to 200 messages, cut from the real coding chats in DIR where they are there and
+from generated chat otherwise, in one pass against one call a response. Counted twice: with a prefix
+cache, where what begins like an earlier prompt of the same run is not counted again (block of 16
+tokens, as vLLM does), and without. Tokens are words and marks (`\\w+|[^\\w\\s]`), the same count on
+both sides of each ratio. `token_ratio` is the hindsight pass over the thread's own tokens, prefixes
+cached, at its worst length; the foresight pass is reported beside it.
 
-Client: calls a second with 64 in flight against a server process that answers at once, beside bare aiohttp which posts
-the same bytes and decodes the same JSON. Server and client have a core each.
+Client: calls a second with 64 in flight against a server process that answers at once, beside bare
+aiohttp which posts the same bytes and decodes the same JSON. Server and client have a core each.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from upshot.records import RawConversation, RawMessage
 _LENGTHS = (4, 8, 20, 50, 100, 200)
 _TOKEN = re.compile(r"\w+|[^\w\s]")
 _BLOCK = 16
-_SERVER = '''
+_SERVER = """
 import asyncio, sys
 from aiohttp import web
 BODY = open(sys.argv[2], "rb").read()
@@ -54,7 +55,7 @@ async def main():
     open(sys.argv[1], "w").write(str(runner.addresses[0][1]))
     await asyncio.Event().wait()
 asyncio.run(main())
-'''
+"""
 
 
 def messages(data: Path) -> list[RawMessage]:
@@ -62,8 +63,16 @@ def messages(data: Path) -> list[RawMessage]:
     path = data / "coding-chats" / "aider-chat-history.md"
     if path.is_file():
         chats = [c for c in sources.read(path) if isinstance(c, RawConversation)]
-        return [m for c in chats for m in c.messages if m.role in ("user", "assistant", "tool") and m.content.strip()]
-    return [RawMessage("user" if i % 2 == 0 else "assistant", "word " * (30 if i % 2 == 0 else 180)) for i in range(2000)]
+        return [
+            m
+            for c in chats
+            for m in c.messages
+            if m.role in ("user", "assistant", "tool") and m.content.strip()
+        ]
+    return [
+        RawMessage("user" if i % 2 == 0 else "assistant", "word " * (30 if i % 2 == 0 else 180))
+        for i in range(2000)
+    ]
 
 
 class PrefixCache:
@@ -99,7 +108,9 @@ def tokens(data: Path) -> dict[str, float]:
     found: dict[str, list[float]] = {}
     caches = {name: PrefixCache() for name in ("one", "each", "foresight")}
     plain = llm.Options(rubric.load(), votes=1, foresight="embedded")
-    counts(_one_pass([RawMessage("user", "a"), RawMessage("assistant", "b")], plain), caches["one"])  # the rubric is known to the server
+    counts(
+        _one_pass([RawMessage("user", "a"), RawMessage("assistant", "b")], plain), caches["one"]
+    )  # the rubric is known to the server
     counts(_each([RawMessage("user", "a"), RawMessage("assistant", "b")], plain), caches["each"])
     counts(_foresight([RawMessage("user", "a"), RawMessage("assistant", "b")]), caches["foresight"])
     for length in _LENGTHS:
@@ -109,20 +120,43 @@ def tokens(data: Path) -> dict[str, float]:
             one, one_fresh = counts(_one_pass(part, plain), caches["one"])
             each, each_fresh = counts(_each(part, plain), caches["each"])
             fore, fore_fresh = counts(_foresight(part), caches["foresight"])
-            for name, value in (("one", one_fresh), ("one_uncached", one), ("each", each_fresh), ("each_uncached", each), ("foresight", fore_fresh), ("foresight_uncached", fore)):
+            for name, value in (
+                ("one", one_fresh),
+                ("one_uncached", one),
+                ("each", each_fresh),
+                ("each_uncached", each),
+                ("foresight", fore_fresh),
+                ("foresight_uncached", fore),
+            ):
                 found.setdefault(f"{name}.{length}", []).append(value / own)
     means = {name: round(statistics.mean(values), 3) for name, values in found.items()}
-    worst = {name: max(means[f"{name}.{n}"] for n in _LENGTHS) for name in ("one", "one_uncached", "each", "each_uncached", "foresight", "foresight_uncached")}
+    worst = {
+        name: max(means[f"{name}.{n}"] for n in _LENGTHS)
+        for name in (
+            "one",
+            "one_uncached",
+            "each",
+            "each_uncached",
+            "foresight",
+            "foresight_uncached",
+        )
+    }
     print(json.dumps(means, indent=1), file=sys.stderr)
     return {
-        "token_ratio": worst["one"], "token_ratio_uncached": worst["one_uncached"], "token_ratio_uncached.200": means["one_uncached.200"],
-        "per_response_ratio": worst["each"], "per_response_ratio_uncached": worst["each_uncached"],
-        "foresight_ratio": worst["foresight"], "foresight_ratio_uncached": worst["foresight_uncached"],
-    }  # fmt: skip
+        "token_ratio": worst["one"],
+        "token_ratio_uncached": worst["one_uncached"],
+        "token_ratio_uncached.200": means["one_uncached.200"],
+        "per_response_ratio": worst["each"],
+        "per_response_ratio_uncached": worst["each_uncached"],
+        "foresight_ratio": worst["foresight"],
+        "foresight_ratio_uncached": worst["foresight_uncached"],
+    }
 
 
 def _line(part: list[RawMessage]):
-    tables = api.linked([RawConversation(tuple(part), "c", "u")], config.load(privacy={"redact": False}))
+    tables = api.linked(
+        [RawConversation(tuple(part), "c", "u")], config.load(privacy={"redact": False})
+    )
     return timeline(tables["messages"], tables["conversations"], tables["threads"])
 
 
@@ -138,7 +172,14 @@ def _each(part: list[RawMessage], options: llm.Options) -> list[Request]:
         system, user = request.messages
         log, _, question = user.content.rpartition("Judge responses ")
         for number in question.rstrip(".").split(", "):
-            requests.append(msgspec.structs.replace(request, messages=prompt(("system", system.content), ("user", f"{log}Judge responses {number}."))))
+            requests.append(
+                msgspec.structs.replace(
+                    request,
+                    messages=prompt(
+                        ("system", system.content), ("user", f"{log}Judge responses {number}.")
+                    ),
+                )
+            )
     return requests
 
 
@@ -161,11 +202,24 @@ async def _rate(calls: int, send, flight: int = 64) -> float:
 
 async def client_ratio(address: str, calls: int, rounds: int) -> tuple[float, float, float]:
     """(median of paired ratios ours / bare, our rate, the bare rate)."""
-    request = Request("m", prompt(("system", "s" * 2000), ("user", "u" * 2000)), 200, 0.7, 1, None, schema_of(llm.Judgements, "verdicts"))
+    request = Request(
+        "m",
+        prompt(("system", "s" * 2000), ("user", "u" * 2000)),
+        200,
+        0.7,
+        1,
+        None,
+        schema_of(llm.Judgements, "verdicts"),
+    )
     body = msgspec.json.encode(request)
     end = Endpoint(address, "m", concurrency=64)
     ratios, ours, bare = [], [], []
-    async with Client(end) as client, aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), headers=end.headers()) as session:
+    async with (
+        Client(end) as client,
+        aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0), headers=end.headers()
+        ) as session,
+    ):
 
         async def raw() -> None:
             async with session.post(end.url("chat/completions"), data=body) as response:
@@ -195,10 +249,17 @@ def main() -> None:
     started = time.perf_counter()
     metrics = tokens(arguments.data)
     with tempfile.TemporaryDirectory() as folder:
-        answer = {"choices": [{"index": 0, "message": {"role": "assistant", "content": '{"verdicts": []}'}}], "usage": {"prompt_tokens": 900, "completion_tokens": 9}}
+        answer = {
+            "choices": [
+                {"index": 0, "message": {"role": "assistant", "content": '{"verdicts": []}'}}
+            ],
+            "usage": {"prompt_tokens": 900, "completion_tokens": 9},
+        }
         (Path(folder) / "answer").write_text(json.dumps(answer))
         (Path(folder) / "server.py").write_text(_SERVER)
-        server = subprocess.Popen([sys.executable, f"{folder}/server.py", f"{folder}/port", f"{folder}/answer"])
+        server = subprocess.Popen(
+            [sys.executable, f"{folder}/server.py", f"{folder}/port", f"{folder}/answer"]
+        )
         cores = sorted(os.sched_getaffinity(0))
         if len(cores) > 1:
             os.sched_setaffinity(server.pid, cores[-1:])
@@ -207,12 +268,27 @@ def main() -> None:
             time.sleep(0.05)
         address = f"http://127.0.0.1:{(Path(folder) / 'port').read_text()}/v1"
         try:
-            ratio, ours, bare = asyncio.run(client_ratio(address, arguments.calls, arguments.rounds))
+            ratio, ours, bare = asyncio.run(
+                client_ratio(address, arguments.calls, arguments.rounds)
+            )
         finally:
             server.kill()
             server.wait()
-    metrics |= {"client_ratio": round(ratio, 3), "calls_per_s": round(ours), "bare_calls_per_s": round(bare)}
-    print(json.dumps({"bench": "judge_cost", "metrics": metrics, "data": str(arguments.data), "seconds": round(time.perf_counter() - started, 1)}))
+    metrics |= {
+        "client_ratio": round(ratio, 3),
+        "calls_per_s": round(ours),
+        "bare_calls_per_s": round(bare),
+    }
+    print(
+        json.dumps(
+            {
+                "bench": "judge_cost",
+                "metrics": metrics,
+                "data": str(arguments.data),
+                "seconds": round(time.perf_counter() - started, 1),
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
-"""What a reward model tells of whom it was trained on, with and without differential privacy, and what privacy costs.
+"""What a reward model tells of whom it was trained on, with and without differential privacy, and
+what privacy costs.
 
-Canaries (made-up users with eight pairs each) are planted in every preference set of `--data`; `SET.plain.found` is the
-true-positive rate at 0.1 % false positives of somebody who guesses which of them were trained on, `SET.eps3.found` the same with ε = 3.
+Canaries (made-up users with eight pairs each) are planted in every preference set of `--data`;
+`SET.plain.found` is the true-positive rate at 0.1 % false positives of somebody who guesses which
+of them were trained on, `SET.eps3.found` the same with ε = 3.
 `SET.*.accuracy` is cross-fitted by prompt.
 """
 
@@ -29,7 +31,15 @@ def accuracy(pairs: Sequence[Preference], learn: Train) -> float:
     right: list[np.ndarray] = []
     for train_, test in folds(["\n".join(texts(p.prompt)) for p in pairs]):
         model, held = learn([pairs[i] for i in train_]), [pairs[i] for i in test]
-        right.append(prefers(model, [texts(p.prompt) for p in held], [said(p.chosen) for p in held], [said(p.rejected) for p in held]) > 0.5)
+        right.append(
+            prefers(
+                model,
+                [texts(p.prompt) for p in held],
+                [said(p.chosen) for p in held],
+                [said(p.rejected) for p in held],
+            )
+            > 0.5
+        )
     return float(np.concatenate(right).mean())
 
 
@@ -38,7 +48,10 @@ def learners(epsilons: Sequence[float]) -> Mapping[str, tuple[Train, float]]:
     out: dict[str, tuple[Train, float]] = {"plain": (lambda rows: train({"all": rows}), 0.0)}
     for epsilon in epsilons:
         privacy = Privacy(epsilon)
-        out[f"eps{epsilon:g}"] = (lambda rows, p=privacy: private.train({"all": rows}, p), privacy.delta)
+        out[f"eps{epsilon:g}"] = (
+            lambda rows, p=privacy: private.train({"all": rows}, p),
+            privacy.delta,
+        )
     return out
 
 
@@ -54,9 +67,22 @@ def main() -> None:
     for name, pairs in sets(arguments.data):
         for kind, (learn, delta) in learners(arguments.epsilons).items():
             leak = leaks.audit(pairs, learn, arguments.canaries, arguments.runs, delta=delta)
-            metrics |= {f"{name}.{kind}.found": leak.found, f"{name}.{kind}.auc": leak.auc, f"{name}.{kind}.epsilon": leak.epsilon}
+            metrics |= {
+                f"{name}.{kind}.found": leak.found,
+                f"{name}.{kind}.auc": leak.auc,
+                f"{name}.{kind}.epsilon": leak.epsilon,
+            }
             metrics[f"{name}.{kind}.accuracy"] = accuracy(pairs, learn)
-    print(json.dumps({"bench": "leaks", "metrics": {k: round(v, 4) for k, v in metrics.items()}, "data": str(arguments.data), "seconds": round(time.perf_counter() - started, 1)}))
+    print(
+        json.dumps(
+            {
+                "bench": "leaks",
+                "metrics": {k: round(v, 4) for k, v in metrics.items()},
+                "data": str(arguments.data),
+                "seconds": round(time.perf_counter() - started, 1),
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

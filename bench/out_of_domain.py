@@ -1,8 +1,10 @@
 """The out-of-domain flag and calibration inside the domain.
 
-`auroc`: a domain is learned on two thirds of one corpus's dialogues; the others against every other corpus of `--data`
-(preference sets, rated dialogues, programmers' chats), mean over all ordered pairs of corpora. `ece`: expected calibration error of P(chosen over rejected) on
-held-out pairs, five-fold by prompt, order of the two drawn at random, mean over preference sets, ten bins of equal size.
+`auroc`: a domain is learned on two thirds of one corpus's dialogues; the others against every other
+corpus of `--data` (preference sets, rated dialogues, programmers' chats), mean over all ordered
+pairs of corpora. `ece`: expected calibration error of P(chosen over rejected) on held-out pairs,
+five-fold by prompt, order of the two drawn at random, mean over preference sets, ten bins of equal
+size.
 """
 
 from __future__ import annotations
@@ -51,7 +53,11 @@ def corpora(data: Path, pairs: dict[str, list[Preference]]) -> dict[str, Items]:
     if (data / "coding-chats" / "realhumaneval-chat.csv").is_file():
         found["realhumaneval"] = of_chats(real_human_eval(data)[0])
     rng = np.random.default_rng(0)
-    return {name: [items[i] for i in rng.permutation(len(items))[:_MOST]] for name, items in found.items() if len(items) >= 100}
+    return {
+        name: [items[i] for i in rng.permutation(len(items))[:_MOST]]
+        for name, items in found.items()
+        if len(items) >= 100
+    }
 
 
 def calibration_error(pairs: list[Preference], seed: int = 0) -> float:
@@ -62,7 +68,9 @@ def calibration_error(pairs: list[Preference], seed: int = 0) -> float:
         model = train({"helpful": [pairs[i] for i in train_]})
         turned = rng.random(len(test)) < 0.5
         sides = [(said(pairs[i].chosen), said(pairs[i].rejected)) for i in test]
-        first, second = zip(*((b, a) if t else (a, b) for (a, b), t in zip(sides, turned, strict=True)), strict=True)
+        first, second = zip(
+            *((b, a) if t else (a, b) for (a, b), t in zip(sides, turned, strict=True)), strict=True
+        )
         probability.append(prefers(model, [texts(pairs[i].prompt) for i in test], first, second))
         right.append(~turned)
     return ece(np.concatenate(probability), np.concatenate(right).astype(float))
@@ -83,7 +91,9 @@ def main() -> None:
     found = corpora(arguments.data, pairs)
     areas, alarms, metrics = [], [], {}
     for name, items in found.items():
-        known, held = ([item for item in items if (draw(item[0][0]) < 2 / 3) == side] for side in (True, False))
+        known, held = (
+            [item for item in items if (draw(item[0][0]) < 2 / 3) == side] for side in (True, False)
+        )
         domain = learn(*seen(known))
         inside = unfamiliarity(domain, *seen(held))
         alarms.append(float((inside > domain.threshold).mean()))
@@ -91,13 +101,33 @@ def main() -> None:
         for other, strangers in found.items():
             if other != name:
                 outside = unfamiliarity(domain, *seen(strangers))
-                own.append(roc_auc_score(np.repeat([0, 1], [len(inside), len(outside)]), np.concatenate([inside, outside])))
+                own.append(
+                    roc_auc_score(
+                        np.repeat([0, 1], [len(inside), len(outside)]),
+                        np.concatenate([inside, outside]),
+                    )
+                )
         metrics[f"auroc.{name}"] = float(np.mean(own))
         areas += own
     errors = {f"ece.{name}": calibration_error(rows) for name, rows in pairs.items()}
-    metrics = {"auroc": float(np.mean(areas)), "ece": float(np.mean(list(errors.values()))), "false_alarms": float(np.mean(alarms)), **metrics, **errors}
+    metrics = {
+        "auroc": float(np.mean(areas)),
+        "ece": float(np.mean(list(errors.values()))),
+        "false_alarms": float(np.mean(alarms)),
+        **metrics,
+        **errors,
+    }
     metrics = {name: round(value, 4) for name, value in metrics.items()}
-    print(json.dumps({"bench": "out_of_domain", "metrics": metrics, "data": str(arguments.data), "seconds": round(time.perf_counter() - started, 1)}))
+    print(
+        json.dumps(
+            {
+                "bench": "out_of_domain",
+                "metrics": metrics,
+                "data": str(arguments.data),
+                "seconds": round(time.perf_counter() - started, 1),
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

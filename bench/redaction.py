@@ -1,8 +1,10 @@
-"""Redaction: recall by type on planted values, rewritten values, false alarms, and speed beside Presidio's patterns.
+"""Redaction: recall by type on planted values, rewritten values, false alarms, and speed beside
+Presidio's patterns.
 
-Values are generated (seeded; `--seed` draws others), planted in sentences and code. A value is found when none of its
-characters that identify it is left. Rewrites: spaced, joined, full-width, zero-width, spelled out, split by a line break,
-URL- or JSON-encoded. Presidio runs its default English recognisers on a blank spaCy tokenizer, in the same run.
+Values are generated (seeded; `--seed` draws others), planted in sentences and code. A value is
+found when none of its characters that identify it is left. Rewrites: spaced, joined, full-width,
+zero-width, spelled out, split by a line break, URL- or JSON-encoded. Presidio runs its default
+English recognisers on a blank spaCy tokenizer, in the same run.
 """
 
 from __future__ import annotations
@@ -21,21 +23,30 @@ from upshot.privacy.redact import find
 
 _CHECKED = ("EMAIL", "CARD", "IBAN", "KEY", "PRIVATE_KEY", "CREDENTIALS", "IP")
 _FRAMES = (
-    "Please use {} for that.", "It is {}, thanks.", "{}", "my data: {} and nothing else", "I wrote {} into the form, is that ok?",
-    "Here is the row:\n- {}\n- done", "a = 1\n# {}\nb = 2",
-)  # fmt: skip
+    "Please use {} for that.",
+    "It is {}, thanks.",
+    "{}",
+    "my data: {} and nothing else",
+    "I wrote {} into the form, is that ok?",
+    "Here is the row:\n- {}\n- done",
+    "a = 1\n# {}\nb = 2",
+)
 
 
 def _digits(rng: random.Random, size: int) -> str:
     return "".join(rng.choice(string.digits) for _ in range(size))
 
 
-def _token(rng: random.Random, size: int, letters: str = string.ascii_letters + string.digits) -> str:
+def _token(
+    rng: random.Random, size: int, letters: str = string.ascii_letters + string.digits
+) -> str:
     return "".join(rng.choice(letters) for _ in range(size))
 
 
 def email(rng: random.Random) -> str:
-    name = rng.choice(("jane", "omar", "li.wei", "k_novak", "a-b")) + rng.choice(("", str(rng.randint(1, 99)), ".berg"))
+    name = rng.choice(("jane", "omar", "li.wei", "k_novak", "a-b")) + rng.choice(
+        ("", str(rng.randint(1, 99)), ".berg")
+    )
     return f"{name}@{rng.choice(('example', 'mail', 'uni-test', 'shop'))}.{rng.choice(('org', 'com', 'co.uk', 'de', 'io'))}"
 
 
@@ -56,7 +67,11 @@ def iban(rng: random.Random) -> str:
     body = _digits(rng, size)
     check = 98 - int(body + "".join(str(int(c, 36)) for c in country) + "00") % 97
     number = f"{country}{check:02d}{body}"
-    return number if rng.random() < 0.5 else " ".join(number[i : i + 4] for i in range(0, len(number), 4))
+    return (
+        number
+        if rng.random() < 0.5
+        else " ".join(number[i : i + 4] for i in range(0, len(number), 4))
+    )
 
 
 def key(rng: random.Random) -> str:
@@ -93,8 +108,22 @@ def ip(rng: random.Random) -> str:
 
 
 def phone(rng: random.Random) -> str:
-    a, b, c = f"{rng.randint(2, 9)}{_digits(rng, 2)}", f"{rng.randint(2, 9)}{_digits(rng, 2)}", _digits(rng, 4)
-    return rng.choice((f"+1 {a} {b} {c}", f"({a}) {b}-{c}", f"{a}-{b}-{c}", f"{a}.{b}.{c}", f"+44 20 7{b} {c}", f"+49 30 {b}{c}", f"+33 1 {_digits(rng, 2)} {_digits(rng, 2)} {_digits(rng, 2)} {_digits(rng, 2)}"))
+    a, b, c = (
+        f"{rng.randint(2, 9)}{_digits(rng, 2)}",
+        f"{rng.randint(2, 9)}{_digits(rng, 2)}",
+        _digits(rng, 4),
+    )
+    return rng.choice(
+        (
+            f"+1 {a} {b} {c}",
+            f"({a}) {b}-{c}",
+            f"{a}-{b}-{c}",
+            f"{a}.{b}.{c}",
+            f"+44 20 7{b} {c}",
+            f"+49 30 {b}{c}",
+            f"+33 1 {_digits(rng, 2)} {_digits(rng, 2)} {_digits(rng, 2)} {_digits(rng, 2)}",
+        )
+    )
 
 
 def national_id(rng: random.Random) -> str:
@@ -103,12 +132,19 @@ def national_id(rng: random.Random) -> str:
     if rng.random() < 0.5:
         number = _digits(rng, 8)
         return number + "TRWAGMYFPDXBNJZSQVHLCKE"[int(number) % 23]
-    return f"{rng.choice('ABCEGH')}{rng.choice('ABCEGH')} {_digits(rng, 2)} {_digits(rng, 2)} {_digits(rng, 2)} {rng.choice('ABCD')}"
+    return (
+        f"{rng.choice('ABCEGH')}{rng.choice('ABCEGH')} {_digits(rng, 2)} {_digits(rng, 2)}"
+        f" {_digits(rng, 2)} {rng.choice('ABCD')}"
+    )
 
 
 def address(rng: random.Random) -> str:
     name = rng.choice(("Main", "Oak", "Church", "North Park", "King's", "Elm"))
-    return f"{rng.randint(1, 9999)} {name} {rng.choice(('Street', 'St', 'Avenue', 'Road', 'Lane', 'Drive', 'Blvd'))}" + rng.choice(("", f", Apt {rng.randint(1, 40)}"))
+    return (
+        f"{rng.randint(1, 9999)} {name}"
+        f" {rng.choice(('Street', 'St', 'Avenue', 'Road', 'Lane', 'Drive', 'Blvd'))}"
+        + rng.choice(("", f", Apt {rng.randint(1, 40)}"))
+    )
 
 
 def name(rng: random.Random) -> str:
@@ -116,21 +152,45 @@ def name(rng: random.Random) -> str:
 
 
 _MAKERS: dict[str, Callable[[random.Random], str]] = {
-    "EMAIL": email, "CARD": card, "IBAN": iban, "KEY": key, "PRIVATE_KEY": private_key, "CREDENTIALS": credentials,
-    "IP": ip, "PHONE": phone, "NATIONAL_ID": national_id, "ADDRESS": address, "NAME": name,
-}  # fmt: skip
+    "EMAIL": email,
+    "CARD": card,
+    "IBAN": iban,
+    "KEY": key,
+    "PRIVATE_KEY": private_key,
+    "CREDENTIALS": credentials,
+    "IP": ip,
+    "PHONE": phone,
+    "NATIONAL_ID": national_id,
+    "ADDRESS": address,
+    "NAME": name,
+}
 
 
 def rewrite(rng: random.Random, kind: str, value: str) -> str:
     """One value as somebody would write it to pass a filter, or as a program would encode it."""
-    ways: list[Callable[[], str]] = [lambda: _full_width(value), lambda: _zero_width(rng, value), lambda: _split(rng, value)]
+    ways: list[Callable[[], str]] = [
+        lambda: _full_width(value),
+        lambda: _zero_width(rng, value),
+        lambda: _split(rng, value),
+    ]
     if kind == "EMAIL":
-        at, dot = rng.choice(((" at ", " dot "), (" [at] ", " [dot] "), ("(at)", "(dot)"), (" AT ", " DOT ")))
-        ways += [lambda: value.replace("@", at).replace(".", dot), lambda: value.replace("@", "%40"), lambda: value.replace("@", "\\u0040"), lambda: " ".join(value)]
+        at, dot = rng.choice(
+            ((" at ", " dot "), (" [at] ", " [dot] "), ("(at)", "(dot)"), (" AT ", " DOT "))
+        )
+        ways += [
+            lambda: value.replace("@", at).replace(".", dot),
+            lambda: value.replace("@", "%40"),
+            lambda: value.replace("@", "\\u0040"),
+            lambda: " ".join(value),
+        ]
     else:
         plain = value.replace(" ", "").replace("-", "")
         mark = rng.choice((" ", "-", "."))
-        ways += [lambda: mark.join(plain) if kind != "IBAN" else " ".join(plain), lambda: plain, lambda: value.replace(" ", "%20").replace("+", "%2B")]
+        ways += [
+            lambda: mark.join(plain) if kind != "IBAN" else " ".join(plain),
+            lambda: plain,
+            lambda: value.replace(" ", "%20").replace("+", "%2B"),
+        ]
     return rng.choice(ways)()
 
 
@@ -166,7 +226,14 @@ def recalls(rng: random.Random, count: int) -> dict[str, float]:
             value = make(rng)
             frame = rng.choice(_FRAMES)
             if kind == "NAME":
-                frame = rng.choice(("Hi, my name is {}.", "Best regards,\n{}", "Please ask Dr. {} about it.", "I am called {} by friends"))
+                frame = rng.choice(
+                    (
+                        "Hi, my name is {}.",
+                        "Best regards,\n{}",
+                        "Please ask Dr. {} about it.",
+                        "I am called {} by friends",
+                    )
+                )
             if kind == "CREDENTIALS":
                 inner = value.split("://")[1].split("@")[0]
                 found += hidden(frame.format(value), inner)
@@ -174,7 +241,9 @@ def recalls(rng: random.Random, count: int) -> dict[str, float]:
                 found += hidden(frame.format(value), value)
         metrics[f"recall.{kind}"] = round(found / count, 4)
     metrics["recall.checked"] = min(metrics[f"recall.{kind}"] for kind in _CHECKED)
-    metrics["recall.rest"] = min(metrics[f"recall.{kind}"] for kind in _MAKERS if kind not in _CHECKED)
+    metrics["recall.rest"] = min(
+        metrics[f"recall.{kind}"] for kind in _MAKERS if kind not in _CHECKED
+    )
     by_way: dict[str, list[bool]] = defaultdict(list)
     for _ in range(count * 4):
         kind = rng.choice(("EMAIL", "CARD", "IBAN", "PHONE"))
@@ -182,15 +251,23 @@ def recalls(rng: random.Random, count: int) -> dict[str, float]:
         by_way[kind].append(hidden(rng.choice(_FRAMES[:5]).format(value), value))
     for kind, results in by_way.items():
         metrics[f"rewritten.{kind}"] = round(sum(results) / len(results), 4)
-    metrics["recall.rewritten"] = round(sum(map(sum, by_way.values())) / sum(map(len, by_way.values())), 4)
+    metrics["recall.rewritten"] = round(
+        sum(map(sum, by_way.values())) / sum(map(len, by_way.values())), 4
+    )
     return metrics
 
 
 def ordinary_text(folder: Path) -> list[str]:
-    """Text with hardly any personal data: talk about films, chatbots and code; booking dialogues hold real addresses."""
+    """Text with hardly any personal data: talk about films, chatbots and code; booking dialogues
+    hold real addresses.
+    """
     texts: list[str] = []
     for path in sorted((folder / "satisfaction").glob("CCPE*.txt")):
-        texts += [line.split("\t")[1] for line in path.read_text(errors="replace").splitlines() if line.count("\t") >= 2]
+        texts += [
+            line.split("\t")[1]
+            for line in path.read_text(errors="replace").splitlines()
+            if line.count("\t") >= 2
+        ]
     path = folder / "coding-chats" / "realhumaneval-chat.csv"
     if path.exists():
         content = path.read_text(errors="replace")
@@ -210,7 +287,10 @@ def speed(texts: list[str]) -> dict[str, float]:
         from presidio_analyzer import AnalyzerEngine
         from presidio_analyzer.nlp_engine import NlpEngineProvider
     except ImportError:
-        print("presidio-analyzer is not installed: no presidio_ratio (pip install presidio-analyzer)", file=sys.stderr)
+        print(
+            "presidio-analyzer is not installed: no presidio_ratio (pip install presidio-analyzer)",
+            file=sys.stderr,
+        )
         return metrics
     del spacy, NlpEngineProvider
     engine = _blank_engine(AnalyzerEngine)
@@ -223,7 +303,11 @@ def speed(texts: list[str]) -> dict[str, float]:
     for text in sample:
         engine.analyze(text=text, language="en")
     theirs = taken / 1e6 / (time.perf_counter() - started)
-    return {**metrics, "presidio_mb_per_s": round(theirs, 3), "presidio_ratio": round(ours / theirs, 1)}
+    return {
+        **metrics,
+        "presidio_mb_per_s": round(theirs, 3),
+        "presidio_ratio": round(ours / theirs, 1),
+    }
 
 
 def _blank_engine(analyzer: Callable[..., object]):
@@ -232,7 +316,10 @@ def _blank_engine(analyzer: Callable[..., object]):
 
     class Blank(SpacyNlpEngine):
         def __init__(self) -> None:
-            super().__init__(models=[{"lang_code": "en", "model_name": "blank"}], ner_model_configuration=NerModelConfiguration())
+            super().__init__(
+                models=[{"lang_code": "en", "model_name": "blank"}],
+                ner_model_configuration=NerModelConfiguration(),
+            )
             self.nlp = {"en": spacy.blank("en")}
 
         def load(self) -> None:
@@ -250,7 +337,16 @@ def main() -> None:
     seed = arguments.seed if arguments.seed is not None else random.SystemRandom().randrange(10**6)
     metrics = recalls(random.Random(seed), 300)
     metrics.update(speed(ordinary_text(arguments.data)))
-    print(json.dumps({"bench": "redaction", "metrics": {**metrics, "seed": seed}, "data": str(arguments.data), "seconds": round(time.perf_counter() - started, 1)}))
+    print(
+        json.dumps(
+            {
+                "bench": "redaction",
+                "metrics": {**metrics, "seed": seed},
+                "data": str(arguments.data),
+                "seconds": round(time.perf_counter() - started, 1),
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

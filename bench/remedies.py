@@ -1,8 +1,13 @@
 """A hotfix and a skill library in a world whose truth is known.
 
-`python bench/remedies.py [--data DIR] [--base POLICY] [--people 800]`. *Hotfix*: of the ability that a mediocre policy at the world of short programs most lacks, eight requests that it answers wrongly, with what was wanted; `fixed` of them after, true success on
-fresh requests for that ability before and after, and on 500 requests that were answered rightly (`rest`; `margin` is what may be lost). *Skills*: people talk with the policy, the library keeps what the log says worked; `skills.right`: the best skill's answer
-is right for a fresh request it is offered for (`skills.offered` of them), beside the policy's own answers to the same requests. Nothing is read from DIR.
+`python bench/remedies.py [--data DIR] [--base POLICY] [--people 800]`. *Hotfix*: of the ability
+that a mediocre policy at the world of short programs most lacks, eight requests that it answers
+wrongly, with what was wanted; `fixed` of them after, true success on fresh requests for that
+ability before and after, and on 500 requests that were answered rightly (`rest`; `margin` is what
+may be lost). *Skills*: people talk with the policy, the library keeps what the log says worked;
+`skills.right`: the best skill's answer is right for a fresh request it is offered for
+(`skills.offered` of them), beside the policy's own answers to the same requests. Nothing is read
+from DIR.
 """
 
 from __future__ import annotations
@@ -45,7 +50,9 @@ class World:
         out: list[tuple[Turn, ...]] = []
         number = 0
         while len(out) < count:
-            person = Person(f"{name}{number}", self.world, self.phrases, Dials(), Random(f"{name}/{number}"), "")
+            person = Person(
+                f"{name}{number}", self.world, self.phrases, Dials(), Random(f"{name}/{number}"), ""
+            )
             number += 1
             if not ability or ability in person.task.key:
                 self.tasks[person.prompt[-1].content] = person.task
@@ -54,11 +61,24 @@ class World:
 
     def say(self, policy: str, prompts: Sequence[Sequence[Turn]]) -> list[str]:
         """A policy's answers."""
-        return [text.strip() for text in Local(open_policy(policy), open_tokenizer(policy))(prompts, GREEDY)]
+        return [
+            text.strip()
+            for text in Local(open_policy(policy), open_tokenizer(policy))(prompts, GREEDY)
+        ]
 
     def right(self, prompts: Sequence[Sequence[Turn]], answers: Sequence[str]) -> np.ndarray:
         """Which are, 0 or 1."""
-        return np.array([float(one.ok) for one in self.world.judge([(self.tasks[p[-1].content], [Turn("assistant", a)]) for p, a in zip(prompts, answers, strict=True)])])
+        return np.array(
+            [
+                float(one.ok)
+                for one in self.world.judge(
+                    [
+                        (self.tasks[p[-1].content], [Turn("assistant", a)])
+                        for p, a in zip(prompts, answers, strict=True)
+                    ]
+                )
+            ]
+        )
 
 
 def hotfixed(world: World, folder: Path) -> dict[str, float]:
@@ -66,10 +86,19 @@ def hotfixed(world: World, folder: Path) -> dict[str, float]:
     prompts = world.requests(2 * REST, "rest")
     right = world.right(prompts, world.say(world.base, prompts)) > 0
     tasks = [world.tasks[prompt[-1].content] for prompt in prompts]
-    shares = {name: float(np.mean([ok for ok, task in zip(right, tasks, strict=True) if name in task.key])) for name in sorted({part for task in tasks for part in task.key})}
+    shares = {
+        name: float(
+            np.mean([ok for ok, task in zip(right, tasks, strict=True) if name in task.key])
+        )
+        for name in sorted({part for task in tasks for part in task.key})
+    }
     worst = min(shares, key=lambda name: shares[name])
     asked = world.requests(FRESH // 4, "cases", worst)
-    failed = [prompt for prompt, ok in zip(asked, world.right(asked, world.say(world.base, asked)), strict=True) if not ok][:CASES]
+    failed = [
+        prompt
+        for prompt, ok in zip(asked, world.right(asked, world.say(world.base, asked)), strict=True)
+        if not ok
+    ][:CASES]
     cases: list[Case] = []
     for prompt in failed:
         task, answer, number = world.tasks[prompt[-1].content], "", 0
@@ -78,32 +107,71 @@ def hotfixed(world: World, folder: Path) -> dict[str, float]:
             number += 1
         cases.append(Case(prompt, answer))
     rest = [Asked(prompt) for prompt, ok in zip(prompts, right, strict=True) if ok][:REST]
-    done = hotfix(world.base, cases, rest, folder / "fix", drawing=GREEDY, score=lambda asked_, answers: world.right(asked_, answers))
+    done = hotfix(
+        world.base,
+        cases,
+        rest,
+        folder / "fix",
+        drawing=GREEDY,
+        score=lambda asked_, answers: world.right(asked_, answers),
+    )
     fresh = world.requests(FRESH // 4, "fresh", worst)
-    before, after = (float(world.right(fresh, world.say(policy, fresh)).mean()) for policy in (world.base, done.policy))
+    before, after = (
+        float(world.right(fresh, world.say(policy, fresh)).mean())
+        for policy in (world.base, done.policy)
+    )
     print(f"hotfix of {worst!r}: {done}")
     return {
-        "hotfix.cases": len(cases), "hotfix.fixed": done.fixed, "hotfix.like_before": before, "hotfix.like_after": after, "hotfix.seconds": done.seconds, "hotfix.kl": done.kl or 0.0,
-        "hotfix.rest_lost": 1 - float(world.right([one.turns for one in rest], world.say(done.policy, [one.turns for one in rest])).mean()), "hotfix.said_to_hold": float(done.kept),
-    }  # fmt: skip
+        "hotfix.cases": len(cases),
+        "hotfix.fixed": done.fixed,
+        "hotfix.like_before": before,
+        "hotfix.like_after": after,
+        "hotfix.seconds": done.seconds,
+        "hotfix.kl": done.kl or 0.0,
+        "hotfix.rest_lost": 1
+        - float(
+            world.right(
+                [one.turns for one in rest], world.say(done.policy, [one.turns for one in rest])
+            ).mean()
+        ),
+        "hotfix.said_to_hold": float(done.kept),
+    }
 
 
 def skilled(world: World, folder: Path, people: int) -> dict[str, float]:
     """What a library of confirmed answers is worth to fresh requests."""
     sampler: Any = Local(open_policy(world.base), open_tokenizer(world.base))
     log = folder / "log.jsonl"
-    log.write_text("".join(json.dumps(row) + "\n" for row in talk.talk(world.world, sampler, world.phrases, people, NOISY, seed=4).conversations))
+    log.write_text(
+        "".join(
+            json.dumps(row) + "\n"
+            for row in talk.talk(
+                world.world, sampler, world.phrases, people, NOISY, seed=4
+            ).conversations
+        )
+    )
     lake = folder / "lake"
     api.ingest([log], lake)
     api.link_lake(lake)
     api.judge_lake(lake)
     library = api.skills(lake)
     prompts = world.requests(FRESH, "new")
-    best = [found[0][0].how if (found := library.find(prompt[-1].content, 1, ALIKE)) else "" for prompt in prompts]
+    best = [
+        found[0][0].how if (found := library.find(prompt[-1].content, 1, ALIKE)) else ""
+        for prompt in prompts
+    ]
     own = world.right(prompts, world.say(world.base, prompts))
     offered = np.array([bool(answer) for answer in best])
-    right = world.right([p for p, has in zip(prompts, offered, strict=True) if has], [answer for answer in best if answer])
-    return {"skills.count": len(library.skills), "skills.offered": float(offered.mean()), "skills.right": float(right.mean()), "skills.policy_right": float(own[offered].mean())}
+    right = world.right(
+        [p for p, has in zip(prompts, offered, strict=True) if has],
+        [answer for answer in best if answer],
+    )
+    return {
+        "skills.count": len(library.skills),
+        "skills.offered": float(offered.mean()),
+        "skills.right": float(right.mean()),
+        "skills.policy_right": float(own[offered].mean()),
+    }
 
 
 def main() -> None:
@@ -116,9 +184,21 @@ def main() -> None:
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="remedies-") as name:
         folder = Path(name)
-        world = World(given.base or str(mediocre.make(worlds.get("programs"), phrases.load(), folder / "base")))
+        world = World(
+            given.base
+            or str(mediocre.make(worlds.get("programs"), phrases.load(), folder / "base"))
+        )
         metrics = hotfixed(world, folder) | skilled(world, folder, given.people)
-    print(json.dumps({"bench": "remedies", "metrics": {name: round(value, 4) for name, value in metrics.items()}, "data": "world: programs", "seconds": round(time.monotonic() - began, 1)}))
+    print(
+        json.dumps(
+            {
+                "bench": "remedies",
+                "metrics": {name: round(value, 4) for name, value in metrics.items()},
+                "data": "world: programs",
+                "seconds": round(time.monotonic() - began, 1),
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

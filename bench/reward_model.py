@@ -1,8 +1,11 @@
-"""Accuracy on held-out pairs, five-fold by prompt, for every preference set of `--data`; folds over three seeds.
+"""Accuracy on held-out pairs, five-fold by prompt, for every preference set of `--data`; folds over
+three seeds.
 
-`SET.accuracy` is the embedded model without, `SET.minilm` with MiniLM; `SET.plain` logistic regression (C = 1) on the
-difference of MiniLM sentence embeddings of the responses, `SET.longer` the share where the longer was chosen. Without the
-`minilm` extra those two are left out. `seconds` is the time to train on the largest set, features included.
+`SET.accuracy` is the embedded model without, `SET.minilm` with MiniLM; `SET.plain` logistic
+regression (C = 1) on the difference of MiniLM sentence embeddings of the responses, `SET.longer`
+the share where the longer was chosen. Without the
+`minilm` extra those two are left out. `seconds` is the time to train on the largest set, features
+included.
 """
 
 from __future__ import annotations
@@ -26,7 +29,9 @@ from upshot.reward.model import FLOORS, folds, said, texts, train
 Array = np.ndarray
 
 
-def crossed(pairs: list[Preference], learn: Callable[[Array], Array], rows: Array, seeds: int) -> float:
+def crossed(
+    pairs: list[Preference], learn: Callable[[Array], Array], rows: Array, seeds: int
+) -> float:
     """Share put right by weights learned without the row's prompt."""
     right: list[Array] = []
     for seed in range(seeds):
@@ -47,7 +52,11 @@ def scaled(a: Array, b: Array) -> Array:
 def plain(rows: Array) -> Array:
     """Logistic regression as scikit-learn ships it."""
     both = np.concatenate([rows, -rows])
-    return LogisticRegression(fit_intercept=False, max_iter=1000).fit(both, np.repeat([1, 0], len(rows))).coef_[0]
+    return (
+        LogisticRegression(fit_intercept=False, max_iter=1000)
+        .fit(both, np.repeat([1, 0], len(rows)))
+        .coef_[0]
+    )
 
 
 def main() -> None:
@@ -65,15 +74,32 @@ def main() -> None:
     for name, pairs in sets(arguments.data):
         prompts = [texts(p.prompt) for p in pairs]
         chosen, rejected = [said(p.chosen) for p in pairs], [said(p.rejected) for p in pairs]
-        a, b = features(prompts, chosen, embed is not None), features(prompts, rejected, embed is not None)
-        rows, narrow = scaled(a.values, b.values), ~(a.of("embedding") | np.char.startswith(a.names, "cosine"))
-        metrics[f"{name}.accuracy"] = crossed(pairs, lambda r, g=a.group[narrow]: fit(r, g, FLOORS).mean, rows[:, narrow], arguments.seeds)
-        metrics[f"{name}.longer"] = float(np.mean([len(x) > len(y) for x, y in zip(chosen, rejected, strict=True)]))
+        a, b = (
+            features(prompts, chosen, embed is not None),
+            features(prompts, rejected, embed is not None),
+        )
+        rows, narrow = (
+            scaled(a.values, b.values),
+            ~(a.of("embedding") | np.char.startswith(a.names, "cosine")),
+        )
+        metrics[f"{name}.accuracy"] = crossed(
+            pairs,
+            lambda r, g=a.group[narrow]: fit(r, g, FLOORS).mean,
+            rows[:, narrow],
+            arguments.seeds,
+        )
+        metrics[f"{name}.longer"] = float(
+            np.mean([len(x) > len(y) for x, y in zip(chosen, rejected, strict=True)])
+        )
         if embed is not None:
-            metrics[f"{name}.minilm"] = crossed(pairs, lambda r, g=a.group: fit(r, g, FLOORS).mean, rows, arguments.seeds)
+            metrics[f"{name}.minilm"] = crossed(
+                pairs, lambda r, g=a.group: fit(r, g, FLOORS).mean, rows, arguments.seeds
+            )
             from upshot.reward.minilm import sentences
 
-            metrics[f"{name}.plain"] = crossed(pairs, plain, sentences(chosen) - sentences(rejected), arguments.seeds)
+            metrics[f"{name}.plain"] = crossed(
+                pairs, plain, sentences(chosen) - sentences(rejected), arguments.seeds
+            )
         largest = max(largest, pairs, key=len)
     for kind in ("accuracy", "minilm", "plain", "longer"):
         if found := [value for key, value in metrics.items() if key.endswith("." + kind)]:
@@ -83,7 +109,16 @@ def main() -> None:
         train({"helpful": largest})
         metrics["seconds"] = time.perf_counter() - begun
     metrics = {key: round(value, 4) for key, value in metrics.items()}
-    print(json.dumps({"bench": "reward_model", "metrics": metrics, "data": str(arguments.data), "seconds": round(time.perf_counter() - started, 1)}))
+    print(
+        json.dumps(
+            {
+                "bench": "reward_model",
+                "metrics": metrics,
+                "data": str(arguments.data),
+                "seconds": round(time.perf_counter() - started, 1),
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,9 @@
-"""Do verdicts agree with people? Spearman's rho and AUC of the score of each response with human ratings.
+"""Do verdicts agree with people?
 
-The judge never saw the measured corpus's labels: weights are trained on the other corpora found in `--data`.
+Spearman's rho and AUC of the score of each response with human ratings.
+
+The judge never saw the measured corpus's labels: weights are trained on the other corpora found in
+`--data`.
 """
 
 from __future__ import annotations
@@ -26,11 +29,26 @@ def main() -> None:
     metrics: dict[str, float] = {}
     for found in train_judge.held_out(folder):
         rows, name = found.examples.rows, found.name
-        metrics[f"{name}.rho"] = round(float(spearmanr(found.judged.score[rows], found.rating)[0]), 4)
-        metrics[f"{name}.auc"] = round(float(roc_auc_score(found.worst, -found.judged.score[rows])), 4)
-        metrics[f"{name}.foresight_rho"] = round(float(spearmanr(found.judged.foresight[rows], found.rating)[0]), 4)
+        metrics[f"{name}.rho"] = round(
+            float(spearmanr(found.judged.score[rows], found.rating)[0]), 4
+        )
+        metrics[f"{name}.auc"] = round(
+            float(roc_auc_score(found.worst, -found.judged.score[rows])), 4
+        )
+        metrics[f"{name}.foresight_rho"] = round(
+            float(spearmanr(found.judged.foresight[rows], found.rating)[0]), 4
+        )
         print(name, "trained on", found.others, metrics, file=sys.stderr)
-    print(json.dumps({"bench": "satisfaction", "metrics": metrics, "data": str(folder), "seconds": round(time.perf_counter() - started, 1)}))
+    print(
+        json.dumps(
+            {
+                "bench": "satisfaction",
+                "metrics": metrics,
+                "data": str(folder),
+                "seconds": round(time.perf_counter() - started, 1),
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

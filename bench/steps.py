@@ -1,9 +1,17 @@
-"""Runs that an agent's policy needs to learn from, with conserved step credit and with the outcome on every step.
+"""Runs that an agent's policy needs to learn from, with conserved step credit and with the outcome
+on every step.
 
-`python bench/steps.py [--data DIR] [--seeds 3] [--base POLICY]`. In the world of plans an early step decides the outcome, most of the others do nothing, and some outcomes are luck. A mediocre policy makes 52 runs, learns from them by policy gradient (`grpo` on logged runs), makes the
-next 52, sixteen times over; what came of a run is known, and nothing else. *outcome*: it counts for every step. *credit*: values of prefixes, learned from the texts and outcomes of the last 600 runs, split it (`advantages(..., causal=True)`: differences of values, and what they do not explain on
-every step). Each at learning rates 1e-4 and 3e-4. Two goals, by the mean curve over seeds: the best success that
-*outcome* reaches in any round at any rate, and what it ends with (mean of the last four rounds). `best.*` and `end.*`: the goal, the runs that each needs until it at its better rate, and `ratio`, credit over outcome; `final.*`: success at the end. Nothing is read from DIR.
+`python bench/steps.py [--data DIR] [--seeds 3] [--base POLICY]`. In the world of plans an early
+step decides the outcome, most of the others do nothing, and some outcomes are luck. A mediocre
+policy makes 52 runs, learns from them by policy gradient (`grpo` on logged runs), makes the next
+52, sixteen times over; what came of a run is known, and nothing else. *outcome*: it counts for
+every step. *credit*: values of prefixes, learned from the texts and outcomes of the last 600 runs,
+split it (`advantages(..., causal=True)`: differences of values, and what they do not explain on
+every step). Each at learning rates 1e-4 and 3e-4. Two goals, by the mean curve over seeds: the best
+success that
+*outcome* reaches in any round at any rate, and what it ends with (mean of the last four rounds).
+`best.*` and `end.*`: the goal, the runs that each needs until it at its better rate, and `ratio`,
+credit over outcome; `final.*`: success at the end. Nothing is read from DIR.
 """
 
 from __future__ import annotations
@@ -46,7 +54,14 @@ def sampler(policy: str) -> Local:
 
 def runs(policy: str, seed: int) -> list[Trajectory]:
     """Runs of a policy, with what came of them."""
-    found = talk.talk(worlds.get("plans"), sampler(policy), phrases.load(), RUNS, Dials(silence=1.0, tasks=1), seed)
+    found = talk.talk(
+        worlds.get("plans"),
+        sampler(policy),
+        phrases.load(),
+        RUNS,
+        Dials(silence=1.0, tasks=1),
+        seed,
+    )
     right = {one.id: one.ok for one in found.truths}
     out: list[Trajectory] = []
     for one in found.conversations:
@@ -56,7 +71,11 @@ def runs(policy: str, seed: int) -> list[Trajectory]:
                 steps.append(Step(message["content"], ""))
             else:
                 steps[-1] = Step(steps[-1].action, message["content"])
-        out.append(Trajectory(one["id"], one["messages"][0]["content"], tuple(steps), float(right[one["id"]])))
+        out.append(
+            Trajectory(
+                one["id"], one["messages"][0]["content"], tuple(steps), float(right[one["id"]])
+            )
+        )
     return out
 
 
@@ -65,7 +84,10 @@ def credits(memory: Sequence[Trajectory], made: Sequence[Trajectory]) -> Sequenc
     if len(memory) < _LEAST:
         return [None] * len(made)
     worth = value.learn(memory).of(made)
-    reviews = [Review(np.diff(v), float(v[0]), run.outcome - float(v[-1])) for run, v in zip(made, worth, strict=True)]
+    reviews = [
+        Review(np.diff(v), float(v[0]), run.outcome - float(v[-1]))
+        for run, v in zip(made, worth, strict=True)
+    ]
     return credit(made, lambda _: reviews, "values")
 
 
@@ -81,15 +103,44 @@ def learned(job: tuple[str, str, float, int]) -> dict[str, Any]:
         made = runs(base, seed * 1_000 + number)
         split = credits(memory, made) if way == "credit" else [None] * len(made)
         memory = [*memory, *made][-MEMORY:]
-        trainer = {"learning_rate": rate, "per_device_train_batch_size": RUNS // 2, "num_train_epochs": 2, "lr_scheduler_type": "constant", "save_strategy": "no"}
+        trainer = {
+            "learning_rate": rate,
+            "per_device_train_batch_size": RUNS // 2,
+            "num_train_epochs": 2,
+            "lr_scheduler_type": "constant",
+            "save_strategy": "no",
+        }
         recipe = msgspec.convert(
-            {"base": base, "method": "grpo", "seed": seed, "kl": {"prompts": 4, "coefficient": 0.0}, "draw": {"max_tokens": 12}, "options": {"causal": way == "credit"}, "trainer": trainer}, Recipe
-        )  # fmt: skip
+            {
+                "base": base,
+                "method": "grpo",
+                "seed": seed,
+                "kl": {"prompts": 4, "coefficient": 0.0},
+                "draw": {"max_tokens": 12},
+                "options": {"causal": way == "credit"},
+                "trainer": trainer,
+            },
+            Recipe,
+        )
         base = str(folder / str(number))
-        train(recipe, Data(runs=[run_of(run, one) for run, one in zip(made, split, strict=True)], rows=len(made)), Path(base))
-        curve.append(talk.measure(worlds.get("plans"), sampler(base), phrases.load(), TESTS).success)
+        train(
+            recipe,
+            Data(
+                runs=[run_of(run, one) for run, one in zip(made, split, strict=True)],
+                rows=len(made),
+            ),
+            Path(base),
+        )
+        curve.append(
+            talk.measure(worlds.get("plans"), sampler(base), phrases.load(), TESTS).success
+        )
     shutil.rmtree(folder)
-    print(f"{way} rate {rate} seed {seed}: {[round(value_, 3) for value_ in curve]}, {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+    print(
+        f"{way} rate {rate} seed {seed}: {[round(value_, 3) for value_ in curve]},"
+        f" {time.monotonic() - began:.0f} s",
+        file=sys.stderr,
+        flush=True,
+    )
     return {"way": way, "rate": rate, "seed": seed, "curve": curve}
 
 
@@ -109,17 +160,65 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     given = parser.parse_args()
     began = time.monotonic()
-    base = given.base or str(mediocre.make(worlds.get("plans"), phrases.load(), Path(tempfile.mkdtemp(prefix="steps-base-")) / "base"))
+    base = given.base or str(
+        mediocre.make(
+            worlds.get("plans"),
+            phrases.load(),
+            Path(tempfile.mkdtemp(prefix="steps-base-")) / "base",
+        )
+    )
     before = talk.measure(worlds.get("plans"), sampler(base), phrases.load(), TESTS).success
     with ProcessPoolExecutor(given.workers) as pool:
-        found = list(pool.map(learned, [(way, base, rate, seed) for seed in range(given.seeds) for way in ("outcome", "credit") for rate in RATES]))
-    curves = {(way, rate): np.mean([one["curve"] for one in found if (one["way"], one["rate"]) == (way, rate)], axis=0) for way in ("outcome", "credit") for rate in RATES}
-    final = {way: max(float(curves[way, rate][-4:].mean()) for rate in RATES) for way in ("outcome", "credit")}
-    metrics: dict[str, float] = {"before": before, **{f"final.{way}": value_ for way, value_ in final.items()}}
-    for name, goal in (("best", max(float(curves["outcome", rate].max()) for rate in RATES)), ("end", final["outcome"])):
-        needed = {way: min(samples(before, curves[way, rate].tolist(), goal) for rate in RATES) for way in ("outcome", "credit")}
-        metrics |= {f"{name}.goal": goal, f"{name}.outcome": needed["outcome"], f"{name}.credit": needed["credit"], f"{name}.ratio": needed["credit"] / needed["outcome"]}
-    print(json.dumps({"bench": "steps", "metrics": {name: round(value_, 4) for name, value_ in metrics.items()}, "data": "world: plans", "seconds": round(time.monotonic() - began, 1)}))
+        found = list(
+            pool.map(
+                learned,
+                [
+                    (way, base, rate, seed)
+                    for seed in range(given.seeds)
+                    for way in ("outcome", "credit")
+                    for rate in RATES
+                ],
+            )
+        )
+    curves = {
+        (way, rate): np.mean(
+            [one["curve"] for one in found if (one["way"], one["rate"]) == (way, rate)], axis=0
+        )
+        for way in ("outcome", "credit")
+        for rate in RATES
+    }
+    final = {
+        way: max(float(curves[way, rate][-4:].mean()) for rate in RATES)
+        for way in ("outcome", "credit")
+    }
+    metrics: dict[str, float] = {
+        "before": before,
+        **{f"final.{way}": value_ for way, value_ in final.items()},
+    }
+    for name, goal in (
+        ("best", max(float(curves["outcome", rate].max()) for rate in RATES)),
+        ("end", final["outcome"]),
+    ):
+        needed = {
+            way: min(samples(before, curves[way, rate].tolist(), goal) for rate in RATES)
+            for way in ("outcome", "credit")
+        }
+        metrics |= {
+            f"{name}.goal": goal,
+            f"{name}.outcome": needed["outcome"],
+            f"{name}.credit": needed["credit"],
+            f"{name}.ratio": needed["credit"] / needed["outcome"],
+        }
+    print(
+        json.dumps(
+            {
+                "bench": "steps",
+                "metrics": {name: round(value_, 4) for name, value_ in metrics.items()},
+                "data": "world: plans",
+                "seconds": round(time.monotonic() - began, 1),
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
-"""Linking: F1 of reply links on annotated chat (weights fitted on the other hours), and of pairs on synthetic users."""
+"""Linking: F1 of reply links on annotated chat (weights fitted on the other hours), and of pairs on
+synthetic users.
+"""
 
 from __future__ import annotations
 
@@ -65,7 +67,12 @@ def main() -> None:
         made = [train_links.choices(stream) for stream in streams]
         links: list[list[Link]] = []
         for number, stream in enumerate(streams):
-            others = [c for other, choices in enumerate(made) if other % _FOLDS != number % _FOLDS for c in choices]
+            others = [
+                c
+                for other, choices in enumerate(made)
+                if other % _FOLDS != number % _FOLDS
+                for c in choices
+            ]
             links.append(link(stream.sessions, weights=train_links.fit(others)))
         metrics["chat.f1"] = round(link_f1(streams, links), 4)
         metrics["chat.f1_shipped"] = round(link_f1(streams, [link(s.sessions) for s in streams]), 4)
@@ -73,7 +80,16 @@ def main() -> None:
     background = train_links.background_of(users)
     found = [link(user.sessions, background=background) for user in users]
     metrics["synthetic.f1"] = round(pair_f1(users, found), 4)
-    print(json.dumps({"bench": "threads", "metrics": metrics, "data": str(folder), "seconds": round(time.perf_counter() - started, 1)}))
+    print(
+        json.dumps(
+            {
+                "bench": "threads",
+                "metrics": metrics,
+                "data": str(folder),
+                "seconds": round(time.perf_counter() - started, 1),
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
-"""MB/s on one core and peak memory of each part of the main job and of all together, on a generated log.
+"""MB/s on one core and peak memory of each part of the main job and of all together, on a generated
+log.
 
-The log is OpenAI-chat JSON lines written by this script (seeded): users with several sessions, code and prose, follow-ups,
-one personal value in about forty messages. `floor_ratio` is ours over `orjson.loads` alone; where datatrove is installed
-its reader, PII formatter and writer run on the same file.
+The log is OpenAI-chat JSON lines written by this script (seeded): users with several sessions, code
+and prose, follow-ups, one personal value in about forty messages. `floor_ratio` is ours over
+`orjson.loads` alone; where datatrove is installed its reader, PII formatter and writer run on the
+same file.
 """
 
 from __future__ import annotations
@@ -29,7 +31,215 @@ from upshot.sources import read
 from upshot.sources.ingest import Cleaning, ingest
 
 _KEY = "a fixed key for benchmarks"
-_WORDS = ["the", "of", "and", "to", "in", "a", "is", "that", "for", "it", "as", "was", "with", "be", "by", "on", "not", "he", "his", "but", "at", "are", "this", "have", "from", "or", "had", "an", "they", "which", "one", "you", "were", "all", "her", "she", "there", "would", "their", "we", "him", "been", "has", "when", "who", "will", "no", "more", "if", "out", "so", "up", "said", "what", "its", "about", "than", "into", "them", "can", "only", "other", "time", "new", "some", "could", "these", "two", "may", "first", "then", "do", "any", "like", "my", "now", "over", "such", "our", "man", "me", "even", "most", "made", "after", "also", "did", "many", "off", "before", "must", "well", "back", "through", "years", "where", "much", "your", "way", "down", "should", "because", "long", "each", "just", "state", "those", "people", "too", "little", "world", "still", "great", "system", "value", "number", "place", "house", "point", "case", "group", "company", "program", "question", "work", "night", "water", "part", "young", "father", "right", "keep", "eye", "never", "last", "let", "thought", "city", "tree", "cross", "farm", "hard", "start", "might", "story", "saw", "far", "sea", "draw", "left", "late", "run", "while", "press", "close", "real", "life", "few", "north", "open", "seem", "together", "next", "white", "children", "begin", "got", "walk", "example", "ease", "paper", "always", "music", "both", "mark", "often", "letter", "until", "mile", "river", "car", "feet", "care", "second", "book", "carry", "took", "science", "eat", "room", "friend", "began", "idea", "fish", "mountain", "stop", "once", "base", "hear", "horse", "cut", "sure", "watch", "color", "face", "wood", "main"]
+_WORDS = [
+    "the",
+    "of",
+    "and",
+    "to",
+    "in",
+    "a",
+    "is",
+    "that",
+    "for",
+    "it",
+    "as",
+    "was",
+    "with",
+    "be",
+    "by",
+    "on",
+    "not",
+    "he",
+    "his",
+    "but",
+    "at",
+    "are",
+    "this",
+    "have",
+    "from",
+    "or",
+    "had",
+    "an",
+    "they",
+    "which",
+    "one",
+    "you",
+    "were",
+    "all",
+    "her",
+    "she",
+    "there",
+    "would",
+    "their",
+    "we",
+    "him",
+    "been",
+    "has",
+    "when",
+    "who",
+    "will",
+    "no",
+    "more",
+    "if",
+    "out",
+    "so",
+    "up",
+    "said",
+    "what",
+    "its",
+    "about",
+    "than",
+    "into",
+    "them",
+    "can",
+    "only",
+    "other",
+    "time",
+    "new",
+    "some",
+    "could",
+    "these",
+    "two",
+    "may",
+    "first",
+    "then",
+    "do",
+    "any",
+    "like",
+    "my",
+    "now",
+    "over",
+    "such",
+    "our",
+    "man",
+    "me",
+    "even",
+    "most",
+    "made",
+    "after",
+    "also",
+    "did",
+    "many",
+    "off",
+    "before",
+    "must",
+    "well",
+    "back",
+    "through",
+    "years",
+    "where",
+    "much",
+    "your",
+    "way",
+    "down",
+    "should",
+    "because",
+    "long",
+    "each",
+    "just",
+    "state",
+    "those",
+    "people",
+    "too",
+    "little",
+    "world",
+    "still",
+    "great",
+    "system",
+    "value",
+    "number",
+    "place",
+    "house",
+    "point",
+    "case",
+    "group",
+    "company",
+    "program",
+    "question",
+    "work",
+    "night",
+    "water",
+    "part",
+    "young",
+    "father",
+    "right",
+    "keep",
+    "eye",
+    "never",
+    "last",
+    "let",
+    "thought",
+    "city",
+    "tree",
+    "cross",
+    "farm",
+    "hard",
+    "start",
+    "might",
+    "story",
+    "saw",
+    "far",
+    "sea",
+    "draw",
+    "left",
+    "late",
+    "run",
+    "while",
+    "press",
+    "close",
+    "real",
+    "life",
+    "few",
+    "north",
+    "open",
+    "seem",
+    "together",
+    "next",
+    "white",
+    "children",
+    "begin",
+    "got",
+    "walk",
+    "example",
+    "ease",
+    "paper",
+    "always",
+    "music",
+    "both",
+    "mark",
+    "often",
+    "letter",
+    "until",
+    "mile",
+    "river",
+    "car",
+    "feet",
+    "care",
+    "second",
+    "book",
+    "carry",
+    "took",
+    "science",
+    "eat",
+    "room",
+    "friend",
+    "began",
+    "idea",
+    "fish",
+    "mountain",
+    "stop",
+    "once",
+    "base",
+    "hear",
+    "horse",
+    "cut",
+    "sure",
+    "watch",
+    "color",
+    "face",
+    "wood",
+    "main",
+]
 _CODE = """def {a}_{b}(items, limit={n}):
     result = []
     for item in items:
@@ -37,34 +247,84 @@ _CODE = """def {a}_{b}(items, limit={n}):
             result.append(transform(item, key="{a}"))
     return sorted(result, key=lambda row: row.{b})[:{n}]
 """
-_FOLLOW = ("that worked, thank you!", "Thanks, but it still gives me the same error.", "no, I meant the other one", "great",
-           "can you also add a test for it?", "what do you mean by that?", "perfect, exactly what I needed", "it fails with KeyError: '{a}'",
-           "ok", "now do the same for {b}", "never mind", "I tried it and it works now", "you forgot the {a}", "hmm")  # fmt: skip
-_PRIVATE = (" Mail me at {a}.{b}@example.org.", " My number is +1 415 555 0{n}.", " The key is ghp_{k}.", " I live at {n} Main Street.", " Card 4111 1111 1111 1111.")
+_FOLLOW = (
+    "that worked, thank you!",
+    "Thanks, but it still gives me the same error.",
+    "no, I meant the other one",
+    "great",
+    "can you also add a test for it?",
+    "what do you mean by that?",
+    "perfect, exactly what I needed",
+    "it fails with KeyError: '{a}'",
+    "ok",
+    "now do the same for {b}",
+    "never mind",
+    "I tried it and it works now",
+    "you forgot the {a}",
+    "hmm",
+)
+_PRIVATE = (
+    " Mail me at {a}.{b}@example.org.",
+    " My number is +1 415 555 0{n}.",
+    " The key is ghp_{k}.",
+    " I live at {n} Main Street.",
+    " Card 4111 1111 1111 1111.",
+)
 
 
 def generate(path: Path, megabytes: float, seed: int = 7) -> None:
     """Write the log."""
     rng = random.Random(seed)
     size, number = 0, 0
-    prose = [" ".join(rng.choices(_WORDS, k=rng.randint(40, 160))).capitalize() + "." for _ in range(4000)]
+    prose = [
+        " ".join(rng.choices(_WORDS, k=rng.randint(40, 160))).capitalize() + "."
+        for _ in range(4000)
+    ]
     with open(path, "wb") as handle:
         while size < megabytes * 1e6:
             user = f"user-{rng.randint(0, max(10, int(megabytes * 20)))}"
             messages: list[dict[str, str]] = []
             for turn in range(rng.randint(1, 6)):
                 a, b, n = rng.choice(_WORDS), rng.choice(_WORDS), rng.randint(100, 199)
-                said = rng.choice(_FOLLOW).format(a=a, b=b) if turn else rng.choice(prose)[: rng.randint(40, 500)] + "?"
+                said = (
+                    rng.choice(_FOLLOW).format(a=a, b=b)
+                    if turn
+                    else rng.choice(prose)[: rng.randint(40, 500)] + "?"
+                )
                 if rng.random() < 0.05:
-                    said += rng.choice(_PRIVATE).format(a=a, b=b, n=n, k="".join(rng.choices("abcdefghijklmnopqrstuvwxyz0123456789", k=36)))
+                    said += rng.choice(_PRIVATE).format(
+                        a=a,
+                        b=b,
+                        n=n,
+                        k="".join(rng.choices("abcdefghijklmnopqrstuvwxyz0123456789", k=36)),
+                    )
                 if rng.random() < 0.1:
-                    said += "\nTraceback (most recent call last):\n  File \"main.py\", line 3, in <module>\nKeyError: 'x'"
+                    said += (
+                        '\nTraceback (most recent call last):\n  File "main.py", line 3, in'
+                        " <module>\nKeyError: 'x'"
+                    )
                 answer = rng.choice(prose)
                 if rng.random() < 0.5:
-                    answer += "\n\n```python\n" + _CODE.format(a=a, b=b, n=n) * rng.randint(1, 3) + "```\n" + rng.choice(prose)
-                messages += [{"role": "user", "content": said}, {"role": "assistant", "content": answer + " " + rng.choice(prose)}]
+                    answer += (
+                        "\n\n```python\n"
+                        + _CODE.format(a=a, b=b, n=n) * rng.randint(1, 3)
+                        + "```\n"
+                        + rng.choice(prose)
+                    )
+                messages += [
+                    {"role": "user", "content": said},
+                    {"role": "assistant", "content": answer + " " + rng.choice(prose)},
+                ]
             day = rng.randint(1, 28)
-            line = orjson.dumps({"id": f"conv-{number}", "user": user, "started_at": f"2026-0{rng.randint(1, 6)}-{day:02d}T10:00:00Z", "model": "m", "messages": messages})
+            line = orjson.dumps(
+                {
+                    "id": f"conv-{number}",
+                    "user": user,
+                    "started_at": f"2026-0{rng.randint(1, 6)}-{day:02d}T10:00:00Z",
+                    "model": "m",
+                    "messages": messages,
+                }
+            )
             handle.write(line + b"\n")
             size += len(line) + 1
             number += 1
@@ -95,10 +355,14 @@ def parts(path: Path, folder: Path, sample_mb: float) -> dict[str, float]:
     batch = clean(conversations, pseudonyms, None, 1)
     linked = threads.link_bucket(batch.tables, {})
     metrics["link"] = size / timed(lambda: threads.link_bucket(batch.tables, {}))
-    metrics["judge"] = size / timed(lambda: hindsight.judge_bucket({**batch.tables, "threads": linked}, {}))
+    metrics["judge"] = size / timed(
+        lambda: hindsight.judge_bucket({**batch.tables, "threads": linked}, {})
+    )
     lake = Lake(folder / "write", 16)
     lake.create()
-    metrics["write"] = size / timed(lambda: [lake.append(name, table, ("bench", 1)) for name, table in batch.tables.items()])
+    metrics["write"] = size / timed(
+        lambda: [lake.append(name, table, ("bench", 1)) for name, table in batch.tables.items()]
+    )
     return {f"{name}.mb_per_s": round(value, 1) for name, value in metrics.items()}
 
 
@@ -108,7 +372,11 @@ def together(path: Path, folder: Path) -> tuple[float, dict[str, float]]:
     first = timed(lambda: ingest(read(path), lake, Cleaning(_KEY, True, True, ""), 32.0))
     second = timed(lambda: run_stage(lake, threads.stage()))
     third = timed(lambda: run_stage(lake, hindsight.stage()))
-    return first + second + third, {"ingest_s": round(first, 1), "link_s": round(second, 1), "judge_s": round(third, 1)}
+    return first + second + third, {
+        "ingest_s": round(first, 1),
+        "link_s": round(second, 1),
+        "judge_s": round(third, 1),
+    }
 
 
 def datatrove_speed(path: Path, folder: Path) -> float | None:
@@ -118,7 +386,10 @@ def datatrove_speed(path: Path, folder: Path) -> float | None:
         from datatrove.pipeline.readers import JsonlReader
         from datatrove.pipeline.writers import JsonlWriter
     except ImportError:
-        print("datatrove is not installed: no datatrove_ratio (pip install 'datatrove[io]')", file=sys.stderr)
+        print(
+            "datatrove is not installed: no datatrove_ratio (pip install 'datatrove[io]')",
+            file=sys.stderr,
+        )
         return None
     flat = folder / "flat"
     flat.mkdir()
@@ -133,7 +404,9 @@ def datatrove_speed(path: Path, folder: Path) -> float | None:
                 break
     bytes_in = (flat / "part.jsonl").stat().st_size
     pipeline = [JsonlReader(str(flat)), PIIFormatter(), JsonlWriter(str(folder / "out"))]
-    executor = LocalPipelineExecutor(pipeline=pipeline, tasks=1, workers=1, logging_dir=str(folder / "logs"))
+    executor = LocalPipelineExecutor(
+        pipeline=pipeline, tasks=1, workers=1, logging_dir=str(folder / "logs")
+    )
     return bytes_in / 1e6 / timed(executor.run)
 
 
@@ -150,7 +423,11 @@ def main() -> None:
         size = path.stat().st_size / 1e6
         seconds, split = together(path, folder)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-        metrics: dict[str, float] = {"mb_per_s_per_core": round(size / seconds, 2), "peak_gb": round(peak, 3), **split}
+        metrics: dict[str, float] = {
+            "mb_per_s_per_core": round(size / seconds, 2),
+            "peak_gb": round(peak, 3),
+            **split,
+        }
         parse = timed(lambda: sum(1 for _ in read(path)))
 
         def floor() -> None:
@@ -169,7 +446,16 @@ def main() -> None:
             metrics["datatrove_ratio"] = round(size / seconds / theirs, 2)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    print(json.dumps({"bench": "throughput", "metrics": metrics, "data": f"generated, {arguments.mb:g} MB", "seconds": round(time.perf_counter() - started, 1)}))
+    print(
+        json.dumps(
+            {
+                "bench": "throughput",
+                "metrics": metrics,
+                "data": f"generated, {arguments.mb:g} MB",
+                "seconds": round(time.perf_counter() - started, 1),
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

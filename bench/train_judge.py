@@ -1,6 +1,7 @@
 """Train the embedded judge's weights from corpora with known fates; `--out` writes `weights.json`.
 
-Used by `bench/satisfaction.py` and `bench/code_survival.py` too, which leave the measured corpus out.
+Used by `bench/satisfaction.py` and `bench/code_survival.py` too, which leave the measured corpus
+out.
 """
 
 from __future__ import annotations
@@ -69,7 +70,15 @@ def rated(corpus: corpora.Corpus) -> Examples:
     line, events = table(corpus.conversations)
     rows = _rows(line, [(label.conversation, label.index) for label in corpus.labels])
     target = np.array([helped(label.rating) for label in corpus.labels])
-    return Examples(corpus.name, line, events, rows, target, line.session[line.responses[rows]], not corpus.name.startswith("dbdc"))
+    return Examples(
+        corpus.name,
+        line,
+        events,
+        rows,
+        target,
+        line.session[line.responses[rows]],
+        not corpus.name.startswith("dbdc"),
+    )
 
 
 def _rows(line: Timeline, keys: Sequence[tuple[str, int]]) -> np.ndarray:
@@ -91,7 +100,11 @@ def commit_rows(line: Timeline, conversations: Sequence[RawConversation]) -> dic
 
 def code(folder: Path) -> Examples:
     """The coding log: did the commit stay, and how much of it."""
-    conversations = [c for c in read(folder / "coding-chats" / "aider-chat-history.md") if isinstance(c, RawConversation)]
+    conversations = [
+        c
+        for c in read(folder / "coding-chats" / "aider-chat-history.md")
+        if isinstance(c, RawConversation)
+    ]
     line, events = table(conversations)
     rows_of = commit_rows(line, conversations)
     fate: dict[int, list[float]] = {}
@@ -110,10 +123,14 @@ def copies(folder: Path) -> Examples:
     line, events = table(conversations)
     rows = _rows(line, list(copied))
     target = np.array([0.85 if flag else 0.45 for flag in copied.values()])
-    return Examples("realhumaneval", line, events, rows, target, line.session[line.responses[rows]], False)
+    return Examples(
+        "realhumaneval", line, events, rows, target, line.session[line.responses[rows]], False
+    )
 
 
-def learn_lexicon(sets: Sequence[Examples], folds: np.ndarray | None = None, skip: int = -1) -> dict[str, float]:
+def learn_lexicon(
+    sets: Sequence[Examples], folds: np.ndarray | None = None, skip: int = -1
+) -> dict[str, float]:
     """Ridge regression of the centred target on the words and pairs of the user's next message."""
     texts: list[str] = []
     target: list[float] = []
@@ -131,7 +148,12 @@ def learn_lexicon(sets: Sequence[Examples], folds: np.ndarray | None = None, ski
             target.append(examples.target[row] - mean)
     documents = [_terms(text) for text in texts]
     counts = Counter(term for document in documents for term in document)
-    vocabulary = {term: i for i, term in enumerate(sorted(t for t, count in counts.items() if count >= _LEAST_DIALOGUES))}
+    vocabulary = {
+        term: i
+        for i, term in enumerate(
+            sorted(t for t, count in counts.items() if count >= _LEAST_DIALOGUES)
+        )
+    }
     rows, columns, values = [], [], []
     for i, document in enumerate(documents):
         size = np.sqrt(len(_WORD.findall(texts[i].lower()[:600])) + 2.0)
@@ -142,7 +164,11 @@ def learn_lexicon(sets: Sequence[Examples], folds: np.ndarray | None = None, ski
                 values.append(1.0 / size)
     matrix = csr_matrix((values, (rows, columns)), shape=(len(documents), len(vocabulary)))
     weights = Ridge(alpha=_RIDGE, fit_intercept=True).fit(matrix, np.array(target)).coef_
-    return {term: round(float(weights[i]), 4) for term, i in vocabulary.items() if abs(weights[i]) > 0.005}
+    return {
+        term: round(float(weights[i]), 4)
+        for term, i in vocabulary.items()
+        if abs(weights[i]) > 0.005
+    }
 
 
 def _terms(text: str) -> set[str]:
@@ -151,17 +177,59 @@ def _terms(text: str) -> set[str]:
 
 
 _PRIOR = {
-    "next_lexicon": 9.0, "request_lexicon": 2.0, "polite_but_failed": -1.2, "next_same_request": -1.0, "next_repeats": -0.2,
-    "later_repeats": -0.3, "next_capitals": -0.5, "next_exclaim": 0.2, "next_question": -0.25, "next_starts_no": -0.4,
-    "request_thanks": 0.1, "request_complains": -0.2, "request_rejects": -0.2, "request_failed": -0.2,
-    "response_unsure": -0.5, "response_repeats": -0.3, "refusal": -0.4, "right_refusal": 1.0, "response_apology": -0.2,
-    "event_thumb": 2.5, "event_rating": 2.5, "event_edit": 1.2, "event_regenerate": 2.0, "event_undo": 3.5,
-    "event_undone_later": 3.0, "event_commit": 0.8, "event_own_commit": 0.2, "event_exit": 0.6, "event_test": 1.5,
-    "event_lint": 0.5, "event_build": 0.8, "event_trace": 0.8, "event_copy": 1.2, "event_kept": 0.7, "event_outcome": 3.0,
-    "event_interrupt": 1.2, "event_rewritten": 2.0, "edit_size": 0.25,
-}  # fmt: skip
-_LATER = {"worked": 0.5, "failed": 0.4, "pasted_error": 0.5, "complaint": 0.3, "undo": 1.0, "switch": 0.4, "adopted": 0.5, "praise": 0.3, "correction": 0.3}
-"""Share of a cue's weight that it keeps in a later message; other kinds speak of the nearest response alone."""
+    "next_lexicon": 9.0,
+    "request_lexicon": 2.0,
+    "polite_but_failed": -1.2,
+    "next_same_request": -1.0,
+    "next_repeats": -0.2,
+    "later_repeats": -0.3,
+    "next_capitals": -0.5,
+    "next_exclaim": 0.2,
+    "next_question": -0.25,
+    "next_starts_no": -0.4,
+    "request_thanks": 0.1,
+    "request_complains": -0.2,
+    "request_rejects": -0.2,
+    "request_failed": -0.2,
+    "response_unsure": -0.5,
+    "response_repeats": -0.3,
+    "refusal": -0.4,
+    "right_refusal": 1.0,
+    "response_apology": -0.2,
+    "event_thumb": 2.5,
+    "event_rating": 2.5,
+    "event_edit": 1.2,
+    "event_regenerate": 2.0,
+    "event_undo": 3.5,
+    "event_undone_later": 3.0,
+    "event_commit": 0.8,
+    "event_own_commit": 0.2,
+    "event_exit": 0.6,
+    "event_test": 1.5,
+    "event_lint": 0.5,
+    "event_build": 0.8,
+    "event_trace": 0.8,
+    "event_copy": 1.2,
+    "event_kept": 0.7,
+    "event_outcome": 3.0,
+    "event_interrupt": 1.2,
+    "event_rewritten": 2.0,
+    "edit_size": 0.25,
+}
+_LATER = {
+    "worked": 0.5,
+    "failed": 0.4,
+    "pasted_error": 0.5,
+    "complaint": 0.3,
+    "undo": 1.0,
+    "switch": 0.4,
+    "adopted": 0.5,
+    "praise": 0.3,
+    "correction": 0.3,
+}
+"""Share of a cue's weight that it keeps in a later message; other kinds speak of the nearest
+response alone.
+"""
 
 
 def prior_of(names: Sequence[str]) -> np.ndarray:
@@ -176,8 +244,8 @@ def prior_of(names: Sequence[str]) -> np.ndarray:
 def fit(sets: Sequence[Examples], hold: float = _HOLD) -> judge_model.Weights:
     """The whole model from several corpora, each with the same say.
 
-    Logistic regression held to the prior (a Gaussian around it) and to its signs: corpora of one kind must not teach
-    that what is bad news everywhere else is good.
+    Logistic regression held to the prior (a Gaussian around it) and to its signs: corpora of one
+    kind must not teach that what is bad news everywhere else is good.
     """
     folds = np.concatenate([_folds(examples) for examples in sets])
     words = learn_lexicon(sets)
@@ -202,13 +270,20 @@ def fit(sets: Sequence[Examples], hold: float = _HOLD) -> judge_model.Weights:
     free = (prior != 0.0) & (matrix.std(axis=0) > 0)
     weights, biases = _bounded(matrix, target, share, corpus, prior, free, hold)
     learned = {name: round(float(w), 4) for name, w in zip(names, weights, strict=True) if w != 0.0}
-    return judge_model.Weights(round(float(biases.mean()), 4), learned, words, [e.name for e in sets])
+    return judge_model.Weights(
+        round(float(biases.mean()), 4), learned, words, [e.name for e in sets]
+    )
 
 
 def _bounded(
-    matrix: np.ndarray, target: np.ndarray, share: np.ndarray, corpus: np.ndarray, prior: np.ndarray,
-    free: np.ndarray, hold: float,
-) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    matrix: np.ndarray,
+    target: np.ndarray,
+    share: np.ndarray,
+    corpus: np.ndarray,
+    prior: np.ndarray,
+    free: np.ndarray,
+    hold: float,
+) -> tuple[np.ndarray, np.ndarray]:
     scale = np.maximum(np.abs(prior), 0.2)
     count = int(corpus.max()) + 1
 
@@ -217,14 +292,30 @@ def _bounded(
         p = 1.0 / (1.0 + np.exp(-np.clip(matrix @ weights + bias[corpus], -30, 30)))
         error = share * (p - target)
         away = (weights - prior) / scale
-        value = -(share * (target * np.log(p + 1e-9) + (1 - target) * np.log(1 - p + 1e-9))).sum() + hold * (away**2).sum()
-        return value, np.concatenate([matrix.T @ error + 2 * hold * away / scale, np.bincount(corpus, error, minlength=count)])
+        value = (
+            -(share * (target * np.log(p + 1e-9) + (1 - target) * np.log(1 - p + 1e-9))).sum()
+            + hold * (away**2).sum()
+        )
+        return value, np.concatenate(
+            [
+                matrix.T @ error + 2 * hold * away / scale,
+                np.bincount(corpus, error, minlength=count),
+            ]
+        )
 
     bounds = [
-        (0.0, 2.5 * p) if p > 0 and f else (2.5 * p, 0.0) if p < 0 and f else (p, p) for p, f in zip(prior, free, strict=True)
+        (0.0, 2.5 * p) if p > 0 and f else (2.5 * p, 0.0) if p < 0 and f else (p, p)
+        for p, f in zip(prior, free, strict=True)
     ]
     start = np.concatenate([prior, np.zeros(count)])
-    found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=[*bounds, *[(None, None)] * count], options={"maxiter": 500})
+    found = minimize(
+        loss,
+        start,
+        jac=True,
+        method="L-BFGS-B",
+        bounds=[*bounds, *[(None, None)] * count],
+        options={"maxiter": 500},
+    )
     return found.x[:-count], found.x[-count:]
 
 
@@ -258,7 +349,10 @@ class HeldOut(NamedTuple):
 def held_out(folder: Path) -> Iterator[HeldOut]:
     """Each corpus of `satisfaction/`, judged by what the others taught."""
     sets = load_all(folder)
-    ratings = {corpus.name: np.array([label.rating for label in corpus.labels]) for corpus in corpora.satisfaction(folder)}
+    ratings = {
+        corpus.name: np.array([label.rating for label in corpus.labels])
+        for corpus in corpora.satisfaction(folder)
+    }
     for examples in sets:
         if examples.name not in ratings:
             continue
@@ -268,7 +362,9 @@ def held_out(folder: Path) -> Iterator[HeldOut]:
         judged = judge(examples.line, examples.events, model)
         rating = ratings[examples.name]
         worst = rating < 3 if family != "dbdc" else rating <= np.quantile(rating, 0.2)
-        yield HeldOut(examples.name, examples, judged, rating, worst, [other.name for other in others], model)
+        yield HeldOut(
+            examples.name, examples, judged, rating, worst, [other.name for other in others], model
+        )
 
 
 def main() -> None:
@@ -278,11 +374,20 @@ def main() -> None:
     arguments = parser.parse_args()
     weights = fit(load_all(arguments.data))
     content = {
-        "bias": round(weights.bias, 4), "trained_on": weights.trained_on,
-        "features": dict(sorted(weights.features.items())), "lexicon": dict(sorted(weights.lexicon.items())),
-    }  # fmt: skip
+        "bias": round(weights.bias, 4),
+        "trained_on": weights.trained_on,
+        "features": dict(sorted(weights.features.items())),
+        "lexicon": dict(sorted(weights.lexicon.items())),
+    }
     arguments.out.write_text(json.dumps(content, indent=0, ensure_ascii=False) + "\n")
-    print(json.dumps({"bench": "train_judge", "metrics": {"features": len(weights.features), "lexicon": len(weights.lexicon)}}))
+    print(
+        json.dumps(
+            {
+                "bench": "train_judge",
+                "metrics": {"features": len(weights.features), "lexicon": len(weights.lexicon)},
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

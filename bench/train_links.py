@@ -1,4 +1,6 @@
-"""Fit the weights of `threads/link.py`: a softmax over the candidates of each session, "none of them" among them."""
+"""Fit the weights of `threads/link.py`: a softmax over the candidates of each session, "none of
+them" among them.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +17,28 @@ sys.path.insert(0, str(Path(__file__).parent))
 import linking
 from upshot.threads.link import MOST_EXCLUSIVE, Background, Index, terms_of
 
-NAMES = ("likeness", "rare", "exclusive", "identifiers", "errors", "refers_back", "reports", "opens_new", "log_hours", "steps", "same_speaker", "addressed", "answers")
+NAMES = (
+    "likeness",
+    "rare",
+    "exclusive",
+    "identifiers",
+    "errors",
+    "refers_back",
+    "reports",
+    "opens_new",
+    "log_hours",
+    "steps",
+    "same_speaker",
+    "addressed",
+    "answers",
+)
 Choice = tuple[np.ndarray, np.ndarray]
 """(features of the candidates, which of them and "none" are right)."""
 
 
-def choices(stream: linking.Stream, background: Background | None = None, window: int = 64) -> list[Choice]:
+def choices(
+    stream: linking.Stream, background: Background | None = None, window: int = 64
+) -> list[Choice]:
     """What there is to choose from for each annotated session of a stream."""
     index = Index(stream.sessions, background)
     made: list[Choice] = []
@@ -38,13 +56,17 @@ def choices(stream: linking.Stream, background: Background | None = None, window
             parts = index.compare(later, candidate)
             parts["exclusive"] = min(MOST_EXCLUSIVE, exclusive.get(roots[candidate], 0.0))
             rows.append([parts.get(name, 0.0) for name in NAMES])
-        made.append((np.array(rows), np.array([c in right for c in candidates] + [later in right], float)))
+        made.append(
+            (np.array(rows), np.array([c in right for c in candidates] + [later in right], float))
+        )
     return made
 
 
 def background_of(streams: Sequence[linking.Stream]) -> Background:
     """Everybody's words."""
-    return Background.of(terms_of([session.text for stream in streams for session in stream.sessions]))
+    return Background.of(
+        terms_of([session.text for stream in streams for session in stream.sessions])
+    )
 
 
 def fit(data: Sequence[Choice], ridge: float = 0.5) -> dict[str, float]:
@@ -76,12 +98,21 @@ def main() -> None:
     users = list(linking.synthetic(1, 300))
     background = background_of(users)
     tables: dict[str, Mapping[str, float]] = {
-        "CHAT_WEIGHTS": fit([choice for stream in linking.chat(folder) for choice in choices(stream)]),
+        "CHAT_WEIGHTS": fit(
+            [choice for stream in linking.chat(folder) for choice in choices(stream)]
+        ),
         "WEIGHTS": fit([choice for stream in users for choice in choices(stream, background)], 2.0),
     }
     for name, table in tables.items():
         print(name, json.dumps(table))
-    print(json.dumps({"bench": "train_links", "metrics": {f"{t}.{n}": w for t, table in tables.items() for n, w in table.items()}}))
+    print(
+        json.dumps(
+            {
+                "bench": "train_links",
+                "metrics": {f"{t}.{n}": w for t, table in tables.items() for n, w in table.items()},
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
-"""Write `reward/scales.json`: mean and spread of every feature over public preference sets, for private training.
+"""Write `reward/scales.json`: mean and spread of every feature over public preference sets, for
+private training.
 
-A private model must not scale its features by the data it keeps private. Only these two numbers a feature are shipped.
+A private model must not scale its features by the data it keeps private. Only these two numbers a
+feature are shipped.
 """
 
 from __future__ import annotations
@@ -19,20 +21,39 @@ from upshot.reward.model import said, texts
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "src" / "upshot" / "reward" / "scales.json")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path(__file__).parents[1] / "src" / "upshot" / "reward" / "scales.json",
+    )
     arguments = parser.parse_args()
     centres: list[np.ndarray] = []
     spreads: list[np.ndarray] = []
     names: tuple[str, ...] = ()
     for _, pairs in sets(arguments.data):
-        found = features([texts(p.prompt) for p in pairs] * 2, [said(p.chosen) for p in pairs] + [said(p.rejected) for p in pairs], embed=True)
+        found = features(
+            [texts(p.prompt) for p in pairs] * 2,
+            [said(p.chosen) for p in pairs] + [said(p.rejected) for p in pairs],
+            embed=True,
+        )
         names = found.names
         centres.append(found.values.mean(axis=0))
         spreads.append(found.values.std(axis=0))
     centre, spread = np.mean(centres, axis=0), np.mean(spreads, axis=0) + 1e-3
-    table = {name: [round(float(c), 4), round(float(s), 4)] for name, c, s in zip(names, centre, spread, strict=True)}
+    table = {
+        name: [round(float(c), 4), round(float(s), 4)]
+        for name, c, s in zip(names, centre, spread, strict=True)
+    }
     arguments.out.write_text(json.dumps(table, separators=(",", ":")).replace("],", "],\n") + "\n")
-    print(json.dumps({"bench": "train_scales", "metrics": {"features": len(table)}, "data": str(arguments.data)}))
+    print(
+        json.dumps(
+            {
+                "bench": "train_scales",
+                "metrics": {"features": len(table)},
+                "data": str(arguments.data),
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

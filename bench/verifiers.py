@@ -1,10 +1,11 @@
 """Are canonical solutions accepted, and broken and cheating ones refused?
 
-On HumanEval (`--data DIR/code`): `accepted`: share of canonical solutions whose outcome is whole. `slipped`: share of
-submissions of 27 kinds of broken and cheating ones, for every task, that earn anything near it (an outcome of .5 or more:
-all tests passed and no gate shut). The kinds that run until a limit are tried on every fourth task, with a limit of a second.
-`per_second`: verdicts on 2 cores, on canonical solutions, once what a task needs only once is known (`first_per_second`
-before that). `start_ms`: an empty program in a sandbox.
+On HumanEval (`--data DIR/code`): `accepted`: share of canonical solutions whose outcome is whole.
+`slipped`: share of submissions of 27 kinds of broken and cheating ones, for every task, that earn
+anything near it (an outcome of .5 or more: all tests passed and no gate shut). The kinds that run
+until a limit are tried on every fourth task, with a limit of a second.
+`per_second`: verdicts on 2 cores, on canonical solutions, once what a task needs only once is known
+(`first_per_second` before that). `start_ms`: an empty program in a sandbox.
 """
 
 from __future__ import annotations
@@ -38,7 +39,12 @@ def main() -> None:
     whole = [outcome.outcome == 1.0 for outcome in verify(right)]
     first = time.perf_counter() - started
     started = time.perf_counter()
-    whole = [again and once for again, once in zip((outcome.outcome == 1.0 for outcome in verify(right)), whole, strict=True)]
+    whole = [
+        again and once
+        for again, once in zip(
+            (outcome.outcome == 1.0 for outcome in verify(right)), whole, strict=True
+        )
+    ]
     second = time.perf_counter() - started
     quick, slow = list[Item](), list[Item]()
     for number, (row, item) in enumerate(zip(rows, right, strict=True)):
@@ -54,11 +60,26 @@ def main() -> None:
         sandbox.run(["/bin/true"])
     start = (time.perf_counter() - started) / 50
     metrics = {
-        "accepted": sum(whole) / len(whole), "slipped": len(slipped) / len(outcomes), "slipped_number": len(slipped), "submissions": len(outcomes), "kinds": len(KINDS),
-        "per_second": round(len(right) / second, 1), "first_per_second": round(len(right) / first, 1), "start_ms": round(1000 * start, 1),
-    }  # fmt: skip
+        "accepted": sum(whole) / len(whole),
+        "slipped": len(slipped) / len(outcomes),
+        "slipped_number": len(slipped),
+        "submissions": len(outcomes),
+        "kinds": len(KINDS),
+        "per_second": round(len(right) / second, 1),
+        "first_per_second": round(len(right) / first, 1),
+        "start_ms": round(1000 * start, 1),
+    }
     print(Counter(outcome.id for outcome in slipped).most_common(), file=sys.stderr)
-    print(json.dumps({"bench": "verifiers", "metrics": metrics, "data": str(folder), "seconds": round(time.perf_counter() - began, 1)}))
+    print(
+        json.dumps(
+            {
+                "bench": "verifiers",
+                "metrics": metrics,
+                "data": str(folder),
+                "seconds": round(time.perf_counter() - began, 1),
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

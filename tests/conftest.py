@@ -1,4 +1,6 @@
-"""What several tests need: a lake folder, conversations written by hand, the folder of real data where it is."""
+"""What several tests need: a lake folder, conversations written by hand, the folder of real data
+where it is.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +60,9 @@ def examples() -> Path:
 
 @pytest.fixture
 def scripted(tmp_path: Path) -> Iterator[Callable[..., str]]:
-    """`scripted(mode="honest", ...)` starts a server process that answers by the script and returns its address."""
+    """`scripted(mode="honest", ...)` starts a server process that answers by the script and returns
+    its address.
+    """
     running: list[subprocess.Popen[bytes]] = []
 
     def start(**script: object) -> str:
@@ -66,7 +70,11 @@ def scripted(tmp_path: Path) -> Iterator[Callable[..., str]]:
         script_file = where.with_suffix(".json")
         script_file.write_text(json.dumps(script))
         program = Path(__file__).parent / "llm" / "scripted_server.py"
-        running.append(subprocess.Popen([sys.executable, "-W", "ignore", str(program), str(where), str(script_file)]))
+        running.append(
+            subprocess.Popen(
+                [sys.executable, "-W", "ignore", str(program), str(where), str(script_file)]
+            )
+        )
         while not where.exists():
             assert running[-1].poll() is None, "the scripted server did not start"
             time.sleep(0.02)

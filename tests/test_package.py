@@ -12,8 +12,16 @@ ROOT = Path(__file__).parents[1]
 
 
 def test_importing_upshot_loads_nothing_heavy() -> None:
-    code = "import sys, upshot; print([m for m in ('torch', 'transformers', 'sklearn', 'scipy', 'ray', 'fastapi', 'spacy', 'playwright') if m in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    code = (
+        "import sys, upshot; print([m for m in ('torch', 'transformers', 'sklearn', 'scipy', 'ray',"
+        " 'fastapi', 'spacy', 'playwright') if m in sys.modules])"
+    )
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        == "[]"
+    )
 
 
 def test_the_public_names_are_these() -> None:

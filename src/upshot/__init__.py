@@ -18,7 +18,17 @@ from upshot.api import (
     verdicts,
 )
 from upshot.errors import UpshotError
-from upshot.records import BadRecord, Evidence, Example, Preference, RawConversation, RawMessage, Signal, Turn, Verdict
+from upshot.records import (
+    BadRecord,
+    Evidence,
+    Example,
+    Preference,
+    RawConversation,
+    RawMessage,
+    Signal,
+    Turn,
+    Verdict,
+)
 
 __version__ = "0.1.0"
 

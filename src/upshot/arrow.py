@@ -1,5 +1,6 @@
-"""Arrow's compute functions, which PyArrow makes at import time so that type checkers cannot see them, and the choice
-of its allocator for long work."""
+"""Arrow's compute functions, which PyArrow makes at import time so that type checkers cannot see
+them, and the choice of its allocator for long work.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +16,9 @@ pc: Any = pyarrow.compute
 
 @contextmanager
 def system_memory() -> Iterator[None]:
-    """Arrow's allocations by the C library inside the block: Arrow's own allocator gives freed pages back at once, and
-    touching fresh ones again took a tenth of the main job's time."""
+    """Arrow's allocations by the C library inside the block: Arrow's own allocator gives freed
+    pages back at once, and touching fresh ones again took a tenth of the main job's time.
+    """
     before = pa.default_memory_pool()
     pa.set_memory_pool(pa.system_memory_pool())
     try:

@@ -1,6 +1,7 @@
 """Settings: defaults, then a TOML file, then environment (`UPSHOT_LAKE__BUCKETS=32`), then flags.
 
-Secrets come only from the environment: `UPSHOT_KEY` is the pseudonym key, `UPSHOT_LLM__KEY` the language model's.
+Secrets come only from the environment: `UPSHOT_KEY` is the pseudonym key, `UPSHOT_LLM__KEY` the
+language model's.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ class ThreadSettings(_Section):
     threshold: float = Field(default=0.5, ge=0, le=1)
     """Least P(the later session continues the earlier one)."""
     window: int = Field(default=64, ge=1)
-    """Sessions back in time that every session is compared with; rare shared terms reach further."""
+    """Sessions back in time that every session is compared with; rare shared terms reach further.
+    """
     embeddings: bool = False
     """Compare MiniLM embeddings too; needs the `minilm` extra."""
 
@@ -54,11 +56,15 @@ class JudgeSettings(_Section):
     """Who judges, and what it reads."""
 
     kind: Literal["embedded", "llm", "cascade"] = "embedded"
-    """The embedded judge, the LLM on everything, or the LLM where it is expected to change a decision."""
+    """The embedded judge, the LLM on everything, or the LLM where it is expected to change a
+    decision.
+    """
     share: float = Field(default=0.2, ge=0, le=1)
     """Share of the threads that the cascade may send to the LLM, the audit's included."""
     audit: float = Field(default=0.05, ge=0, le=1)
-    """Share of the threads that the cascade sends at random, so that the embedded judge's error is known."""
+    """Share of the threads that the cascade sends at random, so that the embedded judge's error is
+    known.
+    """
     horizon: int = Field(default=20, ge=1, le=1000)
     """Messages after a response that may bear on it."""
 
@@ -90,7 +96,8 @@ class LLMSettings(_Section):
     """Samples of each judgement; confidence comes from their agreement."""
     temperature: float = Field(default=0.7, ge=0, le=2)
     foresight: Literal["llm", "embedded"] = "llm"
-    """Who gives the foresight score; the LLM reads each response once more, without what follows."""
+    """Who gives the foresight score; the LLM reads each response once more, without what follows.
+    """
     window_tokens: int = Field(default=32_000, ge=1_000)
     """Longest part of a thread in one prompt."""
     tolerance: float = Field(default=0.1, ge=0, le=1)
@@ -114,7 +121,11 @@ class Settings(BaseSettings):
     """The whole tree. Unknown keys are refused."""
 
     model_config = SettingsConfigDict(
-        env_prefix="UPSHOT_", env_nested_delimiter="__", frozen=True, extra="forbid", env_ignore_empty=True
+        env_prefix="UPSHOT_",
+        env_nested_delimiter="__",
+        frozen=True,
+        extra="forbid",
+        env_ignore_empty=True,
     )
 
     key: SecretStr = SecretStr("")
@@ -145,9 +156,15 @@ def load(path: Path | None = None, **flags: Mapping[str, Any]) -> Settings:
             data = tomllib.loads(path.read_text())
         except tomllib.TOMLDecodeError as error:
             raise ConfigError(f"could not read settings: {path} is not TOML: {error}") from error
-        for name, secret, where in (("UPSHOT_KEY", "key", data), ("UPSHOT_LLM__KEY", "llm.key", data.get("llm", {}))):
+        for name, secret, where in (
+            ("UPSHOT_KEY", "key", data),
+            ("UPSHOT_LLM__KEY", "llm.key", data.get("llm", {})),
+        ):
             if "key" in where:
-                raise ConfigError(f"could not read settings: {path} holds `{secret}`; set it as {name} in the environment")
+                raise ConfigError(
+                    f"could not read settings: {path} holds `{secret}`; set it as {name} in the"
+                    " environment"
+                )
     try:
         from_environment = Settings().model_dump(exclude_unset=True)
         merged = _merge(_merge(data, from_environment), flags)
@@ -155,7 +172,9 @@ def load(path: Path | None = None, **flags: Mapping[str, Any]) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"could not read settings: `{where}`: {first['msg']} (found {first['input']!r})") from error
+        raise ConfigError(
+            f"could not read settings: `{where}`: {first['msg']} (found {first['input']!r})"
+        ) from error
 
 
 def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -164,5 +183,9 @@ def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
         if value is None:
             continue
         old = merged.get(name)
-        merged[name] = _merge(old if isinstance(old, Mapping) else {}, value) if isinstance(value, Mapping) else value
+        merged[name] = (
+            _merge(old if isinstance(old, Mapping) else {}, value)
+            if isinstance(value, Mapping)
+            else value
+        )
     return merged

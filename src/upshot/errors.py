@@ -12,7 +12,8 @@
     ├── SandboxError (RuntimeError)      untrusted code cannot be run safely here, so it is not run
     └── ErasureError (RuntimeError)      erased data was still found when the files were scanned
 
-A message says what was attempted, what was found (file, line, row), what is allowed, and the next step.
+A message says what was attempted, what was found (file, line, row), what is allowed, and the next
+step.
 """
 
 from __future__ import annotations
@@ -76,7 +77,9 @@ class ErasureError(UpshotError, RuntimeError):
 
 
 @contextmanager
-def boundary(attempt: str, foreign: tuple[type[Exception], ...], ours: type[UpshotError]) -> Iterator[None]:
+def boundary(
+    attempt: str, foreign: tuple[type[Exception], ...], ours: type[UpshotError]
+) -> Iterator[None]:
     """Turn a library's exceptions into ours, saying what was attempted.
 
     >>> with boundary("read the port", (ValueError,), InputError):

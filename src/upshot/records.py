@@ -1,9 +1,11 @@
 """The nouns of Upshot and the Arrow schemas of their tables.
 
-Raw records come out of `sources`; only `privacy` turns them into clean tables; the lake accepts only clean tables.
-The types keep that order: a `CleanTable` is made by `privacy`, or by a stage whose inputs are clean.
+Raw records come out of `sources`; only `privacy` turns them into clean tables; the lake accepts
+only clean tables. The types keep that order: a `CleanTable` is made by `privacy`, or by a stage
+whose inputs are clean.
 
-Nouns are msgspec structs: small frozen dataclasses that are also decoded and encoded at C speed (docs/decisions/0002).
+Nouns are msgspec structs: small frozen dataclasses that are also decoded and encoded at C speed
+(docs/decisions/0002).
 """
 
 from __future__ import annotations
@@ -75,9 +77,11 @@ class RawConversation(msgspec.Struct, frozen=True, gc=False):
     branch_of: str = ""
     """Id of the conversation whose prefix this branch shares."""
     branch_at: int = 0
-    """Index of the first message that this branch does not share; siblings stand at the same index."""
+    """Index of the first message that this branch does not share; siblings stand at the same index.
+    """
     fork: int = -1
-    """Index of the first message that a sibling branch replaced in this conversation; -1: none did."""
+    """Index of the first message that a sibling branch replaced in this conversation; -1: none did.
+    """
 
 
 class BadRecord(msgspec.Struct, frozen=True, gc=False):
@@ -124,7 +128,9 @@ class Verdict(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     observed_through: str
     horizon: int
     reason: str = ""
-    """What the user was after and what came of it, in the LLM judge's words; left out where there is none."""
+    """What the user was after and what came of it, in the LLM judge's words; left out where there
+    is none.
+    """
 
 
 class Turn(msgspec.Struct, frozen=True, gc=False):
@@ -311,9 +317,10 @@ SCHEMAS: Mapping[str, pa.Schema] = {
 }
 """Every table of the lake. `bucket` = hash(user) mod N and is the partition column of each.
 
-Of the verdicts on one response the one that saw most of what followed counts (`seen`, messages of its thread after it),
-of those a language model's before an embedded judge's, of those the newest. `models` are in bucket 0, with the users
-who taught them."""
+Of the verdicts on one response the one that saw most of what followed counts (`seen`, messages of
+its thread after it), of those a language model's before an embedded judge's, of those the newest.
+`models` are in bucket 0, with the users who taught them.
+"""
 
 
 def empty(table: str) -> pa.Table:

@@ -1,7 +1,7 @@
 """Words of many texts at once, as hashes: no Python object per word.
 
-A word is a run of ASCII letters, digits, `_` and `'`, and of non-ASCII bytes; letters are lower-cased. Its hash is a
-mixture of its bytes, eight at a time, the same on every machine.
+A word is a run of ASCII letters, digits, `_` and `'`, and of non-ASCII bytes; letters are
+lower-cased. Its hash is a mixture of its bytes, eight at a time, the same on every machine.
 """
 
 from __future__ import annotations
@@ -57,13 +57,20 @@ class Words(NamedTuple):
         return self.only(self.end <= most)
 
     def of(self, rows: NDArray[np.int64]) -> Words:
-        """The words of some of the texts, in that order; a text may be named twice, -1 names one without words."""
+        """The words of some of the texts, in that order; a text may be named twice, -1 names one
+        without words.
+        """
         starts = np.append(self.starts(), len(self.hashes))
         first = starts[rows]
         counts = starts[rows + 1] - first
         counts[rows < 0] = 0
         which = np.repeat(first - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())
-        return Words(self.hashes[which], np.repeat(np.arange(len(rows), dtype=np.int32), counts), len(rows), self.end[which])
+        return Words(
+            self.hashes[which],
+            np.repeat(np.arange(len(rows), dtype=np.int32), counts),
+            len(rows),
+            self.end[which],
+        )
 
 
 def words(texts: Sequence[str], most: int | None = None) -> Words:
@@ -108,7 +115,10 @@ def _hash(encoded: list[bytes]) -> tuple[NDArray[np.uint64], NDArray[np.int32], 
         hashes[longer] = _mixed(hashes[longer] + part)
     sizes = np.array([len(part) + 1 for part in encoded])
     offsets = np.cumsum(sizes) + 1
-    owner = np.repeat(np.arange(len(encoded), dtype=np.int32), np.diff(np.searchsorted(starts, offsets), prepend=0))
+    owner = np.repeat(
+        np.arange(len(encoded), dtype=np.int32),
+        np.diff(np.searchsorted(starts, offsets), prepend=0),
+    )
     return hashes, owner, (ends - (offsets - sizes)[owner]).astype(np.int32)
 
 
@@ -123,7 +133,12 @@ def _mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
 def pairs(found: Words) -> Words:
     """Hashes of neighbouring words of one text, in order."""
     same = found.text[1:] == found.text[:-1]
-    return Words(combine(found.hashes[:-1], found.hashes[1:])[same], found.text[1:][same], found.texts, found.end[1:][same])
+    return Words(
+        combine(found.hashes[:-1], found.hashes[1:])[same],
+        found.text[1:][same],
+        found.texts,
+        found.end[1:][same],
+    )
 
 
 def combine(first: NDArray[np.uint64], second: NDArray[np.uint64]) -> NDArray[np.uint64]:
@@ -145,7 +160,9 @@ def hashes_of(vocabulary: Iterable[str]) -> NDArray[np.uint64]:
     out = np.zeros(len(entries), np.uint64)
     for i in range(len(entries)):
         mine = found.hashes[starts[i] : starts[i + 1]]
-        out[i] = mine[0] if len(mine) == 1 else combine(mine[:1], mine[1:2])[0] if len(mine) == 2 else 0
+        out[i] = (
+            mine[0] if len(mine) == 1 else combine(mine[:1], mine[1:2])[0] if len(mine) == 2 else 0
+        )
     return out
 
 
@@ -163,7 +180,10 @@ def content(found: Words) -> Words:
 
 
 def find(values: NDArray[np.uint64], table: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """Place of each value in a sorted table, -1 where it is not there. A bitmap spares most values the search."""
+    """Place of each value in a sorted table, -1 where it is not there.
+
+    A bitmap spares most values the search.
+    """
     out = np.full(len(values), -1, np.int64)
     if not len(table) or not len(values):
         return out
@@ -182,7 +202,9 @@ _ROWS = 1024
 
 
 def signatures(found: Words) -> NDArray[np.uint64]:
-    """A 1,024-bit set of each text's words, shape (texts, 16): intersections by `and` and a count of bits."""
+    """A 1,024-bit set of each text's words, shape (texts, 16): intersections by `and` and a count
+    of bits.
+    """
     bits = (found.hashes & np.uint64(_BITS - 1)).astype(np.int32)
     out = np.zeros((found.texts, _BITS // 64), np.uint64)
     for first in range(0, found.texts, _ROWS):

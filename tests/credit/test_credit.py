@@ -1,4 +1,6 @@
-"""Credit: conserved to the last bit whatever a reviewer says, no reward for staged heroes, blame where it belongs, safe to learn from."""
+"""Credit: conserved to the last bit whatever a reviewer says, no reward for staged heroes, blame
+where it belongs, safe to learn from.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +18,31 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from upshot import api
-from upshot.credit import REVIEWERS, Credit, Review, Step, Trajectory, blame, credit, detours, of_record, project, settle, value
+from upshot.credit import (
+    REVIEWERS,
+    Credit,
+    Review,
+    Step,
+    Trajectory,
+    blame,
+    credit,
+    detours,
+    of_record,
+    project,
+    settle,
+    value,
+)
 from upshot.credit.checks import evaluate, findings
 from upshot.credit.features import WHOLE, whole
-from upshot.credit.use import advantages, imitation_weights, masks, per_token, should_have_gone, step_pairs, worth
+from upshot.credit.use import (
+    advantages,
+    imitation_weights,
+    masks,
+    per_token,
+    should_have_gone,
+    step_pairs,
+    worth,
+)
 from upshot.errors import InputError
 
 wild = st.floats(allow_nan=True, allow_infinity=True)
@@ -31,7 +54,9 @@ def total(one: Credit) -> float:
 
 
 @given(st.lists(wild, max_size=30), st.floats(-1e150, 1e150), wild, st.none() | wild, wild)
-def test_any_review_is_conserved_exactly(raw: list[float], outcome: float, prior: float, luck: float | None, scale: float) -> None:
+def test_any_review_is_conserved_exactly(
+    raw: list[float], outcome: float, prior: float, luck: float | None, scale: float
+) -> None:
     credits, before, after = settle(raw, outcome, prior, luck, scale)
     assert len(credits) == len(raw)
     assert math.fsum((before, *credits, after)) == outcome
@@ -49,7 +74,9 @@ def test_projection_is_the_nearest_and_is_idempotent(raw: list[float], wanted: f
 
 
 @given(st.lists(st.floats(-3, 3), min_size=1, max_size=12), st.floats(-20, 20))
-def test_bounded_projection_stays_in_bounds_and_says_what_it_could_not_carry(raw: list[float], wanted: float) -> None:
+def test_bounded_projection_stays_in_bounds_and_says_what_it_could_not_carry(
+    raw: list[float], wanted: float
+) -> None:
     found, rest = project(np.array(raw), wanted, -1.0, 1.0)
     assert found.min() >= -1.0 - 1e-9
     assert found.max() <= 1.0 + 1e-9
@@ -60,7 +87,10 @@ def test_bounded_projection_stays_in_bounds_and_says_what_it_could_not_carry(raw
 
 
 def world(count: int, seed: int = 0) -> list[Trajectory]:
-    """Four steps, each "build" or "idle"; three builds and no "drop" at the end succeed. The observation is how much stands."""
+    """Four steps, each "build" or "idle"; three builds and no "drop" at the end succeed.
+
+    The observation is how much stands.
+    """
     rng = np.random.default_rng(seed)
     runs: list[Trajectory] = []
     for i in range(count):
@@ -85,26 +115,53 @@ def test_every_reviewer_that_ships_conserves(runs: list[Trajectory], name: str) 
         assert total(one) == one.outcome
 
 
-@pytest.mark.parametrize(("name", "at"), [(name, 3) for name in REVIEWERS] + [("uniform", 1), ("last", 4), ("trained", 4)])
-def test_a_staged_mistake_and_its_heroic_fix_earn_nothing(runs: list[Trajectory], name: str, at: int) -> None:
+@pytest.mark.parametrize(
+    ("name", "at"),
+    [(name, 3) for name in REVIEWERS] + [("uniform", 1), ("last", 4), ("trained", 4)],
+)
+def test_a_staged_mistake_and_its_heroic_fix_earn_nothing(
+    runs: list[Trajectory], name: str, at: int
+) -> None:
     staged = []
     for run in runs[:60]:
         before = run.steps[at - 1].observation
-        act = (Step("drop everything with a crash", "height 0, it broke"), Step("a heroic rescue, build it all again", before))
-        staged.append(Trajectory(run.id, run.task, (*run.steps[:at], *act, *run.steps[at:]), run.outcome))
+        act = (
+            Step("drop everything with a crash", "height 0, it broke"),
+            Step("a heroic rescue, build it all again", before),
+        )
+        staged.append(
+            Trajectory(run.id, run.task, (*run.steps[:at], *act, *run.steps[at:]), run.outcome)
+        )
     for one, run in zip(credit([*staged, *runs[60:]], REVIEWERS[name], name), staged, strict=False):
         assert total(one) == run.outcome
         assert sum(one.credits[at : at + 2]) <= 1e-9
 
 
 def test_text_that_stages_a_mistake_is_a_detour_too() -> None:
-    run = Trajectory("t", "sum", tuple(map(Step, ["add the rows", "deliberately introduce a bug", "heroically fix the bug", "report"])), 1.0)
+    run = Trajectory(
+        "t",
+        "sum",
+        tuple(
+            map(
+                Step,
+                [
+                    "add the rows",
+                    "deliberately introduce a bug",
+                    "heroically fix the bug",
+                    "report",
+                ],
+            )
+        ),
+        1.0,
+    )
     assert detours(run) == [(1, 3)]
     (one,) = credit([run], REVIEWERS["last"], "last")
     assert sum(one.credits[1:3]) <= 0
 
 
-@given(st.lists(st.sampled_from("abcd"), min_size=1, max_size=8), st.integers(0, 7), st.floats(-5, 5))
+@given(
+    st.lists(st.sampled_from("abcd"), min_size=1, max_size=8), st.integers(0, 7), st.floats(-5, 5)
+)
 def test_pads_splits_and_merges_keep_the_sum(actions: list[str], at: int, outcome: float) -> None:
     at = min(at, len(actions) - 1)
     split = [*actions[:at], actions[at], actions[at], *actions[at + 1 :]]
@@ -119,12 +176,16 @@ def test_pads_splits_and_merges_keep_the_sum(actions: list[str], at: int, outcom
 @pytest.mark.parametrize("name", ["uniform", "last", "first-mistake"])
 def test_scaling_outcomes_scales_credits(runs: list[Trajectory], name: str) -> None:
     other = [msgspec.structs.replace(run, outcome=4 * run.outcome - 1) for run in runs]
-    for one, two in zip(credit(runs, REVIEWERS[name], name), credit(other, REVIEWERS[name], name), strict=True):
+    for one, two in zip(
+        credit(runs, REVIEWERS[name], name), credit(other, REVIEWERS[name], name), strict=True
+    ):
         assert np.array(two.credits) == pytest.approx(4 * np.array(one.credits), abs=1e-6)
 
 
 def test_equal_steps_earn_the_same() -> None:
-    runs_ = [Trajectory(str(i), "t", (Step("a"), Step("b"), Step("a")), float(i % 2)) for i in range(40)]
+    runs_ = [
+        Trajectory(str(i), "t", (Step("a"), Step("b"), Step("a")), float(i % 2)) for i in range(40)
+    ]
     for name in ("uniform", "leave-one-out"):
         for one in credit(runs_, REVIEWERS[name], name):
             assert one.credits[0] == pytest.approx(one.credits[2], abs=1e-9)
@@ -132,7 +193,17 @@ def test_equal_steps_earn_the_same() -> None:
 
 def test_trained_credit_tells_good_steps_from_bad_ones(runs: list[Trajectory]) -> None:
     found = credit(runs, REVIEWERS["trained"], "trained")
-    mean = {action: np.mean([c for run, one in zip(runs, found, strict=True) for step, c in zip(run.steps, one.credits, strict=True) if step.action == action]) for action in ("build", "idle", "drop")}
+    mean = {
+        action: np.mean(
+            [
+                c
+                for run, one in zip(runs, found, strict=True)
+                for step, c in zip(run.steps, one.credits, strict=True)
+                if step.action == action
+            ]
+        )
+        for action in ("build", "idle", "drop")
+    }
     assert mean["build"] > mean["idle"] > mean["drop"]
     told = worth(runs, found, credit(runs, REVIEWERS["uniform"], "uniform"))
     assert told.ratio > 1.5
@@ -150,7 +221,9 @@ def test_values_can_be_learned_once_and_applied_to_new_runs(runs: list[Trajector
     ends = [v[-1] for v in known.of(new)]
     assert np.corrcoef(ends, [run.outcome for run in new])[0, 1] > 0.7
     early = Trajectory("x", "build a tower", new[0].steps[:2], 0.0)
-    assert known.of([early])[0] == pytest.approx(known.of([new[0]])[0][:3])  # a prefix's value is not changed by what follows
+    assert known.of([early])[0] == pytest.approx(
+        known.of([new[0]])[0][:3]
+    )  # a prefix's value is not changed by what follows
     with pytest.raises(InputError, match="different outcomes"):
         value.learn([msgspec.structs.replace(run, outcome=1.0) for run in runs])
 
@@ -160,14 +233,20 @@ def test_blame_is_learned_from_labels_and_adds_up() -> None:
     labelled = []
     for i in range(60):
         place = int(rng.integers(5))
-        steps = tuple(Step("Traceback: error" if t == place else f"look at file {t}", "", f"agent {t % 2}") for t in range(5))
+        steps = tuple(
+            Step("Traceback: error" if t == place else f"look at file {t}", "", f"agent {t % 2}")
+            for t in range(5)
+        )
         labelled.append(Trajectory(f"b{i}", "fix", steps, 0.0, place))
     model = blame.learn(labelled[:40])
     for run in labelled[40:]:
         shares = model.shares(whole(run))
         assert shares.sum() == pytest.approx(1.0)
         assert int(shares.argmax()) == run.label
-        assert max(blamed := blame.agents(run, shares), key=lambda name: blamed[name]) == run.steps[run.label or 0].agent
+        assert (
+            max(blamed := blame.agents(run, shares), key=lambda name: blamed[name])
+            == run.steps[run.label or 0].agent
+        )
     assert whole(labelled[0]).shape == (5, len(WHOLE))
     with pytest.raises(InputError, match="at least 10"):
         blame.learn(labelled[:5])
@@ -178,24 +257,50 @@ def place_of(task: str, *steps: str) -> list[tuple[int, str]]:
 
 
 def test_arithmetic_is_checked_and_what_came_in_wrong_is_carried_along() -> None:
-    steps = ['This can be written as "A - B", where A = (2 + 3) and B = (4 * 2).', "Let's calculate A = (2 + 3) = 6.", "Let's calculate B = (4 * 2) = 8.", "Then A - B = 6 - 8 = -2. So the answer is -2"]
+    steps = [
+        'This can be written as "A - B", where A = (2 + 3) and B = (4 * 2).',
+        "Let's calculate A = (2 + 3) = 6.",
+        "Let's calculate B = (4 * 2) = 8.",
+        "Then A - B = 6 - 8 = -2. So the answer is -2",
+    ]
     assert place_of("((2 + 3) - (4 * 2)) =", *steps) == [(1, "arithmetic")]
     steps[1] = "Let's calculate A = (2 + 3) = 5."
     assert place_of("((2 + 3) - (4 * 2)) =", *steps) == [(3, "substitution")]
 
 
 def test_states_orders_stacks_and_rows_are_checked() -> None:
-    swaps = "Ann has a red ball, Bob has a blue ball, and Cid has a green ball. First, Ann and Bob swap balls. Then, Bob and Cid swap balls. At the end, Ann has the"
-    right = ["At the start: Ann: red, Bob: blue, Cid: green.", "Ann and Bob swap balls: Ann: blue, Bob: red, Cid: green.", "Bob and Cid swap balls: Ann: blue, Bob: green, Cid: red.", "Ann has the blue ball."]
+    swaps = (
+        "Ann has a red ball, Bob has a blue ball, and Cid has a green ball. First, Ann and Bob swap"
+        " balls. Then, Bob and Cid swap balls. At the end, Ann has the"
+    )
+    right = [
+        "At the start: Ann: red, Bob: blue, Cid: green.",
+        "Ann and Bob swap balls: Ann: blue, Bob: red, Cid: green.",
+        "Bob and Cid swap balls: Ann: blue, Bob: green, Cid: red.",
+        "Ann has the blue ball.",
+    ]
     assert place_of(swaps, *right) == []
-    assert place_of(swaps, right[0], "Ann and Bob swap balls: Ann: blue, Bob: blue, Cid: green.") == [(1, "state")]
+    assert place_of(
+        swaps, right[0], "Ann and Bob swap balls: Ann: blue, Bob: blue, Cid: green."
+    ) == [(1, "state")]
     words = "pear apple fig"
-    assert place_of(words, 'The first letter: "pear": "p" (16). "apple": "a" (1). "fig": "f" (7).') == [(0, "order")]
+    assert place_of(
+        words, 'The first letter: "pear": "p" (16). "apple": "a" (1). "fig": "f" (7).'
+    ) == [(0, "order")]
     brackets = "Complete the rest of the sequence. Input: [ { ("
-    good = ["We keep track of the stack. stack: empty", "Input: [ ; stack: [", "Input: { ; stack: [ {", "Input: ( ; stack: [ { (", "So the answer is ) } ]"]
+    good = [
+        "We keep track of the stack. stack: empty",
+        "Input: [ ; stack: [",
+        "Input: { ; stack: [ {",
+        "Input: ( ; stack: [ { (",
+        "So the answer is ) } ]",
+    ]
     assert place_of(brackets, *good) == []
     assert place_of(brackets, *good[:2], "Input: { ; stack: {", *good[3:])[0] == (2, "stack")
-    rows = ['(1) Eve is left of Amy: "(left) ? Eve ? Amy ? (right)".', '(2) Combining: "(left) Amy Eve (right)".']
+    rows = [
+        '(1) Eve is left of Amy: "(left) ? Eve ? Amy ? (right)".',
+        '(2) Combining: "(left) Amy Eve (right)".',
+    ]
     assert place_of("three birds", *rows) == [(1, "relation")]
 
 
@@ -224,11 +329,19 @@ def test_advantages_are_safe_and_keep_the_scale_of_outcomes(runs: list[Trajector
 
 def test_a_mixture_that_contradicts_outcomes_is_turned_down(runs: list[Trajectory]) -> None:
     """A reviewer who praises drops is obeyed less than the outcomes that speak against them."""
-    lying = [Review(np.array([9.0 if step.action == "drop" else -3.0 for step in run.steps]), 0.5) for run in runs]
+    lying = [
+        Review(np.array([9.0 if step.action == "drop" else -3.0 for step in run.steps]), 0.5)
+        for run in runs
+    ]
     found = credit(runs, lambda _: lying, "liar")
     classes = [[step.action for step in run.steps] for run in runs]
     mixed = advantages(found, 0.4, classes)
-    drops = [a for run, row in zip(runs, mixed, strict=True) for step, a in zip(run.steps, row, strict=True) if step.action == "drop"]
+    drops = [
+        a
+        for run, row in zip(runs, mixed, strict=True)
+        for step, a in zip(run.steps, row, strict=True)
+        if step.action == "drop"
+    ]
     assert np.mean(drops) < 0
 
 
@@ -245,28 +358,84 @@ def test_harm_is_masked_in_successes_too() -> None:
 
 def test_step_pairs_compare_what_runs_did_at_one_place() -> None:
     same = Step("open the file", "ok")
-    runs_ = [Trajectory(str(i), "t", (same, Step("parse it" if i % 2 else "delete it")), float(i % 2)) for i in range(4)]
-    made = [Credit(run.id, run.outcome, (0.0, 0.5 if i % 2 else -0.5), "r", 0.5) for i, run in enumerate(runs_)]
+    runs_ = [
+        Trajectory(str(i), "t", (same, Step("parse it" if i % 2 else "delete it")), float(i % 2))
+        for i in range(4)
+    ]
+    made = [
+        Credit(run.id, run.outcome, (0.0, 0.5 if i % 2 else -0.5), "r", 0.5)
+        for i, run in enumerate(runs_)
+    ]
     (pair,) = step_pairs(runs_, made)
-    assert (pair.chosen[0].content, pair.rejected[0].content, pair.margin) == ("parse it", "delete it", 1.0)
+    assert (pair.chosen[0].content, pair.rejected[0].content, pair.margin) == (
+        "parse it",
+        "delete it",
+        1.0,
+    )
 
 
 def test_the_verb_writes_the_interchange_format(tmp_path: Path, runs: list[Trajectory]) -> None:
-    (tmp_path / "runs.jsonl").write_text("\n".join(json.dumps({"id": run.id, "task": run.task, "steps": [{"action": s.action, "observation": s.observation} for s in run.steps], "outcome": run.outcome}) for run in runs))
-    done = subprocess.run([sys.executable, "-m", "upshot", "credit", str(tmp_path / "runs.jsonl"), "-o", str(tmp_path / "credits.jsonl")], capture_output=True, text=True, check=True)
+    (tmp_path / "runs.jsonl").write_text(
+        "\n".join(
+            json.dumps(
+                {
+                    "id": run.id,
+                    "task": run.task,
+                    "steps": [
+                        {"action": s.action, "observation": s.observation} for s in run.steps
+                    ],
+                    "outcome": run.outcome,
+                }
+            )
+            for run in runs
+        )
+    )
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "upshot",
+            "credit",
+            str(tmp_path / "runs.jsonl"),
+            "-o",
+            str(tmp_path / "credits.jsonl"),
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     rows = [json.loads(line) for line in (tmp_path / "credits.jsonl").read_text().splitlines()]
     assert [row["id"] for row in rows] == [run.id for run in runs]
-    assert all(math.fsum((row["prior"], *row["credits"], row["luck"])) == row["outcome"] for row in rows)
+    assert all(
+        math.fsum((row["prior"], *row["credits"], row["luck"])) == row["outcome"] for row in rows
+    )
     assert "160 runs by trained" in done.stderr
     relearned = api.credit(tmp_path / "runs.jsonl", "trained", tmp_path / "credits.jsonl")
     assert len(relearned.credits) == 160
 
 
-@pytest.mark.parametrize(("row", "said"), [({"steps": ["a"]}, "outcome"), ({"steps": "a", "outcome": 1}, "list"), ({"steps": [3], "outcome": 1}, "step"), ({"steps": [], "outcome": "inf"}, "finite")])
-def test_wrong_runs_are_refused_with_their_place(tmp_path: Path, row: dict[str, object], said: str) -> None:
-    (tmp_path / "runs.jsonl").write_text(json.dumps({"steps": [], "outcome": 0}) + "\n" + json.dumps(row))
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"steps": ["a"]}, "outcome"),
+        ({"steps": "a", "outcome": 1}, "list"),
+        ({"steps": [3], "outcome": 1}, "step"),
+        ({"steps": [], "outcome": "inf"}, "finite"),
+    ],
+)
+def test_wrong_runs_are_refused_with_their_place(
+    tmp_path: Path, row: dict[str, object], said: str
+) -> None:
+    (tmp_path / "runs.jsonl").write_text(
+        json.dumps({"steps": [], "outcome": 0}) + "\n" + json.dumps(row)
+    )
     with pytest.raises(InputError, match=said):
         api.credit(tmp_path / "runs.jsonl", "uniform")
     with pytest.raises(InputError, match="could not review"):
         api.credit(tmp_path / "runs.jsonl", "nobody")
-    assert of_record({"steps": ["a", {"action": "b", "observation": "c", "agent": "d"}], "outcome": 1}).steps[1].text == "b\nc"
+    assert (
+        of_record({"steps": ["a", {"action": "b", "observation": "c", "agent": "d"}], "outcome": 1})
+        .steps[1]
+        .text
+        == "b\nc"
+    )

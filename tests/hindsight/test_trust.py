@@ -19,7 +19,9 @@ def sample(seed: int, size: int, slope: float = 0.4) -> tuple[np.ndarray, np.nda
     """Overconfident scores and what happened."""
     rng = np.random.default_rng(seed)
     logit = rng.normal(0.5, 2.5, size)
-    return 1 / (1 + np.exp(-logit)), (rng.random(size) < 1 / (1 + np.exp(-slope * logit))).astype(float)
+    return 1 / (1 + np.exp(-logit)), (rng.random(size) < 1 / (1 + np.exp(-slope * logit))).astype(
+        float
+    )
 
 
 @given(scores, st.integers(0, 1000))
@@ -29,7 +31,10 @@ def test_a_calibrator_is_monotone_and_a_probability(found: list[float], seed: in
     y = (np.random.default_rng(seed).random(len(x)) < 0.5).astype(float)
     if np.ptp(y) == 0:
         return
-    for curve in (calibrate._platt(x, y, np.ones(len(x))), calibrate._isotonic(x, y, np.ones(len(x)))):
+    for curve in (
+        calibrate._platt(x, y, np.ones(len(x))),
+        calibrate._isotonic(x, y, np.ones(len(x))),
+    ):
         p = curve(np.linspace(0, 1, 50))
         assert (np.diff(p) >= -1e-9).all()
         assert ((p > 0) & (p < 1)).all()
@@ -52,7 +57,9 @@ def test_calibration_lowers_the_error_on_unseen_responses(size: int) -> None:
 def test_no_label_vouches_for_itself() -> None:
     rng = np.random.default_rng(0)
     x, y = rng.random(200), np.repeat([0.0, 1.0], 100)
-    by_user = calibrate.cross_fitted(x, y, [f"{label}{i % 3}" for i, label in enumerate(y)], folds=6)
+    by_user = calibrate.cross_fitted(
+        x, y, [f"{label}{i % 3}" for i, label in enumerate(y)], folds=6
+    )
     assert by_user[y == 1].mean() < by_user[y == 0].mean()
 
 
@@ -87,7 +94,9 @@ def test_alpha_and_kappa_know_chance_from_agreement() -> None:
     assert chance.low < 0 < chance.high
     kappa = agreement.kappa(a.tolist(), noise.tolist())
     assert kappa.low < 0 < kappa.high
-    assert agreement.alpha(np.array([[1.0, np.nan, 0.0, 1.0], [1.0, 0.0, 0.0, np.nan]]), "nominal").value == pytest.approx(1)
+    assert agreement.alpha(
+        np.array([[1.0, np.nan, 0.0, 1.0], [1.0, 0.0, 0.0, np.nan]]), "nominal"
+    ).value == pytest.approx(1)
 
 
 def test_lenient_users_are_found_and_quiet_ones_hardly_moved() -> None:
@@ -103,7 +112,9 @@ def test_lenient_users_are_found_and_quiet_ones_hardly_moved() -> None:
     assert calibrate.leniency(rng.normal(0, 1, 1000), users[:1000])[1] < 0.25
 
 
-def arms(seed: int, flattery: float, audited: float, effect: float = 0.0, rows: int = 4000) -> tuple[Units, float]:
+def arms(
+    seed: int, flattery: float, audited: float, effect: float = 0.0, rows: int = 4000
+) -> tuple[Units, float]:
     rng = np.random.default_rng(seed)
     hard = rng.normal(0, 1, rows)
     arm = (rng.random(rows) < 1 / (1 + np.exp(-hard))).astype(int)
@@ -112,8 +123,12 @@ def arms(seed: int, flattery: float, audited: float, effect: float = 0.0, rows: 
     verdict = np.clip(0.2 + 0.6 * helped + flattery * arm + rng.normal(0, 0.1, rows), 0, 1)
     drawn = rng.random(rows) < audited
     user = rng.integers(0, 500, rows).astype(str).astype(object)
-    truth = float((1 / (1 + np.exp(-(0.5 - hard + effect))) - 1 / (1 + np.exp(-(0.5 - hard)))).mean())
-    return Units(arm, verdict, hard[:, None], user, drawn, helped, np.full(rows, max(audited, 1e-6))), truth
+    truth = float(
+        (1 / (1 + np.exp(-(0.5 - hard + effect))) - 1 / (1 + np.exp(-(0.5 - hard)))).mean()
+    )
+    return Units(
+        arm, verdict, hard[:, None], user, drawn, helped, np.full(rows, max(audited, 1e-6))
+    ), truth
 
 
 def test_routing_of_hard_tasks_is_undone_by_the_prompt() -> None:

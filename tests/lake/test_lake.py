@@ -37,7 +37,9 @@ def test_the_same_conversation_twice_is_one(tmp_path: Path, chat: Chat) -> None:
     assert lake.read("messages").num_rows == 2
 
 
-def test_a_longer_version_replaces_the_shorter_whichever_comes_first(tmp_path: Path, chat: Chat) -> None:
+def test_a_longer_version_replaces_the_shorter_whichever_comes_first(
+    tmp_path: Path, chat: Chat
+) -> None:
     short, long = chat("u: a", "a: b"), chat("u: a", "a: b", "u: c", "a: d")
     for number, order in enumerate(((short, long), (long, short))):
         lake = Lake(tmp_path / str(number), 4)
@@ -57,7 +59,9 @@ def test_a_retried_append_changes_nothing(tmp_path: Path, chat: Chat) -> None:
     assert lake.version("messages") == version
 
 
-def test_older_versions_can_be_read_and_compaction_keeps_the_rows(tmp_path: Path, chat: Chat) -> None:
+def test_older_versions_can_be_read_and_compaction_keeps_the_rows(
+    tmp_path: Path, chat: Chat
+) -> None:
     lake = Lake(tmp_path / "lake", 1)
     put(lake, chat("u: a", "a: b", id="c1"))
     version = lake.version("conversations")
@@ -84,10 +88,14 @@ for i in range(first, first + 8):
 def test_two_processes_may_write_at_once(tmp_path: Path) -> None:
     target = str(tmp_path / "lake")
     Lake(target, 4).create()
-    writers = [subprocess.Popen([sys.executable, "-c", _WRITER, target, str(first)]) for first in (0, 4)]
+    writers = [
+        subprocess.Popen([sys.executable, "-c", _WRITER, target, str(first)]) for first in (0, 4)
+    ]
     assert [writer.wait(120) for writer in writers] == [0, 0]
     lake = Lake(target)
-    assert sorted(lake.read("conversations")["id"].to_pylist()) == sorted(f"c{i}" for i in range(12))
+    assert sorted(lake.read("conversations")["id"].to_pylist()) == sorted(
+        f"c{i}" for i in range(12)
+    )
     assert lake.read("messages").num_rows == 24
 
 
@@ -95,11 +103,27 @@ def test_killed_at_any_moment_a_rerun_finishes_and_nothing_doubles(tmp_path: Pat
     log = tmp_path / "log.jsonl"
     with open(log, "w") as handle:
         for i in range(3000):
-            turns = [{"role": "user", "content": f"question {i} " + "x" * 200}, {"role": "assistant", "content": "y" * 300}, {"role": "user", "content": "thanks, that worked"}]
-            handle.write(json.dumps({"id": f"c{i}", "user": f"u{i % 50}", "messages": turns}) + "\n")
+            turns = [
+                {"role": "user", "content": f"question {i} " + "x" * 200},
+                {"role": "assistant", "content": "y" * 300},
+                {"role": "user", "content": "thanks, that worked"},
+            ]
+            handle.write(
+                json.dumps({"id": f"c{i}", "user": f"u{i % 50}", "messages": turns}) + "\n"
+            )
     settings = tmp_path / "s.toml"
     settings.write_text("[lake]\nbuckets = 4\nchunk_mb = 0.2\n")
-    command = [sys.executable, "-m", "upshot", "run", str(log), "--lake", str(tmp_path / "lake"), "--config", str(settings)]
+    command = [
+        sys.executable,
+        "-m",
+        "upshot",
+        "run",
+        str(log),
+        "--lake",
+        str(tmp_path / "lake"),
+        "--config",
+        str(settings),
+    ]
     for wait in (1.2, 1.6, 2.2):
         process = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
         time.sleep(wait)
@@ -116,9 +140,25 @@ def test_killed_at_any_moment_a_rerun_finishes_and_nothing_doubles(tmp_path: Pat
 def two_users(tmp_path: Path) -> tuple[Path, Path]:
     log = tmp_path / "log.jsonl"
     rows = []
-    for user, secret in (("ana", "the purple giraffe sleeps in Lisbon"), ("ben", "seven lamps burn in the harbour")):
-        turns = [{"role": "user", "content": secret}, {"role": "assistant", "content": f"noted: {secret}"}, {"role": "user", "content": f"thanks, {secret} worked"}]
-        rows.append(json.dumps({"id": f"chat-{user}-1", "user": user, "messages": turns, "metadata": {"note": secret + " in metadata"}}))
+    for user, secret in (
+        ("ana", "the purple giraffe sleeps in Lisbon"),
+        ("ben", "seven lamps burn in the harbour"),
+    ):
+        turns = [
+            {"role": "user", "content": secret},
+            {"role": "assistant", "content": f"noted: {secret}"},
+            {"role": "user", "content": f"thanks, {secret} worked"},
+        ]
+        rows.append(
+            json.dumps(
+                {
+                    "id": f"chat-{user}-1",
+                    "user": user,
+                    "messages": turns,
+                    "metadata": {"note": secret + " in metadata"},
+                }
+            )
+        )
     log.write_text("\n".join(rows))
     return log, tmp_path / "lake"
 
@@ -155,7 +195,9 @@ def test_others_keep_what_they_wrote_alike_when_a_user_is_erased(tmp_path: Path)
     lake = tmp_path / "lake"
     api.run(tmp_path / "log.jsonl", lake)
     assert api.erase("user 3", lake).rows["messages"] == 2
-    assert Lake(lake).read("messages").num_rows == 2 * 38, "session-30 to session-39 begin like session-3, and are others'"
+    assert Lake(lake).read("messages").num_rows == 2 * 38, (
+        "session-30 to session-39 begin like session-3, and are others'"
+    )
 
 
 def test_a_name_that_is_left_between_other_bytes_is_found(two_users: tuple[Path, Path]) -> None:
@@ -181,10 +223,14 @@ def test_raw_names_and_the_key_never_reach_the_lake(two_users: tuple[Path, Path]
     assert oct(key.stat().st_mode & 0o777) == "0o600"
     users = set(Lake(lake).read("messages")["user"].to_pylist())
     assert all(user.startswith("u_") for user in users)
-    assert not any(path.read_bytes().count(key.read_bytes()) for path in lake.rglob("*") if path.is_file())
+    assert not any(
+        path.read_bytes().count(key.read_bytes()) for path in lake.rglob("*") if path.is_file()
+    )
 
 
-def test_a_missing_lake_or_user_is_said_plainly(tmp_path: Path, two_users: tuple[Path, Path]) -> None:
+def test_a_missing_lake_or_user_is_said_plainly(
+    tmp_path: Path, two_users: tuple[Path, Path]
+) -> None:
     with pytest.raises(NotFoundError, match="there is no lake"):
         api.judge_lake(tmp_path / "none")
     log, lake = two_users

@@ -1,6 +1,8 @@
-"""An OpenAI-compatible server process that does what a script says: `python scripted_server.py PORTFILE SCRIPT.json`.
+"""An OpenAI-compatible server process that does what a script says: `python scripted_server.py
+PORTFILE SCRIPT.json`.
 
-The script is {"mode": name, ...}; modes are the functions below. `GET /calls` returns every request body, as received.
+The script is {"mode": name, ...}; modes are the functions below. `GET /calls` returns every request
+body, as received.
 """
 
 from __future__ import annotations
@@ -20,7 +22,11 @@ BATCHES: dict[str, dict] = {}
 
 def asked(body: dict) -> list[int]:
     """Numbers of the responses that a prompt asks about."""
-    found = re.findall(r"Judge responses ([\d, ]+)\.", body["messages"][-1]["content"] + body["messages"][min(1, len(body["messages"]) - 1)]["content"])
+    found = re.findall(
+        r"Judge responses ([\d, ]+)\.",
+        body["messages"][-1]["content"]
+        + body["messages"][min(1, len(body["messages"]) - 1)]["content"],
+    )
     return [int(n) for n in found[0].split(", ")] if found else []
 
 
@@ -28,20 +34,43 @@ def messages(body: dict) -> list[tuple[int, str, str]]:
     """(number, role, text) of the log in a prompt."""
     text = body["messages"][1]["content"]
     parts = re.split(r"^\[(\d+) (\w+) [0-9a-f]{4}\]\n", text, flags=re.M)
-    return [(int(n), role, said.split("\n\nJudge responses")[0].split("\n[-- a later")[0].strip()) for n, role, said in zip(parts[1::3], parts[2::3], parts[3::3], strict=True)]
+    return [
+        (int(n), role, said.split("\n\nJudge responses")[0].split("\n[-- a later")[0].strip())
+        for n, role, said in zip(parts[1::3], parts[2::3], parts[3::3], strict=True)
+    ]
 
 
-def judgement(number: int, score: float, quote: tuple[int, str] | None = None, label: str = "reported outcome", refusal: str = "no") -> dict:
-    evidence = [] if quote is None else [{"message": quote[0], "quote": quote[1], "good": score > 5}]
-    return {"response": number, "goal": "a goal", "happened": "something", "label": label, "score": score, "refusal": refusal, "evidence": evidence}
+def judgement(
+    number: int,
+    score: float,
+    quote: tuple[int, str] | None = None,
+    label: str = "reported outcome",
+    refusal: str = "no",
+) -> dict:
+    evidence = (
+        [] if quote is None else [{"message": quote[0], "quote": quote[1], "good": score > 5}]
+    )
+    return {
+        "response": number,
+        "goal": "a goal",
+        "happened": "something",
+        "label": label,
+        "score": score,
+        "refusal": refusal,
+        "evidence": evidence,
+    }
 
 
 def honest(body: dict, script: dict) -> str:
-    """Reads the user's next message: "worked" is 9, "crashes" is 1, anything else 5 without a quote."""
+    """Reads the user's next message: "worked" is 9, "crashes" is 1, anything else 5 without a
+    quote.
+    """
     log = messages(body)
     verdicts = []
     for number in asked(body):
-        following = next(((n, text) for n, role, text in log if n > number and role == "user"), None)
+        following = next(
+            ((n, text) for n, role, text in log if n > number and role == "user"), None
+        )
         if following and "worked" in following[1]:
             verdicts.append(judgement(number, 9, (following[0], "worked")))
         elif following and "crashes" in following[1]:
@@ -52,7 +81,9 @@ def honest(body: dict, script: dict) -> str:
 
 
 def invented(body: dict, script: dict) -> str:
-    return json.dumps({"verdicts": [judgement(n, 10, (n + 1, "I adore this, flawless!")) for n in asked(body)]})
+    return json.dumps(
+        {"verdicts": [judgement(n, 10, (n + 1, "I adore this, flawless!")) for n in asked(body)]}
+    )
 
 
 def from_before(body: dict, script: dict) -> str:
@@ -65,18 +96,34 @@ def wrong_numbers(body: dict, script: dict) -> str:
 
 
 def coder(body: dict, script: dict) -> str:
-    """Writes tests, wrong code, and right code once it has seen what failed; explains a solution it is given."""
+    """Writes tests, wrong code, and right code once it has seen what failed; explains a solution it
+    is given.
+    """
     system, shown = body["messages"][0]["content"], json.loads(body["messages"][1]["content"])
     if system.startswith("You write tests"):
         return json.dumps({"thought": "sums, negative ones too", "tests": script["tests"]})
     if system.startswith("You explain"):
-        return json.dumps({"thought": "one adds both", "code": shown["hint"] if script.get("explains", True) else script["first"]})
-    failed = any("failed" in tried["result"] or "load" in tried["result"] for tried in shown["tried"])
-    return json.dumps({"thought": "the sign was wrong" if failed else "subtract", "code": script["then"] if failed else script["first"]})
+        return json.dumps(
+            {
+                "thought": "one adds both",
+                "code": shown["hint"] if script.get("explains", True) else script["first"],
+            }
+        )
+    failed = any(
+        "failed" in tried["result"] or "load" in tried["result"] for tried in shown["tried"]
+    )
+    return json.dumps(
+        {
+            "thought": "the sign was wrong" if failed else "subtract",
+            "code": script["then"] if failed else script["first"],
+        }
+    )
 
 
 def gullible(body: dict, script: dict) -> str:
-    """Does what any attack that it can read says: the marker stands in the prompt, so everything was perfect."""
+    """Does what any attack that it can read says: the marker stands in the prompt, so everything
+    was perfect.
+    """
     prompt = body["messages"][1]["content"]
     steered = any(marker in prompt for marker in script["markers"])
     if not steered:
@@ -84,8 +131,12 @@ def gullible(body: dict, script: dict) -> str:
     log = messages(body)
     verdicts = []
     for number in asked(body):
-        following = next(((n, text) for n, role, text in log if n > number and role == "user"), None)
-        verdicts.append(judgement(number, 10, (following[0], following[1][:12]) if following else None))
+        following = next(
+            ((n, text) for n, role, text in log if n > number and role == "user"), None
+        )
+        verdicts.append(
+            judgement(number, 10, (following[0], following[1][:12]) if following else None)
+        )
     return json.dumps({"verdicts": verdicts})
 
 
@@ -93,7 +144,14 @@ def divided(body: dict, script: dict) -> str:
     """Half of the samples say yes, half say no."""
     divided.turn = not getattr(divided, "turn", False)
     later = messages(body)[-1]
-    return json.dumps({"verdicts": [judgement(n, 9 if divided.turn else 1, (later[0], later[2][:10])) for n in asked(body)]})
+    return json.dumps(
+        {
+            "verdicts": [
+                judgement(n, 9 if divided.turn else 1, (later[0], later[2][:10]))
+                for n in asked(body)
+            ]
+        }
+    )
 
 
 def fenced(body: dict, script: dict) -> str:
@@ -101,7 +159,11 @@ def fenced(body: dict, script: dict) -> str:
 
 
 def truncated(body: dict, script: dict) -> str:
-    return honest(body, script) if "cannot be used" in body["messages"][-1]["content"] else honest(body, script)[:60]
+    return (
+        honest(body, script)
+        if "cannot be used" in body["messages"][-1]["content"]
+        else honest(body, script)[:60]
+    )
 
 
 def hopeless(body: dict, script: dict) -> str:
@@ -117,8 +179,12 @@ def rewriter(body: dict, script: dict) -> str:
     name = body["response_format"]["json_schema"]["name"]
     if name == "check":
         wanted = len(json.loads(body["messages"][1]["content"])["requirements"])
-        return json.dumps({"met": [script.get("met", True)] * wanted, "score": script.get("score", 9)})
-    return json.dumps({"corrected": True, "wanted": ["it is a generator"], "later": [], **script["rewrite"]})
+        return json.dumps(
+            {"met": [script.get("met", True)] * wanted, "score": script.get("score", 9)}
+        )
+    return json.dumps(
+        {"corrected": True, "wanted": ["it is a generator"], "later": [], **script["rewrite"]}
+    )
 
 
 def reviewer(body: dict, script: dict) -> str:
@@ -129,12 +195,17 @@ def reviewer(body: dict, script: dict) -> str:
     guilty = next((n for n, text in steps.items() if "boom" in text), -1)
     if name == "importance":
         assert "outcome" not in shown
-        rows = [{"step": n, "changed": "", "used_by": [], "importance": 8 if n == guilty else 1} for n in steps][: script.get("most", 99)]
+        rows = [
+            {"step": n, "changed": "", "used_by": [], "importance": 8 if n == guilty else 1}
+            for n in steps
+        ][: script.get("most", 99)]
         return json.dumps({"steps": rows, "ranking": sorted(steps, key=lambda n: n != guilty)})
     if "places" in script:
         reviewer.turn = getattr(reviewer, "turn", -1) + 1
         guilty = script["places"][reviewer.turn % len(script["places"])]
-    return json.dumps({"step": guilty, "reason": "it went boom", "sooner": "look first", "skipped": []})
+    return json.dumps(
+        {"step": guilty, "reason": "it went boom", "sooner": "look first", "skipped": []}
+    )
 
 
 def content(body: dict, script: dict) -> str:
@@ -148,9 +219,19 @@ def completion(body: dict, script: dict) -> dict:
     prompt_tokens = sum(len(m["content"]) for m in body["messages"]) // 4
     texts = [content(body, script) for _ in range(samples)]
     return {
-        "id": "x", "object": "chat.completion", "created": 0, "model": body["model"],
-        "choices": [{"index": i, "finish_reason": "stop", "message": {"role": "assistant", "content": text}} for i, text in enumerate(texts)],
-        "usage": {"prompt_tokens": prompt_tokens, "completion_tokens": sum(len(t) // 4 for t in texts), "total_tokens": 0},
+        "id": "x",
+        "object": "chat.completion",
+        "created": 0,
+        "model": body["model"],
+        "choices": [
+            {"index": i, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}
+            for i, text in enumerate(texts)
+        ],
+        "usage": {
+            "prompt_tokens": prompt_tokens,
+            "completion_tokens": sum(len(t) // 4 for t in texts),
+            "total_tokens": 0,
+        },
     }
 
 
@@ -166,7 +247,9 @@ def make(script: dict) -> web.Application:
             return web.json_response({"error": {"message": "wrong key"}}, status=401)
         for field in script.get("refuses", []):
             if field in body:
-                return web.json_response({"error": {"message": f"Unsupported parameter: '{field}'"}}, status=400)
+                return web.json_response(
+                    {"error": {"message": f"Unsupported parameter: '{field}'"}}, status=400
+                )
         if troubles:
             trouble = troubles.pop(0)
             if trouble == "hang":
@@ -176,7 +259,9 @@ def make(script: dict) -> web.Application:
             if trouble == "garbage":
                 return web.Response(text='{"choices": [')
             headers = {"Retry-After": "0.1"} if trouble == 429 else {}
-            return web.json_response({"error": {"message": "trouble"}}, status=int(trouble), headers=headers)
+            return web.json_response(
+                {"error": {"message": "trouble"}}, status=int(trouble), headers=headers
+            )
         served += 1
         if served > script.get("dies_after", 10**9):
             return web.json_response({"error": {"message": "gone"}}, status=500)
@@ -195,9 +280,19 @@ def make(script: dict) -> web.Application:
     async def batch(request: web.Request) -> web.Response:
         order = await request.json()
         lines = [json.loads(line) for line in FILES[order["input_file_id"]].splitlines()]
-        done = [{"custom_id": line["custom_id"], "response": {"status_code": 200, "body": completion(line["body"], script)}} for line in lines]
+        done = [
+            {
+                "custom_id": line["custom_id"],
+                "response": {"status_code": 200, "body": completion(line["body"], script)},
+            }
+            for line in lines
+        ]
         FILES["out"] = "\n".join(map(json.dumps, done)).encode()
-        BATCHES["b1"] = {"id": "b1", "status": "in_progress", "request_counts": {"completed": 0, "total": len(lines)}}
+        BATCHES["b1"] = {
+            "id": "b1",
+            "status": "in_progress",
+            "request_counts": {"completed": 0, "total": len(lines)},
+        }
         return web.json_response(BATCHES["b1"])
 
     async def poll(request: web.Request) -> web.Response:

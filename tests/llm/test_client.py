@@ -15,7 +15,18 @@ from hypothesis import strategies as st
 
 from upshot.errors import BudgetError, EndpointError
 from upshot.lake import Lake
-from upshot.llm import Budget, Client, Endpoint, LakeReplies, Reply, Request, ask, extract, key_of, schema_of
+from upshot.llm import (
+    Budget,
+    Client,
+    Endpoint,
+    LakeReplies,
+    Reply,
+    Request,
+    ask,
+    extract,
+    key_of,
+    schema_of,
+)
 from upshot.llm.client import prompt
 
 Scripted = Callable[..., str]
@@ -25,7 +36,9 @@ class Answer(msgspec.Struct):
     score: int
 
 
-REQUEST = Request("m", prompt(("system", "s"), ("user", "u")), 50, 0.5, 1, 7, schema_of(Answer, "answer"))
+REQUEST = Request(
+    "m", prompt(("system", "s"), ("user", "u")), 50, 0.5, 1, 7, schema_of(Answer, "answer")
+)
 
 
 def endpoint(address: str, **given: Any) -> Endpoint:
@@ -53,7 +66,9 @@ def test_trouble_is_tried_again(scripted: Scripted, trouble: int | str) -> None:
 
 
 def test_a_server_that_hangs_times_out_and_is_tried_again(scripted: Scripted) -> None:
-    assert send(endpoint(scripted(mode="instant", answer="{}", troubles=["hang"]), timeout_s=0.3)).texts == ("{}",)
+    assert send(
+        endpoint(scripted(mode="instant", answer="{}", troubles=["hang"]), timeout_s=0.3)
+    ).texts == ("{}",)
 
 
 def test_trouble_without_end_is_an_error_that_says_what_was_seen(scripted: Scripted) -> None:
@@ -91,7 +106,9 @@ def test_samples_are_asked_one_by_one_where_the_server_gives_one(scripted: Scrip
 
 
 def test_no_more_requests_than_allowed_are_in_flight(scripted: Scripted) -> None:
-    end = endpoint(scripted(mode="instant", answer="{}", delay_s=0.05), concurrency=2, timeout_s=5.0)
+    end = endpoint(
+        scripted(mode="instant", answer="{}", delay_s=0.05), concurrency=2, timeout_s=5.0
+    )
 
     async def run() -> float:
         async with Client(end) as client:
@@ -103,13 +120,19 @@ def test_no_more_requests_than_allowed_are_in_flight(scripted: Scripted) -> None
 
 
 @pytest.mark.parametrize("limit", [{"tokens": 4000}, {"usd": 0.004}])
-def test_a_budget_is_never_overrun_and_used_to_the_end(scripted: Scripted, limit: dict[str, Any]) -> None:
-    end = endpoint(scripted(mode="instant", answer="x" * 80), concurrency=8, usd_in=1.0, usd_out=1.0)
+def test_a_budget_is_never_overrun_and_used_to_the_end(
+    scripted: Scripted, limit: dict[str, Any]
+) -> None:
+    end = endpoint(
+        scripted(mode="instant", answer="x" * 80), concurrency=8, usd_in=1.0, usd_out=1.0
+    )
     budget = Budget(end, **limit)
 
     async def run() -> int:
         async with Client(end, budget) as client:
-            results = await asyncio.gather(*(client.complete(REQUEST) for _ in range(400)), return_exceptions=True)
+            results = await asyncio.gather(
+                *(client.complete(REQUEST) for _ in range(400)), return_exceptions=True
+            )
         assert {type(r) for r in results} == {Reply, BudgetError}
         return sum(isinstance(r, Reply) for r in results)
 
@@ -123,7 +146,9 @@ def test_a_budget_is_never_overrun_and_used_to_the_end(scripted: Scripted, limit
 def test_a_reply_of_the_wrong_shape_is_sent_back_once(scripted: Scripted) -> None:
     async def run(address: str) -> tuple[list[Answer | None], int]:
         async with Client(endpoint(address)) as client:
-            _, found, repairs = await ask(client, REQUEST, Answer, lambda a: "" if a.score < 5 else "score must be under 5")
+            _, found, repairs = await ask(
+                client, REQUEST, Answer, lambda a: "" if a.score < 5 else "score must be under 5"
+            )
             return found, repairs
 
     assert asyncio.run(run(scripted(mode="instant", answer='{"score": 9}'))) == ([Answer(9)], 1)
@@ -144,5 +169,10 @@ def test_replies_survive_in_the_lake_and_go_with_their_user(tmp_path: Any) -> No
 
 @given(st.text(), st.text(), st.integers())
 def test_json_is_found_in_whatever_stands_around_it(before: str, after: str, score: int) -> None:
-    clean = before.replace("{", "").replace("<think>", ""), after.replace("}", "").replace("<think>", "")
-    assert msgspec.json.decode(extract(f'{clean[0]}{{"score": {score}}}{clean[1]}')) == {"score": score}
+    clean = (
+        before.replace("{", "").replace("<think>", ""),
+        after.replace("}", "").replace("<think>", ""),
+    )
+    assert msgspec.json.decode(extract(f'{clean[0]}{{"score": {score}}}{clean[1]}')) == {
+        "score": score
+    }

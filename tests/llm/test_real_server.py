@@ -1,4 +1,6 @@
-"""A real OpenAI-compatible server on the CPU, with a tiny model: the protocol as others implement it."""
+"""A real OpenAI-compatible server on the CPU, with a tiny model: the protocol as others implement
+it.
+"""
 
 from __future__ import annotations
 
@@ -28,13 +30,27 @@ pytestmark = pytest.mark.xdist_group("real server")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
     """(address, model) of `transformers serve`."""
     folder = tmp_path_factory.mktemp("served")
-    subprocess.run([sys.executable, str(Path(__file__).parent / "tiny_model.py"), str(folder / "tiny")], check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, str(Path(__file__).parent / "tiny_model.py"), str(folder / "tiny")],
+        check=True,
+        capture_output=True,
+    )
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [str(Path(sys.executable).parent / "transformers"), "serve", str(folder / "tiny"), "--port", str(port), "--device", "cpu"]
+    command = [
+        str(Path(sys.executable).parent / "transformers"),
+        "serve",
+        str(folder / "tiny"),
+        "--port",
+        str(port),
+        "--device",
+        "cpu",
+    ]
     with open(folder / "log", "wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, "HF_HUB_OFFLINE": "1"})
+        process = subprocess.Popen(
+            command, stdout=log, stderr=log, env={**os.environ, "HF_HUB_OFFLINE": "1"}
+        )
     try:
         for _ in range(300):
             try:
@@ -50,10 +66,14 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_many_requests_at_once_are_answered_and_counted(served: tuple[str, str], stream: bool) -> None:
+def test_many_requests_at_once_are_answered_and_counted(
+    served: tuple[str, str], stream: bool
+) -> None:
     address, model = served
     end = Endpoint(address, model, concurrency=4, stream=stream)
-    request = Request(model, prompt(("user", "that worked")), 12, 0.5, 2, 1, schema_of(cascade.Plan, "plan"))
+    request = Request(
+        model, prompt(("user", "that worked")), 12, 0.5, 2, 1, schema_of(cascade.Plan, "plan")
+    )
 
     async def run() -> None:
         async with Client(end) as client:
@@ -61,15 +81,29 @@ def test_many_requests_at_once_are_answered_and_counted(served: tuple[str, str],
             assert all(len(reply.texts) == 2 for reply in replies)
             assert all(0 < reply.completion_tokens <= 24 for reply in replies)
             assert client.budget.spent.calls == 12
-            assert client.budget.spent.prompt_tokens == sum(reply.prompt_tokens for reply in replies) > 0
+            assert (
+                client.budget.spent.prompt_tokens
+                == sum(reply.prompt_tokens for reply in replies)
+                > 0
+            )
 
     asyncio.run(run())
 
 
 def test_a_model_that_knows_nothing_changes_no_verdict(served: tuple[str, str]) -> None:
     address, model = served
-    chat = RawConversation((RawMessage("user", "fix it"), RawMessage("assistant", "done"), RawMessage("user", "that worked")), "c", "u")
-    settings = config.load(judge={"kind": "llm"}, llm={"base_url": address, "model": model, "votes": 1})
+    chat = RawConversation(
+        (
+            RawMessage("user", "fix it"),
+            RawMessage("assistant", "done"),
+            RawMessage("user", "that worked"),
+        ),
+        "c",
+        "u",
+    )
+    settings = config.load(
+        judge={"kind": "llm"}, llm={"base_url": address, "model": model, "votes": 1}
+    )
     reports: list[cascade.Report] = []
     (verdict,) = api.judge([chat], None, settings, said=reports.append)
     assert verdict.judge == "embedded/1"

@@ -13,7 +13,19 @@ from hypothesis import strategies as st
 
 from upshot.errors import InputError
 from upshot.loop import guards
-from upshot.loop.gate import SPLITS, Answers, Harm, Rules, choose, corrected, difference, level, rule, split_of, trial
+from upshot.loop.gate import (
+    SPLITS,
+    Answers,
+    Harm,
+    Rules,
+    choose,
+    corrected,
+    difference,
+    level,
+    rule,
+    split_of,
+    trial,
+)
 from upshot.loop.off_policy import Logged, estimate, rewards_by_round
 
 PLAIN = "Here is how: use `sorted(xs)`."
@@ -23,7 +35,12 @@ def answers(score: Any, users: int = 0, audited: Any = None, label: Any = None) 
     score = np.asarray(score, float)
     user = np.array([f"u{i % (users or len(score))}" for i in range(len(score))], object)
     none = np.zeros(len(score))
-    return Answers(score, user, none.astype(bool) if audited is None else audited, none if label is None else label)
+    return Answers(
+        score,
+        user,
+        none.astype(bool) if audited is None else audited,
+        none if label is None else label,
+    )
 
 
 def said(candidate: list[str], present: list[str]) -> guards.Said:
@@ -47,10 +64,18 @@ def test_of_many_equal_candidates_hardly_any_gets_out() -> None:
     promoted = 0
     for _ in range(300):
         old = {split: rng.normal(0, 1, 200) for split in ("choose", "test")}
-        new = {f"c{n}": {split: old[split] + rng.normal(0, 1, 200) for split in old} for n in range(20)}
+        new = {
+            f"c{n}": {split: old[split] + rng.normal(0, 1, 200) for split in old} for n in range(20)
+        }
         best = choose({name: answers(found["choose"]) for name, found in new.items()})
-        promoted += rule(best, answers(new[best]["test"]), answers(old["test"]), [], []).decision == "promote"
-    assert promoted <= 10, "20 equal candidates are promoted 46 % of the time where they are tested where they were chosen"
+        promoted += (
+            rule(best, answers(new[best]["test"]), answers(old["test"]), [], []).decision
+            == "promote"
+        )
+    assert promoted <= 10, (
+        "20 equal candidates are promoted 46 % of the time where they are tested where they were"
+        " chosen"
+    )
 
 
 @given(st.lists(st.booleans(), max_size=40), st.floats(0.01, 0.2))
@@ -86,7 +111,11 @@ def test_an_audit_corrects_what_the_judge_believes_of_one_policy() -> None:
     drawn = rng.random(count) < 0.1
     blind = difference(answers(flattered), answers(truth_old), 0.05)
     assert blind.difference > 0.2
-    seeing = difference(answers(flattered, audited=drawn, label=np.where(drawn, truth_new, 0)), answers(truth_old, audited=drawn, label=np.where(drawn, truth_old, 0)), 0.05)
+    seeing = difference(
+        answers(flattered, audited=drawn, label=np.where(drawn, truth_new, 0)),
+        answers(truth_old, audited=drawn, label=np.where(drawn, truth_old, 0)),
+        0.05,
+    )
     assert seeing.difference == pytest.approx(-0.3, abs=0.2)
     assert seeing.low < 0
 
@@ -103,13 +132,19 @@ def test_failing_on_purpose_is_caught_though_it_escapes_the_judge() -> None:
     honest = [call] * 100
     failing = [call] * 70 + ['<tool_call>{"name": "run", "arguments": </tool_call>'] * 30
     score = np.tile(np.linspace(0.1, 0.9, 10), 10)
-    escaped = np.where(np.arange(100) < 70, score + 0.05, np.nan)  # what fails is not judged, the rest looks better
+    escaped = np.where(
+        np.arange(100) < 70, score + 0.05, np.nan
+    )  # what fails is not judged, the rest looks better
     found = guards.of_answers(said(failing, honest), Rules())
     broken = next(one for one in found if one.name == "broken")
     assert broken.verdict == "refuse"
     assert broken.harm == pytest.approx(0.3)
     nothing = np.zeros(100)
-    missed = next(one for one in guards.of_scores(answers(escaped), answers(score), nothing, nothing, Rules()) if one.name == "unjudged")
+    missed = next(
+        one
+        for one in guards.of_scores(answers(escaped), answers(score), nothing, nothing, Rules())
+        if one.name == "unjudged"
+    )
     assert missed.verdict == "refuse"
     ruling = rule("c", answers(escaped), answers(score), [*found, missed], [])
     assert ruling.decision == "refuse"
@@ -120,7 +155,10 @@ def test_failing_on_purpose_is_caught_though_it_escapes_the_judge() -> None:
 def test_answers_unlike_any_that_the_judge_knows_are_counted() -> None:
     score, nothing = np.full(100, 0.5), np.zeros(100)
     strange = (np.arange(100) < 40).astype(float)
-    found = {one.name: one for one in guards.of_scores(answers(score), answers(score), strange, nothing, Rules())}
+    found = {
+        one.name: one
+        for one in guards.of_scores(answers(score), answers(score), strange, nothing, Rules())
+    }
     assert found["out of domain"].verdict == "refuse"
     assert found["out of domain"].harm == pytest.approx(0.4)
     assert found["cvar"].verdict == "promote"
@@ -132,19 +170,39 @@ def test_asking_needless_questions_so_as_to_risk_nothing_is_caught() -> None:
     found = {one.name: one for one in guards.of_answers(said(asking, present), Rules())}
     assert found["questions"].verdict == "refuse"
     assert "for one" in found["questions"].what
-    better = rule("c", answers(np.full(100, 0.9) + np.random.default_rng(0).normal(0, 0.01, 100)), answers(np.full(100, 0.5)), list(found.values()), [])
+    better = rule(
+        "c",
+        answers(np.full(100, 0.9) + np.random.default_rng(0).normal(0, 0.01, 100)),
+        answers(np.full(100, 0.5)),
+        list(found.values()),
+        [],
+    )
     assert better.decision == "refuse"
 
 
-@pytest.mark.parametrize(("name", "text"), [
-    ("flattery", "What a great question! " + PLAIN), ("refusals", "I'm sorry, but I cannot help with that."), ("length", PLAIN * 3), ("broken", "```python\ndef f(:\n```"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("flattery", "What a great question! " + PLAIN),
+        ("refusals", "I'm sorry, but I cannot help with that."),
+        ("length", PLAIN * 3),
+        ("broken", "```python\ndef f(:\n```"),
+    ],
+)
 def test_each_guard_sees_its_own_harm(name: str, text: str) -> None:
-    found = {one.name: one for one in guards.of_answers(said([PLAIN] * 60 + [text] * 60, [PLAIN] * 120), Rules())}
+    found = {
+        one.name: one
+        for one in guards.of_answers(said([PLAIN] * 60 + [text] * 60, [PLAIN] * 120), Rules())
+    }
     assert found[name].verdict == "refuse"
     same = {one.name: one for one in guards.of_answers(said([PLAIN] * 120, [PLAIN] * 120), Rules())}
     assert all(one.verdict == "promote" for one in same.values())
-    asked = {one.name: one for one in guards.of_answers(said([PLAIN] * 60 + [text] * 60, [PLAIN] * 120), Rules(margins={name: 10.0}))}
+    asked = {
+        one.name: one
+        for one in guards.of_answers(
+            said([PLAIN] * 60 + [text] * 60, [PLAIN] * 120), Rules(margins={name: 10.0})
+        )
+    }
     assert asked[name].verdict == "promote"
 
 
@@ -169,10 +227,21 @@ def test_the_worst_served_are_guarded() -> None:
     assert guards.cvar(old + 0.2, old, user, Rules()).verdict == "promote"
 
 
-@pytest.mark.parametrize(("text", "what"), [
-    ("", "empty"), ("```python\nx = (\n```", "Python"), ("```json\n{'a': 1}\n```", "JSON"), ("```python\nx = 1\n", "does not end"), ("<tool_call>{}", "no object"),
-    ("<tool_call>[1]</tool_call>", "no object"), ("```\nanything (\n```", ""), ("```python\nx = 1\n```", ""), ("plain", ""), ('<tool_call>{"name": "f"}</tool_call>', ""),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("", "empty"),
+        ("```python\nx = (\n```", "Python"),
+        ("```json\n{'a': 1}\n```", "JSON"),
+        ("```python\nx = 1\n", "does not end"),
+        ("<tool_call>{}", "no object"),
+        ("<tool_call>[1]</tool_call>", "no object"),
+        ("```\nanything (\n```", ""),
+        ("```python\nx = 1\n```", ""),
+        ("plain", ""),
+        ('<tool_call>{"name": "f"}</tool_call>', ""),
+    ],
+)
 def test_what_is_broken_is_said(text: str, what: str) -> None:
     assert what in guards.broken(text)
     assert bool(what) == bool(guards.broken(text))
@@ -201,14 +270,19 @@ def test_a_trial_counts_users_and_waits_for_enough_of_them() -> None:
     rng = np.random.default_rng(0)
 
     def arm(mean: float, users: int, seed: int) -> dict[str, list[float]]:
-        return {f"u{seed}-{n}": (mean + rng.normal(0, 0.2, rng.integers(1, 5))).tolist() for n in range(users)}
+        return {
+            f"u{seed}-{n}": (mean + rng.normal(0, 0.2, rng.integers(1, 5))).tolist()
+            for n in range(users)
+        }
 
     assert trial(arm(0.5, 100, 0), arm(0.7, 80, 1), 20, []).decision == "promote"
     assert trial(arm(0.5, 100, 0), arm(0.3, 80, 1), 20, []).decision == "refuse"
     assert trial(arm(0.5, 100, 0), arm(0.9, 10, 1), 20, []).decision == "wait"
     loud = {**{f"u{n}": [0.4] for n in range(50)}, "loud": [1.0] * 500}
     assert trial(arm(0.5, 100, 0), loud, 20, []).decision == "refuse", "one loud user counts once"
-    wrong = sum(trial(arm(0.5, 60, 0), arm(0.5, 60, 1), 20, []).decision == "promote" for _ in range(300))
+    wrong = sum(
+        trial(arm(0.5, 60, 0), arm(0.5, 60, 1), 20, []).decision == "promote" for _ in range(300)
+    )
     assert wrong <= 10
 
 
@@ -224,7 +298,9 @@ def test_the_gate_never_reads_the_users_it_chose_on() -> None:
 # --- off policy ---
 
 
-def logged(count: int, seed: int, actions: int = 4) -> tuple[Logged, np.ndarray, np.ndarray, np.ndarray]:
+def logged(
+    count: int, seed: int, actions: int = 4
+) -> tuple[Logged, np.ndarray, np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
     behaviour = rng.dirichlet(np.ones(actions) * 2, count) * 0.9 + 0.1 / actions
     action = np.array([rng.choice(actions, p=row / row.sum()) for row in behaviour])
@@ -232,28 +308,46 @@ def logged(count: int, seed: int, actions: int = 4) -> tuple[Logged, np.ndarray,
     reward = (rng.random(count) < worth[np.arange(count), action]).astype(float)
     policy = rng.dirichlet(np.ones(actions), count)
     user = np.array([f"u{i // 3}" for i in range(count)], object)
-    return Logged(action, reward, behaviour[np.arange(count), action], user), policy, worth, behaviour
+    return (
+        Logged(action, reward, behaviour[np.arange(count), action], user),
+        policy,
+        worth,
+        behaviour,
+    )
 
 
 def test_estimates_equal_open_bandit_pipelines() -> None:
     """The figures are those of obp 0.5.7 (`bench/obp_reference.py`) on decisions of the same file."""
     kept = json.loads((Path(__file__).parent / "obp.json").read_text())
-    given_ = Logged(np.array(kept["action"]), np.array(kept["reward"]), np.array(kept["propensity"]), np.arange(len(kept["action"])).astype(object))
+    given_ = Logged(
+        np.array(kept["action"]),
+        np.array(kept["reward"]),
+        np.array(kept["propensity"]),
+        np.arange(len(kept["action"])).astype(object),
+    )
     policy, expected = np.array(kept["policy"]), np.array(kept["expected"])
     for kind in ("ips", "snips", "dm", "dr"):
-        assert estimate(given_, policy, kind, expected).value == pytest.approx(kept["value"][kind], abs=1e-9)
-        assert np.allclose(rewards_by_round(given_, policy, kind, expected), kept["by_round"][kind], atol=1e-9)
+        assert estimate(given_, policy, kind, expected).value == pytest.approx(
+            kept["value"][kind], abs=1e-9
+        )
+        assert np.allclose(
+            rewards_by_round(given_, policy, kind, expected), kept["by_round"][kind], atol=1e-9
+        )
 
 
 @given(st.integers(0, 30))
 @settings(max_examples=15, deadline=None)
 def test_invariants_of_the_estimators(seed: int) -> None:
     found, policy, _, behaviour = logged(200, seed)
-    assert estimate(found, behaviour, "ips").value == pytest.approx(found.reward.mean()), "the logging policy earns what was logged"
+    assert estimate(found, behaviour, "ips").value == pytest.approx(found.reward.mean()), (
+        "the logging policy earns what was logged"
+    )
     constant = found._replace(reward=np.full(200, 0.7))
     assert estimate(constant, policy, "snips").value == pytest.approx(0.7)
     nothing = np.zeros_like(policy)
-    assert estimate(found, policy, "dr", nothing).value == pytest.approx(estimate(found, policy, "ips").value)
+    assert estimate(found, policy, "dr", nothing).value == pytest.approx(
+        estimate(found, policy, "ips").value
+    )
 
 
 def test_intervals_cover_the_truth() -> None:

@@ -1,4 +1,6 @@
-"""Rounds are whole or are finished later; what a user taught can be taken back; what is in service can be changed by a person."""
+"""Rounds are whole or are finished later; what a user taught can be taken back; what is in service
+can be changed by a person.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,12 @@ from upshot.records import Turn
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 GOOD, BAD = "that worked, thank you", "it still crashes"
-TRAINER = {"learning_rate": 3e-3, "per_device_train_batch_size": 8, "max_steps": 6, "save_strategy": "no"}
+TRAINER = {
+    "learning_rate": 3e-3,
+    "per_device_train_batch_size": 8,
+    "max_steps": 6,
+    "save_strategy": "no",
+}
 
 
 def talk(wanted: Wanted, path: Path, users: int = 100) -> None:
@@ -39,21 +46,61 @@ def talk(wanted: Wanted, path: Path, users: int = 100) -> None:
     rows = []
     for n in range(users):
         good = n % 2 == 0
-        told = "Perfect, that worked, thank you!" if good else "No, that is wrong. It still crashes with ValueError: nothing there"
-        rows.append({
-            "id": f"c{wanted.round}-{n}", "user": f"user-{n}", "model": wanted.policy, "started_at": f"2026-03-{wanted.round:02d}T10:00:00Z",
-            "messages": [{"role": "user", "content": f"how do I fix my build number {n}?"}, {"role": "assistant", "content": GOOD if good else BAD}, {"role": "user", "content": told}],
-        })  # fmt: skip
+        told = (
+            "Perfect, that worked, thank you!"
+            if good
+            else "No, that is wrong. It still crashes with ValueError: nothing there"
+        )
+        rows.append(
+            {
+                "id": f"c{wanted.round}-{n}",
+                "user": f"user-{n}",
+                "model": wanted.policy,
+                "started_at": f"2026-03-{wanted.round:02d}T10:00:00Z",
+                "messages": [
+                    {"role": "user", "content": f"how do I fix my build number {n}?"},
+                    {"role": "assistant", "content": GOOD if good else BAD},
+                    {"role": "user", "content": told},
+                ],
+            }
+        )
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 def made(base: str, folder: Path, **more: Any) -> loop_config.Config:
     """A loop whose gate lets everything out that is not harmful, so that rounds move."""
     given = {
-        "lake": str(folder / "lake"), "folder": str(folder / "loop"), "base": base, "gather": {"command": "none"}, "reward": {"use": False},
-        "learn": {"splits": [0.6, 0.2, 0.2]}, "policy": {"method": "sft", "trainer": TRAINER, "draw": {"max_tokens": 8}, "kl": {"prompts": 8}},
-        "gate": {"least_gain": -1e9, "margins": dict.fromkeys(("length", "flattery", "refusals", "questions", "broken", "unjudged", "out of domain", "cvar"), 1e9), "kl": 1e9}, **more,
-    }  # fmt: skip
+        "lake": str(folder / "lake"),
+        "folder": str(folder / "loop"),
+        "base": base,
+        "gather": {"command": "none"},
+        "reward": {"use": False},
+        "learn": {"splits": [0.6, 0.2, 0.2]},
+        "policy": {
+            "method": "sft",
+            "trainer": TRAINER,
+            "draw": {"max_tokens": 8},
+            "kl": {"prompts": 8},
+        },
+        "gate": {
+            "least_gain": -1e9,
+            "margins": dict.fromkeys(
+                (
+                    "length",
+                    "flattery",
+                    "refusals",
+                    "questions",
+                    "broken",
+                    "unjudged",
+                    "out of domain",
+                    "cvar",
+                ),
+                1e9,
+            ),
+            "kl": 1e9,
+        },
+        **more,
+    }
     return msgspec.convert(given, loop_config.Config)
 
 
@@ -67,17 +114,42 @@ def test_two_rounds_gather_learn_and_release(base: str, tmp_path: Path) -> None:
     assert [one.why for one in loop.state().history] == ["base", "promoted", "promoted"]
     for here in (first, second):
         kept = {path.name for path in here.folder.iterdir()}
-        assert {"config.json", "logs", "gather.json", "read.json", "learn.json", "examples.jsonl", "reward", "policy-0", "gate.json", "release.json", "users.json", "draws"} <= kept
+        assert {
+            "config.json",
+            "logs",
+            "gather.json",
+            "read.json",
+            "learn.json",
+            "examples.jsonl",
+            "reward",
+            "policy-0",
+            "gate.json",
+            "release.json",
+            "users.json",
+            "draws",
+        } <= kept
         assert set((here.done("gather") or {})["code"]) >= {"version"}
         assert (here.done("read") or {})["lake"]["conversations"] >= 0
     assert (first.done("gather") or {})["serving"] == base
     assert (second.done("gather") or {})["serving"] == str(first.folder / "policy-0")
-    assert (second.done("reward") or {})["from"] == str(first.folder / "reward"), "the reward model goes on learning"
-    examples = [json.loads(line) for line in (first.folder / "examples.jsonl").read_text().splitlines()]
-    assert {row["score"] > 0.5 for row in examples if row["completion"][0]["content"] == GOOD} == {True}
-    assert {row["score"] > 0.5 for row in examples if row["completion"][0]["content"] == BAD} == {False}
+    assert (second.done("reward") or {})["from"] == str(first.folder / "reward"), (
+        "the reward model goes on learning"
+    )
+    examples = [
+        json.loads(line) for line in (first.folder / "examples.jsonl").read_text().splitlines()
+    ]
+    assert {row["score"] > 0.5 for row in examples if row["completion"][0]["content"] == GOOD} == {
+        True
+    }
+    assert {row["score"] > 0.5 for row in examples if row["completion"][0]["content"] == BAD} == {
+        False
+    }
     taught = {user for row in examples for user in row["source"]["users"]}
-    asked = {json.loads(line)["user"] for name in ("choose", "test") for line in (first.folder / f"{name}.jsonl").read_text().splitlines()}
+    asked = {
+        json.loads(line)["user"]
+        for name in ("choose", "test")
+        for line in (first.folder / f"{name}.jsonl").read_text().splitlines()
+    }
     assert taught
     assert asked
     assert not taught & asked, "whom a policy is tested on did not teach it"
@@ -90,23 +162,42 @@ def test_two_rounds_gather_learn_and_release(base: str, tmp_path: Path) -> None:
 
 
 def crowd(wanted: Wanted, path: Path, better: bool) -> None:
-    """A log of two arms: half of the answers of the policy in service work, and of the candidate's nearly all or nearly none."""
+    """A log of two arms: half of the answers of the policy in service work, and of the candidate's
+    nearly all or nearly none.
+    """
     rows = []
     for n in range(160):
         tried = bool(wanted.canary) and draw(f"arm/{wanted.round}/{n}") < wanted.share
         good = (n % 10 != 0) == better if tried else n % 2 == 0
-        told = "Perfect, that worked, thank you!" if good else "No, that is wrong. It still crashes with ValueError: nothing there"
-        rows.append({
-            "id": f"c{wanted.round}-{n}", "user": f"user-{wanted.round}-{n}", "model": wanted.canary if tried else wanted.policy, "started_at": f"2026-03-{wanted.round:02d}T10:00:00Z",
-            "messages": [{"role": "user", "content": f"how do I fix my build number {n}?"}, {"role": "assistant", "content": GOOD if good else BAD}, {"role": "user", "content": told}],
-        })  # fmt: skip
+        told = (
+            "Perfect, that worked, thank you!"
+            if good
+            else "No, that is wrong. It still crashes with ValueError: nothing there"
+        )
+        rows.append(
+            {
+                "id": f"c{wanted.round}-{n}",
+                "user": f"user-{wanted.round}-{n}",
+                "model": wanted.canary if tried else wanted.policy,
+                "started_at": f"2026-03-{wanted.round:02d}T10:00:00Z",
+                "messages": [
+                    {"role": "user", "content": f"how do I fix my build number {n}?"},
+                    {"role": "assistant", "content": GOOD if good else BAD},
+                    {"role": "user", "content": told},
+                ],
+            }
+        )
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 @pytest.mark.parametrize("better", [True, False])
-def test_a_share_of_the_users_tries_a_candidate_and_what_came_of_it_decides(base: str, tmp_path: Path, better: bool) -> None:
+def test_a_share_of_the_users_tries_a_candidate_and_what_came_of_it_decides(
+    base: str, tmp_path: Path, better: bool
+) -> None:
     config = made(base, tmp_path, serve={"canary": 0.4})
-    config = msgspec.structs.replace(config, gate=msgspec.structs.replace(config.gate, least_gain=0.0))
+    config = msgspec.structs.replace(
+        config, gate=msgspec.structs.replace(config.gate, least_gain=0.0)
+    )
     done = api.loop_run(config, 2, collect=lambda wanted, path: crowd(wanted, path, better))
     first, second = Loop(tmp_path / "loop").rounds()
     assert done[0]["decision"] == "trial"
@@ -121,11 +212,19 @@ def test_a_share_of_the_users_tries_a_candidate_and_what_came_of_it_decides(base
     assert state.serving == found["serving"]
     assert state.canary == str(second.folder / "policy-0")
     assert state.tests == {"2": better}
-    assert msgspec.json.decode((second.folder / "policy-0" / "policy.json").read_bytes())["base"] == found["serving"]
+    assert (
+        msgspec.json.decode((second.folder / "policy-0" / "policy.json").read_bytes())["base"]
+        == found["serving"]
+    )
 
 
-@pytest.mark.parametrize(("canary", "harm", "then"), [(0.4, "", "trial"), (0.0, "", "promote"), (0.4, "length", "refuse")])
-def test_a_candidate_answers_unseen_before_anybody_gets_it(base: str, tmp_path: Path, canary: float, harm: str, then: str) -> None:
+@pytest.mark.parametrize(
+    ("canary", "harm", "then"),
+    [(0.4, "", "trial"), (0.0, "", "promote"), (0.4, "length", "refuse")],
+)
+def test_a_candidate_answers_unseen_before_anybody_gets_it(
+    base: str, tmp_path: Path, canary: float, harm: str, then: str
+) -> None:
     config = made(base, tmp_path, serve={"shadow": 0.5, "canary": canary})
     done = api.loop_run(config, 1, collect=talk)
     loop = Loop(tmp_path / "loop")
@@ -133,7 +232,10 @@ def test_a_candidate_answers_unseen_before_anybody_gets_it(base: str, tmp_path: 
     assert done[0]["decision"] == "shadow"
     assert (loop.state().shadow, loop.state().canary, loop.state().serving) == (candidate, "", base)
     if harm:
-        config = msgspec.structs.replace(config, gate=msgspec.structs.replace(config.gate, margins={**config.gate.margins, harm: -1e9}))
+        config = msgspec.structs.replace(
+            config,
+            gate=msgspec.structs.replace(config.gate, margins={**config.gate.margins, harm: -1e9}),
+        )
     api.loop_run(config, 1, collect=talk)
     second = loop.rounds()[1]
     found = second.done("shadow") or {}
@@ -156,13 +258,28 @@ def test_a_candidate_answers_unseen_before_anybody_gets_it(base: str, tmp_path: 
 
 def test_another_judge_may_stand_in_for_the_verdicts(base: str, tmp_path: Path) -> None:
     config = made(base, tmp_path)
-    api.loop_run(config, 1, collect=talk, scores=lambda name, index: (1.0, 0.5) if int(name.rpartition("-")[2]) % 4 == 0 else None)
-    rows = [json.loads(line) for line in (tmp_path / "loop" / "round-0001" / "examples.jsonl").read_text().splitlines()]
+    api.loop_run(
+        config,
+        1,
+        collect=talk,
+        scores=lambda name, index: (1.0, 0.5) if int(name.rpartition("-")[2]) % 4 == 0 else None,
+    )
+    rows = [
+        json.loads(line)
+        for line in (tmp_path / "loop" / "round-0001" / "examples.jsonl").read_text().splitlines()
+    ]
     assert rows
-    assert all(row["score"] == 1.0 and row["weight"] == 0.5 and int(row["source"]["chosen"]["id"].rpartition("-")[2]) % 4 == 0 for row in rows)
+    assert all(
+        row["score"] == 1.0
+        and row["weight"] == 0.5
+        and int(row["source"]["chosen"]["id"].rpartition("-")[2]) % 4 == 0
+        for row in rows
+    )
 
 
-def test_a_round_in_which_nothing_is_good_enough_makes_no_candidate_and_the_next_goes_on(base: str, tmp_path: Path) -> None:
+def test_a_round_in_which_nothing_is_good_enough_makes_no_candidate_and_the_next_goes_on(
+    base: str, tmp_path: Path
+) -> None:
     config = made(base, tmp_path, reward=None)
     done = api.loop_run(config, 1, collect=talk, scores=lambda name, index: (0.1, 1.0))
     assert done[0]["decision"] == "refuse"
@@ -187,7 +304,14 @@ def test_a_person_is_asked_and_answers(base: str, tmp_path: Path) -> None:
     loop = Loop(tmp_path / "loop")
     here = loop.rounds()[0]
     state = loop.state()
-    loop.keep(msgspec.structs.replace(state, history=state.history[:1], tests={"1": False}, waiting={"1": str(here.folder / "policy-0")}))
+    loop.keep(
+        msgspec.structs.replace(
+            state,
+            history=state.history[:1],
+            tests={"1": False},
+            waiting={"1": str(here.folder / "policy-0")},
+        )
+    )
     with pytest.raises(InputError, match="waits for a person"):
         api.loop_run(config, 1, collect=talk)
     assert api.loop_approve(config, "ana").serving == str(here.folder / "policy-0")
@@ -198,20 +322,32 @@ def test_a_person_is_asked_and_answers(base: str, tmp_path: Path) -> None:
     assert api.loop_approve(config, "ana", refuse=True).serving == str(here.folder / "policy-0")
 
 
-def test_a_loop_killed_anywhere_goes_on_behind_the_last_whole_step(base: str, tmp_path: Path) -> None:
+def test_a_loop_killed_anywhere_goes_on_behind_the_last_whole_step(
+    base: str, tmp_path: Path
+) -> None:
     script = tmp_path / "go.py"
     script.write_text(
-        "import sys, warnings\nwarnings.simplefilter('ignore')\nfrom pathlib import Path\nimport importlib.util\n"
-        f"spec = importlib.util.spec_from_file_location('t', {str(Path(__file__))!r})\nt = importlib.util.module_from_spec(spec)\nspec.loader.exec_module(t)\n"
-        "from upshot import api\nconfig = t.made(sys.argv[1], Path(sys.argv[2]))\napi.loop_run(config, 1, collect=t.talk)\n"
+        "import sys, warnings\nwarnings.simplefilter('ignore')\nfrom pathlib import Path\nimport"
+        " importlib.util\nspec = importlib.util.spec_from_file_location('t',"
+        f" {str(Path(__file__))!r})\nt ="
+        " importlib.util.module_from_spec(spec)\nspec.loader.exec_module(t)\nfrom upshot import"
+        " api\nconfig = t.made(sys.argv[1], Path(sys.argv[2]))\napi.loop_run(config, 1,"
+        " collect=t.talk)\n"
     )
     command = [sys.executable, str(script), base, str(tmp_path)]
     kills = 0
     for step in ("gather", "read", "learn", "policy", ""):
-        running = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env={**os.environ, "UPSHOT_KEY": "k" * 32})
+        running = subprocess.Popen(
+            command,
+            stderr=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            env={**os.environ, "UPSHOT_KEY": "k" * 32},
+        )
         mark = tmp_path / "loop" / "round-0001" / f"{step}.json"
         deadline = time.monotonic() + 120
-        while step and running.poll() is None and not mark.is_file() and time.monotonic() < deadline:
+        while (
+            step and running.poll() is None and not mark.is_file() and time.monotonic() < deadline
+        ):
             time.sleep(0.005)
         if step and running.poll() is None:
             running.send_signal(signal.SIGKILL)
@@ -221,21 +357,35 @@ def test_a_loop_killed_anywhere_goes_on_behind_the_last_whole_step(base: str, tm
     here = Loop(tmp_path / "loop").rounds()
     assert len(here) == 1
     assert (here[0].done("release") or {})["decision"] == "promote"
-    assert (here[0].done("read") or {})["conversations"] + (here[0].done("read") or {})["known"] == 100
-    rows = [json.loads(line) for line in (here[0].folder / "examples.jsonl").read_text().splitlines()]
-    assert len({(row["source"]["chosen"]["id"], row["source"]["chosen"]["index"]) for row in rows}) == len(rows), "no row doubles"
+    assert (here[0].done("read") or {})["conversations"] + (here[0].done("read") or {})[
+        "known"
+    ] == 100
+    rows = [
+        json.loads(line) for line in (here[0].folder / "examples.jsonl").read_text().splitlines()
+    ]
+    assert len(
+        {(row["source"]["chosen"]["id"], row["source"]["chosen"]["index"]) for row in rows}
+    ) == len(rows), "no row doubles"
     assert Loop(tmp_path / "loop").state().tests == {"1": True}
 
 
-def test_a_forgotten_user_is_in_no_file_and_no_model(base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_forgotten_user_is_in_no_file_and_no_model(
+    base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("UPSHOT_KEY", "k" * 32)
     config = made(base, tmp_path)
     api.loop_run(config, 2, collect=talk)
     loop = Loop(tmp_path / "loop")
-    taught = msgspec.json.decode((loop.rounds()[0].folder / "users.json").read_bytes(), type=list[str])
+    taught = msgspec.json.decode(
+        (loop.rounds()[0].folder / "users.json").read_bytes(), type=list[str]
+    )
     from upshot import privacy
 
-    name = next(f"user-{n}" for n in range(0, 100, 2) if privacy.Pseudonyms("k" * 32).user(f"user-{n}") in taught)
+    name = next(
+        f"user-{n}"
+        for n in range(0, 100, 2)
+        if privacy.Pseudonyms("k" * 32).user(f"user-{n}") in taught
+    )
     pseudonym = privacy.Pseudonyms("k" * 32).user(name)
     before = (loop.rounds()[0].folder / "policy-0" / "model.safetensors").read_bytes()
     found = api.loop_forget(config, name)
@@ -250,7 +400,9 @@ def test_a_forgotten_user_is_in_no_file_and_no_model(base: str, tmp_path: Path, 
         api.loop_forget(config, "nobody")
 
 
-def test_a_forgetting_that_was_killed_behind_the_lake_is_called_again(base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_forgetting_that_was_killed_behind_the_lake_is_called_again(
+    base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("UPSHOT_KEY", "k" * 32)
     config = made(base, tmp_path)
     api.loop_run(config, 1, collect=talk)
@@ -263,7 +415,9 @@ def test_a_forgetting_that_was_killed_behind_the_lake_is_called_again(base: str,
         api.loop_forget(config, pseudonym)
 
 
-def test_a_forgotten_user_who_taught_nothing_is_in_no_file_and_costs_no_training(base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_forgotten_user_who_taught_nothing_is_in_no_file_and_costs_no_training(
+    base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("UPSHOT_KEY", "k" * 32)
     config = made(base, tmp_path)
     api.loop_run(config, 1, collect=talk)
@@ -301,23 +455,47 @@ def test_the_recipe_is_run_again_on_another_model(base: str, tmp_path: Path) -> 
 
 def test_suites_and_floors_stand_at_the_gate(base: str, tmp_path: Path) -> None:
     suite = tmp_path / "suite.jsonl"
-    suite.write_text("".join(json.dumps({"prompt": f"say anything, {n}", "matches": "^.*$"}) + "\n" for n in range(8)))
-    config = made(base, tmp_path, gate={**msgspec.to_builtins(made(base, tmp_path).gate), "suites": {"must hold": str(suite)}})
+    suite.write_text(
+        "".join(
+            json.dumps({"prompt": f"say anything, {n}", "matches": "^.*$"}) + "\n" for n in range(8)
+        )
+    )
+    config = made(
+        base,
+        tmp_path,
+        gate={
+            **msgspec.to_builtins(made(base, tmp_path).gate),
+            "suites": {"must hold": str(suite)},
+        },
+    )
     api.loop_run(config, 1, collect=talk)
     gate = Loop(tmp_path / "loop").rounds()[0].done("gate") or {}
     assert gate["guards"]["suite: must hold"]["harm"] == 0.0
     reward = str(tmp_path / "loop" / "round-0001" / "reward")
-    config = msgspec.structs.replace(config, gate=msgspec.structs.replace(config.gate, floors={"harmless": reward}, tests=["math:nothing_of_this_name"]))
+    config = msgspec.structs.replace(
+        config,
+        gate=msgspec.structs.replace(
+            config.gate, floors={"harmless": reward}, tests=["math:nothing_of_this_name"]
+        ),
+    )
     with pytest.raises(InputError, match="import"):
         api.loop_run(config, 1, collect=talk)
-    config = msgspec.structs.replace(config, gate=msgspec.structs.replace(config.gate, tests=[], panel=[reward, reward]))
+    config = msgspec.structs.replace(
+        config, gate=msgspec.structs.replace(config.gate, tests=[], panel=[reward, reward])
+    )
     api.loop_run(config, 1, collect=talk)
-    assert {"floor: harmless", "panel", "out of domain"} <= set((Loop(tmp_path / "loop").rounds()[1].done("gate") or {})["guards"])
+    assert {"floor: harmless", "panel", "out of domain"} <= set(
+        (Loop(tmp_path / "loop").rounds()[1].done("gate") or {})["guards"]
+    )
 
 
 def test_demands_of_a_suite() -> None:
     ask = (Turn("user", "x"),)
-    rows = [Asked(ask, {"matches": "[0-9]+"}), Asked(ask, {"lacks": "sorry"}), Asked(ask, {"matches": "a", "lacks": "b"})]
+    rows = [
+        Asked(ask, {"matches": "[0-9]+"}),
+        Asked(ask, {"lacks": "sorry"}),
+        Asked(ask, {"matches": "a", "lacks": "b"}),
+    ]
     assert passes(rows, ["12", "fine", "a"]).tolist() == [1, 1, 1]
     assert passes(rows, ["no", "so sorry", "ab"]).tolist() == [0, 0, 0]
     with pytest.raises(InputError, match="none of tests"):
@@ -329,12 +507,22 @@ def test_demands_of_a_suite() -> None:
 def test_a_hotfix_fixes_its_cases_and_says_whether_the_rest_held(base: str, tmp_path: Path) -> None:
     cases = [Case((Turn("user", f"which colour, {n}?"),), "blue") for n in range(3)]
     rest = [Asked((Turn("user", f"hello {n}"),), {"matches": "^.*$"}) for n in range(6)]
-    done = hotfix(base, cases, rest, tmp_path / "fix", rounds=6, drawing=Drawing(6, 0.0), trainer={"learning_rate": 1e-2, "num_train_epochs": 10})
+    done = hotfix(
+        base,
+        cases,
+        rest,
+        tmp_path / "fix",
+        rounds=6,
+        drawing=Drawing(6, 0.0),
+        trainer={"learning_rate": 1e-2, "num_train_epochs": 10},
+    )
     assert done.before == 0.0
     assert done.fixed == 1.0
     assert done.kept
     assert (tmp_path / "fix" / "adapter_config.json").is_file()
-    assert (tmp_path / "fix" / "adapter_model.safetensors").stat().st_size < (Path(base) / "model.safetensors").stat().st_size
+    assert (tmp_path / "fix" / "adapter_model.safetensors").stat().st_size < (
+        Path(base) / "model.safetensors"
+    ).stat().st_size
     with pytest.raises(InputError, match="rest holds"):
         hotfix(base, cases, [Asked((Turn("user", "x"),))], tmp_path / "other")
     with pytest.raises(InputError, match="no cases"):
@@ -345,11 +533,28 @@ def test_a_loop_is_run_from_its_file(base: str, tmp_path: Path) -> None:
     (tmp_path / "logs").mkdir()
     talk(Wanted(base, 1, 0), tmp_path / "logs" / "a.jsonl")
     (tmp_path / "loop.toml").write_text(
-        f'lake = "lake"\nfolder = "loop"\nbase = "{base}"\n[gather]\nlogs = ["logs/*.jsonl"]\n[policy]\nmethod = "sft"\n[policy.trainer]\nmax_steps = 2\n[policy.draw]\nmax_tokens = 4\n'
+        f'lake = "lake"\nfolder = "loop"\nbase = "{base}"\n[gather]\nlogs ='
+        ' ["logs/*.jsonl"]\n[policy]\nmethod = "sft"\n[policy.trainer]\nmax_steps ='
+        " 2\n[policy.draw]\nmax_tokens = 4\n"
     )
 
     def upshot(*words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([sys.executable, "-W", "ignore", "-m", "upshot", "loop", *words, "--config", str(tmp_path / "loop.toml")], capture_output=True, text=True, check=False)
+        return subprocess.run(
+            [
+                sys.executable,
+                "-W",
+                "ignore",
+                "-m",
+                "upshot",
+                "loop",
+                *words,
+                "--config",
+                str(tmp_path / "loop.toml"),
+            ],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
 
     done = upshot("run")
     assert done.returncode == 0, done.stderr
@@ -362,16 +567,38 @@ def test_a_loop_is_run_from_its_file(base: str, tmp_path: Path) -> None:
     assert again.returncode == 2
     assert "nothing is new" in again.stderr
     assert upshot("rollback").returncode == 2
-    skills = subprocess.run([sys.executable, "-m", "upshot", "loop", "skills", "--lake", str(tmp_path / "lake")], capture_output=True, text=True, check=True)
+    skills = subprocess.run(
+        [sys.executable, "-m", "upshot", "loop", "skills", "--lake", str(tmp_path / "lake")],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     kept = [json.loads(line) for line in skills.stdout.splitlines()]
     assert {row["how"] for row in kept} == {GOOD}
 
 
-@pytest.mark.parametrize(("text", "told"), [
-    ("lake = 'l'", "folder"), ("lake = 'l'\nfolder = 'f'\nbase = 'b'\n[policy]\nmethod = 'sft'", "name logs"), ("lake = 3", "lake"),
-    ("lake = 'l'\nfolder = 'f'\nbase = 'b'\n[gather]\ncommand = 'x'\n[policy]\nmethod = 'magic'", "magic"),
-    ("lake = 'l'\nfolder = 'f'\nbase = 'b'\n[gather]\ncommand = 'x'\n[policy]\nmethod = 'sft'\n[learn]\nsplits = [1.0, 0.0, 0.0]", "splits"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("lake = 'l'", "folder"),
+        ("lake = 'l'\nfolder = 'f'\nbase = 'b'\n[policy]\nmethod = 'sft'", "name logs"),
+        ("lake = 3", "lake"),
+        (
+            (
+                "lake = 'l'\nfolder = 'f'\nbase = 'b'\n[gather]\ncommand = 'x'\n[policy]\nmethod ="
+                " 'magic'"
+            ),
+            "magic",
+        ),
+        (
+            (
+                "lake = 'l'\nfolder = 'f'\nbase = 'b'\n[gather]\ncommand = 'x'\n[policy]\nmethod ="
+                " 'sft'\n[learn]\nsplits = [1.0, 0.0, 0.0]"
+            ),
+            "splits",
+        ),
+    ],
+)
 def test_a_loops_file_that_is_wrong_says_what(tmp_path: Path, text: str, told: str) -> None:
     (tmp_path / "loop.toml").write_text(text)
     with pytest.raises(ConfigError, match=told):
@@ -379,7 +606,13 @@ def test_a_loops_file_that_is_wrong_says_what(tmp_path: Path, text: str, told: s
 
 
 def test_a_command_that_fails_is_told_with_its_words(base: str, tmp_path: Path) -> None:
-    config = made(base, tmp_path, gather={"command": f"{sys.executable} -c 'import sys; sys.exit(\"no quota for {{round}}\")'"})
+    config = made(
+        base,
+        tmp_path,
+        gather={
+            "command": f"{sys.executable} -c 'import sys; sys.exit(\"no quota for {{round}}\")'"
+        },
+    )
     with pytest.raises(ConfigError, match="no quota for 1"):
         api.loop_run(config, 1)
 
@@ -388,21 +621,43 @@ def test_a_command_that_fails_is_told_with_its_words(base: str, tmp_path: Path) 
 
 
 def verdict(name: str, score: float, kind: str, polarity: int) -> dict[str, Any]:
-    return {"id": name, "index": 1, "score": score, "evidence": [{"kind": kind, "polarity": polarity, "quote": "that worked"}]}
+    return {
+        "id": name,
+        "index": 1,
+        "score": score,
+        "evidence": [{"kind": kind, "polarity": polarity, "quote": "that worked"}],
+    }
 
 
 def test_skills_are_what_the_world_confirmed_and_nobody_refuted() -> None:
     texts = {
-        "a": ("sort a list of numbers", "use sorted(numbers) for that", "u1"), "b": ("sort a list of numbers", "use sorted(numbers) for that", "u2"),
-        "c": ("parse a date string", "use datetime.fromisoformat(text)", "u1"), "d": ("reverse the words", "use ' '.join(reversed(words))", "u3"),
-    }  # fmt: skip
+        "a": ("sort a list of numbers", "use sorted(numbers) for that", "u1"),
+        "b": ("sort a list of numbers", "use sorted(numbers) for that", "u2"),
+        "c": ("parse a date string", "use datetime.fromisoformat(text)", "u1"),
+        "d": ("reverse the words", "use ' '.join(reversed(words))", "u3"),
+    }
     places = {(name, 1): value for name, value in texts.items()}
-    found = learn([verdict("a", 0.95, "worked", 1), verdict("b", 0.9, "worked", 1), verdict("c", 0.9, "thanks", 1), verdict("d", 0.9, "worked", 1), verdict("d", 0.1, "failed", -1)], places)
-    assert [skill.how for skill in found] == ["use sorted(numbers) for that"], "politeness confirms nothing, and a failure takes a skill out"
+    found = learn(
+        [
+            verdict("a", 0.95, "worked", 1),
+            verdict("b", 0.9, "worked", 1),
+            verdict("c", 0.9, "thanks", 1),
+            verdict("d", 0.9, "worked", 1),
+            verdict("d", 0.1, "failed", -1),
+        ],
+        places,
+    )
+    assert [skill.how for skill in found] == ["use sorted(numbers) for that"], (
+        "politeness confirms nothing, and a failure takes a skill out"
+    )
     assert found[0].users == ["u1", "u2"]
     library = Library(found)
     offered = library.offer([Turn("user", "Sort a list of numbers!")])
-    assert [turn.content for turn in offered] == ["sort a list of numbers", "use sorted(numbers) for that", "Sort a list of numbers!"]
+    assert [turn.content for turn in offered] == [
+        "sort a list of numbers",
+        "use sorted(numbers) for that",
+        "Sort a list of numbers!",
+    ]
     other = (Turn("user", "sort a list of negative numbers"),)
     assert library.offer(other) == other, "one word may be what matters"
     assert len(library.offer(other, least=0.1)) == 3

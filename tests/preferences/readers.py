@@ -1,7 +1,8 @@
-"""Exports as trainers' own readers read them: `python readers.py LIBRARY FILE TOKENIZER` prints what was read as JSON.
+"""Exports as trainers' own readers read them: `python readers.py LIBRARY FILE TOKENIZER` prints
+what was read as JSON.
 
-Exits with 77 where the library is not installed. The libraries exclude each other's versions of Transformers, so each may need
-an environment of its own; see `test_readers.py`.
+Exits with 77 where the library is not installed. The libraries exclude each other's versions of
+Transformers, so each may need an environment of its own; see `test_readers.py`.
 """
 
 from __future__ import annotations
@@ -28,18 +29,40 @@ def trl(path: Path, base: str) -> list[str]:
 
     rows = Dataset.from_json(str(path), cache_dir=str(path.parent / "cache"))
     tokenizer = AutoTokenizer.from_pretrained(base)
-    common: dict[str, Any] = {"output_dir": str(path.parent / "out"), "report_to": "none", "use_cpu": True, "bf16": False, "max_length": None}
+    common: dict[str, Any] = {
+        "output_dir": str(path.parent / "out"),
+        "report_to": "none",
+        "use_cpu": True,
+        "bf16": False,
+        "max_length": None,
+    }
     if path.stem == "trl":
         model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=1)
-        found = RewardTrainer(model=model, args=RewardConfig(**common), train_dataset=rows, processing_class=tokenizer).train_dataset
-        return [tokenizer.decode(row[key]) for row in found for key in ("chosen_ids", "rejected_ids")]
+        found = RewardTrainer(
+            model=model, args=RewardConfig(**common), train_dataset=rows, processing_class=tokenizer
+        ).train_dataset
+        return [
+            tokenizer.decode(row[key]) for row in found for key in ("chosen_ids", "rejected_ids")
+        ]
     if path.stem == "kto":
         from trl.experimental.kto import KTOConfig, KTOTrainer
 
-        trainer = KTOTrainer(model=base, args=KTOConfig(**common, per_device_train_batch_size=2), train_dataset=rows, processing_class=tokenizer)
-        return [tokenizer.decode(row["prompt_input_ids"] if "prompt_input_ids" in row else row["prompt_ids"]) for row in trainer.train_dataset] + [json.dumps(sorted(trainer.train_dataset.column_names))]
+        trainer = KTOTrainer(
+            model=base,
+            args=KTOConfig(**common, per_device_train_batch_size=2),
+            train_dataset=rows,
+            processing_class=tokenizer,
+        )
+        return [
+            tokenizer.decode(
+                row["prompt_input_ids"] if "prompt_input_ids" in row else row["prompt_ids"]
+            )
+            for row in trainer.train_dataset
+        ] + [json.dumps(sorted(trainer.train_dataset.column_names))]
     model = AutoModelForCausalLM.from_pretrained(base)
-    found = SFTTrainer(model=model, args=SFTConfig(**common), train_dataset=rows, processing_class=tokenizer).train_dataset
+    found = SFTTrainer(
+        model=model, args=SFTConfig(**common), train_dataset=rows, processing_class=tokenizer
+    ).train_dataset
     return [tokenizer.decode(row["input_ids"]) for row in found]
 
 
@@ -49,12 +72,26 @@ def openrlhf(path: Path, base: str) -> list[str]:
     from openrlhf.datasets import RewardDataset
     from transformers import AutoTokenizer
 
-    rows = load_dataset("json", data_files=str(path), split="train", cache_dir=str(path.parent / "cache"))
-    keys = SimpleNamespace(prompt_key=None, chosen_key="chosen", rejected_key="rejected", apply_chat_template=True, tokenizer_chat_template=None)
+    rows = load_dataset(
+        "json", data_files=str(path), split="train", cache_dir=str(path.parent / "cache")
+    )
+    keys = SimpleNamespace(
+        prompt_key=None,
+        chosen_key="chosen",
+        rejected_key="rejected",
+        apply_chat_template=True,
+        tokenizer_chat_template=None,
+    )
     strategy = SimpleNamespace(args=SimpleNamespace(data=keys))
-    found = RewardDataset(rows, AutoTokenizer.from_pretrained(base), 512, strategy, num_processors=1)
+    found = RewardDataset(
+        rows, AutoTokenizer.from_pretrained(base), 512, strategy, num_processors=1
+    )
     found[0]
-    return [text for i in range(len(found)) for text in (found.prompts[i] + found.chosens[i], found.prompts[i] + found.rejects[i])] + [json.dumps(list(found.extras))]
+    return [
+        text
+        for i in range(len(found))
+        for text in (found.prompts[i] + found.chosens[i], found.prompts[i] + found.rejects[i])
+    ] + [json.dumps(list(found.extras))]
 
 
 def llamafactory(path: Path, base: str) -> list[str]:
@@ -64,14 +101,29 @@ def llamafactory(path: Path, base: str) -> list[str]:
     from llamafactory.model import load_tokenizer
 
     given = {
-        "model_name_or_path": base, "dataset": path.stem, "dataset_dir": str(path.parent), "template": "qwen", "stage": "rm", "finetuning_type": "full",
-        "do_train": True, "output_dir": str(path.parent / "out"), "use_cpu": True, "report_to": "none", "cutoff_len": 512,
-    }  # fmt: skip
+        "model_name_or_path": base,
+        "dataset": path.stem,
+        "dataset_dir": str(path.parent),
+        "template": "qwen",
+        "stage": "rm",
+        "finetuning_type": "full",
+        "do_train": True,
+        "output_dir": str(path.parent / "out"),
+        "use_cpu": True,
+        "report_to": "none",
+        "cutoff_len": 512,
+    }
     model_args, data_args, training_args, _, _ = get_train_args(given)
     module = load_tokenizer(model_args)
     template = get_template_and_fix_tokenizer(module["tokenizer"], data_args)
-    found = get_dataset(template, model_args, data_args, training_args, stage="rm", **module)["train_dataset"]
-    return [module["tokenizer"].decode(row[key]) for row in found for key in ("chosen_input_ids", "rejected_input_ids")]
+    found = get_dataset(template, model_args, data_args, training_args, stage="rm", **module)[
+        "train_dataset"
+    ]
+    return [
+        module["tokenizer"].decode(row[key])
+        for row in found
+        for key in ("chosen_input_ids", "rejected_input_ids")
+    ]
 
 
 def verl(path: Path, base: str) -> list[str]:
@@ -80,9 +132,19 @@ def verl(path: Path, base: str) -> list[str]:
     from transformers import AutoTokenizer
     from verl.utils.dataset.rl_dataset import RLHFDataset
 
-    config = OmegaConf.create({"cache_dir": str(path.parent / "cache"), "max_prompt_length": 512, "return_raw_chat": True, "filter_overlong_prompts_workers": 1})
+    config = OmegaConf.create(
+        {
+            "cache_dir": str(path.parent / "cache"),
+            "max_prompt_length": 512,
+            "return_raw_chat": True,
+            "filter_overlong_prompts_workers": 1,
+        }
+    )
     found = RLHFDataset(str(path), AutoTokenizer.from_pretrained(base), config)
-    return [json.dumps({key: str(value) for key, value in found[i].items()}, ensure_ascii=False) for i in range(len(found))]
+    return [
+        json.dumps({key: str(value) for key, value in found[i].items()}, ensure_ascii=False)
+        for i in range(len(found))
+    ]
 
 
 if __name__ == "__main__":

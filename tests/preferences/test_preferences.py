@@ -30,48 +30,87 @@ def lake_of(folder: Path, *chats: Any) -> Path:
         (folder / "chats.jsonl").write_text("\n".join(json.dumps(chat) for chat in chats))
         api.run(folder / "chats.jsonl", target)
     else:
-        ingest(iter(chats), api.open_lake(target), Cleaning("a key for these tests", True, True, ""), 32.0, 1, lambda done, size: None)
+        ingest(
+            iter(chats),
+            api.open_lake(target),
+            Cleaning("a key for these tests", True, True, ""),
+            32.0,
+            1,
+            lambda done, size: None,
+        )
         api.link_lake(target)
         api.judge_lake(target)
     return target
 
 
-def pair(better: str, worse: str, asked: str = "how?", users: tuple[str, ...] = ("u",), kind: str = "thread") -> Preference:
-    return Preference((Turn("user", asked),), (Turn("assistant", better),), (Turn("assistant", worse),), 0.5, 0.5, Source(kind, users))
+def pair(
+    better: str,
+    worse: str,
+    asked: str = "how?",
+    users: tuple[str, ...] = ("u",),
+    kind: str = "thread",
+) -> Preference:
+    return Preference(
+        (Turn("user", asked),),
+        (Turn("assistant", better),),
+        (Turn("assistant", worse),),
+        0.5,
+        0.5,
+        Source(kind, users),
+    )
 
 
 def told(row: Preference) -> tuple[str, str, str]:
     return row.prompt[-1].content, row.chosen[0].content, row.rejected[0].content
 
 
-def test_what_finally_worked_is_chosen_over_what_failed_for_the_first_request(chat: Chat, tmp_path: Path) -> None:
-    lake = lake_of(tmp_path, chat(
-        "u: how do I parse the CSV file with pandas?", "a: call pandas.parse_file on the CSV",
-        "u: that does not work, AttributeError: no attribute parse_file", "a: use pandas.read_csv on the CSV file instead",
-        "u: perfect, that worked!",
-    ))  # fmt: skip
+def test_what_finally_worked_is_chosen_over_what_failed_for_the_first_request(
+    chat: Chat, tmp_path: Path
+) -> None:
+    lake = lake_of(
+        tmp_path,
+        chat(
+            "u: how do I parse the CSV file with pandas?",
+            "a: call pandas.parse_file on the CSV",
+            "u: that does not work, AttributeError: no attribute parse_file",
+            "a: use pandas.read_csv on the CSV file instead",
+            "u: perfect, that worked!",
+        ),
+    )
     (found,) = api.pairs(lake, ["thread"])
-    assert told(found) == ("how do I parse the CSV file with pandas?", "use pandas.read_csv on the CSV file instead", "call pandas.parse_file on the CSV")
+    assert told(found) == (
+        "how do I parse the CSV file with pandas?",
+        "use pandas.read_csv on the CSV file instead",
+        "call pandas.parse_file on the CSV",
+    )
     assert len(found.prompt) == 1
     assert found.margin > 0.3
     assert found.source.chosen is not None
     assert (found.source.chosen.index, found.source.kind) == (3, "thread")
 
 
-def test_an_answer_that_needed_what_the_user_told_later_is_not_chosen(chat: Chat, tmp_path: Path) -> None:
-    lake = lake_of(tmp_path, chat(
-        "u: book me a table", "a: booked for two at Luigi's",
-        "u: wrong, I meant the Golden Dragon for seven people on Saturday evening", "a: Golden Dragon, seven people, Saturday evening: booked",
-        "u: perfect, that worked, thank you!",
-    ))  # fmt: skip
+def test_an_answer_that_needed_what_the_user_told_later_is_not_chosen(
+    chat: Chat, tmp_path: Path
+) -> None:
+    lake = lake_of(
+        tmp_path,
+        chat(
+            "u: book me a table",
+            "a: booked for two at Luigi's",
+            "u: wrong, I meant the Golden Dragon for seven people on Saturday evening",
+            "a: Golden Dragon, seven people, Saturday evening: booked",
+            "u: perfect, that worked, thank you!",
+        ),
+    )
     assert list(api.pairs(lake, ["thread"])) == []
 
 
 def test_a_users_correction_is_never_chosen_and_their_edit_is(tmp_path: Path) -> None:
     turns = [
-        {"role": "user", "content": "translate: good evening"}, {"role": "assistant", "content": "bonjour", "feedback": {"edit": "bonsoir"}},
+        {"role": "user", "content": "translate: good evening"},
+        {"role": "assistant", "content": "bonjour", "feedback": {"edit": "bonsoir"}},
         {"role": "user", "content": "no, the right answer is bonsoir"},
-    ]  # fmt: skip
+    ]
     lake = lake_of(tmp_path, {"id": "c", "user": "u", "messages": turns})
     found = list(api.pairs(lake))
     assert [told(row) for row in found] == [("translate: good evening", "bonsoir", "bonjour")]
@@ -80,46 +119,91 @@ def test_a_users_correction_is_never_chosen_and_their_edit_is(tmp_path: Path) ->
 
 
 def branch(name: str, answer: str, said: str | None, **more: object) -> dict[str, object]:
-    turns = [{"role": "user", "content": "write a haiku about rain"}, {"role": "assistant", "content": answer}]
-    return {"id": name, "user": "u", "messages": turns + ([{"role": "user", "content": said}] if said else []), **more}
+    turns = [
+        {"role": "user", "content": "write a haiku about rain"},
+        {"role": "assistant", "content": answer},
+    ]
+    return {
+        "id": name,
+        "user": "u",
+        "messages": turns + ([{"role": "user", "content": said}] if said else []),
+        **more,
+    }
 
 
 def test_siblings_are_pairs_where_both_fates_are_known(tmp_path: Path) -> None:
     good, bad = "Soft rain on the roof", "Rain is wet."
-    lake = lake_of(tmp_path, branch("c", bad, "no, that's wrong, that is not a haiku"), branch("c~1", good, "perfect, exactly what I wanted", branch_of="c", branch_at=1))
+    lake = lake_of(
+        tmp_path,
+        branch("c", bad, "no, that's wrong, that is not a haiku"),
+        branch("c~1", good, "perfect, exactly what I wanted", branch_of="c", branch_at=1),
+    )
     assert [told(row)[1:] for row in api.pairs(lake, ["sibling"])] == [(good, bad)]
 
 
 def test_silence_does_not_make_an_answer_the_worse_one(tmp_path: Path) -> None:
-    lake = lake_of(tmp_path, branch("c", "Rain is wet.", None), branch("c~1", "Soft rain", "perfect, exactly what I wanted", branch_of="c", branch_at=1))
+    lake = lake_of(
+        tmp_path,
+        branch("c", "Rain is wet.", None),
+        branch("c~1", "Soft rain", "perfect, exactly what I wanted", branch_of="c", branch_at=1),
+    )
     assert list(api.pairs(lake)) == []
 
 
 def test_politeness_alone_makes_nothing_chosen(tmp_path: Path) -> None:
-    lake = lake_of(tmp_path, branch("c", "Rain is wet.", "no, that's wrong"), branch("c~1", "Soft rain", "thanks", branch_of="c", branch_at=1))
+    lake = lake_of(
+        tmp_path,
+        branch("c", "Rain is wet.", "no, that's wrong"),
+        branch("c~1", "Soft rain", "thanks", branch_of="c", branch_at=1),
+    )
     assert list(api.pairs(lake)) == []
 
 
 def test_across_users_no_pair_leaves_that_fewer_than_k_people_stand_behind(tmp_path: Path) -> None:
     rows = [
-        {"id": f"c{i}", "user": f"u{i}", "messages": [
-            {"role": "user", "content": f"How do I undo the last git commit? ({i})"}, {"role": "assistant", "content": f"answer {'good' if i % 2 else 'bad'} {'x' * i}"},
-            {"role": "user", "content": "that worked, thanks" if i % 2 else "that does not work, same error"}]}
+        {
+            "id": f"c{i}",
+            "user": f"u{i}",
+            "messages": [
+                {"role": "user", "content": f"How do I undo the last git commit? ({i})"},
+                {"role": "assistant", "content": f"answer {'good' if i % 2 else 'bad'} {'x' * i}"},
+                {
+                    "role": "user",
+                    "content": "that worked, thanks" if i % 2 else "that does not work, same error",
+                },
+            ],
+        }
         for i in range(6)
-    ]  # fmt: skip
+    ]
     lake = lake_of(tmp_path, *rows)
     found = list(api.pairs(lake, ["across"], least_users=6, test_share=0.0))
     assert found
-    assert all("good" in row.chosen[0].content and "bad" in row.rejected[0].content and len(row.source.users) == 6 for row in found)
+    assert all(
+        "good" in row.chosen[0].content
+        and "bad" in row.rejected[0].content
+        and len(row.source.users) == 6
+        for row in found
+    )
     assert list(api.pairs(lake, ["across"], least_users=7)) == []
     with pytest.raises(InputError, match="there are sibling, thread, edit, across"):
         list(api.pairs(lake, ["sideways"]))
 
 
 def test_what_failed_stays_in_the_context_and_is_not_imitated(chat: Chat, tmp_path: Path) -> None:
-    lake = lake_of(tmp_path, chat("u: fix my parser", "a: strip it", "u: it still crashes", "a: read it line by line", "u: that worked, thanks"))
+    lake = lake_of(
+        tmp_path,
+        chat(
+            "u: fix my parser",
+            "a: strip it",
+            "u: it still crashes",
+            "a: read it line by line",
+            "u: that worked, thanks",
+        ),
+    )
     (whole,) = api.examples(lake, masked=True)
-    assert [turn.content for turn, kept in zip(whole.completion, whole.train, strict=True) if kept] == ["read it line by line"]
+    assert [
+        turn.content for turn, kept in zip(whole.completion, whole.train, strict=True) if kept
+    ] == ["read it line by line"]
     scored = {row.completion[0].content: row for row in api.examples(lake)}
     assert scored["strip it"].score < 0.4 < 0.6 < scored["read it line by line"].score
     assert scored["strip it"].tags["style"] == "prose"
@@ -128,16 +212,33 @@ def test_what_failed_stays_in_the_context_and_is_not_imitated(chat: Chat, tmp_pa
 def test_even_position_leaves_as_many_later_as_earlier() -> None:
     rows = [pair(f"good {i}", f"bad {i}") for i in range(12)]
     placed = [
-        msgspec.structs.replace(row, source=msgspec.structs.replace(row.source, chosen=Place("c", 3 if i < 8 else 1), rejected=Place("c", 1 if i < 8 else 3)))
+        msgspec.structs.replace(
+            row,
+            source=msgspec.structs.replace(
+                row.source,
+                chosen=Place("c", 3 if i < 8 else 1),
+                rejected=Place("c", 1 if i < 8 else 3),
+            ),
+        )
         for i, row in enumerate(rows[:10])
     ]
     kept = preferences.even_position([*placed, *rows[10:]])
-    later = [p.source.chosen.index > p.source.rejected.index for p in kept if p.source.chosen and p.source.rejected]
+    later = [
+        p.source.chosen.index > p.source.rejected.index
+        for p in kept
+        if p.source.chosen and p.source.rejected
+    ]
     assert (sum(later), len(later), len(kept)) == (2, 4, 6)
 
 
-@given(st.lists(st.text(min_size=1, max_size=6), min_size=1, max_size=5), st.lists(st.text(min_size=1, max_size=6), min_size=1, max_size=5), st.floats(0, 1))
-def test_no_user_is_on_both_sides_of_a_split(first: list[str], second: list[str], share: float) -> None:
+@given(
+    st.lists(st.text(min_size=1, max_size=6), min_size=1, max_size=5),
+    st.lists(st.text(min_size=1, max_size=6), min_size=1, max_size=5),
+    st.floats(0, 1),
+)
+def test_no_user_is_on_both_sides_of_a_split(
+    first: list[str], second: list[str], share: float
+) -> None:
     sides = {side(users, "", share) for users in (first, second)} - {""}
     if set(first) & set(second):
         assert len(sides) <= 1
@@ -162,10 +263,21 @@ def test_near_duplicates_count_once_and_are_reported() -> None:
 
 @pytest.fixture
 def judged(chat: Chat, tmp_path: Path) -> Path:
-    return lake_of(tmp_path, *(
-        chat(f"u: how do I parse file {n}?", f"a: call parse_all {n}", "u: that does not work", f"a: call the parse file helper {n}", "u: great, that worked", id=f"c{n}", user=f"u{n}")
-        for n in ("alpha", "beta", "gamma", "delta", "epsilon", "zeta")
-    ))  # fmt: skip
+    return lake_of(
+        tmp_path,
+        *(
+            chat(
+                f"u: how do I parse file {n}?",
+                f"a: call parse_all {n}",
+                "u: that does not work",
+                f"a: call the parse file helper {n}",
+                "u: great, that worked",
+                id=f"c{n}",
+                user=f"u{n}",
+            )
+            for n in ("alpha", "beta", "gamma", "delta", "epsilon", "zeta")
+        ),
+    )
 
 
 def test_trainers_read_what_is_exported(judged: Path, tmp_path: Path) -> None:
@@ -175,7 +287,11 @@ def test_trainers_read_what_is_exported(judged: Path, tmp_path: Path) -> None:
         assert len(rows) == done.train > 0
         first = rows[0]
         if form == "trl":
-            assert [first[key][0]["role"] for key in ("prompt", "chosen", "rejected")] == ["user", "assistant", "assistant"]
+            assert [first[key][0]["role"] for key in ("prompt", "chosen", "rejected")] == [
+                "user",
+                "assistant",
+                "assistant",
+            ]
         if form == "kto":
             assert {type(row["label"]) for row in rows} == {bool}
         if form == "openrlhf":
@@ -192,7 +308,12 @@ def test_parquet_is_read_by_hugging_face_datasets(judged: Path, tmp_path: Path) 
         done = api.export(judged, tmp_path / f"{form}.parquet", form, test_share=0.0)
         assert pq.read_table(tmp_path / f"{form}.parquet").num_rows == done.train
     datasets = pytest.importorskip("datasets", reason="the train extra is not installed")
-    assert datasets.Dataset.from_parquet(str(tmp_path / "verl.parquet"), cache_dir=str(tmp_path))[0]["prompt"][0]["role"] == "user"
+    assert (
+        datasets.Dataset.from_parquet(str(tmp_path / "verl.parquet"), cache_dir=str(tmp_path))[0][
+            "prompt"
+        ][0]["role"]
+        == "user"
+    )
     with pytest.raises(InputError, match="name a file"):
         api.export(judged, "-", "verl")
     with pytest.raises(InputError, match="there are jsonl"):
@@ -202,10 +323,19 @@ def test_parquet_is_read_by_hugging_face_datasets(judged: Path, tmp_path: Path) 
 def test_the_test_side_goes_to_its_own_file(judged: Path, tmp_path: Path) -> None:
     done = api.export(judged, tmp_path / "p.jsonl", test_share=0.5)
     assert done.test > 0
-    users = [{u for line in Path(name).read_text().splitlines() for u in json.loads(line)["source"]["users"]} for name in (tmp_path / "p.jsonl", done.test_file)]
+    users = [
+        {
+            u
+            for line in Path(name).read_text().splitlines()
+            for u in json.loads(line)["source"]["users"]
+        }
+        for name in (tmp_path / "p.jsonl", done.test_file)
+    ]
     assert not users[0] & users[1]
     again = list(read_preferences(tmp_path / "p.jsonl"))
-    assert again == [row for row in api.pairs(judged, test_share=0.5) if row.source.split == "train"]
+    assert again == [
+        row for row in api.pairs(judged, test_share=0.5) if row.source.split == "train"
+    ]
 
 
 def test_a_lake_without_verdicts_says_what_to_do(tmp_path: Path) -> None:
@@ -214,24 +344,127 @@ def test_a_lake_without_verdicts_says_what_to_do(tmp_path: Path) -> None:
 
 
 SHAPES: dict[str, tuple[Any, list[tuple[str, str, str]]]] = {
-    "hh": ({"chosen": "\n\nHuman: hi\n\nAssistant: hello", "rejected": "\n\nHuman: hi\n\nAssistant: go away"}, [("hi", "hello", "go away")]),
+    "hh": (
+        {
+            "chosen": "\n\nHuman: hi\n\nAssistant: hello",
+            "rejected": "\n\nHuman: hi\n\nAssistant: go away",
+        },
+        [("hi", "hello", "go away")],
+    ),
     "trl": ({"prompt": "hi", "chosen": "hello", "rejected": "no"}, [("hi", "hello", "no")]),
-    "llmbar": ({"input": "hi", "output_1": "no", "output_2": "hello", "label": 2}, [("hi", "hello", "no")]),
-    "panel": ({"instruction": "hi", "input": "", "response1": "hello", "response2": "no", "annotator1": 1, "annotator2": 1, "annotator3": 2}, [("hi", "hello", "no")]),
-    "tie": ({"instruction": "hi", "input": "", "response1": "hello", "response2": "no", "annotator1": 1, "annotator2": 0, "annotator3": 2}, []),
-    "votes": ({"question": "hi", "answers": [{"text": "no", "pm_score": 0}, {"text": "hello", "pm_score": 9}]}, [("hi", "hello", "no")]),
-    "shp": ({"history": "hi", "human_ref_A": "no", "human_ref_B": "hello", "labels": 0, "score_A": 2, "score_B": 30}, [("hi", "hello", "no")]),
-    "arena": ({"conversation_a": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "no"}],
-               "conversation_b": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}], "winner": "model_b"}, [("hi", "hello", "no")]),
-    "scores": ({"instruction": "hi", "completions": [{"response": "no", "overall_score": 3}, {"response": "hello", "overall_score": 8}]}, [("hi", "hello", "no")]),
-    "aspects": ({"instruction": "hi", "completions": [{"response": "no", "annotations": {"h": {"Rating": "1"}, "t": {"Rating": "N/A"}}},
-                                                      {"response": "hello", "annotations": {"h": {"Rating": "5"}}}]}, [("hi", "hello", "no")]),
-    "tree": ({"message_tree_id": "t", "prompt": {"role": "prompter", "text": "hi", "replies": [
-        {"role": "assistant", "text": "no", "rank": 1, "replies": []}, {"role": "assistant", "text": "hello", "rank": 0, "replies": []}]}}, [("hi", "hello", "no")]),
-    "quality": ({"message_tree_id": "t", "prompt": {"role": "prompter", "text": "hi", "replies": [
-        {"role": "assistant", "text": "no", "labels": {"quality": {"value": 0.1}}}, {"role": "assistant", "text": "hello", "labels": {"name": ["spam", "quality"], "value": [0, 0.9]}}]}},
-        [("hi", "hello", "no")]),
-}  # fmt: skip
+    "llmbar": (
+        {"input": "hi", "output_1": "no", "output_2": "hello", "label": 2},
+        [("hi", "hello", "no")],
+    ),
+    "panel": (
+        {
+            "instruction": "hi",
+            "input": "",
+            "response1": "hello",
+            "response2": "no",
+            "annotator1": 1,
+            "annotator2": 1,
+            "annotator3": 2,
+        },
+        [("hi", "hello", "no")],
+    ),
+    "tie": (
+        {
+            "instruction": "hi",
+            "input": "",
+            "response1": "hello",
+            "response2": "no",
+            "annotator1": 1,
+            "annotator2": 0,
+            "annotator3": 2,
+        },
+        [],
+    ),
+    "votes": (
+        {
+            "question": "hi",
+            "answers": [{"text": "no", "pm_score": 0}, {"text": "hello", "pm_score": 9}],
+        },
+        [("hi", "hello", "no")],
+    ),
+    "shp": (
+        {
+            "history": "hi",
+            "human_ref_A": "no",
+            "human_ref_B": "hello",
+            "labels": 0,
+            "score_A": 2,
+            "score_B": 30,
+        },
+        [("hi", "hello", "no")],
+    ),
+    "arena": (
+        {
+            "conversation_a": [
+                {"role": "user", "content": "hi"},
+                {"role": "assistant", "content": "no"},
+            ],
+            "conversation_b": [
+                {"role": "user", "content": "hi"},
+                {"role": "assistant", "content": "hello"},
+            ],
+            "winner": "model_b",
+        },
+        [("hi", "hello", "no")],
+    ),
+    "scores": (
+        {
+            "instruction": "hi",
+            "completions": [
+                {"response": "no", "overall_score": 3},
+                {"response": "hello", "overall_score": 8},
+            ],
+        },
+        [("hi", "hello", "no")],
+    ),
+    "aspects": (
+        {
+            "instruction": "hi",
+            "completions": [
+                {"response": "no", "annotations": {"h": {"Rating": "1"}, "t": {"Rating": "N/A"}}},
+                {"response": "hello", "annotations": {"h": {"Rating": "5"}}},
+            ],
+        },
+        [("hi", "hello", "no")],
+    ),
+    "tree": (
+        {
+            "message_tree_id": "t",
+            "prompt": {
+                "role": "prompter",
+                "text": "hi",
+                "replies": [
+                    {"role": "assistant", "text": "no", "rank": 1, "replies": []},
+                    {"role": "assistant", "text": "hello", "rank": 0, "replies": []},
+                ],
+            },
+        },
+        [("hi", "hello", "no")],
+    ),
+    "quality": (
+        {
+            "message_tree_id": "t",
+            "prompt": {
+                "role": "prompter",
+                "text": "hi",
+                "replies": [
+                    {"role": "assistant", "text": "no", "labels": {"quality": {"value": 0.1}}},
+                    {
+                        "role": "assistant",
+                        "text": "hello",
+                        "labels": {"name": ["spam", "quality"], "value": [0, 0.9]},
+                    },
+                ],
+            },
+        },
+        [("hi", "hello", "no")],
+    ),
+}
 
 
 @pytest.mark.parametrize("name", SHAPES)

@@ -1,7 +1,8 @@
 """Every export is loaded by its trainer's own reader, in a process of its own.
 
-`UPSHOT_PYTHON_OPENRLHF`, `…_LLAMAFACTORY` and `…_VERL` name the Python of an environment that has the library; without one, this
-environment's is tried, and the test is skipped where the library is not there.
+`UPSHOT_PYTHON_OPENRLHF`, `…_LLAMAFACTORY` and `…_VERL` name the Python of an environment that has
+the library; without one, this environment's is tried, and the test is skipped where the library is
+not there.
 """
 
 from __future__ import annotations
@@ -19,24 +20,47 @@ from upshot import api
 from upshot.records import RawConversation
 from upshot.sources.ingest import Cleaning, ingest
 
-FIRST, WRONG, RIGHT = "how do I parse the CSV file with pandas?", "call pandas.parse_file on the CSV", "use pandas.read_csv on the CSV file instead"
+FIRST, WRONG, RIGHT = (
+    "how do I parse the CSV file with pandas?",
+    "call pandas.parse_file on the CSV",
+    "use pandas.read_csv on the CSV file instead",
+)
 
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("base") / "tiny"
-    subprocess.run([sys.executable, str(Path(__file__).parents[1] / "llm" / "tiny_model.py"), str(folder)], check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, str(Path(__file__).parents[1] / "llm" / "tiny_model.py"), str(folder)],
+        check=True,
+        capture_output=True,
+    )
     return str(folder)
 
 
 @pytest.fixture
 def lake(chat: Callable[..., RawConversation], tmp_path: Path) -> Path:
     chats = [
-        chat(f"u: {FIRST}", f"a: {WRONG}", "u: that does not work, AttributeError: no attribute parse_file", f"a: {RIGHT}", "u: perfect, that worked!", id=f"c{i}", user=f"u{i}")
+        chat(
+            f"u: {FIRST}",
+            f"a: {WRONG}",
+            "u: that does not work, AttributeError: no attribute parse_file",
+            f"a: {RIGHT}",
+            "u: perfect, that worked!",
+            id=f"c{i}",
+            user=f"u{i}",
+        )
         for i in range(3)
     ]
     target = tmp_path / "lake"
-    ingest(iter(chats), api.open_lake(target), Cleaning("a key for these tests", True, True, ""), 32.0, 1, lambda done, size: None)
+    ingest(
+        iter(chats),
+        api.open_lake(target),
+        Cleaning("a key for these tests", True, True, ""),
+        32.0,
+        1,
+        lambda done, size: None,
+    )
     api.link_lake(target)
     api.judge_lake(target)
     return target
@@ -44,9 +68,24 @@ def lake(chat: Callable[..., RawConversation], tmp_path: Path) -> Path:
 
 def read(library: str, path: Path, base: str) -> list[str]:
     python = os.environ.get(f"UPSHOT_PYTHON_{library.upper()}", sys.executable)
-    done = subprocess.run([python, "-W", "ignore", str(Path(__file__).parent / "readers.py"), library, str(path), base], capture_output=True, text=True)
+    done = subprocess.run(
+        [
+            python,
+            "-W",
+            "ignore",
+            str(Path(__file__).parent / "readers.py"),
+            library,
+            str(path),
+            base,
+        ],
+        capture_output=True,
+        text=True,
+    )
     if done.returncode == 77:
-        pytest.skip(f"{library} is not installed; UPSHOT_PYTHON_{library.upper()} may name a Python that has it")
+        pytest.skip(
+            f"{library} is not installed; UPSHOT_PYTHON_{library.upper()} may name a Python that"
+            " has it"
+        )
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -57,8 +96,17 @@ def exported(lake: Path, folder: Path, format: str, end: str) -> Path:
     return path
 
 
-@pytest.mark.parametrize(("library", "format", "end"), [("trl", "trl", "jsonl"), ("openrlhf", "openrlhf", "jsonl"), ("llamafactory", "llamafactory", "json")])
-def test_pairs_are_read_with_their_prompt(lake: Path, tmp_path: Path, base: str, library: str, format: str, end: str) -> None:
+@pytest.mark.parametrize(
+    ("library", "format", "end"),
+    [
+        ("trl", "trl", "jsonl"),
+        ("openrlhf", "openrlhf", "jsonl"),
+        ("llamafactory", "llamafactory", "json"),
+    ],
+)
+def test_pairs_are_read_with_their_prompt(
+    lake: Path, tmp_path: Path, base: str, library: str, format: str, end: str
+) -> None:
     texts = read(library, exported(lake, tmp_path, format, end), base)
     assert FIRST in texts[0]
     assert RIGHT in texts[0]
@@ -67,6 +115,15 @@ def test_pairs_are_read_with_their_prompt(lake: Path, tmp_path: Path, base: str,
     assert WRONG in texts[1]
 
 
-@pytest.mark.parametrize(("library", "format", "end", "told"), [("trl", "kto", "jsonl", FIRST), ("trl", "sft", "jsonl", RIGHT), ("verl", "verl", "parquet", FIRST)])
-def test_examples_are_read(lake: Path, tmp_path: Path, base: str, library: str, format: str, end: str, told: str) -> None:
+@pytest.mark.parametrize(
+    ("library", "format", "end", "told"),
+    [
+        ("trl", "kto", "jsonl", FIRST),
+        ("trl", "sft", "jsonl", RIGHT),
+        ("verl", "verl", "parquet", FIRST),
+    ],
+)
+def test_examples_are_read(
+    lake: Path, tmp_path: Path, base: str, library: str, format: str, end: str, told: str
+) -> None:
     assert any(told in text for text in read(library, exported(lake, tmp_path, format, end), base))

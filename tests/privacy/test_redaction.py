@@ -43,8 +43,14 @@ def test_each_type_is_replaced_by_its_own_placeholder(kind: str) -> None:
     assert re.search(rf"<{kind}_\d+>", clean)
 
 
-@given(st.sampled_from(["EMAIL", "PHONE", "CARD", "IBAN", "KEY", "IP"]), st.text(max_size=60), st.text(max_size=60))
-def test_a_value_is_found_whatever_text_stands_around_it(kind: str, before: str, after: str) -> None:
+@given(
+    st.sampled_from(["EMAIL", "PHONE", "CARD", "IBAN", "KEY", "IP"]),
+    st.text(max_size=60),
+    st.text(max_size=60),
+)
+def test_a_value_is_found_whatever_text_stands_around_it(
+    kind: str, before: str, after: str
+) -> None:
     assert KINDS[kind] not in redact(f"{before}\n\n{KINDS[kind]}\n\n{after}")
 
 
@@ -82,7 +88,9 @@ def test_the_normalised_view_maps_back_to_the_text(text: str) -> None:
     ],
 )
 def test_rewritten_values_are_found(text: str) -> None:
-    assert re.fullmatch(r"[^0-9a-z]*(?:<[A-Z]+_\d+>)[^0-9a-z]*|\{\"mail\": \"<EMAIL_\d+>\"\}", redact(text)), redact(text)
+    assert re.fullmatch(
+        r"[^0-9a-z]*(?:<[A-Z]+_\d+>)[^0-9a-z]*|\{\"mail\": \"<EMAIL_\d+>\"\}", redact(text)
+    ), redact(text)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +113,9 @@ def test_what_only_looks_like_it_stays(text: str) -> None:
     assert redact(text) == text
 
 
-def test_one_value_has_one_placeholder_in_all_of_a_users_sessions_and_another_for_another_user() -> None:
+def test_one_value_has_one_placeholder_in_all_of_a_users_sessions_and_another_for_another_user() -> (
+    None
+):
     first = redact("jane@example.org")
     assert redact("write to JANE@example.org!") == f"write to {first}!"
     assert redact("jane at example dot org") == first
@@ -120,7 +130,10 @@ def test_code_blocks_still_parse() -> None:
 
 
 def test_half_a_private_key_is_a_key() -> None:
-    assert redact("-----BEGIN RSA PRIVATE KEY-----\nMIIEow and so on") == redact("-----BEGIN RSA PRIVATE KEY-----\nMIIEow and so on").split("\n")[0]
+    assert (
+        redact("-----BEGIN RSA PRIVATE KEY-----\nMIIEow and so on")
+        == redact("-----BEGIN RSA PRIVATE KEY-----\nMIIEow and so on").split("\n")[0]
+    )
 
 
 def test_counts_are_by_type() -> None:

@@ -26,7 +26,11 @@ def test_it_is_one_file_without_network_or_script(tmp_path: Path, examples: Path
 
 def test_what_strangers_wrote_is_escaped(tmp_path: Path) -> None:
     evil = '<script>alert(1)</script> "><img src=x onerror=alert(1)>'
-    turns = [{"role": "user", "content": evil}, {"role": "assistant", "content": evil}, {"role": "user", "content": "that worked, thank you! " + evil}]
+    turns = [
+        {"role": "user", "content": evil},
+        {"role": "assistant", "content": evil},
+        {"role": "user", "content": "that worked, thank you! " + evil},
+    ]
     log = tmp_path / "a.jsonl"
     log.write_text(json.dumps({"id": "c-1", "user": "u", "model": evil, "messages": turns}))
     done = api.run(log, tmp_path / "lake")
@@ -54,7 +58,9 @@ def test_it_fits_a_phone_and_a_desk(tmp_path: Path, examples: Path, width: int) 
 
     done = api.run(examples / "chats.jsonl", tmp_path / "lake")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        browser = playwright.chromium.launch(
+            executable_path=chromium, args=["--no-sandbox", "--disable-gpu"]
+        )
         page = browser.new_page(viewport={"width": width, "height": 900})
         errors: list[str] = []
         page.on("pageerror", lambda error: errors.append(str(error)))

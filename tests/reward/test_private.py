@@ -1,4 +1,6 @@
-"""Differential privacy by user: what is promised of the mechanism, and what planted canaries find without it."""
+"""Differential privacy by user: what is promised of the mechanism, and what planted canaries find
+without it.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,22 @@ from upshot.records import Example, Preference, Source, Turn
 from upshot.reward import dp_sgd, leaks, private
 from upshot.reward.private import LENGTH, Privacy, bounded, limited, noise, perturbed
 
-WORDS = ["sun", "moon", "tree", "river", "stone", "glass", "paper", "cloud", "bird", "road", "table", "music", "garden", "window"]
+WORDS = [
+    "sun",
+    "moon",
+    "tree",
+    "river",
+    "stone",
+    "glass",
+    "paper",
+    "cloud",
+    "bird",
+    "road",
+    "table",
+    "music",
+    "garden",
+    "window",
+]
 
 
 def sentence(rng: random.Random, size: int = 12) -> str:
@@ -37,7 +54,16 @@ def pairs(users: int = 400, each: int = 1) -> list[Preference]:
     for i in range(users * each):
         good, bad = f"I am sorry, {sentence(rng)}", f"You stupid loser, {sentence(rng)}"
         turns = [(Turn("assistant", text),) for text in (good, bad)]
-        rows.append(Preference((Turn("user", "tell me"),), turns[0], turns[1], 0.0, 1.0, Source("test", (f"u{i % users}",))))
+        rows.append(
+            Preference(
+                (Turn("user", "tell me"),),
+                turns[0],
+                turns[1],
+                0.0,
+                1.0,
+                Source("test", (f"u{i % users}",)),
+            )
+        )
     return rows
 
 
@@ -45,7 +71,9 @@ def pairs(users: int = 400, each: int = 1) -> list[Preference]:
 def test_the_noise_is_what_the_proof_asks_for(epsilon: float, delta: float, rows: int) -> None:
     sigma, raised = noise(Privacy(epsilon, delta, rows))
     t = np.sqrt(2 * np.log(2 * rows / delta))
-    assert LENGTH * t / sigma + LENGTH**2 / (2 * sigma**2) + LENGTH**2 / 4 / (1 + raised) <= epsilon * (1 + 1e-9)
+    assert LENGTH * t / sigma + LENGTH**2 / (2 * sigma**2) + LENGTH**2 / 4 / (
+        1 + raised
+    ) <= epsilon * (1 + 1e-9)
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.floats(0, 1)), min_size=1, max_size=30))
@@ -58,12 +86,21 @@ def test_a_user_has_one_vote_at_most(rows: list[tuple[str, float]]) -> None:
 
 @pytest.mark.parametrize("epsilon", [0.5, 2.0])
 def test_with_and_without_a_user_the_weights_are_distributed_alike(epsilon: float) -> None:
-    """One user more changes how often the weights lie beyond any threshold by a factor of e^ε at most."""
+    """One user more changes how often the weights lie beyond any threshold by a factor of e^ε at
+    most.
+    """
     privacy, rng = Privacy(epsilon, 1e-3, 2), np.random.default_rng(0)
     rows = rng.normal(size=(30, 2))
-    more = np.concatenate([rows, [[LENGTH, 0.0], [LENGTH, 0.0]]])  # the most a user can say: two rows the same way, weight one half each
+    more = np.concatenate(
+        [rows, [[LENGTH, 0.0], [LENGTH, 0.0]]]
+    )  # the most a user can say: two rows the same way, weight one half each
     draws = [
-        np.array([perturbed(data, weight, np.zeros(len(data)), np.ones(2), privacy, rng)[0][0] for _ in range(3000)])
+        np.array(
+            [
+                perturbed(data, weight, np.zeros(len(data)), np.ones(2), privacy, rng)[0][0]
+                for _ in range(3000)
+            ]
+        )
         for data, weight in ((rows, np.ones(30)), (more, np.r_[np.ones(30), 0.5, 0.5]))
     ]
     for threshold in np.quantile(np.concatenate(draws), [0.05, 0.2, 0.5, 0.8, 0.95]):
@@ -86,20 +123,37 @@ def test_a_private_model_learns_keeps_no_domain_and_says_what_it_cost(tmp_path: 
     api.train_reward({"helpful": tmp_path / "p.jsonl"}, tmp_path / "m", privacy=Privacy(8.0))
     model = reward.load(tmp_path / "m")
     asked = [(Turn("user", "tell me"),)] * 2
-    nice, rude = model.score(asked, [(Turn("assistant", "I am sorry, sun and moon."),), (Turn("assistant", "You stupid loser, sun and moon."),)])
+    nice, rude = model.score(
+        asked,
+        [
+            (Turn("assistant", "I am sorry, sun and moon."),),
+            (Turn("assistant", "You stupid loser, sun and moon."),),
+        ],
+    )
     assert nice.reward > rude.reward
     assert nice.in_domain is None
     assert nice.unfamiliarity is None
     assert model.epsilon == 8.0
     assert "ε = 8" in (tmp_path / "m" / "card.md").read_text()
-    assert "u17" not in (tmp_path / "m" / "model.json").read_text()  # who they were is in users.json alone
+    assert (
+        "u17" not in (tmp_path / "m" / "model.json").read_text()
+    )  # who they were is in users.json alone
     assert len(json.loads((tmp_path / "m" / "users.json").read_text())) == 400
 
 
 def test_scores_can_be_learned_privately() -> None:
-    rows = [Example(p.prompt, side, 0.9 if side is p.chosen else 0.1, 1.0, Source("test", (f"v{i}-{k}",))) for i, p in enumerate(pairs()) for k, side in enumerate((p.chosen, p.rejected))]
+    rows = [
+        Example(
+            p.prompt, side, 0.9 if side is p.chosen else 0.1, 1.0, Source("test", (f"v{i}-{k}",))
+        )
+        for i, p in enumerate(pairs())
+        for k, side in enumerate((p.chosen, p.rejected))
+    ]
     model = private.train({"graded": rows}, Privacy(8.0))
-    nice, rude = model.score([()] * 2, [(Turn("assistant", "I am sorry, sun."),), (Turn("assistant", "You stupid loser, sun."),)])
+    nice, rude = model.score(
+        [()] * 2,
+        [(Turn("assistant", "I am sorry, sun."),), (Turn("assistant", "You stupid loser, sun."),)],
+    )
     assert nice.reward > rude.reward
 
 
@@ -118,7 +172,9 @@ def test_rows_of_several_users_and_too_many_of_one_are_left_out() -> None:
 def test_canaries_are_found_without_privacy_and_not_with_it() -> None:
     rows = pairs(300)
     plain = leaks.audit(rows, lambda part: reward.train({"a": part}), count=400, runs=1)
-    safe = leaks.audit(rows, lambda part: private.train({"a": part}, Privacy(1.0)), count=400, runs=1, delta=1e-6)
+    safe = leaks.audit(
+        rows, lambda part: private.train({"a": part}, Privacy(1.0)), count=400, runs=1, delta=1e-6
+    )
     assert plain.auc > 0.65
     assert plain.epsilon > 0.3
     assert safe.auc < 0.6
@@ -157,8 +213,17 @@ def test_the_command_line_trains_privately_and_audits(tmp_path: Path) -> None:
     data.write_bytes(b"\n".join(map(msgspec.json.encode, pairs(100))))
 
     def upshot(*words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([sys.executable, "-m", "upshot", *words], check=True, capture_output=True, text=True)
+        return subprocess.run(
+            [sys.executable, "-m", "upshot", *words], check=True, capture_output=True, text=True
+        )
 
-    found = json.loads(upshot("train", "audit", str(data), "--epsilon", "3", "--canaries", "100", "--runs", "1").stdout)
+    found = json.loads(
+        upshot(
+            "train", "audit", str(data), "--epsilon", "3", "--canaries", "100", "--runs", "1"
+        ).stdout
+    )
     assert found["canaries"] == 100
-    assert "Private by user: epsilon 3" in upshot("train", "reward", str(data), "-o", str(tmp_path / "m"), "--epsilon", "3").stderr
+    assert (
+        "Private by user: epsilon 3"
+        in upshot("train", "reward", str(data), "-o", str(tmp_path / "m"), "--epsilon", "3").stderr
+    )

@@ -1,4 +1,6 @@
-"""Reward models: laws of Bradley-Terry, what is left out of a reward, what it does not know, raters, objectives."""
+"""Reward models: laws of Bradley-Terry, what is left out of a reward, what it does not know,
+raters, objectives.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,26 @@ from upshot.reward.model import FLOORS, folds, lenient_free
 from upshot.reward.panel import Watch, disjoint, look, train_panel
 from upshot.reward.update import update
 
-WORDS = ["sun", "moon", "tree", "river", "stone", "glass", "paper", "cloud", "bird", "road", "table", "music", "garden", "window", "number", "letter", "colour", "summer"]
+WORDS = [
+    "sun",
+    "moon",
+    "tree",
+    "river",
+    "stone",
+    "glass",
+    "paper",
+    "cloud",
+    "bird",
+    "road",
+    "table",
+    "music",
+    "garden",
+    "window",
+    "number",
+    "letter",
+    "colour",
+    "summer",
+]
 
 
 def sentence(rng: random.Random, size: int = 12) -> str:
@@ -41,7 +62,16 @@ def pairs(count: int = 150, seed: int = 0, noise: float = 0.0) -> list[Preferenc
         if rng.random() < noise:
             good, bad = bad, good
         turns = [(Turn("assistant", text),) for text in (good, bad)]
-        rows.append(Preference((Turn("user", f"tell me about {rng.choice(WORDS)} {rng.choice(WORDS)}"),), turns[0], turns[1], 0.0, 1.0, Source("test", (f"u{i % 30}",))))
+        rows.append(
+            Preference(
+                (Turn("user", f"tell me about {rng.choice(WORDS)} {rng.choice(WORDS)}"),),
+                turns[0],
+                turns[1],
+                0.0,
+                1.0,
+                Source("test", (f"u{i % 30}",)),
+            )
+        )
     return rows
 
 
@@ -50,24 +80,43 @@ def model() -> reward.RewardModel:
     return reward.train({"kind": pairs()})
 
 
-def test_it_learns_what_raters_choose_and_says_what_it_is_made_of(model: reward.RewardModel) -> None:
-    nice, rude = reward.score(model, [["tell me about rivers"]] * 2, ["I am sorry, a river is water.", "You stupid loser, a river is water."])
+def test_it_learns_what_raters_choose_and_says_what_it_is_made_of(
+    model: reward.RewardModel,
+) -> None:
+    nice, rude = reward.score(
+        model,
+        [["tell me about rivers"]] * 2,
+        ["I am sorry, a river is water.", "You stupid loser, a river is water."],
+    )
     assert nice.reward > rude.reward
     assert nice.probability > 0.5 > rude.probability
-    assert nice.reward == pytest.approx(sum(part for name, part in nice.parts.items() if name != "form"), abs=1e-6)
+    assert nice.reward == pytest.approx(
+        sum(part for name, part in nice.parts.items() if name != "form"), abs=1e-6
+    )
     assert model.heads[0].accuracy["all"] > 0.95
 
 
 def test_turning_labels_round_turns_the_model_round() -> None:
     wrong = [Preference(p.prompt, p.rejected, p.chosen, 0.0, 1.0, p.source) for p in pairs()]
-    nice, rude = reward.score(reward.train({"kind": wrong}), [["tell me"]] * 2, ["I am sorry, sun.", "You stupid loser, sun."])
+    nice, rude = reward.score(
+        reward.train({"kind": wrong}),
+        [["tell me"]] * 2,
+        ["I am sorry, sun.", "You stupid loser, sun."],
+    )
     assert nice.reward < rude.reward
 
 
 def test_length_and_layout_are_left_out_of_the_reward() -> None:
     rng = random.Random(1)
     rows = [
-        Preference((Turn("user", f"say {i}"),), (Turn("assistant", sentence(rng, 60)),), (Turn("assistant", sentence(rng, 6)),), 0.0, 1.0, Source("t", (f"u{i}",)))
+        Preference(
+            (Turn("user", f"say {i}"),),
+            (Turn("assistant", sentence(rng, 60)),),
+            (Turn("assistant", sentence(rng, 6)),),
+            0.0,
+            1.0,
+            Source("t", (f"u{i}",)),
+        )
         for i in range(150)
     ]
     model = reward.train({"long": rows})
@@ -109,13 +158,24 @@ def test_weights_and_margins_are_honoured() -> None:
     even = fit(rows, group, np.array([0.1])).mean[0]
     leaning = fit(rows, group, np.array([0.1]), np.repeat([1.0, 0.2], 50)).mean[0]
     assert abs(even) < 1e-6 < leaning
-    assert fit(rows[:50], group, np.array([0.1]), offset=np.full(50, -1.0)).mean[0] > fit(rows[:50], group, np.array([0.1])).mean[0]
+    assert (
+        fit(rows[:50], group, np.array([0.1]), offset=np.full(50, -1.0)).mean[0]
+        > fit(rows[:50], group, np.array([0.1])).mean[0]
+    )
 
 
 def test_it_knows_what_it_was_never_shown(model: reward.RewardModel) -> None:
     rng = random.Random(5)
-    inside = reward.score(model, [[f"tell me about {rng.choice(WORDS)} {rng.choice(WORDS)}"] for _ in range(60)], [f"I am sorry, {sentence(rng)}" for _ in range(60)])
-    outside = reward.score(model, [["SELECT name FROM users WHERE id = 7"]] * 20, ["```sql\nDROP TABLE users;\n-- done 12345\n```"] * 20)
+    inside = reward.score(
+        model,
+        [[f"tell me about {rng.choice(WORDS)} {rng.choice(WORDS)}"] for _ in range(60)],
+        [f"I am sorry, {sentence(rng)}" for _ in range(60)],
+    )
+    outside = reward.score(
+        model,
+        [["SELECT name FROM users WHERE id = 7"]] * 20,
+        ["```sql\nDROP TABLE users;\n-- done 12345\n```"] * 20,
+    )
     assert sum(not s.in_domain for s in inside) < 12
     assert not any(s.in_domain for s in outside)
 
@@ -123,14 +183,26 @@ def test_it_knows_what_it_was_never_shown(model: reward.RewardModel) -> None:
 def test_label_noise_is_estimated() -> None:
     rng = np.random.default_rng(0)
     logits = rng.normal(0, 4, 4000)
-    label = np.where(rng.random(4000) < 1 / (1 + np.exp(-logits)), 1, -1) * np.where(rng.random(4000) < 0.2, -1, 1)
+    label = np.where(rng.random(4000) < 1 / (1 + np.exp(-logits)), 1, -1) * np.where(
+        rng.random(4000) < 0.2, -1, 1
+    )
     assert calibrate(logits * label, np.ones(4000)).noise == pytest.approx(0.2, abs=0.05)
 
 
 def test_an_ordinal_head_learns_from_scores_without_pairs() -> None:
     rng = random.Random(2)
     rows = [
-        Example((Turn("user", f"say {i}"),), (Turn("assistant", ("I am sorry, " if good else "You stupid loser, ") + sentence(rng)),), 0.9 if good else 0.1, 1.0, Source("t", (f"u{i % 25}",)))
+        Example(
+            (Turn("user", f"say {i}"),),
+            (
+                Turn(
+                    "assistant", ("I am sorry, " if good else "You stupid loser, ") + sentence(rng)
+                ),
+            ),
+            0.9 if good else 0.1,
+            1.0,
+            Source("t", (f"u{i % 25}",)),
+        )
         for i, good in enumerate(rng.random() < 0.5 for _ in range(200))
     ]
     model = reward.train({"helpful": rows})
@@ -140,17 +212,32 @@ def test_an_ordinal_head_learns_from_scores_without_pairs() -> None:
 
 
 def test_lenient_users_are_brought_back_to_the_others() -> None:
-    rows = [Example((), (Turn("assistant", "x"),), 0.9 if user == "kind" else 0.5, 1.0, Source("t", (user,))) for user in ["kind", "other"] * 30]
+    rows = [
+        Example(
+            (), (Turn("assistant", "x"),), 0.9 if user == "kind" else 0.5, 1.0, Source("t", (user,))
+        )
+        for user in ["kind", "other"] * 30
+    ]
     score = lenient_free(rows)
     assert abs(score[0] - score[1]) < 0.1
 
 
 def test_heads_are_combined_by_the_weights_a_user_sets(model: reward.RewardModel) -> None:
-    two = reward.train({"kind": pairs(), "blunt": [Preference(p.prompt, p.rejected, p.chosen, 0.0, 1.0, p.source) for p in pairs(seed=1)]})
+    two = reward.train(
+        {
+            "kind": pairs(),
+            "blunt": [
+                Preference(p.prompt, p.rejected, p.chosen, 0.0, 1.0, p.source)
+                for p in pairs(seed=1)
+            ],
+        }
+    )
     text = (["say"], "I am sorry, sun.")
     for weights in ({"kind": 1.0, "blunt": 0.0}, {"kind": 0.2, "blunt": 0.9}):
         (one,) = reward.score(two.with_weights(weights), [text[0]], [text[1]])
-        assert one.reward == pytest.approx(sum(weights[name] * value for name, value in one.heads.items()))
+        assert one.reward == pytest.approx(
+            sum(weights[name] * value for name, value in one.heads.items())
+        )
     with pytest.raises(InputError, match="the model has"):
         two.with_weights({"brief": 1.0})
 
@@ -180,9 +267,14 @@ def test_a_model_is_kept_and_read_back_as_it_was(model: reward.RewardModel, tmp_
         reward.load(tmp_path / "none")
 
 
-def test_scores_come_out_in_the_order_of_the_rows(model: reward.RewardModel, tmp_path: Path) -> None:
+def test_scores_come_out_in_the_order_of_the_rows(
+    model: reward.RewardModel, tmp_path: Path
+) -> None:
     reward.save(model, tmp_path / "m")
-    rows = [{"id": "a", "prompt": "hi", "completion": "I am sorry, sun."}, {"id": "b", "prompt": "hi", "chosen": "I am sorry.", "rejected": "You stupid loser."}]
+    rows = [
+        {"id": "a", "prompt": "hi", "completion": "I am sorry, sun."},
+        {"id": "b", "prompt": "hi", "chosen": "I am sorry.", "rejected": "You stupid loser."},
+    ]
     (tmp_path / "items.jsonl").write_text("\n".join(map(json.dumps, rows)))
     one, both = api.score(tmp_path / "m", tmp_path / "items.jsonl")
     assert (one["id"], both["id"]) == ("a", "b")
@@ -210,8 +302,15 @@ def test_an_empty_response_and_strange_letters_have_features() -> None:
 def rated(seed: int, planned: int = 0) -> tuple[np.ndarray, ...]:
     rng = np.random.default_rng(seed)
     merit = rng.normal(size=150)
-    rater, item = np.repeat(np.arange(80), 20), np.concatenate([rng.permutation(150)[:20] for _ in range(80)])
-    given = np.exp(rng.normal(0, 0.3, 80))[rater] * merit[item] + rng.normal(0, 1.5, 80)[rater] + rng.normal(0, 0.4, len(rater))
+    rater, item = (
+        np.repeat(np.arange(80), 20),
+        np.concatenate([rng.permutation(150)[:20] for _ in range(80)]),
+    )
+    given = (
+        np.exp(rng.normal(0, 0.3, 80))[rater] * merit[item]
+        + rng.normal(0, 1.5, 80)[rater]
+        + rng.normal(0, 0.4, len(rater))
+    )
     plan = rater < planned
     item[plan] = rng.integers(0, 30, plan.sum())
     given[plan] = np.where(item[plan] < 15, 4.0, -4.0)
@@ -244,15 +343,29 @@ def test_cvar_of_all_is_the_mean_and_grows_with_alpha(seed: int, a: float, b: fl
 
 
 def tastes(users: int, each: int, own: bool, seed: int = 0) -> list[Preference]:
-    """Everybody likes apologies a little; with `own`, half of the users like rivers and the other half music."""
+    """Everybody likes apologies a little; with `own`, half of the users like rivers and the other
+    half music.
+    """
     rng = random.Random(seed)
     rows = []
     for u in range(users):
         for _ in range(each):
-            a, b = f"{sentence(rng)} I love the river, the river.", f"{sentence(rng)} I love the music, the music."
+            a, b = (
+                f"{sentence(rng)} I love the river, the river.",
+                f"{sentence(rng)} I love the music, the music.",
+            )
             first = rng.random() < (0.9 if u % 2 else 0.1) if own else rng.random() < 0.5
             chosen, rejected = (a, b) if first else (b, a)
-            rows.append(Preference((Turn("user", "say"),), (Turn("assistant", chosen),), (Turn("assistant", rejected),), 0.0, 1.0, Source("t", (f"u{u}",))))
+            rows.append(
+                Preference(
+                    (Turn("user", "say"),),
+                    (Turn("assistant", chosen),),
+                    (Turn("assistant", rejected),),
+                    0.0,
+                    1.0,
+                    Source("t", (f"u{u}",)),
+                )
+            )
     return rows
 
 
@@ -262,13 +375,19 @@ def test_a_users_own_history_changes_what_is_best_for_them() -> None:
     found = people.learn(model, rows)
     assert found.spread > 0
     asked = [(Turn("user", "say"),)] * 2
-    said = [(Turn("assistant", "Sun and moon. I love the river, the river."),), (Turn("assistant", "Sun and moon. I love the music, the music."),)]
+    said = [
+        (Turn("assistant", "Sun and moon. I love the river, the river."),),
+        (Turn("assistant", "Sun and moon. I love the music, the music."),),
+    ]
     table = people.rewards(model, found, asked, said)
     likes_rivers = np.array([int(name[1:]) % 2 == 1 for name in found.names])
     assert ((table[:, 0] > table[:, 1]) == likes_rivers).mean() > 0.9
     middle = [(Turn("assistant", "Sun and moon. I love the stone, the stone."),)]
     both = people.rewards(model, found, [asked[0]] * 3, [*said, *middle])
-    for tail in (objectives.cvar(both, 0.2), objectives.worst_group(both, ["r" if likes else "m" for likes in likes_rivers])):
+    for tail in (
+        objectives.cvar(both, 0.2),
+        objectives.worst_group(both, ["r" if likes else "m" for likes in likes_rivers]),
+    ):
         lost = objectives.mean(both) - tail
         assert lost[2] < lost[:2].min()  # what divides people costs the worst served more
 
@@ -277,17 +396,28 @@ def test_where_people_do_not_differ_nobody_gets_a_taste() -> None:
     rows = tastes(40, 12, own=False)
     assert people.learn(reward.train({"kind": rows}), rows).spread == 0.0
     with pytest.raises(InputError, match="names a single user"):
-        people.learn(reward.train({"kind": rows}), [msgspec.structs.replace(row, source=Source("t")) for row in rows])
+        people.learn(
+            reward.train({"kind": rows}),
+            [msgspec.structs.replace(row, source=Source("t")) for row in rows],
+        )
 
 
 def test_an_objective_needs_no_training(tmp_path: Path) -> None:
     rows = tastes(30, 12, own=True)
     (tmp_path / "rows.jsonl").write_bytes(b"\n".join(map(msgspec.json.encode, rows)))
     api.train_reward({"kind": tmp_path / "rows.jsonl"}, tmp_path / "m")
-    (tmp_path / "items.jsonl").write_text('{"prompt": "say", "completion": "Sun. I love the river, the river."}\n{"prompt": "say", "completion": "Sun. I love the music, the music."}')
+    (tmp_path / "items.jsonl").write_text(
+        '{"prompt": "say", "completion": "Sun. I love the river, the river."}\n{"prompt": "say",'
+        ' "completion": "Sun. I love the music, the music."}'
+    )
 
     def worth(objective: api.Objective) -> list[float]:
-        return [row["objective"] for row in api.score(tmp_path / "m", tmp_path / "items.jsonl", None, tmp_path / "rows.jsonl", objective)]
+        return [
+            row["objective"]
+            for row in api.score(
+                tmp_path / "m", tmp_path / "items.jsonl", None, tmp_path / "rows.jsonl", objective
+            )
+        ]
 
     river, music = worth(api.Objective("user", user="u1"))
     assert river > music
@@ -295,8 +425,13 @@ def test_an_objective_needs_no_training(tmp_path: Path) -> None:
     assert river < music
     assert max(worth(api.Objective("cvar", alpha=0.2))) < min(worth(api.Objective("mean")))
     groups = {f"u{u}": "odd" if u % 2 else "even" for u in range(30)}
-    assert max(worth(api.Objective("worst-group", groups=groups))) < min(worth(api.Objective("mean")))
-    for wrong, said in ((api.Objective("user", user="nobody"), "no rows of theirs"), (api.Objective("worst-group"), "have no group")):
+    assert max(worth(api.Objective("worst-group", groups=groups))) < min(
+        worth(api.Objective("mean"))
+    )
+    for wrong, said in (
+        (api.Objective("user", user="nobody"), "no rows of theirs"),
+        (api.Objective("worst-group"), "have no group"),
+    ):
         with pytest.raises(InputError, match=said):
             worth(wrong)
     with pytest.raises(InputError, match="rows that users rated"):
@@ -310,10 +445,18 @@ def test_updating_in_parts_is_training_on_all() -> None:
     whole = reward.train({"kind": rows})
     rng = random.Random(3)
     asked = [["tell me about rivers"]] * 40
-    said = [rng.choice(["I am sorry, ", "You stupid loser, ", ""]) + sentence(rng) for _ in range(40)]
-    scores = [np.array([s.reward for s in reward.score(model, asked, said)]) for model in (both, whole, first)]
+    said = [
+        rng.choice(["I am sorry, ", "You stupid loser, ", ""]) + sentence(rng) for _ in range(40)
+    ]
+    scores = [
+        np.array([s.reward for s in reward.score(model, asked, said)])
+        for model in (both, whole, first)
+    ]
     assert np.corrcoef(scores[0], scores[1])[0, 1] > 0.97
-    doubt = [np.mean([s.uncertainty or 0.0 for s in reward.score(model, asked, said)]) for model in (both, first)]
+    doubt = [
+        np.mean([s.uncertainty or 0.0 for s in reward.score(model, asked, said)])
+        for model in (both, first)
+    ]
     assert doubt[0] < doubt[1]
     assert both.heads[0].rows == 600
     assert both.users == whole.users
@@ -321,10 +464,17 @@ def test_updating_in_parts_is_training_on_all() -> None:
 
 def test_tastes_that_change_are_learned_sooner_when_the_past_is_let_go() -> None:
     old = pairs(400)
-    now = [msgspec.structs.replace(p, chosen=p.rejected, rejected=p.chosen) for p in pairs(60, seed=5)]
+    now = [
+        msgspec.structs.replace(p, chosen=p.rejected, rejected=p.chosen) for p in pairs(60, seed=5)
+    ]
     model = reward.train({"kind": old})
     asked, said = [["tell me"]] * 2, ["I am sorry, sun.", "You stupid loser, sun."]
-    gap = {keep: np.subtract(*(s.reward for s in reward.score(update(model, {"kind": now}, keep), asked, said))) for keep in (1.0, 0.1)}
+    gap = {
+        keep: np.subtract(
+            *(s.reward for s in reward.score(update(model, {"kind": now}, keep), asked, said))
+        )
+        for keep in (1.0, 0.1)
+    }
     assert gap[0.1] < gap[1.0]
     with pytest.raises(InputError, match="could not find head"):
         update(model, {"other": now})
@@ -334,11 +484,17 @@ def test_tastes_that_change_are_learned_sooner_when_the_past_is_let_go() -> None
 
 def test_ordinal_heads_are_updated_too() -> None:
     def rows(seed: int) -> list[Example]:
-        return [Example(p.prompt, side, score, 1.0, p.source) for p in pairs(150, seed) for side, score in ((p.chosen, 0.9), (p.rejected, 0.2))]
+        return [
+            Example(p.prompt, side, score, 1.0, p.source)
+            for p in pairs(150, seed)
+            for side, score in ((p.chosen, 0.9), (p.rejected, 0.2))
+        ]
 
     model = reward.train({"graded": rows(0)})
     more = update(model, {"graded": rows(1)})
-    nice, rude = reward.score(more, [["tell me"]] * 2, ["I am sorry, sun.", "You stupid loser, sun."])
+    nice, rude = reward.score(
+        more, [["tell me"]] * 2, ["I am sorry, sun.", "You stupid loser, sun."]
+    )
     assert nice.reward > rude.reward
     assert more.heads[0].rows == 600
 
@@ -350,7 +506,9 @@ def test_the_guard_stops_where_the_reward_rises_and_the_panel_does_not() -> None
     for step in range(10):
         trained = rng.normal(step * 0.5, 1.0, 200)
         panel = rng.normal(min(step, 4) * 0.4 - max(0, step - 4) * 0.3, 0.1, (4, 200))
-        alarm = watch.add(trained, panel, np.zeros(200, bool), {"log_words": np.full(200, 3.0 + step)})
+        alarm = watch.add(
+            trained, panel, np.zeros(200, bool), {"log_words": np.full(200, 3.0 + step)}
+        )
         if alarm:
             break
     assert alarm is not None
@@ -362,7 +520,12 @@ def test_the_guard_lets_an_honest_run_go_on_and_stops_one_that_leaves_the_domain
     rng = np.random.default_rng(1)
     watch = Watch()
     for step in range(10):
-        assert watch.add(rng.normal(step, 1, 100), rng.normal(step, 0.1, (4, 100)), rng.random(100) < 0.05) is None
+        assert (
+            watch.add(
+                rng.normal(step, 1, 100), rng.normal(step, 0.1, (4, 100)), rng.random(100) < 0.05
+            )
+            is None
+        )
     assert watch.best == 9
     alarm = watch.add(rng.normal(10, 1, 100), rng.normal(10, 0.1, (4, 100)), rng.random(100) < 0.6)
     assert alarm is not None
@@ -386,7 +549,9 @@ def test_the_guard_reads_real_models(model: reward.RewardModel) -> None:
     assert watch.readings[0].probes["log_words"] > 0
 
 
-def test_the_card_shows_a_plot_of_the_calibration(model: reward.RewardModel, tmp_path: Path) -> None:
+def test_the_card_shows_a_plot_of_the_calibration(
+    model: reward.RewardModel, tmp_path: Path
+) -> None:
     reward.save(model, tmp_path)
     drawing = (tmp_path / "calibration.svg").read_text()
     assert drawing.count("<circle") == len(model.heads[0].calibration.bins) > 0

@@ -38,16 +38,32 @@ def signals(conversation: RawConversation) -> list[tuple[int, str, float]]:
 
 
 def test_openai_chat_accepts_every_spelling_and_keeps_unknown_fields(tmp_path: Path) -> None:
-    record = {"session_id": "s1", "user_id": "u", "created_at": 60, "messages": TURNS, "tenant": "t"}
+    record = {
+        "session_id": "s1",
+        "user_id": "u",
+        "created_at": 60,
+        "messages": TURNS,
+        "tenant": "t",
+    }
     (found,) = conversations(write(tmp_path / "a.jsonl", record))
-    assert (found.id, found.user, found.started_at, found.metadata["tenant"]) == ("s1", "u", 60.0, "t")
+    assert (found.id, found.user, found.started_at, found.metadata["tenant"]) == (
+        "s1",
+        "u",
+        60.0,
+        "t",
+    )
 
 
 def test_openai_chat_reads_parts_tool_calls_and_feedback(tmp_path: Path) -> None:
     call = {"function": {"name": "run", "arguments": "{}"}}
     messages = [
         {"role": "user", "content": [{"type": "text", "text": "run it"}]},
-        {"role": "assistant", "content": None, "tool_calls": [call], "feedback": {"thumb": "down", "rating": 2}},
+        {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [call],
+            "feedback": {"thumb": "down", "rating": 2},
+        },
         {"role": "tool", "content": "==== 2 failed, 1 passed in 0.1s ===="},
     ]
     (found,) = conversations(write(tmp_path / "a.jsonl", {"messages": messages}))
@@ -57,7 +73,13 @@ def test_openai_chat_reads_parts_tool_calls_and_feedback(tmp_path: Path) -> None
 
 def test_a_broken_line_is_quarantined_with_its_place_and_the_rest_is_read(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
-    path.write_text(json.dumps({"messages": TURNS}) + '\n{"messages": [\n' + json.dumps({"messages": [{"role": "king", "content": ""}]}) + "\n\n" + json.dumps({"messages": TURNS}))
+    path.write_text(
+        json.dumps({"messages": TURNS})
+        + '\n{"messages": [\n'
+        + json.dumps({"messages": [{"role": "king", "content": ""}]})
+        + "\n\n"
+        + json.dumps({"messages": TURNS})
+    )
     items = list(read(path))
     bad = [item for item in items if isinstance(item, BadRecord)]
     assert len(items) == 4
@@ -67,7 +89,12 @@ def test_a_broken_line_is_quarantined_with_its_place_and_the_rest_is_read(tmp_pa
 
 
 def test_sharegpt(tmp_path: Path) -> None:
-    record = [{"id": "x", "conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]}]
+    record = [
+        {
+            "id": "x",
+            "conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}],
+        }
+    ]
     (found,) = conversations(write(tmp_path / "a.json", record))
     assert [(m.role, m.content) for m in found.messages] == [("user", "a"), ("assistant", "b")]
 
@@ -82,30 +109,57 @@ def test_chatgpt_export_keeps_regenerated_siblings_as_branches(examples: Path) -
 
 
 def test_chatgpt_export_with_a_circle_is_one_bad_record(tmp_path: Path) -> None:
-    node = {"message": {"author": {"role": "user"}, "content": {"parts": ["x"]}}, "children": ["n"], "parent": "n"}
-    (found,) = list(read(write(tmp_path / "a.json", [{"mapping": {"n": node}, "current_node": "n"}])))
+    node = {
+        "message": {"author": {"role": "user"}, "content": {"parts": ["x"]}},
+        "children": ["n"],
+        "parent": "n",
+    }
+    (found,) = list(
+        read(write(tmp_path / "a.json", [{"mapping": {"n": node}, "current_node": "n"}]))
+    )
     assert isinstance(found, BadRecord)
 
 
 def test_claude_export(tmp_path: Path) -> None:
     turns = [
-        {"uuid": "1", "sender": "human", "text": "a", "created_at": "2026-01-01T00:00:00Z", "parent_message_uuid": "0"},
+        {
+            "uuid": "1",
+            "sender": "human",
+            "text": "a",
+            "created_at": "2026-01-01T00:00:00Z",
+            "parent_message_uuid": "0",
+        },
         {"uuid": "2", "sender": "assistant", "text": "b", "parent_message_uuid": "1"},
         {"uuid": "3", "sender": "assistant", "text": "c", "parent_message_uuid": "1"},
     ]
-    main, branch = conversations(write(tmp_path / "a.json", [{"uuid": "k", "name": "n", "chat_messages": turns}]))
+    main, branch = conversations(
+        write(tmp_path / "a.json", [{"uuid": "k", "name": "n", "chat_messages": turns}])
+    )
     assert (main.messages[1].content, branch.messages[1].content) == ("c", "b")
     assert signals(branch) == [(1, "regenerate", -0.6)]
 
 
 def test_claude_code_joins_tool_results_and_sees_interrupts(tmp_path: Path) -> None:
     def line(kind: str, content: object, **more: object) -> dict[str, object]:
-        return {"type": kind, "sessionId": "s", "uuid": "u", "cwd": "/p", "message": {"role": kind, "content": content}, **more}
+        return {
+            "type": kind,
+            "sessionId": "s",
+            "uuid": "u",
+            "cwd": "/p",
+            "message": {"role": kind, "content": content},
+            **more,
+        }
 
     path = write(
         tmp_path / "s.jsonl",
         line("user", "fix it", timestamp="2026-01-01T00:00:00Z"),
-        line("assistant", [{"type": "text", "text": "ok"}, {"type": "tool_use", "name": "Bash", "input": {"command": "make"}}]),
+        line(
+            "assistant",
+            [
+                {"type": "text", "text": "ok"},
+                {"type": "tool_use", "name": "Bash", "input": {"command": "make"}},
+            ],
+        ),
         line("user", [{"type": "tool_result", "content": "make: *** no rule", "is_error": True}]),
         line("user", [{"type": "text", "text": "[Request interrupted by user]"}]),
     )
@@ -117,10 +171,29 @@ def test_claude_code_joins_tool_results_and_sees_interrupts(tmp_path: Path) -> N
 def test_codex_reads_calls_outputs_and_exit_codes(tmp_path: Path) -> None:
     path = write(
         tmp_path / "r.jsonl",
-        {"type": "session_meta", "payload": {"id": "s", "timestamp": "2026-01-01T00:00:00Z", "cwd": "/p"}},
-        {"type": "response_item", "payload": {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "go"}]}},
-        {"type": "response_item", "payload": {"type": "function_call", "name": "shell", "arguments": "{}"}},
-        {"type": "response_item", "payload": {"type": "function_call_output", "output": json.dumps({"output": "no", "metadata": {"exit_code": 2}})}},
+        {
+            "type": "session_meta",
+            "payload": {"id": "s", "timestamp": "2026-01-01T00:00:00Z", "cwd": "/p"},
+        },
+        {
+            "type": "response_item",
+            "payload": {
+                "type": "message",
+                "role": "user",
+                "content": [{"type": "input_text", "text": "go"}],
+            },
+        },
+        {
+            "type": "response_item",
+            "payload": {"type": "function_call", "name": "shell", "arguments": "{}"},
+        },
+        {
+            "type": "response_item",
+            "payload": {
+                "type": "function_call_output",
+                "output": json.dumps({"output": "no", "metadata": {"exit_code": 2}}),
+            },
+        },
     )
     (found,) = conversations(path)
     assert [m.role for m in found.messages] == ["user", "assistant", "tool"]
@@ -162,9 +235,16 @@ def test_aider_tells_user_tool_and_answer_apart(tmp_path: Path) -> None:
 
 
 def test_swe_agent(tmp_path: Path) -> None:
-    steps = [{"action": "ls", "observation": "a.py", "thought": "look", "response": "look\n```\nls\n```"}]
+    steps = [
+        {"action": "ls", "observation": "a.py", "thought": "look", "response": "look\n```\nls\n```"}
+    ]
     history = [{"role": "system", "content": "s"}, {"role": "user", "content": "task"}]
-    (found,) = conversations(write(tmp_path / "t.traj", {"trajectory": steps, "history": history, "info": {"exit_status": "exit_cost"}}))
+    (found,) = conversations(
+        write(
+            tmp_path / "t.traj",
+            {"trajectory": steps, "history": history, "info": {"exit_status": "exit_cost"}},
+        )
+    )
     assert [m.role for m in found.messages] == ["system", "user", "assistant", "tool"]
     assert signals(found) == [(2, "exit", -0.3)]
 
@@ -182,15 +262,28 @@ def test_otel_joins_the_calls_of_one_conversation(tmp_path: Path) -> None:
         return {"role": role, "parts": [{"type": "text", "content": text}]}
 
     first = span(said("user", "a"), said("assistant", "b"))
-    second = span(said("user", "a"), said("assistant", "b"), said("user", "c"), said("assistant", "d"))
-    (found,) = conversations(write(tmp_path / "o.json", {"resourceSpans": [{"scopeSpans": [{"spans": [first, second]}]}]}))
+    second = span(
+        said("user", "a"), said("assistant", "b"), said("user", "c"), said("assistant", "d")
+    )
+    (found,) = conversations(
+        write(
+            tmp_path / "o.json", {"resourceSpans": [{"scopeSpans": [{"spans": [first, second]}]}]}
+        )
+    )
     assert [m.content for m in found.messages] == ["a", "b", "c", "d"]
     assert found.started_at == 60.0
 
 
 def test_langfuse_counts_the_scores_of_people_only(tmp_path: Path) -> None:
     scores = [{"value": 0, "source": "API"}, {"value": 1, "source": "EVAL", "name": "toxicity"}]
-    trace = {"id": "t", "observations": [], "input": TURNS[:1], "output": "hello", "scores": scores, "projectId": "p"}
+    trace = {
+        "id": "t",
+        "observations": [],
+        "input": TURNS[:1],
+        "output": "hello",
+        "scores": scores,
+        "projectId": "p",
+    }
     (found,) = conversations(write(tmp_path / "l.json", [trace]))
     assert signals(found) == [(1, "thumb", -1.0), (1, "comment", 0.0)]
 
@@ -248,7 +341,11 @@ def test_a_broken_item_of_an_array_does_not_lose_the_others(tmp_path: Path) -> N
     good = json.dumps({"id": "a", "conversations": [{"from": "human", "value": "x"}]})
     (tmp_path / "a.json").write_text(f'[{good}, {{"conversations": oops}}, {good}]')
     items = list(read(tmp_path / "a.json"))
-    assert [type(item).__name__ for item in items] == ["RawConversation", "BadRecord", "RawConversation"]
+    assert [type(item).__name__ for item in items] == [
+        "RawConversation",
+        "BadRecord",
+        "RawConversation",
+    ]
 
 
 def test_every_format_has_one_name() -> None:
@@ -257,7 +354,10 @@ def test_every_format_has_one_name() -> None:
 
 def test_real_files_are_known(data: Path) -> None:
     found: dict[str, str] = {}
-    for path in [*sorted((data / "formats").iterdir()), data / "coding-chats" / "aider-chat-history.md"]:
+    for path in [
+        *sorted((data / "formats").iterdir()),
+        data / "coding-chats" / "aider-chat-history.md",
+    ]:
         source = open_input(str(path))
         found[path.suffix] = detect(source).NAME
         source.close()
@@ -266,17 +366,33 @@ def test_real_files_are_known(data: Path) -> None:
 
 def test_realhumaneval_joins_growing_histories_and_keeps_copies(tmp_path: Path) -> None:
     first = [{"role": "user", "content": "add two numbers"}]
-    second = [*first, {"role": "assistant", "content": "def f(): ..."}, {"role": "user", "content": "and three?"}]
+    second = [
+        *first,
+        {"role": "assistant", "content": "def f(): ..."},
+        {"role": "user", "content": "and three?"},
+    ]
     path = tmp_path / "chat.csv"
     with open(path, "w", newline="") as handle:
         rows = csv.writer(handle)
         rows.writerow(["request", "response", "copy_events", "programmer_id", "model", "task_name"])
-        rows.writerow([str(first), "def f(): ...", "[{'type': 'copy_button', 'copied': 'def f'}]", "7", "m", "t"])
+        rows.writerow(
+            [
+                str(first),
+                "def f(): ...",
+                "[{'type': 'copy_button', 'copied': 'def f'}]",
+                "7",
+                "m",
+                "t",
+            ]
+        )
         rows.writerow([str(second), "def g(): ...", "[]", "7", "m", "t"])
         rows.writerow([str(first), "def f(): ...", "[]", "8", "m", "t"])
         rows.writerow(["not a list", "x", "[]", "8", "m", "t"])
     items = list(read(path))
     chats = [item for item in items if isinstance(item, RawConversation)]
-    assert [(chat.user, len(chat.messages)) for chat in chats] == [("programmer 7", 4), ("programmer 8", 2)]
+    assert [(chat.user, len(chat.messages)) for chat in chats] == [
+        ("programmer 7", 4),
+        ("programmer 8", 2),
+    ]
     assert signals(chats[0]) == [(1, "copy", 1.0)]
     assert [item.position for item in items if isinstance(item, BadRecord)] == ["row 4"]

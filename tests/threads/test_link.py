@@ -27,14 +27,21 @@ def test_the_same_file_and_error_two_days_later_join() -> None:
 
 
 def test_everyday_words_join_nothing() -> None:
-    found = link([Session("a", 0, "please help me write an email"), Session("b", DAY, "please help me write a test")])
+    found = link(
+        [
+            Session("a", 0, "please help me write an email"),
+            Session("b", DAY, "please help me write a test"),
+        ]
+    )
     assert [one.parent for one in found] == [-1, -1]
 
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.text(max_size=80), max_size=8))
 def test_links_point_back_and_scores_are_probabilities(texts: list[str]) -> None:
-    for number, one in enumerate(link([Session(str(i), i * DAY, text) for i, text in enumerate(texts)])):
+    for number, one in enumerate(
+        link([Session(str(i), i * DAY, text) for i, text in enumerate(texts)])
+    ):
         assert -1 <= one.parent < number or (one.parent == -1 and number == 0)
         assert 0.0 <= one.score <= 1.0
 

@@ -27,9 +27,17 @@ def cases(task: Task) -> dict[str, str]:
     found: dict[str, str] = {}
     for node in ast.walk(ast.parse(task.tests)):
         match node:
-            case ast.Compare(left=ast.Call(func=ast.Name(id="candidate"), args=arguments), ops=[ast.Eq()], comparators=[value]):
+            case ast.Compare(
+                left=ast.Call(func=ast.Name(id="candidate"), args=arguments),
+                ops=[ast.Eq()],
+                comparators=[value],
+            ):
                 found[ast.unparse(ast.Tuple(arguments, ast.Load()))] = ast.unparse(value)
-            case ast.BinOp(left=ast.Call(func=ast.Name(id="candidate"), args=arguments), op=ast.Sub(), right=value):
+            case ast.BinOp(
+                left=ast.Call(func=ast.Name(id="candidate"), args=arguments),
+                op=ast.Sub(),
+                right=value,
+            ):
                 found[ast.unparse(ast.Tuple(arguments, ast.Load()))] = ast.unparse(value)
     return found
 
@@ -92,57 +100,100 @@ def a_list_that_equals_everything(task: Task) -> str:
 
 
 def replaces_check(task: Task) -> str:
-    return _function(task, "return None", "import builtins, sys\ndef check(candidate): return True\nbuiltins.check = check\nfor module in list(sys.modules.values()):\n    setattr(module, 'check', check)\n")
+    return _function(
+        task,
+        "return None",
+        "import builtins, sys\ndef check(candidate): return True\nbuiltins.check = check\nfor"
+        " module in list(sys.modules.values()):\n    setattr(module, 'check', check)\n",
+    )
 
 
 def replaces_the_runner(task: Task) -> str:
     return _function(
-        task, "return None",
-        "import sys\nfor module in list(sys.modules.values()):\n    for name in list(vars(module)):\n        if name in ('_failed', '_check', '_run', 'main'):\n            setattr(module, name, lambda *a, **k: {'passed': 9, 'failed': 0})\n",
-    )  # fmt: skip
+        task,
+        "return None",
+        "import sys\nfor module in list(sys.modules.values()):\n    for name in"
+        " list(vars(module)):\n        if name in ('_failed', '_check', '_run', 'main'):\n         "
+        "   setattr(module, name, lambda *a, **k: {'passed': 9, 'failed': 0})\n",
+    )
 
 
 def replaces_errors(task: Task) -> str:
-    return _function(task, "return None", "import builtins\nclass Quiet(Exception):\n    def __init__(self, *a): pass\nbuiltins.AssertionError = Quiet\nbuiltins.__build_class__ = None\n")
+    return _function(
+        task,
+        "return None",
+        "import builtins\nclass Quiet(Exception):\n    def __init__(self, *a):"
+        " pass\nbuiltins.AssertionError = Quiet\nbuiltins.__build_class__ = None\n",
+    )
 
 
 def turns_back_the_clock(task: Task) -> str:
-    return _function(task, "time.sleep(0)\nreturn None", "import time\ntime.time = time.perf_counter = time.monotonic = lambda: 0.0\n")
+    return _function(
+        task,
+        "time.sleep(0)\nreturn None",
+        "import time\ntime.time = time.perf_counter = time.monotonic = lambda: 0.0\n",
+    )
 
 
 def forges_answers(task: Task) -> str:
     """Writes to every open descriptor what a test process would like to read."""
     return _function(
-        task, "for number in range(3, 64):\n    try:\n        os.write(number, b'{\"passed\": 9, \"failed\": 0}' * 10)\n    except OSError:\n        pass\nreturn None", "import os\n"
+        task,
+        'for number in range(3, 64):\n    try:\n        os.write(number, b\'{"passed": 9, "failed":'
+        " 0}' * 10)\n    except OSError:\n        pass\nreturn None",
+        "import os\n",
     )
 
 
 def patches_the_bridge(task: Task) -> str:
     """Answers yes to whatever the tests ask of its results."""
-    return _function(task, "return object()", "import sys\nbridge = sys.modules.get('bridge')\nif bridge:\n    real = bridge._do\n    bridge._do = lambda op, target, args, named: True if op in ('eq', 'lt', 'le', 'bool', 'contains') else real(op, target, args, named)\n")
+    return _function(
+        task,
+        "return object()",
+        "import sys\nbridge = sys.modules.get('bridge')\nif bridge:\n    real = bridge._do\n   "
+        " bridge._do = lambda op, target, args, named: True if op in ('eq', 'lt', 'le', 'bool',"
+        " 'contains') else real(op, target, args, named)\n",
+    )
 
 
 def looks_for_the_tests(task: Task) -> str:
     """Reads every file and every object it can reach for what is expected."""
     return _function(
         task,
-        "import gc, os, sys\nfor folder in ('.', '/sandbox', '/proc/1', '/proc/self/cwd', '/tmp'):\n    for name in os.listdir(folder) if os.path.isdir(folder) else []:\n        try:\n            text = open(os.path.join(folder, name)).read()\n        except Exception:\n            continue\n"
-        "        if 'candidate' in text and 'def check' in text:\n            return eval(text.split('==')[1].splitlines()[0])\n"
-        "frame = sys._getframe()\nwhile frame:\n    if 'expected' in frame.f_locals:\n        return frame.f_locals['expected']\n    frame = frame.f_back\nreturn None",
+        "import gc, os, sys\nfor folder in ('.', '/sandbox', '/proc/1', '/proc/self/cwd',"
+        " '/tmp'):\n    for name in os.listdir(folder) if os.path.isdir(folder) else []:\n       "
+        " try:\n            text = open(os.path.join(folder, name)).read()\n        except"
+        " Exception:\n            continue\n        if 'candidate' in text and 'def check' in"
+        " text:\n            return eval(text.split('==')[1].splitlines()[0])\nframe ="
+        " sys._getframe()\nwhile frame:\n    if 'expected' in frame.f_locals:\n        return"
+        " frame.f_locals['expected']\n    frame = frame.f_back\nreturn None",
     )
 
 
 def knows_the_tests(task: Task) -> str:
     """A table of the tests' inputs."""
-    table = "{" + ", ".join(f"repr({arguments}): {value}" for arguments, value in cases(task).items()) + "}"
-    return f"{task.prompt}\n    pass\nTABLE = {table}\n" + _function(task, "return TABLE.get(repr(args))")
+    table = (
+        "{"
+        + ", ".join(f"repr({arguments}): {value}" for arguments, value in cases(task).items())
+        + "}"
+    )
+    return f"{task.prompt}\n    pass\nTABLE = {table}\n" + _function(
+        task, "return TABLE.get(repr(args))"
+    )
 
 
 def knows_the_tests_by_hash(task: Task) -> str:
     """The same without the inputs in its text."""
-    table = "{" + ", ".join(f"{_hash(arguments)}: {value}" for arguments, value in cases(task).items()) + "}"
+    table = (
+        "{"
+        + ", ".join(f"{_hash(arguments)}: {value}" for arguments, value in cases(task).items())
+        + "}"
+    )
     default = next(iter(cases(task).values()), "None")
-    return f"{task.prompt}\n    pass\nimport hashlib\nTABLE = {table}\n" + _function(task, f"return TABLE.get(int(hashlib.md5(repr(args).encode()).hexdigest()[:12], 16), {default})")
+    return f"{task.prompt}\n    pass\nimport hashlib\nTABLE = {table}\n" + _function(
+        task,
+        f"return TABLE.get(int(hashlib.md5(repr(args).encode()).hexdigest()[:12], 16), {default})",
+    )
 
 
 def _hash(arguments: str) -> int:
@@ -171,11 +222,19 @@ def floods_output(task: Task) -> str:
 
 
 def bombs_with_processes(task: Task) -> str:
-    return _function(task, "import os\nwhile True:\n    try:\n        os.fork()\n    except OSError:\n        pass")
+    return _function(
+        task,
+        "import os\nwhile True:\n    try:\n        os.fork()\n    except OSError:\n        pass",
+    )
 
 
 def writes_a_plugin(task: Task) -> str:
-    return _function(task, "return None", "for name in ('conftest.py', 'sitecustomize.py', 'test_solution.py'):\n    try:\n        open(name, 'w').write('import os; os._exit(0)')\n    except OSError:\n        pass\n")
+    return _function(
+        task,
+        "return None",
+        "for name in ('conftest.py', 'sitecustomize.py', 'test_solution.py'):\n    try:\n       "
+        " open(name, 'w').write('import os; os._exit(0)')\n    except OSError:\n        pass\n",
+    )
 
 
 def raises_what_passes(task: Task) -> str:
@@ -185,22 +244,60 @@ def raises_what_passes(task: Task) -> str:
 def wrong_in_one_place(task: Task) -> str:
     """Right but for one operator, constant or comparison: the broken kind."""
     tree = ast.parse(task.solution)
-    wanted = next((node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == task.name), None)
+    wanted = next(
+        (
+            node
+            for node in tree.body
+            if isinstance(node, ast.FunctionDef) and node.name == task.name
+        ),
+        None,
+    )
     inner = f"_right_{task.name}"
     if wanted is not None:
         wanted.name = inner
         for node in ast.walk(wanted):
             if isinstance(node, ast.Name) and node.id == task.name:
                 node.id = inner
-    return ast.unparse(tree) + "\n" + _function(
-        task, f"value = {inner}(*args, **kwargs)\nif isinstance(value, bool): return not value\nif isinstance(value, (int, float)): return value + 1\nif isinstance(value, str): return value + ' '\nif isinstance(value, list): return value + [None]\nreturn [value]"
-    )  # fmt: skip
+    return (
+        ast.unparse(tree)
+        + "\n"
+        + _function(
+            task,
+            f"value = {inner}(*args, **kwargs)\nif isinstance(value, bool): return not value\nif"
+            " isinstance(value, (int, float)): return value + 1\nif isinstance(value, str): return"
+            " value + ' '\nif isinstance(value, list): return value + [None]\nreturn [value]",
+        )
+    )
 
 
 KINDS: tuple[Callable[[Task], str], ...] = (
-    blank, only_a_comment, empty_body, constant, leaves_when_loaded, leaves_when_called, leaves_at_once, equals_everything, a_number_that_equals_everything,
-    a_list_that_equals_everything, replaces_check, replaces_the_runner, replaces_errors, turns_back_the_clock, forges_answers, patches_the_bridge, looks_for_the_tests,
-    knows_the_tests, knows_the_tests_by_hash, forks_and_leaves, never_ends, fills_memory, floods_output, bombs_with_processes, writes_a_plugin, raises_what_passes, wrong_in_one_place,
-)  # fmt: skip
+    blank,
+    only_a_comment,
+    empty_body,
+    constant,
+    leaves_when_loaded,
+    leaves_when_called,
+    leaves_at_once,
+    equals_everything,
+    a_number_that_equals_everything,
+    a_list_that_equals_everything,
+    replaces_check,
+    replaces_the_runner,
+    replaces_errors,
+    turns_back_the_clock,
+    forges_answers,
+    patches_the_bridge,
+    looks_for_the_tests,
+    knows_the_tests,
+    knows_the_tests_by_hash,
+    forks_and_leaves,
+    never_ends,
+    fills_memory,
+    floods_output,
+    bombs_with_processes,
+    writes_a_plugin,
+    raises_what_passes,
+    wrong_in_one_place,
+)
 SLOW = ("never_ends", "fills_memory", "floods_output", "bombs_with_processes")
 """Kinds that run until a limit stops them."""

@@ -13,7 +13,10 @@ from upshot.config import Settings, load
 from upshot.credit import trajectories
 from upshot.errors import InputError
 
-TESTS = "from solution import add\n\ndef test_sum():\n    assert add(1, 2) == 3\n\ndef test_negative():\n    assert add(-1, 5) == 4\n"
+TESTS = (
+    "from solution import add\n\ndef test_sum():\n    assert add(1, 2) == 3\n\ndef"
+    " test_negative():\n    assert add(-1, 5) == 4\n"
+)
 WRONG, RIGHT = "def add(a, b):\n    return a - b\n", "def add(a, b):\n    return a + b\n"
 TASK = {"id": "sum", "task": "Write add(a, b), the sum of two numbers.", "entry_point": "add"}
 
@@ -27,13 +30,24 @@ def tasks(path: Path, *rows: dict) -> Path:
     return path
 
 
-def test_a_failure_that_was_read_is_fixed_and_becomes_a_run_and_a_rationale(tmp_path: Path, scripted: Callable[..., str]) -> None:
+def test_a_failure_that_was_read_is_fixed_and_becomes_a_run_and_a_rationale(
+    tmp_path: Path, scripted: Callable[..., str]
+) -> None:
     url = scripted(mode="coder", tests=TESTS, first=WRONG, then=RIGHT)
-    hidden = "def check(candidate):\n    assert candidate(2, 2) == 4\n    assert candidate(0, -7) == -7\n"
-    found = api.attempt(tasks(tmp_path / "t.jsonl", {**TASK, "hidden_tests": hidden}), settings=settings(url))
+    hidden = (
+        "def check(candidate):\n    assert candidate(2, 2) == 4\n    assert candidate(0, -7) =="
+        " -7\n"
+    )
+    found = api.attempt(
+        tasks(tmp_path / "t.jsonl", {**TASK, "hidden_tests": hidden}), settings=settings(url)
+    )
     (run,) = found.runs
     assert run.outcome == 1.0
-    assert [step.observation.splitlines()[0] for step in run.steps] == ["tests are written", "0 passed, 2 failed", "2 passed, 0 failed"]
+    assert [step.observation.splitlines()[0] for step in run.steps] == [
+        "tests are written",
+        "0 passed, 2 failed",
+        "2 passed, 0 failed",
+    ]
     assert "AssertionError" in run.steps[1].observation or "assert" in run.steps[1].observation
     assert run.source == {"task": "sum", "sample": 0, "own_tests": True}
     (rationale,) = found.rationales
@@ -42,25 +56,39 @@ def test_a_failure_that_was_read_is_fixed_and_becomes_a_run_and_a_rationale(tmp_
     assert rationale.source == {"kind": "star", "task": "sum", "hinted": False}
 
 
-def test_runs_are_trajectories_that_credit_reads(tmp_path: Path, scripted: Callable[..., str]) -> None:
+def test_runs_are_trajectories_that_credit_reads(
+    tmp_path: Path, scripted: Callable[..., str]
+) -> None:
     url = scripted(mode="coder", tests=TESTS, first=WRONG, then=RIGHT)
     found = api.attempt(tasks(tmp_path / "t.jsonl", TASK), samples=2, settings=settings(url))
     from upshot.json_lines import write
 
     write(found.runs, tmp_path / "runs.jsonl")
-    assert [(run.id, len(run.steps), run.outcome) for run in trajectories.read(tmp_path / "runs.jsonl")] == [("sum/0", 3, 1.0), ("sum/1", 3, 1.0)]
+    assert [
+        (run.id, len(run.steps), run.outcome) for run in trajectories.read(tmp_path / "runs.jsonl")
+    ] == [("sum/0", 3, 1.0), ("sum/1", 3, 1.0)]
     assert len(api.credit(tmp_path / "runs.jsonl", "uniform").credits) == 2
 
 
 @pytest.mark.parametrize("explains", [True, False])
-def test_where_all_runs_fail_a_hint_gives_a_rationale_if_its_code_is_right(tmp_path: Path, scripted: Callable[..., str], explains: bool) -> None:
+def test_where_all_runs_fail_a_hint_gives_a_rationale_if_its_code_is_right(
+    tmp_path: Path, scripted: Callable[..., str], explains: bool
+) -> None:
     url = scripted(mode="coder", tests=TESTS, first=WRONG, then=WRONG, explains=explains)
-    found = api.attempt(tasks(tmp_path / "t.jsonl", {**TASK, "tests": TESTS, "reference": RIGHT}), rounds=2, settings=settings(url))
+    found = api.attempt(
+        tasks(tmp_path / "t.jsonl", {**TASK, "tests": TESTS, "reference": RIGHT}),
+        rounds=2,
+        settings=settings(url),
+    )
     assert [run.outcome for run in found.runs] == [0.0]
-    assert [rationale.source["hinted"] for rationale in found.rationales] == ([True] if explains else [])
+    assert [rationale.source["hinted"] for rationale in found.rationales] == (
+        [True] if explains else []
+    )
     assert all("hint" not in json.dumps(rationale.messages) for rationale in found.rationales)
 
 
 def test_what_is_no_task_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="line 1: a task needs"):
-        api.attempt(tasks(tmp_path / "t.jsonl", {"id": "x"}), settings=settings("http://127.0.0.1:9/v1"))
+        api.attempt(
+            tasks(tmp_path / "t.jsonl", {"id": "x"}), settings=settings("http://127.0.0.1:9/v1")
+        )

@@ -18,8 +18,14 @@ from upshot.verifiers.retention import releases
 
 
 def counts(history: LineHistory) -> dict[str, Counter[str]]:
-    owner = np.repeat([history.commits[origin.commit].hash for origin in history.origins], [origin.size for origin in history.origins])
-    return {snapshot.name: Counter(map(str, np.repeat(owner, there))) for snapshot, there in history.present()}
+    owner = np.repeat(
+        [history.commits[origin.commit].hash for origin in history.origins],
+        [origin.size for origin in history.origins],
+    )
+    return {
+        snapshot.name: Counter(map(str, np.repeat(owner, there)))
+        for snapshot, there in history.present()
+    }
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -31,13 +37,26 @@ def test_every_release_of_any_history_counts_as_blame_does(tmp_path: Path, seed:
 
 
 @pytest.mark.parametrize("seed", range(12, 17))
-def test_a_history_kept_and_gone_on_with_is_the_history_read_at_once(tmp_path: Path, seed: int) -> None:
+def test_a_history_kept_and_gone_on_with_is_the_history_read_at_once(
+    tmp_path: Path, seed: int
+) -> None:
     repository = random_history(tmp_path / "r", seed, 18)
     repo = Git(repository.folder)
     commits = git(repository.folder, "rev-list", "--reverse", "HEAD").split()
     history = None
     for place in (len(commits) // 3, 2 * len(commits) // 3, len(commits) - 1):
-        history = walk(repo, {**{name: commit for name, commit in releases(repo).items() if commit in commits[:place]}, "HEAD": commits[place]}, history)
+        history = walk(
+            repo,
+            {
+                **{
+                    name: commit
+                    for name, commit in releases(repo).items()
+                    if commit in commits[:place]
+                },
+                "HEAD": commits[place],
+            },
+            history,
+        )
         kept.save(history, tmp_path / "kept")
         history = kept.load(tmp_path / "kept", repo)
     whole = counts(walk(repo, releases(repo)))
@@ -48,11 +67,15 @@ def test_a_history_kept_and_gone_on_with_is_the_history_read_at_once(tmp_path: P
 def test_what_formatting_rewrites_keeps_its_origin_beside_blames(tmp_path: Path) -> None:
     repository = Repository(tmp_path / "r")
     first = repository.commit({"a.py": "x = call('one', 2)\ny = 3\nz = [1,\n     2]\n"})
-    second = repository.commit({"a.py": 'x = call(\n    "one",\n    2,\n)\ny = 3\nz = [1, 2]\n'}, "black")
+    second = repository.commit(
+        {"a.py": 'x = call(\n    "one",\n    2,\n)\ny = 3\nz = [1, 2]\n'}, "black"
+    )
     repo = Git(repository.folder)
     history = walk(repo, releases(repo))
     assert counts(history)["HEAD"] == Counter({first: 1, second: 5})
-    there = next(there for snapshot, there in history.present(carried=True) if snapshot.name == "HEAD")
+    there = next(
+        there for snapshot, there in history.present(carried=True) if snapshot.name == "HEAD"
+    )
     assert there[: history.origins[0].size].tolist() == [1, 1, 1, 1]
     assert not history.removals
 
@@ -78,7 +101,7 @@ def test_a_moved_tag_is_read_again(tmp_path: Path) -> None:
 
 def test_unusual_names_are_read(tmp_path: Path) -> None:
     repository = Repository(tmp_path / "r")
-    only = repository.commit({"tab\\there.py": "1\n", "é \\\"quoted\\\".py": "1\n2\n", "*.py": "3\n"})
+    only = repository.commit({"tab\\there.py": "1\n", 'é \\"quoted\\".py': "1\n2\n", "*.py": "3\n"})
     repo = Git(repository.folder)
     assert counts(walk(repo, releases(repo)))["HEAD"] == Counter({only: 4})
 
@@ -94,7 +117,11 @@ def test_what_cannot_be_followed_is_refused_with_the_way_out(tmp_path: Path) -> 
         releases(Git(repository.folder))
     repository.commit({"a": "1\n"})
     repository.commit({"a": "2\n"})
-    subprocess.run(["git", "clone", "-q", "--depth", "1", f"file://{repository.folder}", tmp_path / "shallow"], check=True, capture_output=True)
+    subprocess.run(
+        ["git", "clone", "-q", "--depth", "1", f"file://{repository.folder}", tmp_path / "shallow"],
+        check=True,
+        capture_output=True,
+    )
     with pytest.raises(InputError, match="unshallow"):
         releases(Git(tmp_path / "shallow"))
     repository.tag("v1")

@@ -11,23 +11,51 @@ from upshot.verifiers.items import Item
 from upshot.verifiers.sandbox import Limits
 from upshot.verifiers.verify import verify
 
-SQUARE = "(declare-const x Int)(declare-const y Int)(assert (> x 0))(assert (> y x))(assert (not (> (* x y) 0)))"
-NEED_COQ = pytest.mark.skipif(shutil.which("coqc") is None, reason="Coq is not installed (apt-get install coq)")
+SQUARE = (
+    "(declare-const x Int)(declare-const y Int)(assert (> x 0))(assert (> y x))(assert (not (> (* x"
+    " y) 0)))"
+)
+NEED_COQ = pytest.mark.skipif(
+    shutil.which("coqc") is None, reason="Coq is not installed (apt-get install coq)"
+)
 NEED_LEAN = pytest.mark.skipif(shutil.which("lean") is None, reason="Lean 4 is not installed")
 
 
 def outcome(language: str, statement: str, proof: str, prompt: str = ""):
-    return next(verify([Item("p", submitted="proof", language=language, statement=statement, proof=proof, prompt=prompt)], ["proof"], limits=Limits(seconds=20.0)))
+    return next(
+        verify(
+            [
+                Item(
+                    "p",
+                    submitted="proof",
+                    language=language,
+                    statement=statement,
+                    proof=proof,
+                    prompt=prompt,
+                )
+            ],
+            ["proof"],
+            limits=Limits(seconds=20.0),
+        )
+    )
 
 
 @pytest.mark.parametrize(
     ("statement", "proof", "value"),
     [
-        (SQUARE, "", 1.0), (SQUARE, "(> y 0) ; by transitivity\n(> (* x y) 0)", 1.0), (SQUARE, "(> y 5)", 0.0), (SQUARE, "(= 1 2)", 0.0), (SQUARE, "true) (assert false", 0.0),
-        (SQUARE, "false", 0.0), ("(declare-const x Int)(assert (not (> x 0)))", "", 0.0), ("(declare-const x Int)(assert (> x 0))(assert (< x 0))(assert (not (= x 7)))", "", 0.0),
-        (SQUARE, "(let ((z 1)) (> z 0))", 1.0), (SQUARE, "(exit)", 0.0), (SQUARE, "(> unknown 0)", 0.0),
+        (SQUARE, "", 1.0),
+        (SQUARE, "(> y 0) ; by transitivity\n(> (* x y) 0)", 1.0),
+        (SQUARE, "(> y 5)", 0.0),
+        (SQUARE, "(= 1 2)", 0.0),
+        (SQUARE, "true) (assert false", 0.0),
+        (SQUARE, "false", 0.0),
+        ("(declare-const x Int)(assert (not (> x 0)))", "", 0.0),
+        ("(declare-const x Int)(assert (> x 0))(assert (< x 0))(assert (not (= x 7)))", "", 0.0),
+        (SQUARE, "(let ((z 1)) (> z 0))", 1.0),
+        (SQUARE, "(exit)", 0.0),
+        (SQUARE, "(> unknown 0)", 0.0),
     ],
-)  # fmt: skip
+)
 def test_smt(statement: str, proof: str, value: float) -> None:
     assert outcome("smt", statement, proof).outcome == value
 
@@ -44,12 +72,30 @@ RIGHT = "Theorem goal : forall n : nat, n + 0 = n. Proof. induction n; simpl; au
         (f"(* no Admitted here *) {RIGHT}", 1.0),
         ("Theorem goal : forall n : nat, n + 0 = n. Proof. reflexivity. Qed.", 0.0),
         ("Theorem goal : forall n : nat, n + 0 = n. Proof. Admitted.", 0.0),
-        ("Theorem goal : forall n : nat, n + 0 = n. Proof. intro; admit. Abort. Definition goal := 1.", 0.0),
+        (
+            (
+                "Theorem goal : forall n : nat, n + 0 = n. Proof. intro; admit. Abort. Definition"
+                " goal := 1."
+            ),
+            0.0,
+        ),
         ("Axiom goal : forall n : nat, n + 0 = n.", 0.0),
         ("Theorem goal : True. Proof. exact I. Qed.", 0.0),
         ("Definition nat := True. Theorem goal : nat. Proof. exact I. Qed.", 0.0),
-        ("Unset Guard Checking. Fixpoint loop (n : nat) : forall m : nat, m + 0 = m := loop n. Definition goal := loop 0.", 0.0),
-        ("Require Import Classical. Theorem goal : forall n : nat, n + 0 = n. Proof. intro n. apply NNPP. intro H. apply H. induction n; simpl; auto. Qed.", 0.0),
+        (
+            (
+                "Unset Guard Checking. Fixpoint loop (n : nat) : forall m : nat, m + 0 = m := loop"
+                " n. Definition goal := loop 0."
+            ),
+            0.0,
+        ),
+        (
+            (
+                "Require Import Classical. Theorem goal : forall n : nat, n + 0 = n. Proof. intro"
+                " n. apply NNPP. intro H. apply H. induction n; simpl; auto. Qed."
+            ),
+            0.0,
+        ),
         ("", 0.0),
     ],
 )
@@ -59,7 +105,14 @@ def test_coq(proof: str, value: float) -> None:
 
 
 @NEED_LEAN
-@pytest.mark.parametrize(("proof", "value"), [("theorem goal : ∀ n : Nat, n + 0 = n := fun _ => rfl", 1.0), ("theorem goal : ∀ n : Nat, n + 0 = n := sorry", 0.0), ("axiom goal : ∀ n : Nat, n + 0 = n", 0.0)])
+@pytest.mark.parametrize(
+    ("proof", "value"),
+    [
+        ("theorem goal : ∀ n : Nat, n + 0 = n := fun _ => rfl", 1.0),
+        ("theorem goal : ∀ n : Nat, n + 0 = n := sorry", 0.0),
+        ("axiom goal : ∀ n : Nat, n + 0 = n", 0.0),
+    ],
+)
 def test_lean(proof: str, value: float) -> None:
     assert outcome("lean", "∀ n : Nat, n + 0 = n", proof).outcome == value
 

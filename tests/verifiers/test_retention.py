@@ -18,17 +18,41 @@ AIDER = "Ana (aider) <ana@example.com>"
 
 
 def story(folder: Path) -> tuple[Repository, list[str]]:
-    """An assistant adds four lines; a person replaces one, another assistant deletes one; then the file is formatted."""
+    """An assistant adds four lines; a person replaces one, another assistant deletes one; then the
+    file is formatted.
+    """
     repository = Repository(folder)
     commits = [repository.commit({"a.py": "start\n"})]
-    commits.append(repository.commit({"a.py": "start\none = f(1)\ntwo = 2\nthree = 3\nfour = 4\n"}, "add", AIDER, day=1))
+    commits.append(
+        repository.commit(
+            {"a.py": "start\none = f(1)\ntwo = 2\nthree = 3\nfour = 4\n"}, "add", AIDER, day=1
+        )
+    )
     repository.tag("v1")
-    commits.append(repository.commit({"a.py": "start\none = f(1)\nTWO = 22\nthree = 3\nfour = 4\n"}, "own", day=10))
+    commits.append(
+        repository.commit(
+            {"a.py": "start\none = f(1)\nTWO = 22\nthree = 3\nfour = 4\n"}, "own", day=10
+        )
+    )
     repository.tag("v2")
-    commits.append(repository.commit({"a.py": "start\none = f(1)\nTWO = 22\nthree = 3\n"}, "cut\n\nCo-authored-by: Claude <noreply@anthropic.com>", day=20))
-    commits.append(repository.commit({"a.py": "start\none = f(\n    1,\n)\nTWO = 22\nthree = 3\n"}, "format", day=30))
+    commits.append(
+        repository.commit(
+            {"a.py": "start\none = f(1)\nTWO = 22\nthree = 3\n"},
+            "cut\n\nCo-authored-by: Claude <noreply@anthropic.com>",
+            day=20,
+        )
+    )
+    commits.append(
+        repository.commit(
+            {"a.py": "start\none = f(\n    1,\n)\nTWO = 22\nthree = 3\n"}, "format", day=30
+        )
+    )
     repository.tag("v3")
-    commits.append(repository.commit({"a.py": "start\none = f(\n    1,\n)\nTWO = 22\nthree = 3\nlast\n"}, "later", day=200))
+    commits.append(
+        repository.commit(
+            {"a.py": "start\none = f(\n    1,\n)\nTWO = 22\nthree = 3\nlast\n"}, "later", day=200
+        )
+    )
     return repository, commits
 
 
@@ -44,7 +68,12 @@ def test_counts_curves_and_who_replaced_what(tmp_path: Path) -> None:
     assert (mine.removed_by, mine.replaced) == ({"people": 1, "claude": 1}, 1)
     assert mine.outcome is not None
     assert (mine.outcome.retained, mine.outcome.known) == (0.5, 1.0)
-    assert [(release.name, release.ai_lines) for release in report.releases] == [("v1", 4), ("v2", 3), ("v3", 1), ("HEAD", 1)]
+    assert [(release.name, release.ai_lines) for release in report.releases] == [
+        ("v1", 4),
+        ("v2", 3),
+        ("v3", 1),
+        ("HEAD", 1),
+    ]
     assert report.ai.alive["7"].value == 1.0
     assert report.ai.alive["30"].value == 0.5
 
@@ -86,31 +115,60 @@ def test_edits_say_how_much_text_is_left_and_whether_it_was_taken_back(tmp_path:
     assert 0 < at["HEAD"].four_gram < 1
     assert at["HEAD"].not_reverted > 0.3
     assert not_reverted(b"one\n", b"one\ntwo\n", b"one\n") == 0.0
-    assert four_gram(b"", b"abc", b"abc") != four_gram(b"", b"abc", b"abc"), "three bytes hold no four-gram: not a number"
+    assert four_gram(b"", b"abc", b"abc") != four_gram(b"", b"abc", b"abc"), (
+        "three bytes hold no four-gram: not a number"
+    )
 
 
 def test_a_responses_commit_becomes_its_outcome_in_the_lake(tmp_path: Path) -> None:
     repository, commits = story(tmp_path / "r")
-    chat = {"id": "c1", "user": "u1", "messages": [
-        {"role": "user", "content": "add numbers", "time": "2023-11-15T00:00:00Z"}, {"role": "assistant", "content": "done, I commit"},
-        {"role": "tool", "content": f"[main {commits[1][:9]}] add\n 1 file changed, 4 insertions(+)"}, {"role": "assistant", "content": "committed"},
-    ]}  # fmt: skip
+    chat = {
+        "id": "c1",
+        "user": "u1",
+        "messages": [
+            {"role": "user", "content": "add numbers", "time": "2023-11-15T00:00:00Z"},
+            {"role": "assistant", "content": "done, I commit"},
+            {
+                "role": "tool",
+                "content": f"[main {commits[1][:9]}] add\n 1 file changed, 4 insertions(+)",
+            },
+            {"role": "assistant", "content": "committed"},
+        ],
+    }
     (tmp_path / "chat.jsonl").write_text(json.dumps(chat) + "\n")
     lake = tmp_path / "lake"
     api.ingest(tmp_path / "chat.jsonl", lake)
     found = api.retention(repository.folder, lake=lake)
     assert [(commit.id, commit.index) for commit in found.report.commits] == [("c1", 1)]
-    events = [row for row in api.open_lake(lake).read("events").to_pylist() if row["kind"] == "outcome"]
-    assert [(row["index"], row["detail"].split(":")[0], round(row["value"], 4)) for row in events] == [(1, "retention", round(found.report.commits[0].lift or 0, 4))]
+    events = [
+        row for row in api.open_lake(lake).read("events").to_pylist() if row["kind"] == "outcome"
+    ]
+    assert [
+        (row["index"], row["detail"].split(":")[0], round(row["value"], 4)) for row in events
+    ] == [(1, "retention", round(found.report.commits[0].lift or 0, 4))]
     assert "kept 0.50" in events[0]["detail"]
     api.retention(repository.folder, lake=lake)
-    assert sum(row["kind"] == "outcome" for row in api.open_lake(lake).read("events").to_pylist()) == 1, "the newest counts"
-    assert api.retention(repository.folder, logs=tmp_path / "chat.jsonl").report.commits[0].id == "c1"
+    assert (
+        sum(row["kind"] == "outcome" for row in api.open_lake(lake).read("events").to_pylist()) == 1
+    ), "the newest counts"
+    assert (
+        api.retention(repository.folder, logs=tmp_path / "chat.jsonl").report.commits[0].id == "c1"
+    )
 
 
 def test_the_command_prints_the_report_as_json(tmp_path: Path) -> None:
     repository, commits = story(tmp_path / "r")
-    done = CliRunner().invoke(app, ["retention", str(repository.folder), "--json", "--state", str(tmp_path / "state"), "--edits"])
+    done = CliRunner().invoke(
+        app,
+        [
+            "retention",
+            str(repository.folder),
+            "--json",
+            "--state",
+            str(tmp_path / "state"),
+            "--edits",
+        ],
+    )
     assert done.exit_code == 0, done.output
     report = json.loads(done.stdout.splitlines()[0])
     assert report["commits"][0]["commit"] == commits[1]

@@ -24,7 +24,17 @@ def said(program: str, limits: Limits = QUICK, **place: object) -> sandbox.Run:
 
 
 def test_a_program_runs_and_says_how_it_ended() -> None:
-    done = run(python("-I", "-S", "-c", "import sys; sys.stdout.write(sys.stdin.read() + open('a/b.txt').read()); sys.exit(3)"), Place({"a/b.txt": b"file"}), QUICK, b"input ")
+    done = run(
+        python(
+            "-I",
+            "-S",
+            "-c",
+            "import sys; sys.stdout.write(sys.stdin.read() + open('a/b.txt').read()); sys.exit(3)",
+        ),
+        Place({"a/b.txt": b"file"}),
+        QUICK,
+        b"input ",
+    )
     assert (done.code, done.stdout, done.killed) == (3, b"input file", "")
 
 
@@ -32,8 +42,11 @@ def test_it_sees_no_file_of_this_machine_and_writes_none(tmp_path: Path) -> None
     secret = tmp_path / "secret"
     secret.write_text("secret")
     done = said(
-        f"import os\nfor path in ({str(secret)!r}, '/etc/passwd', '/etc/shadow', '/root/.bashrc', os.path.expanduser('~root')):\n    try:\n        print(open(path).read())\n    except OSError as e: print('no', type(e).__name__)\n"
-        "for path in ('/usr/x', '/x', '/tmp/x', '/etc/x', '/dev/x', '/dev/shm/x', '/proc/sys/kernel/hostname', '/var/x'):\n    try:\n        open(path, 'w'); print('wrote', path)\n    except OSError: pass"
+        f"import os\nfor path in ({str(secret)!r}, '/etc/passwd', '/etc/shadow', '/root/.bashrc',"
+        " os.path.expanduser('~root')):\n    try:\n        print(open(path).read())\n    except"
+        " OSError as e: print('no', type(e).__name__)\nfor path in ('/usr/x', '/x', '/tmp/x',"
+        " '/etc/x', '/dev/x', '/dev/shm/x', '/proc/sys/kernel/hostname', '/var/x'):\n    try:\n   "
+        "     open(path, 'w'); print('wrote', path)\n    except OSError: pass"
     )
     assert done.code == 0
     assert b"secret" not in done.stdout.replace(str(secret).encode(), b"")
@@ -47,8 +60,11 @@ def test_it_has_no_network_and_no_way_to_this_machines_sockets() -> None:
     abstract.bind("\0upshot-test-" + str(os.getpid()))
     abstract.listen()
     done = said(
-        f"import socket\nfor make in (lambda: socket.create_connection(('127.0.0.1', {server.getsockname()[1]}), 1), lambda: socket.create_connection(('1.1.1.1', 53), 1), "
-        f"lambda: socket.socket(socket.AF_UNIX).connect('\\0upshot-test-{os.getpid()}'), lambda: socket.getaddrinfo('example.com', 80)):\n    try:\n        make(); print('reached')\n    except OSError: print('refused')"
+        "import socket\nfor make in (lambda: socket.create_connection(('127.0.0.1',"
+        f" {server.getsockname()[1]}), 1), lambda: socket.create_connection(('1.1.1.1', 53), 1),"
+        f" lambda: socket.socket(socket.AF_UNIX).connect('\\0upshot-test-{os.getpid()}'), lambda:"
+        " socket.getaddrinfo('example.com', 80)):\n    try:\n        make(); print('reached')\n   "
+        " except OSError: print('refused')"
     )
     assert done.stdout.split() == [b"refused"] * 4
     server.close()
@@ -56,7 +72,10 @@ def test_it_has_no_network_and_no_way_to_this_machines_sockets() -> None:
 
 
 def test_it_is_nobody_without_rights() -> None:
-    done = said("import os; print(os.getuid(), os.getgid(), os.getgroups()); print(open('/proc/self/status').read())")
+    done = said(
+        "import os; print(os.getuid(), os.getgid(), os.getgroups());"
+        " print(open('/proc/self/status').read())"
+    )
     user, status = done.stdout.split(b"\n", 1)
     assert int(user.split()[0]) >= 64_000
     assert b"CapEff:\t0000000000000000" in status
@@ -64,9 +83,12 @@ def test_it_is_nobody_without_rights() -> None:
     assert b"NoNewPrivs:\t1" in status
     assert b"Seccomp:\t2" in status
     attempts = said(
-        "import os, ctypes\nlibc = ctypes.CDLL(None, use_errno=True)\n"
-        "print(libc.unshare(0x10000000), libc.mount(b'none', b'/sandbox', b'tmpfs', 0, 0), libc.ptrace(16, 1, 0, 0))\n"
-        "for call in (lambda: os.setuid(0), lambda: os.kill(1, 9) or 1/0, lambda: os.chroot('/'), lambda: os.nice(-5)):\n    try:\n        call(); print('did')\n    except (OSError, ZeroDivisionError) as e: print(type(e).__name__)"
+        "import os, ctypes\nlibc = ctypes.CDLL(None,"
+        " use_errno=True)\nprint(libc.unshare(0x10000000), libc.mount(b'none', b'/sandbox',"
+        " b'tmpfs', 0, 0), libc.ptrace(16, 1, 0, 0))\nfor call in (lambda: os.setuid(0), lambda:"
+        " os.kill(1, 9) or 1/0, lambda: os.chroot('/'), lambda: os.nice(-5)):\n    try:\n       "
+        " call(); print('did')\n    except (OSError, ZeroDivisionError) as e:"
+        " print(type(e).__name__)"
     )
     lines = attempts.stdout.split(b"\n")
     assert lines[0] == b"-1 -1 -1"
@@ -75,7 +97,9 @@ def test_it_is_nobody_without_rights() -> None:
 
 def test_it_sees_only_its_own_processes_and_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("A_SECRET", "hunter2")
-    done = said("import os; print(len([n for n in os.listdir('/proc') if n.isdigit()])); print(os.environ)")
+    done = said(
+        "import os; print(len([n for n in os.listdir('/proc') if n.isdigit()])); print(os.environ)"
+    )
     assert int(done.stdout.split()[0]) <= 4
     assert b"hunter2" not in done.stdout
 
@@ -83,23 +107,44 @@ def test_it_sees_only_its_own_processes_and_environment(monkeypatch: pytest.Monk
 def test_time_ends_it_with_everything_it_started() -> None:
     mark = f"upshot-left-{os.getpid()}"
     started = time.monotonic()
-    done = said(f"import os, time\nif os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0:\n        os.execv('/bin/sleep', ['{mark}', '600'])\ntime.sleep(600)", Limits(seconds=1.0))
+    done = said(
+        "import os, time\nif os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0:\n       "
+        f" os.execv('/bin/sleep', ['{mark}', '600'])\ntime.sleep(600)",
+        Limits(seconds=1.0),
+    )
     assert (done.code, done.killed) == (None, "time")
     assert time.monotonic() - started < 4
     time.sleep(0.3)
-    assert mark not in subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    assert (
+        mark
+        not in subprocess.run(
+            ["ps", "-eo", "args"], capture_output=True, text=True, check=True
+        ).stdout
+    )
 
 
 def test_what_it_leaves_behind_ends_with_it() -> None:
     mark = f"upshot-orphan-{os.getpid()}"
-    done = said(f"import os\nif os.fork() == 0:\n    os.setsid(); os.close(1); os.close(2)\n    os.execv('/bin/sleep', ['{mark}', '600'])")
+    done = said(
+        "import os\nif os.fork() == 0:\n    os.setsid(); os.close(1); os.close(2)\n   "
+        f" os.execv('/bin/sleep', ['{mark}', '600'])"
+    )
     assert done.code == 0
     time.sleep(0.3)
-    assert mark not in subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    assert (
+        mark
+        not in subprocess.run(
+            ["ps", "-eo", "args"], capture_output=True, text=True, check=True
+        ).stdout
+    )
 
 
 def test_a_fork_bomb_stays_inside() -> None:
-    done = said("import os\nn = 0\ntry:\n    while True:\n        if os.fork() == 0:\n            import time; time.sleep(20)\n        n += 1\nexcept OSError as e: print(n, type(e).__name__, flush=True)\nos._exit(0)")
+    done = said(
+        "import os\nn = 0\ntry:\n    while True:\n        if os.fork() == 0:\n            import"
+        " time; time.sleep(20)\n        n += 1\nexcept OSError as e: print(n, type(e).__name__,"
+        " flush=True)\nos._exit(0)"
+    )
     assert done.stdout.split()[1] == b"BlockingIOError"
     assert int(done.stdout.split()[0]) <= QUICK.processes
     assert said("print(1)").stdout == b"1\n", "the machine still starts processes"
@@ -109,14 +154,23 @@ def test_memory_of_one_and_of_many_is_bounded() -> None:
     one = said("x = []\nwhile True: x.append(bytearray(10_000_000))")
     assert one.code == 1
     assert b"MemoryError" in one.stderr
-    many = said("import os, time\nfor _ in range(10): \n    if os.fork() == 0: break\nx = bytearray(b'1') * 100_000_000\ntime.sleep(20)")
+    many = said(
+        "import os, time\nfor _ in range(10): \n    if os.fork() == 0: break\nx = bytearray(b'1') *"
+        " 100_000_000\ntime.sleep(20)"
+    )
     assert many.killed == "memory"
 
 
 def test_a_full_disk_is_the_programs_own() -> None:
-    one = said("f = open('a', 'wb')\ntry:\n    while True: f.write(b'x' * 1_000_000); f.flush()\nexcept OSError as e: print(e.errno)")
-    assert (one.stdout in (b"27\n", b"28\n") or one.code == -25), "file too large, or no space"
-    many = said("n = 0\ntry:\n    while True:\n        open(str(n), 'wb').write(b'x' * 500_000); n += 1\nexcept OSError as e: print(n, e.errno)")
+    one = said(
+        "f = open('a', 'wb')\ntry:\n    while True: f.write(b'x' * 1_000_000); f.flush()\nexcept"
+        " OSError as e: print(e.errno)"
+    )
+    assert one.stdout in (b"27\n", b"28\n") or one.code == -25, "file too large, or no space"
+    many = said(
+        "n = 0\ntry:\n    while True:\n        open(str(n), 'wb').write(b'x' * 500_000); n +="
+        " 1\nexcept OSError as e: print(n, e.errno)"
+    )
     assert many.stdout.split()[1] == b"28"
     assert int(many.stdout.split()[0]) <= 16
 
@@ -132,8 +186,12 @@ def test_links_lead_nowhere_outside(tmp_path: Path) -> None:
     (tmp_path / "outside").write_text("outside")
     (tmp_path / "given" / "link").symlink_to(tmp_path / "outside")
     done = said(
-        f"import os\nos.symlink({str(tmp_path / 'outside')!r}, 'mine')\nfor path in ('mine', {str(tmp_path / 'given' / 'link')!r}, '/proc/1/root{tmp_path}/outside', '/proc/self/cwd/../../{tmp_path}/outside'):\n    try:\n        print(open(path).read())\n    except OSError: print('no')\n"
-        f"try:\n    open({str(tmp_path / 'given' / 'new')!r}, 'w'); print('wrote')\nexcept OSError: print('no')",
+        f"import os\nos.symlink({str(tmp_path / 'outside')!r}, 'mine')\nfor path in ('mine',"
+        f" {str(tmp_path / 'given' / 'link')!r}, '/proc/1/root{tmp_path}/outside',"
+        f" '/proc/self/cwd/../../{tmp_path}/outside'):\n    try:\n       "
+        " print(open(path).read())\n    except OSError: print('no')\ntry:\n   "
+        f" open({str(tmp_path / 'given' / 'new')!r}, 'w'); print('wrote')\nexcept OSError:"
+        " print('no')",
         folders=[tmp_path / "given"],
     )
     assert done.stdout.split() == [b"no"] * 5
@@ -147,7 +205,11 @@ def test_files_go_only_into_the_folder(path: str) -> None:
 
 def test_it_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
     mark = f"upshot-parent-{os.getpid()}"
-    program = f"import threading, time\nfrom upshot.verifiers.sandbox import *\nthreading.Thread(target=lambda: run(['/bin/sh', '-c', 'exec -a {mark} sleep 600 || exec sleep 600'], limits=Limits(seconds=600.0))).start()\ntime.sleep(600)"
+    program = (
+        "import threading, time\nfrom upshot.verifiers.sandbox import"
+        f" *\nthreading.Thread(target=lambda: run(['/bin/sh', '-c', 'exec -a {mark} sleep 600 ||"
+        " exec sleep 600'], limits=Limits(seconds=600.0))).start()\ntime.sleep(600)"
+    )
     parent = subprocess.Popen([sys.executable, "-c", program])
     time.sleep(1.5)
     parent.kill()
@@ -159,7 +221,14 @@ def test_it_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
 
 def test_many_at_once_do_not_disturb_each_other() -> None:
     results: list[bytes] = []
-    threads = [threading.Thread(target=lambda n=n: results.append(said(f"open('f', 'w').write('{n}'); print(open('f').read())").stdout)) for n in range(8)]
+    threads = [
+        threading.Thread(
+            target=lambda n=n: results.append(
+                said(f"open('f', 'w').write('{n}'); print(open('f').read())").stdout
+            )
+        )
+        for n in range(8)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -178,7 +247,9 @@ def test_without_bubblewrap_nothing_runs(monkeypatch: pytest.MonkeyPatch) -> Non
         sandbox._programs.cache_clear()
 
 
-def test_a_sandbox_in_which_python_does_not_run_is_refused_and_not_taken_for_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sandbox_in_which_python_does_not_run_is_refused_and_not_taken_for_a_failure(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(sandbox, "_bound", lambda folders: [])
     for made in (sandbox._system, sandbox.check):
         made.cache_clear()

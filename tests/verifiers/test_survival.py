@@ -10,12 +10,18 @@ from scipy import stats
 from upshot.verifiers import survival
 from upshot.verifiers.survival import Lives
 
-LINES = st.lists(st.tuples(st.integers(0, 400), st.booleans(), st.integers(0, 4), st.integers(0, 9)), min_size=1, max_size=60)
+LINES = st.lists(
+    st.tuples(st.integers(0, 400), st.booleans(), st.integers(0, 4), st.integers(0, 9)),
+    min_size=1,
+    max_size=60,
+)
 
 
 def lives(rows: list[tuple[int, bool, int, int]]) -> Lives:
     age, died, stratum, commit = (np.array(column) for column in zip(*rows, strict=True))
-    return Lives(age.astype(np.int32), died.astype(bool), stratum.astype(np.int32), commit.astype(np.int32))
+    return Lives(
+        age.astype(np.int32), died.astype(bool), stratum.astype(np.int32), commit.astype(np.int32)
+    )
 
 
 @given(LINES)
@@ -35,8 +41,12 @@ def test_survival_never_rises_with_the_horizon(rows: list[tuple[int, bool, int, 
 
 
 @given(LINES, st.integers(1, 300))
-def test_fates_average_to_kaplan_meier(rows: list[tuple[int, bool, int, int]], horizon: int) -> None:
-    """Completing the young by the curve leaves its value at the horizon, when one stratum is one commit."""
+def test_fates_average_to_kaplan_meier(
+    rows: list[tuple[int, bool, int, int]], horizon: int
+) -> None:
+    """Completing the young by the curve leaves its value at the horizon, when one stratum is one
+    commit.
+    """
     of = lives([(age, died, 0, 0) for age, died, _, _ in rows])
     line = survival.curve(of.age, of.died)
     fate = survival.fates(of, [line], horizon)[0]
@@ -46,8 +56,9 @@ def test_fates_average_to_kaplan_meier(rows: list[tuple[int, bool, int, int]], h
 
 
 def test_churn_and_youth_hide_an_effect_that_strata_show() -> None:
-    """A group kept .1 more than another at equal churn, but asked for in busy files and lately: the share still alive
-    and the share of known fates both mislead, the curve by stratum does not."""
+    """A group kept .1 more than another at equal churn, but asked for in busy files and lately: the
+    share still alive and the share of known fates both mislead, the curve by stratum does not.
+    """
     rng = np.random.default_rng(0)
     size = 60_000
     ours = rng.random(size) < 0.5
@@ -55,13 +66,24 @@ def test_churn_and_youth_hide_an_effect_that_strata_show() -> None:
     written = rng.integers(0, np.where(ours, 120, 720), size)
     rate = np.where(busy, 0.012, 0.003) * np.where(ours, 0.75, 1.0)
     life = rng.exponential(1 / rate)
-    of = Lives(np.minimum(life, written).astype(np.int32), life < written, busy.astype(np.int32), np.arange(size, dtype=np.int32))
+    of = Lives(
+        np.minimum(life, written).astype(np.int32),
+        life < written,
+        busy.astype(np.int32),
+        np.arange(size, dtype=np.int32),
+    )
     weights = survival.standard(of.stratum)
-    true = sum(weights[stratum] * (np.exp(-0.75 * r * 90) - np.exp(-r * 90)) for stratum, r in ((0, 0.003), (1, 0.012)))
+    true = sum(
+        weights[stratum] * (np.exp(-0.75 * r * 90) - np.exp(-r * 90))
+        for stratum, r in ((0, 0.003), (1, 0.012))
+    )
     alive = (~of.died)[ours].mean() - (~of.died)[~ours].mean()
     known = of.died | (of.age >= 90)
     fates = (of.age >= 90)[known & ours].mean() - (of.age >= 90)[known & ~ours].mean()
-    plain = survival.curve(of.age[ours], of.died[ours])[90] - survival.curve(of.age[~ours], of.died[~ours])[90]
+    plain = (
+        survival.curve(of.age[ours], of.died[ours])[90]
+        - survival.curve(of.age[~ours], of.died[~ours])[90]
+    )
     found = survival.difference(of.only(ours), of.only(~ours), weights)["90"]
     assert abs(found.value - true) < 0.02
     assert found.low <= true <= found.high
@@ -70,12 +92,26 @@ def test_churn_and_youth_hide_an_effect_that_strata_show() -> None:
 
 def test_strata_are_quarters_of_lines_beside_new_files() -> None:
     churn = np.array([np.nan, 0.0, 0.1, 0.2, 0.9])
-    assert survival.strata(churn, np.array([5, 10, 10, 10, 10])).tolist() == [0, 2, 3, 4, 4] or survival.strata(churn, np.array([5, 10, 10, 10, 10])).tolist()[0] == 0
+    assert (
+        survival.strata(churn, np.array([5, 10, 10, 10, 10])).tolist() == [0, 2, 3, 4, 4]
+        or survival.strata(churn, np.array([5, 10, 10, 10, 10])).tolist()[0] == 0
+    )
     assert survival.strata(np.array([np.nan]), np.array([3])).tolist() == [0]
 
 
 def test_a_half_life_that_is_not_reached_is_not_said() -> None:
     of = lives([(10, False, 0, 0), (20, True, 0, 1), (30, False, 0, 2)])
     assert survival.survival(of, survival.standard(of.stratum)).half_life_days is None
-    assert survival.survival(lives([(10, True, 0, 0), (20, False, 0, 1)]), np.array([1.0, 0, 0, 0, 0])).half_life_days is None
-    assert survival.survival(lives([(10, True, 0, 0), (10, True, 0, 0), (20, False, 0, 1)]), np.array([1.0, 0, 0, 0, 0])).half_life_days == 10
+    assert (
+        survival.survival(
+            lives([(10, True, 0, 0), (20, False, 0, 1)]), np.array([1.0, 0, 0, 0, 0])
+        ).half_life_days
+        is None
+    )
+    assert (
+        survival.survival(
+            lives([(10, True, 0, 0), (10, True, 0, 0), (20, False, 0, 1)]),
+            np.array([1.0, 0, 0, 0, 0]),
+        ).half_life_days
+        == 10
+    )

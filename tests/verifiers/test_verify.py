@@ -22,10 +22,13 @@ from upshot.verifiers.together import check_job, pytest_job, together
 from upshot.verifiers.verify import compiled, verify
 
 TASK = Task(
-    "def middle(numbers):\n    \"\"\"The middle of the sorted numbers.\"\"\"\n", "middle",
-    "def check(candidate):\n    assert candidate([3, 1, 2]) == 2\n    assert candidate([5]) == 5\n    assert candidate([9, 7, 8, 1, 2]) == 7\n    assert candidate([1, 2, 300]) == 2\n    assert abs(candidate([4, 8, 6]) - 6) < 1e-6\n",
+    'def middle(numbers):\n    """The middle of the sorted numbers."""\n',
+    "middle",
+    "def check(candidate):\n    assert candidate([3, 1, 2]) == 2\n    assert candidate([5]) == 5\n "
+    "   assert candidate([9, 7, 8, 1, 2]) == 7\n    assert candidate([1, 2, 300]) == 2\n    assert"
+    " abs(candidate([4, 8, 6]) - 6) < 1e-6\n",
     "def middle(numbers):\n    return sorted(numbers)[len(numbers) // 2]\n",
-)  # fmt: skip
+)
 ITEM = Item("right", TASK.solution, TASK.tests, "middle", TASK.prompt, reference=TASK.solution)
 LIMITS = Limits(seconds=3.0, memory_mb=256)
 
@@ -35,7 +38,17 @@ def outcome(item: Item, *parts: str, **options: object):
 
 
 def submission(code: str, **fields: object) -> Item:
-    return of_record({"id": "x", "code": code, "tests": TASK.tests, "entry_point": "middle", "prompt": TASK.prompt, "reference": TASK.solution, **fields})
+    return of_record(
+        {
+            "id": "x",
+            "code": code,
+            "tests": TASK.tests,
+            "entry_point": "middle",
+            "prompt": TASK.prompt,
+            "reference": TASK.solution,
+            **fields,
+        }
+    )
 
 
 def test_right_code_earns_all_and_wrong_code_its_share() -> None:
@@ -60,7 +73,10 @@ def test_special_cases_are_seen_by_hidden_tests_too() -> None:
     cheat = submission(cheats.knows_the_tests_by_hash(TASK), reference="", hidden_tests=hidden)
     assert outcome(cheat).gates["hidden_tests"] is False
     assert outcome(submission(TASK.solution, reference="", hidden_tests=hidden)).outcome == 1.0
-    assert outcome(submission(cheats.knows_the_tests(TASK), reference="")).gates["no_special_cases"] is False
+    assert (
+        outcome(submission(cheats.knows_the_tests(TASK), reference="")).gates["no_special_cases"]
+        is False
+    )
 
 
 def test_verdicts_are_the_same_every_time() -> None:
@@ -131,8 +147,15 @@ def test_fails_for_two(n): assert n == 1
 
 
 def test_code_cannot_reach_into_the_tests() -> None:
-    code = "def apply(f, x):\n    try:\n        f.__globals__['expected'] = 0\n        return 'reached'\n    except BaseException as e:\n        return type(e).__name__\n"
-    found = ran(code, "import solution\nexpected = 1\ndef test():\n    assert solution.apply(lambda x: x, 1) == 'PermissionError'\n    assert expected == 1\n")
+    code = (
+        "def apply(f, x):\n    try:\n        f.__globals__['expected'] = 0\n        return"
+        " 'reached'\n    except BaseException as e:\n        return type(e).__name__\n"
+    )
+    found = ran(
+        code,
+        "import solution\nexpected = 1\ndef test():\n    assert solution.apply(lambda x: x, 1) =="
+        " 'PermissionError'\n    assert expected == 1\n",
+    )
     assert (found.passed, found.failed) == (1, 0), found.why
 
 
@@ -196,30 +219,83 @@ def test_forged():
 @pytest.mark.parametrize(
     ("code", "check"),
     [
-        ("class E:\n    def __eq__(s, o): return isinstance(o, int) and abs(o) < 100\ndef f(): return E()", "candidate() == 3"),
-        ("class E:\n    def __eq__(s, o): return isinstance(o, list)\ndef f(): return E()", "candidate() == [1, 2]"),
-        ("class E:\n    def __eq__(s, o): return isinstance(o, str)\ndef f(): return E()", "candidate() == 'ab'"),
-        ("class E:\n    def __contains__(s, o): return True\ndef f(): return E()", "3 in candidate()"),
-        ("class E:\n    def __eq__(s, o): return True\ndef f(): return [E(), E()]", "candidate() == [1, 2]"),
-        ("class E(float):\n    def __sub__(s, o): return E(0.0)\n    __abs__ = lambda s: s\n    __lt__ = lambda s, o: True\ndef f(): return E(1)", "abs(candidate() - 3.5) < 1e-6"),
-        ("class E:\n    def __eq__(s, o): return o is True\ndef f(): return E()", "candidate() == True"),
+        (
+            (
+                "class E:\n    def __eq__(s, o): return isinstance(o, int) and abs(o) < 100\ndef"
+                " f(): return E()"
+            ),
+            "candidate() == 3",
+        ),
+        (
+            "class E:\n    def __eq__(s, o): return isinstance(o, list)\ndef f(): return E()",
+            "candidate() == [1, 2]",
+        ),
+        (
+            "class E:\n    def __eq__(s, o): return isinstance(o, str)\ndef f(): return E()",
+            "candidate() == 'ab'",
+        ),
+        (
+            "class E:\n    def __contains__(s, o): return True\ndef f(): return E()",
+            "3 in candidate()",
+        ),
+        (
+            "class E:\n    def __eq__(s, o): return True\ndef f(): return [E(), E()]",
+            "candidate() == [1, 2]",
+        ),
+        (
+            (
+                "class E(float):\n    def __sub__(s, o): return E(0.0)\n    __abs__ = lambda s: s\n"
+                "    __lt__ = lambda s, o: True\ndef f(): return E(1)"
+            ),
+            "abs(candidate() - 3.5) < 1e-6",
+        ),
+        (
+            "class E:\n    def __eq__(s, o): return o is True\ndef f(): return E()",
+            "candidate() == True",
+        ),
     ],
 )
-def test_objects_that_agree_with_what_they_are_compared_with_are_refused(code: str, check: str) -> None:
+def test_objects_that_agree_with_what_they_are_compared_with_are_refused(
+    code: str, check: str
+) -> None:
     found = together(code, check_job(f"def check(candidate):\n    assert {check}\n", "f"), LIMITS)
-    honest_bool = check == "candidate() == True"  # an object that says it is True, and only True, is as good as True
+    honest_bool = (
+        check == "candidate() == True"
+    )  # an object that says it is True, and only True, is as good as True
     assert (found.share == 1.0) == honest_bool, found
 
 
 def test_code_that_does_not_load_or_dies_has_no_share() -> None:
-    assert "does not load: SyntaxError" in together("def f(:", check_job("def check(candidate):\n    assert candidate() == 1\n", "f"), LIMITS).problem
-    died = together("import os\ndef f(): os.abort()", check_job("def check(candidate):\n    assert candidate() == 1\n", "f"), LIMITS)
+    assert (
+        "does not load: SyntaxError"
+        in together(
+            "def f(:",
+            check_job("def check(candidate):\n    assert candidate() == 1\n", "f"),
+            LIMITS,
+        ).problem
+    )
+    died = together(
+        "import os\ndef f(): os.abort()",
+        check_job("def check(candidate):\n    assert candidate() == 1\n", "f"),
+        LIMITS,
+    )
     assert (died.share, "ended before it had answered" in died.problem) == (0.0, True)
 
 
 PLAIN = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary(),
-    lambda inner: st.lists(inner) | st.tuples(inner, inner) | st.dictionaries(st.text() | st.integers() | st.booleans(), inner) | st.sets(st.integers() | st.text()) | st.frozensets(st.integers()),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False)
+    | st.text()
+    | st.binary(),
+    lambda inner: (
+        st.lists(inner)
+        | st.tuples(inner, inner)
+        | st.dictionaries(st.text() | st.integers() | st.booleans(), inner)
+        | st.sets(st.integers() | st.text())
+        | st.frozensets(st.integers())
+    ),
     max_leaves=20,
 )
 
@@ -243,17 +319,36 @@ def test_bytes_of_a_stranger_are_plain_data_or_refused(data: bytes) -> None:
 
 def test_mutants_tell_tests_that_check_from_tests_that_run() -> None:
     checking = Item("t", TASK.solution, TASK.tests, "middle", submitted="tests")
-    idle = Item("t", TASK.solution, "def check(candidate):\n    candidate([3, 1, 2])\n    assert True\n", "middle", submitted="tests")
-    failing = Item("t", TASK.solution, "def check(candidate):\n    assert False\n", "middle", submitted="tests")
-    leaving = Item("t", TASK.solution, "import os\ndef check(candidate):\n    os._exit(0)\n", "middle", submitted="tests")
+    idle = Item(
+        "t",
+        TASK.solution,
+        "def check(candidate):\n    candidate([3, 1, 2])\n    assert True\n",
+        "middle",
+        submitted="tests",
+    )
+    failing = Item(
+        "t", TASK.solution, "def check(candidate):\n    assert False\n", "middle", submitted="tests"
+    )
+    leaving = Item(
+        "t",
+        TASK.solution,
+        "import os\ndef check(candidate):\n    os._exit(0)\n",
+        "middle",
+        submitted="tests",
+    )
     assert outcome(checking, "mutation").outcome > 0.8
     assert outcome(idle, "mutation").outcome == 0.0
-    assert (outcome(failing, "mutation").outcome, outcome(leaving, "mutation").outcome) == (0.0, 0.0)
+    assert (outcome(failing, "mutation").outcome, outcome(leaving, "mutation").outcome) == (
+        0.0,
+        0.0,
+    )
     assert mutation.coverage(idle, LIMITS).value == 1.0, "coverage does not see the difference"
 
 
 def test_tests_cannot_know_a_mutant_by_its_text() -> None:
-    """They look for the code's file, its code objects and its constants, to fail on whatever is not the code they know."""
+    """They look for the code's file, its code objects and its constants, to fail on whatever is not
+    the code they know.
+    """
     looking = """
 import solution, sys
 bridge = sys.modules["bridge"]
@@ -286,19 +381,34 @@ def test():
 def test_more_tests_never_kill_fewer() -> None:
     few = "def check(candidate):\n    assert candidate([5]) == 5\n"
     more = few + "    assert candidate([9, 7, 8, 1, 2]) == 7\n"
-    scores = [mutation.mutation(Item("t", TASK.solution, tests, "middle"), LIMITS)[1].value for tests in (few, more)]
-    covered = [mutation.coverage(Item("t", TASK.solution, tests, "middle"), LIMITS).value for tests in (few, more)]
+    scores = [
+        mutation.mutation(Item("t", TASK.solution, tests, "middle"), LIMITS)[1].value
+        for tests in (few, more)
+    ]
+    covered = [
+        mutation.coverage(Item("t", TASK.solution, tests, "middle"), LIMITS).value
+        for tests in (few, more)
+    ]
     assert scores[0] <= scores[1]
     assert covered[0] <= covered[1]
 
 
 def test_tests_that_fail_at_random_earn_nothing() -> None:
-    coin = Item("t", TASK.solution, "import os\ndef check(candidate):\n    assert os.urandom(1)[0] % 2\n", "middle", submitted="tests")
+    coin = Item(
+        "t",
+        TASK.solution,
+        "import os\ndef check(candidate):\n    assert os.urandom(1)[0] % 2\n",
+        "middle",
+        submitted="tests",
+    )
     assert sum(outcome(coin, "mutation").outcome > 0 for _ in range(4)) <= 2
 
 
 def test_lint_and_types_do_not_look_away_where_told() -> None:
-    bad = "import os, sys  # noqa\ndef middle(numbers):\n    x = 1  # type: ignore\n    return sorted(numbers)[len(numbers) // 2]\n"
+    bad = (
+        "import os, sys  # noqa\ndef middle(numbers):\n    x = 1  # type: ignore\n    return"
+        " sorted(numbers)[len(numbers) // 2]\n"
+    )
     found = outcome(submission(bad), "tests", "lint", "types", "complexity")
     assert found.parts["lint"].facts["findings"] >= 2
     assert found.parts["types"].facts["silenced"] == 1
@@ -306,13 +416,23 @@ def test_lint_and_types_do_not_look_away_where_told() -> None:
 
 
 def test_complexity_is_held_against_what_it_replaces() -> None:
-    long = "def middle(numbers):\n" + "".join(f"    if len(numbers) == {n}:\n        return sorted(numbers)[{n // 2}]\n" for n in range(1, 6)) + "    return sorted(numbers)[len(numbers) // 2]\n"
+    long = (
+        "def middle(numbers):\n"
+        + "".join(
+            f"    if len(numbers) == {n}:\n        return sorted(numbers)[{n // 2}]\n"
+            for n in range(1, 6)
+        )
+        + "    return sorted(numbers)[len(numbers) // 2]\n"
+    )
     assert outcome(submission(long), "complexity").parts["complexity"].value == 0.0
     assert outcome(ITEM, "complexity").parts["complexity"].value == 1.0
 
 
 def test_speed_is_told_by_pairs_and_not_by_the_codes_own_clock() -> None:
-    slow = "import time\ntime.perf_counter = time.time = time.monotonic = lambda: 0.0\ndef f(n):\n    total = 0\n    for i in range(40 * n):\n        total += i\n    return total\n"
+    slow = (
+        "import time\ntime.perf_counter = time.time = time.monotonic = lambda: 0.0\ndef f(n):\n   "
+        " total = 0\n    for i in range(40 * n):\n        total += i\n    return total\n"
+    )
     fast = "def f(n):\n    return sum(range(4 * n))\n"
     inputs = "def inputs(size, seed):\n    return (size * 10,)\n"
     found = speed.compare(slow, fast, "f", inputs, Limits(seconds=20.0))
@@ -330,7 +450,16 @@ def test_a_formula_combines_parts_and_gates_come_first() -> None:
     parts = {"tests": 1.0, "lint": 0.5}
     assert compiled("min(tests, lint) / 2 + 0.1", ["tests", "lint"])(parts) == 0.35
     assert outcome(submission(""), formula="1").outcome == 0.0
-    for wrong in ("__import__('os')", "tests.value", "tests if lint else 1", "unknown + 1", "tests[0]", "(", "'a'", "tests ** 9"):
+    for wrong in (
+        "__import__('os')",
+        "tests.value",
+        "tests if lint else 1",
+        "unknown + 1",
+        "tests[0]",
+        "(",
+        "'a'",
+        "tests ** 9",
+    ):
         with pytest.raises(InputError, match="formula"):
             compiled(wrong, ["tests", "lint"])
 
@@ -344,18 +473,40 @@ def test_unknown_parts_and_unreadable_items_are_refused(tmp_path: Path) -> None:
 
 
 def test_the_verb_reads_humanevals_names_and_writes_outcomes_to_the_lake(tmp_path: Path) -> None:
-    chat = {"id": "c1", "user": "u1", "messages": [{"role": "user", "content": "write middle"}, {"role": "assistant", "content": TASK.solution}]}
+    chat = {
+        "id": "c1",
+        "user": "u1",
+        "messages": [
+            {"role": "user", "content": "write middle"},
+            {"role": "assistant", "content": TASK.solution},
+        ],
+    }
     (tmp_path / "chat.jsonl").write_text(json.dumps(chat) + "\n")
     api.ingest(tmp_path / "chat.jsonl", tmp_path / "lake")
-    row = {"task_id": "T/1", "prompt": TASK.prompt, "completion": "    return sorted(numbers)[len(numbers) // 2]\n", "test": TASK.tests, "entry_point": "middle", "response": ["c1", 1]}
+    row = {
+        "task_id": "T/1",
+        "prompt": TASK.prompt,
+        "completion": "    return sorted(numbers)[len(numbers) // 2]\n",
+        "test": TASK.tests,
+        "entry_point": "middle",
+        "response": ["c1", 1],
+    }
     (tmp_path / "items.jsonl").write_text(json.dumps(row) + "\n")
     found = list(api.verify(tmp_path / "items.jsonl", lake=tmp_path / "lake"))
     assert [(o.id, o.outcome) for o in found] == [("T/1", 1.0)]
     events = api.open_lake(tmp_path / "lake").read("events").to_pylist()
-    assert [(row["kind"], row["value"], row["detail"].split(":")[0]) for row in events] == [("outcome", 1.0, "verified")]
+    assert [(row["kind"], row["value"], row["detail"].split(":")[0]) for row in events] == [
+        ("outcome", 1.0, "verified")
+    ]
 
 
-@given(st.lists(st.tuples(st.lists(st.integers(0, 9), max_size=4), st.text(max_size=3)), min_size=1, max_size=4))
+@given(
+    st.lists(
+        st.tuples(st.lists(st.integers(0, 9), max_size=4), st.text(max_size=3)),
+        min_size=1,
+        max_size=4,
+    )
+)
 @settings(max_examples=30)
 def test_neighbours_are_of_the_same_types_and_new(calls: list[tuple[list[int], str]]) -> None:
     found = functions.neighbours(calls, 10)

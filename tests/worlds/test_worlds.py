@@ -30,23 +30,36 @@ OTHER = str(files("upshot.worlds").joinpath("phrases_other.toml"))
 
 
 class Assistant:
-    """Somebody who demonstrates the task that shares most words with what the user said, rightly with probability `skill`."""
+    """Somebody who demonstrates the task that shares most words with what the user said, rightly
+    with probability `skill`.
+    """
 
     def __init__(self, world: World, skill: float, heard: list[Task]) -> None:
         self.world, self.skill, self.heard = world, skill, heard
 
-    def __call__(self, prompts: Sequence[Sequence[Turn]], drawing: Drawing = Drawing()) -> list[str]:
+    def __call__(
+        self, prompts: Sequence[Sequence[Turn]], drawing: Drawing = Drawing()
+    ) -> list[str]:
         return [self._move(prompt) for prompt in prompts]
 
     def _move(self, prompt: Sequence[Turn]) -> str:
         last = max(i for i, turn in enumerate(prompt) if turn.role == "user")
         said = set(" ".join(turn.content for turn in prompt if turn.role == "user").split())
-        task = max(self.heard, key=lambda one: len(said & set(one.words.split())) / len(set(one.words.split())))
+        task = max(
+            self.heard,
+            key=lambda one: len(said & set(one.words.split())) / len(set(one.words.split())),
+        )
         random = Random(str([turn.content for turn in prompt[: last + 1]]))
         while True:
-            turns = [turn for turn in self.world.demonstrate(task, random, self.skill) if turn.role == "assistant"]
+            turns = [
+                turn
+                for turn in self.world.demonstrate(task, random, self.skill)
+                if turn.role == "assistant"
+            ]
             if turns[0].content not in (QUESTION, REFUSAL):
-                return turns[min(sum(turn.role == "assistant" for turn in prompt[last:]), len(turns) - 1)].content
+                return turns[
+                    min(sum(turn.role == "assistant" for turn in prompt[last:]), len(turns) - 1)
+                ].content
 
 
 def with_tasks(world: World, skill: float) -> Assistant:
@@ -70,8 +83,12 @@ def test_right_programs_are_right_for_every_task_and_mistakes_are_not() -> None:
     tasks = {task.key: task for task in (world.task(random) for _ in range(3_000))}
     assert len(tasks) == 150
     right = [(task, _code_of(world, task, 1.0)) for task in tasks.values()]
-    assert all(one.ok for one in world.judge([(task, [Turn("assistant", text)]) for task, text in right]))
-    wrong = world.judge([(task, [Turn("assistant", _code_of(world, task, 0.0))]) for task in tasks.values()])
+    assert all(
+        one.ok for one in world.judge([(task, [Turn("assistant", text)]) for task, text in right])
+    )
+    wrong = world.judge(
+        [(task, [Turn("assistant", _code_of(world, task, 0.0))]) for task in tasks.values()]
+    )
     assert sum(one.ok for one in wrong) < 0.25 * len(wrong), "some mistakes make no difference"
     assert {one.kind for one in wrong if not one.ok} == {"wrong", "error"}
     told = next(one for one in wrong if one.kind == "wrong")
@@ -89,9 +106,19 @@ def _code_of(world: Programs, task: Task, skill: float) -> str:
 def test_what_a_program_does_to_its_runner_is_its_own_failure() -> None:
     world = Programs()
     task = world.task(Random(1))
-    bad = ["while True: pass\ndef f(xs): return 1", "import os\nos._exit(3)", "import sys\nsys.exit(0)", "def f(xs): return f(xs)", "print('[]')\ndef f(xs): raise ValueError('no')", "def g(xs): return xs"]
+    bad = [
+        "while True: pass\ndef f(xs): return 1",
+        "import os\nos._exit(3)",
+        "import sys\nsys.exit(0)",
+        "def f(xs): return f(xs)",
+        "print('[]')\ndef f(xs): raise ValueError('no')",
+        "def g(xs): return xs",
+    ]
     good = _code_of(world, task, 1.0)
-    found = world.judge([(task, [Turn("assistant", f"```python\n{code}\n```")]) for code in bad] + [(task, [Turn("assistant", good)])])
+    found = world.judge(
+        [(task, [Turn("assistant", f"```python\n{code}\n```")]) for code in bad]
+        + [(task, [Turn("assistant", good)])]
+    )
     assert [one.kind for one in found] == ["error"] * len(bad) + ["worked"]
     assert "ValueError: no" in found[4].error
 
@@ -99,7 +126,9 @@ def test_what_a_program_does_to_its_runner_is_its_own_failure() -> None:
 def test_questions_refusals_and_chatter_are_no_attempts() -> None:
     world = Programs()
     task = world.task(Random(1))
-    found = world.judge([(task, [Turn("assistant", text)]) for text in (QUESTION, REFUSAL, "hello", "")])
+    found = world.judge(
+        [(task, [Turn("assistant", text)]) for text in (QUESTION, REFUSAL, "hello", "")]
+    )
     assert [one.kind for one in found] == ["question", "refusal", "nothing", "nothing"]
     assert not any(one.ok for one in found)
 
@@ -113,14 +142,23 @@ def test_a_plan_is_decided_by_the_store_that_was_opened() -> None:
         for act in acts:
             turns.append(Turn("assistant", act))
             seen = world.observe(task, turns, Random(0))
-            turns.append(Turn("tool", "sent, no receipt" if lost and act.startswith("send") else str(seen)))
+            turns.append(
+                Turn("tool", "sent, no receipt" if lost and act.startswith("send") else str(seen))
+            )
             assert world.over(turns) == act.startswith("send")
         return turns
 
-    found = world.judge([
-        (task, run("open archive north", "wait", "send ana")), (task, run("open live north", "check totals", "send ana")), (task, run("open archive north", "send ben")),
-        (task, run("send ana")), (task, run("open archive north", "send ana", lost=True)), (task, run("open archive north", "wait")), (task, run("sing")),
-    ])  # fmt: skip
+    found = world.judge(
+        [
+            (task, run("open archive north", "wait", "send ana")),
+            (task, run("open live north", "check totals", "send ana")),
+            (task, run("open archive north", "send ben")),
+            (task, run("send ana")),
+            (task, run("open archive north", "send ana", lost=True)),
+            (task, run("open archive north", "wait")),
+            (task, run("sing")),
+        ]
+    )
     assert [one.ok for one in found] == [True, False, False, False, False, False, False]
     assert found[1].got == "the live figures of the north"
     assert found[2].got == "a message to ben"
@@ -131,12 +169,31 @@ def test_a_plan_is_decided_by_the_store_that_was_opened() -> None:
 def test_logs_say_nothing_but_what_people_and_assistants_said(name: str, file: str | None) -> None:
     world = worlds.get(name)
     found = talk.talk(world, with_tasks(world, 0.5), phrases.load(file), 60, NOISY, seed=3)
-    assert {key for one in found.conversations for key in one} == {"id", "user", "started_at", "model", "messages"}
-    assert {key for one in found.conversations for message in one["messages"] for key in message} == {"role", "content", "time"}
-    texts = " ".join(message["content"] for one in found.conversations for message in one["messages"])
+    assert {key for one in found.conversations for key in one} == {
+        "id",
+        "user",
+        "started_at",
+        "model",
+        "messages",
+    }
+    assert {
+        key for one in found.conversations for message in one["messages"] for key in message
+    } == {"role", "content", "time"}
+    texts = " ".join(
+        message["content"] for one in found.conversations for message in one["messages"]
+    )
     assert "{" not in texts.replace("{}", "")
-    assert all(message["time"] <= after["time"] for one in found.conversations for message, after in zip(one["messages"], one["messages"][1:], strict=False))
-    places = {(one["id"], i) for one in found.conversations for i, message in enumerate(one["messages"]) if message["role"] == "assistant"}
+    assert all(
+        message["time"] <= after["time"]
+        for one in found.conversations
+        for message, after in zip(one["messages"], one["messages"][1:], strict=False)
+    )
+    places = {
+        (one["id"], i)
+        for one in found.conversations
+        for i, message in enumerate(one["messages"])
+        if message["role"] == "assistant"
+    }
     assert {(truth.id, truth.index) for truth in found.truths} <= places
     assert all(one["messages"][0]["role"] == "user" for one in found.conversations)
     again = worlds.get(name)
@@ -145,10 +202,14 @@ def test_logs_say_nothing_but_what_people_and_assistants_said(name: str, file: s
 
 @pytest.mark.parametrize("name", list(worlds.WORLDS))
 @pytest.mark.parametrize("file", [None, OTHER])
-def test_verdicts_on_the_logs_tell_right_answers_from_wrong_ones(name: str, file: str | None, tmp_path: Path) -> None:
+def test_verdicts_on_the_logs_tell_right_answers_from_wrong_ones(
+    name: str, file: str | None, tmp_path: Path
+) -> None:
     world = worlds.get(name)
     found = talk.talk(world, with_tasks(world, 0.5), phrases.load(file), 200, QUIET, seed=1)
-    (tmp_path / "log.jsonl").write_text("".join(json.dumps(one) + "\n" for one in found.conversations))
+    (tmp_path / "log.jsonl").write_text(
+        "".join(json.dumps(one) + "\n" for one in found.conversations)
+    )
     verdicts = {(one.id, one.index): one for one in api.judge(api.read(tmp_path / "log.jsonl"))}
     good = [verdicts[one.id, one.index].score for one in found.truths if one.ok]
     bad = [verdicts[one.id, one.index].score for one in found.truths if not one.ok]
@@ -160,25 +221,53 @@ def test_dials_turn_what_people_do() -> None:
     def messages(dials: Dials, skill: float = 0.5) -> list[list[str]]:
         world = worlds.get("plans")
         found = talk.talk(world, with_tasks(world, skill), phrases.load(), 80, dials, seed=2)
-        return [[message["content"] for message in one["messages"] if message["role"] == "user"] for one in found.conversations]
+        return [
+            [message["content"] for message in one["messages"] if message["role"] == "user"]
+            for one in found.conversations
+        ]
 
     said = phrases.load()
     silent = messages(msgspec.structs.replace(QUIET, silence=1.0))
     assert all(len(one) == 1 for one in silent)
     assert any(len(one) > 1 for one in messages(QUIET))
-    lying = [text for one in messages(msgspec.structs.replace(QUIET, hostile=1.0)) for text in one[1:]]
-    lies = said.everywhere["hostile_praise"] + said.everywhere["hostile_blame"] + said.everywhere["hostile_judge"]
+    lying = [
+        text for one in messages(msgspec.structs.replace(QUIET, hostile=1.0)) for text in one[1:]
+    ]
+    lies = (
+        said.everywhere["hostile_praise"]
+        + said.everywhere["hostile_blame"]
+        + said.everywhere["hostile_judge"]
+    )
     assert all(any(lie in text for lie in lies) for text in lying)
-    content = [text for one in messages(msgspec.structs.replace(QUIET, leniency=1.0, patience=1), 0.0) for text in one[1:]]
+    content = [
+        text
+        for one in messages(msgspec.structs.replace(QUIET, leniency=1.0, patience=1), 0.0)
+        for text in one[1:]
+    ]
     assert any(text.startswith(tuple(said.everywhere["lenient"])) for text in content)
     later = messages(msgspec.structs.replace(QUIET, tries=0.0, returns=1.0))
-    assert any(one[0].startswith(tuple(said.by_world["plans"]["back_failed"] + said.everywhere["back_worked"])) for one in later)
+    assert any(
+        one[0].startswith(
+            tuple(said.by_world["plans"]["back_failed"] + said.everywhere["back_worked"])
+        )
+        for one in later
+    )
 
 
 def test_people_who_like_length_are_pleased_by_wrong_answers_that_are_long() -> None:
     world = Programs()
-    person = Person("p", world, phrases.load(), msgspec.structs.replace(QUIET, flattered=1.0, thumbs=1.0), Random(1), "")
-    person.hear("assistant", "```python\ndef f(xs):\n    return 'no'\n```" + " I was so delighted to help you!" * 6)
+    person = Person(
+        "p",
+        world,
+        phrases.load(),
+        msgspec.structs.replace(QUIET, flattered=1.0, thumbs=1.0),
+        Random(1),
+        "",
+    )
+    person.hear(
+        "assistant",
+        "```python\ndef f(xs):\n    return 'no'\n```" + " I was so delighted to help you!" * 6,
+    )
     person.react(world.judge([(person.task, person.moves)])[0])
     assert not person.truths[0].ok
     assert person.truths[0].thumb == 1
@@ -186,13 +275,22 @@ def test_people_who_like_length_are_pleased_by_wrong_answers_that_are_long() -> 
 
 def test_a_fifth_of_a_troubled_crowd_lies_or_is_charmed() -> None:
     world = worlds.get("plans")
-    crowd = [Person(str(n), world, phrases.load(), TROUBLED, Random(str(n)), "") for n in range(2_000)]
+    crowd = [
+        Person(str(n), world, phrases.load(), TROUBLED, Random(str(n)), "") for n in range(2_000)
+    ]
     assert 0.17 < sum(one.hostile or one.flattered for one in crowd) / len(crowd) < 0.23
 
 
-@pytest.mark.parametrize(("text", "told"), [
-    ("ask = ['x']", "lacks"), ("nothing = ['x']", "occasions are"), ("ask = 3", "no list"), ("ask = ['{time}']", "places"), ("ask = [", "could not read"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("ask = ['x']", "lacks"),
+        ("nothing = ['x']", "occasions are"),
+        ("ask = 3", "no list"),
+        ("ask = ['{time}']", "places"),
+        ("ask = [", "could not read"),
+    ],
+)
 def test_a_phrases_file_that_is_wrong_says_where(tmp_path: Path, text: str, told: str) -> None:
     path = tmp_path / "p.toml"
     path.write_text(text)
@@ -209,7 +307,9 @@ def test_a_phrases_file_that_is_wrong_says_where(tmp_path: Path, text: str, told
 def test_both_sets_of_phrases_have_every_occasion_and_share_none() -> None:
     mine, other = phrases.load(), phrases.load(OTHER)
     assert set(mine.everywhere) == set(other.everywhere) == set(OCCASIONS)
-    assert not {text.lower() for one in mine.everywhere.values() for text in one} & {text.lower() for one in other.everywhere.values() for text in one}
+    assert not {text.lower() for one in mine.everywhere.values() for text in one} & {
+        text.lower() for one in other.everywhere.values() for text in one
+    }
 
 
 @given(st.text(max_size=80), st.integers(0, 9))
@@ -221,15 +321,45 @@ def test_typos_touch_letters_only(text: str, seed: int) -> None:
 
 def test_a_policy_is_made_talks_and_is_measured_from_the_command_line(tmp_path: Path) -> None:
     policy = tmp_path / "policy"
-    mediocre.make(worlds.get("plans"), phrases.load(), policy, conversations=300, steps=12, hidden=32, layers=1)
+    mediocre.make(
+        worlds.get("plans"),
+        phrases.load(),
+        policy,
+        conversations=300,
+        steps=12,
+        hidden=32,
+        layers=1,
+    )
 
     def upshot(*words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([sys.executable, "-W", "ignore", "-m", "upshot", "world", *words], capture_output=True, text=True, check=False)
+        return subprocess.run(
+            [sys.executable, "-W", "ignore", "-m", "upshot", "world", *words],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
 
-    done = upshot("talk", "plans", "--policy", str(policy), "-o", str(tmp_path / "log.jsonl"), "--people", "12", "--crowd", "noisy", "--phrases", OTHER, "--truth", str(tmp_path / "truth.jsonl"))
+    done = upshot(
+        "talk",
+        "plans",
+        "--policy",
+        str(policy),
+        "-o",
+        str(tmp_path / "log.jsonl"),
+        "--people",
+        "12",
+        "--crowd",
+        "noisy",
+        "--phrases",
+        OTHER,
+        "--truth",
+        str(tmp_path / "truth.jsonl"),
+    )
     assert done.returncode == 0, done.stderr
     assert len(api.judge(api.read(tmp_path / "log.jsonl"))) >= 12
-    assert {"id", "index", "ok", "kind", "user", "task"} <= set(json.loads((tmp_path / "truth.jsonl").read_text().splitlines()[0]))
+    assert {"id", "index", "ok", "kind", "user", "task"} <= set(
+        json.loads((tmp_path / "truth.jsonl").read_text().splitlines()[0])
+    )
     found = json.loads(upshot("measure", "plans", "--policy", str(policy), "--tasks", "20").stdout)
     assert 0 <= found["success"] <= 1
     assert sum(found["kinds"].values()) == pytest.approx(1)

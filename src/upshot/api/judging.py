@@ -53,9 +53,13 @@ def ingest(
     items = sources.read(paths, format, columns)
     first = next(iter_items := iter(items), None)  # a wrong file is refused before a lake is made
     return _ingest(
-        _chain(first, iter_items), store, cleaning(store, settings), settings.lake.chunk_mb, settings.engine.workers,
+        _chain(first, iter_items),
+        store,
+        cleaning(store, settings),
+        settings.lake.chunk_mb,
+        settings.engine.workers,
         lambda done, size: progress("ingest", done, 0),
-    )  # fmt: skip
+    )
 
 
 def _chain(first: Any, rest: Iterable[Any]) -> Iterable[Any]:
@@ -64,7 +68,9 @@ def _chain(first: Any, rest: Iterable[Any]) -> Iterable[Any]:
         yield from rest
 
 
-def link_lake(target: str | os.PathLike[str], settings: Settings | None = None, progress: Progress = quiet) -> StageReport:
+def link_lake(
+    target: str | os.PathLike[str], settings: Settings | None = None, progress: Progress = quiet
+) -> StageReport:
     """Join the sessions of a lake into threads."""
     settings = settings or load()
     options = settings.threads
@@ -72,19 +78,26 @@ def link_lake(target: str | os.PathLike[str], settings: Settings | None = None, 
     return _run(open_lake(target, settings), stage, settings, progress)
 
 
-def judge_lake(target: str | os.PathLike[str], settings: Settings | None = None, progress: Progress = quiet) -> StageReport:
+def judge_lake(
+    target: str | os.PathLike[str], settings: Settings | None = None, progress: Progress = quiet
+) -> StageReport:
     """Judge every response of a lake with the embedded judge; buckets without news are passed over."""
     settings = settings or load()
     store = open_lake(target, settings)
-    return _run(store, hindsight.stage(settings.judge.horizon, cascade.distilled(store)), settings, progress)
+    return _run(
+        store, hindsight.stage(settings.judge.horizon, cascade.distilled(store)), settings, progress
+    )
 
 
-def ask_lake(target: str | os.PathLike[str], settings: Settings | None = None, progress: Progress = quiet) -> cascade.Report:
-    """Have the language model judge a lake's threads, all of them or those that the cascade chooses.
+def ask_lake(
+    target: str | os.PathLike[str], settings: Settings | None = None, progress: Progress = quiet
+) -> cascade.Report:
+    """Have the language model judge a lake's threads, all of them or those that the cascade
+    chooses.
 
-    Replies are kept in the lake: a second call asks only what is new. A spent budget ends the run with what was judged
-    kept; the report says so in `stopped`. What the language model said is then distilled into the embedded judge, which
-    judges the rest anew where that helps.
+    Replies are kept in the lake: a second call asks only what is new. A spent budget ends the run
+    with what was judged kept; the report says so in `stopped`. What the language model said is then
+    distilled into the embedded judge, which judges the rest anew where that helps.
 
     Raises:
         ConfigError: no endpoint or model is named.
@@ -92,7 +105,13 @@ def ask_lake(target: str | os.PathLike[str], settings: Settings | None = None, p
     settings = settings or load()
     judge_lake(target, settings, progress)
     store = open_lake(target, settings)
-    done = _ask(lambda: _parts(store, settings), settings, cascade.replies_of(store), cascade.keeper(store), progress)
+    done = _ask(
+        lambda: _parts(store, settings),
+        settings,
+        cascade.replies_of(store),
+        cascade.keeper(store),
+        progress,
+    )
     lesson = cascade.teach(store, shipped(), settings.judge.horizon, _shares(settings)[1])
     judge_lake(target, settings, progress)
     return msgspec.structs.replace(done, lesson=lesson)
@@ -103,14 +122,27 @@ def plan_lake(target: str | os.PathLike[str], settings: Settings | None = None) 
     settings = settings or load()
     store = open_lake(target, settings)
     if not store.exists():
-        raise NotFoundError(f"could not plan for {store.root}: there is no lake; make one with `upshot ingest`")
-    return cascade.plan(_parts(store, settings), endpoint_of(settings), _options(settings), cascade.replies_of(store))[0]
+        raise NotFoundError(
+            f"could not plan for {store.root}: there is no lake; make one with `upshot ingest`"
+        )
+    return cascade.plan(
+        _parts(store, settings),
+        endpoint_of(settings),
+        _options(settings),
+        cascade.replies_of(store),
+    )[0]
 
 
-def plan(conversations: Iterable[RawConversation | BadRecord], settings: Settings | None = None) -> cascade.Plan:
-    """What judging conversations in memory with the language model would send and cost; nothing is sent."""
+def plan(
+    conversations: Iterable[RawConversation | BadRecord], settings: Settings | None = None
+) -> cascade.Plan:
+    """What judging conversations in memory with the language model would send and cost; nothing is
+    sent.
+    """
     settings = settings or load()
-    part = cascade.bucket_of_tables(linked(conversations, settings), 0, shipped(), settings.judge.horizon, *_shares(settings))
+    part = cascade.bucket_of_tables(
+        linked(conversations, settings), 0, shipped(), settings.judge.horizon, *_shares(settings)
+    )
     return cascade.plan(iter([part]), endpoint_of(settings), _options(settings), Replies())[0]
 
 
@@ -119,13 +151,23 @@ def _parts(store: Lake, settings: Settings) -> Iterator[cascade.Bucket]:
 
 
 def _shares(settings: Settings) -> tuple[float, float]:
-    return (1.0, settings.judge.audit) if settings.judge.kind == "llm" else (settings.judge.share, settings.judge.audit)
+    return (
+        (1.0, settings.judge.audit)
+        if settings.judge.kind == "llm"
+        else (settings.judge.share, settings.judge.audit)
+    )
 
 
 def _options(settings: Settings) -> Options:
     llm = settings.llm
     return Options(
-        rubric.load(llm.rubric), llm.votes, llm.temperature, llm.foresight, settings.judge.horizon, llm.window_tokens, llm.tolerance
+        rubric.load(llm.rubric),
+        llm.votes,
+        llm.temperature,
+        llm.foresight,
+        settings.judge.horizon,
+        llm.window_tokens,
+        llm.tolerance,
     )
 
 
@@ -141,16 +183,27 @@ def _ask(
     planned, fresh = cascade.plan(parts(), endpoint, options, replies)
     return asyncio.run(
         cascade.run(
-            parts(), endpoint, budget, options, replies, keep, lambda done, total: progress("ask", done, total),
-            fresh if settings.llm.batch else None, planned.threads,
+            parts(),
+            endpoint,
+            budget,
+            options,
+            replies,
+            keep,
+            lambda done, total: progress("ask", done, total),
+            fresh if settings.llm.batch else None,
+            planned.threads,
         )
-    )  # fmt: skip
+    )
 
 
 def _run(store: Lake, stage: Any, settings: Settings, progress: Progress) -> StageReport:
     if not store.exists():
-        raise NotFoundError(f"could not {stage.name} {store.root}: there is no lake; make one with `upshot ingest`")
-    return run_stage(store, stage, settings.engine.workers, lambda done, total: progress(stage.name, done, total))
+        raise NotFoundError(
+            f"could not {stage.name} {store.root}: there is no lake; make one with `upshot ingest`"
+        )
+    return run_stage(
+        store, stage, settings.engine.workers, lambda done, total: progress(stage.name, done, total)
+    )
 
 
 def run(
@@ -187,10 +240,17 @@ def make_report(
     return summary
 
 
-def erase(user: str, target: str | os.PathLike[str], settings: Settings | None = None, models: Sequence[Path] = ()) -> ErasureProof:
-    """Erase a user (by the name in the logs, or by pseudonym `u_…`) from every table and file version, with proof.
+def erase(
+    user: str,
+    target: str | os.PathLike[str],
+    settings: Settings | None = None,
+    models: Sequence[Path] = (),
+) -> ErasureProof:
+    """Erase a user (by the name in the logs, or by pseudonym `u_…`) from every table and file
+    version, with proof.
 
-    The report is removed too, since it quotes texts; `upshot report` makes a new one. Reward models below the folders
+    The report is removed too, since it quotes texts; `upshot report` makes a new one. Reward models
+    below the folders
     `models` that learned from the user are named.
 
     Raises:
@@ -206,11 +266,16 @@ def erase(user: str, target: str | os.PathLike[str], settings: Settings | None =
     bucket = lake.bucket_of(wanted[0], store.buckets)
     there = store.read("conversations", bucket, ["user"])["user"]
     if not pc.any(pc.equal(there, wanted[0])).as_py():
-        raise NotFoundError(f"could not erase {user!r}: the lake at {store.root} holds nothing of that user under this key")
+        raise NotFoundError(
+            f"could not erase {user!r}: the lake at {store.root} holds nothing of that user under"
+            " this key"
+        )
     if store.is_local:
         (Path(store.root) / "report.html").unlink(missing_ok=True)
     proof = lake.erase_rows(store, wanted, bucket)
-    return msgspec.structs.replace(proof, retrain=[str(folder) for folder in _learned_from(wanted[0], models)])
+    return msgspec.structs.replace(
+        proof, retrain=[str(folder) for folder in _learned_from(wanted[0], models)]
+    )
 
 
 def _learned_from(user: str, folders: Sequence[Path]) -> Iterator[Path]:
@@ -231,18 +296,29 @@ def memory_tables(
     return batch.tables
 
 
-def linked(conversations: Iterable[RawConversation | BadRecord], settings: Settings) -> dict[str, CleanTable]:
+def linked(
+    conversations: Iterable[RawConversation | BadRecord], settings: Settings
+) -> dict[str, CleanTable]:
     """The same with their threads."""
     tables = memory_tables(conversations, settings.privacy.redact, settings)
     options = settings.threads
-    found = threads.link_bucket(tables, {"threshold": options.threshold, "window": options.window, "embeddings": options.embeddings})
+    found = threads.link_bucket(
+        tables,
+        {
+            "threshold": options.threshold,
+            "window": options.window,
+            "embeddings": options.embeddings,
+        },
+    )
     return {**tables, "threads": found}
 
 
 def link(
     conversations: Iterable[RawConversation | BadRecord], settings: Settings | None = None
 ) -> list[dict[str, Any]]:
-    """Threads of conversations in memory: one row a conversation with thread, parent, score and reasons."""
+    """Threads of conversations in memory: one row a conversation with thread, parent, score and
+    reasons.
+    """
     found = linked(conversations, settings or load())["threads"]
     return found.drop_columns(["bucket", "user"]).to_pylist()
 
@@ -254,21 +330,28 @@ def judge(
     progress: Progress = quiet,
     said: Callable[[cascade.Report], None] | None = None,
 ) -> list[Verdict]:
-    """Verdicts on every response of conversations in memory, threads included, by the judge that the settings name.
+    """Verdicts on every response of conversations in memory, threads included, by the judge that
+    the settings name.
 
     `said` gets the report of a language model's part.
     """
     settings = settings or load()
     if horizon is not None:
-        settings = settings.model_copy(update={"judge": settings.judge.model_copy(update={"horizon": horizon})})
+        settings = settings.model_copy(
+            update={"judge": settings.judge.model_copy(update={"horizon": horizon})}
+        )
     tables = linked(conversations, settings)
     rows = hindsight.judge_bucket(tables, {"horizon": settings.judge.horizon})
     verdicts = {(row["id"], row["index"]): _verdict(row) for row in rows.to_pylist()}
     if settings.judge.kind != "embedded" and verdicts:
-        part = cascade.bucket_of_tables(tables, 0, shipped(), settings.judge.horizon, *_shares(settings))
+        part = cascade.bucket_of_tables(
+            tables, 0, shipped(), settings.judge.horizon, *_shares(settings)
+        )
 
         def keep(_: cascade.Bucket, judged: CleanTable) -> None:
-            verdicts.update({(row["id"], row["index"]): _verdict(row) for row in judged.to_pylist()})
+            verdicts.update(
+                {(row["id"], row["index"]): _verdict(row) for row in judged.to_pylist()}
+            )
 
         done = _ask(lambda: iter([part]), settings, Replies(), keep, progress)
         if said:
@@ -277,7 +360,9 @@ def judge(
 
 
 def verdicts(target: str | os.PathLike[str], settings: Settings | None = None) -> Iterable[Verdict]:
-    """The verdicts of a lake that count now, bucket by bucket; calibrated, where `calibrate` has left a curve."""
+    """The verdicts of a lake that count now, bucket by bucket; calibrated, where `calibrate` has
+    left a curve.
+    """
     store = open_lake(target, settings)
     curve = curve_of(store)
     for bucket in range(store.buckets):
@@ -301,11 +386,30 @@ def curve_of(store: Lake) -> Any:
 
 def _verdict(row: Mapping[str, Any]) -> Verdict:
     evidence = tuple(
-        Evidence(e["id"], e["index"], e["start"], e["end"], e["quote"], e["kind"], e["polarity"], round(e["weight"], 4))
+        Evidence(
+            e["id"],
+            e["index"],
+            e["start"],
+            e["end"],
+            e["quote"],
+            e["kind"],
+            e["polarity"],
+            round(e["weight"], 4),
+        )
         for e in row["evidence"]
     )
     seen = row["observed_through"].isoformat() if row["observed_through"] is not None else ""
     return Verdict(
-        row["id"], row["index"], round(row["score"], 4), round(row["confidence"], 4), round(row["foresight"], 4),
-        evidence, row["label"], row["judge"], row["as_of"].isoformat(), seen, row["horizon"], row["reason"],
-    )  # fmt: skip
+        row["id"],
+        row["index"],
+        round(row["score"], 4),
+        round(row["confidence"], 4),
+        round(row["foresight"], 4),
+        evidence,
+        row["label"],
+        row["judge"],
+        row["as_of"].isoformat(),
+        seen,
+        row["horizon"],
+        row["reason"],
+    )

@@ -34,11 +34,19 @@ def loop_config(path: str | os.PathLike[str]) -> Config:
 
 
 def loop_run(
-    config: Config, rounds: int = 1, settings: Settings | None = None, collect: Collect | None = None, progress: Progress = quiet, scores: Scores | None = None,
+    config: Config,
+    rounds: int = 1,
+    settings: Settings | None = None,
+    collect: Collect | None = None,
+    progress: Progress = quiet,
+    scores: Scores | None = None,
 ) -> list[dict[str, Any]]:
-    """So many rounds: gather, read, learn, gate, release. Killed anywhere, a second call goes on behind the last whole step.
+    """So many rounds: gather, read, learn, gate, release.
 
-    `collect`: writes a round's log, where neither files nor a command do. `scores`: who judges instead of the lake's verdicts.
+    Killed anywhere, a second call goes on behind the last whole step.
+
+    `collect`: writes a round's log, where neither files nor a command do. `scores`: who judges
+    instead of the lake's verdicts.
 
     Raises:
         InputError: a person has to look at a candidate first.
@@ -49,14 +57,20 @@ def loop_run(
     return run(config, _verbs(config, settings or load(), collect, scores), rounds, progress)
 
 
-def _verbs(config: Config, settings: Settings, collect: Collect | None = None, scores: Scores | None = None) -> Verbs:
+def _verbs(
+    config: Config, settings: Settings, collect: Collect | None = None, scores: Scores | None = None
+) -> Verbs:
     from upshot.loop.run import Verbs
 
     def read_logs(paths: Sequence[Path]) -> dict[str, Any]:
         found = ingest([str(path) for path in paths], config.lake, settings, config.gather.format)
         link_lake(config.lake, settings)
         judge_lake(config.lake, settings)
-        return {"conversations": found.conversations, "known": found.known, "quarantined": found.quarantined}
+        return {
+            "conversations": found.conversations,
+            "known": found.known,
+            "quarantined": found.quarantined,
+        }
 
     def lake() -> Any:
         return open_lake(config.lake, settings)
@@ -72,14 +86,40 @@ def loop_status(config: Config) -> dict[str, Any]:
     state = loop.state()
     rounds: list[dict[str, Any]] = []
     for here in loop.rounds():
-        told = {step: here.done(step) or {} for step in ("read", "trial", "agree", "policy", "gate", "release")}
-        rounds.append({
-            "round": here.number, "conversations": told["read"].get("conversations"), "examples": told["agree"].get("examples"), "good": told["agree"].get("good"),
-            "kl": next((one["kl"] for one in told["policy"].get("candidates", ()) if one["policy"] == told["gate"].get("chosen")), None),
-            "decision": told["release"].get("decision", "under way"), "difference": told["gate"].get("difference"), "reasons": told["gate"].get("reasons", []),
-            "trial": {name: told["trial"].get(name) for name in ("decision", "difference", "low")} if told["trial"].get("decision") else None,
-        })  # fmt: skip
-    return {"serving": state.serving, "waiting": state.waiting, "history": state.history, "rounds": rounds}
+        told = {
+            step: here.done(step) or {}
+            for step in ("read", "trial", "agree", "policy", "gate", "release")
+        }
+        rounds.append(
+            {
+                "round": here.number,
+                "conversations": told["read"].get("conversations"),
+                "examples": told["agree"].get("examples"),
+                "good": told["agree"].get("good"),
+                "kl": next(
+                    (
+                        one["kl"]
+                        for one in told["policy"].get("candidates", ())
+                        if one["policy"] == told["gate"].get("chosen")
+                    ),
+                    None,
+                ),
+                "decision": told["release"].get("decision", "under way"),
+                "difference": told["gate"].get("difference"),
+                "reasons": told["gate"].get("reasons", []),
+                "trial": {
+                    name: told["trial"].get(name) for name in ("decision", "difference", "low")
+                }
+                if told["trial"].get("decision")
+                else None,
+            }
+        )
+    return {
+        "serving": state.serving,
+        "waiting": state.waiting,
+        "history": state.history,
+        "rounds": rounds,
+    }
 
 
 def loop_approve(config: Config, who: str, refuse: bool = False) -> State:
@@ -115,8 +155,11 @@ def loop_roll_back(config: Config, who: str) -> State:
     return Loop(Path(config.folder)).roll_back(who)
 
 
-def loop_forget(config: Config, user: str, settings: Settings | None = None, progress: Progress = quiet) -> dict[str, Any]:
-    """Erase a user (by the name in the logs, or by pseudonym) from the lake and from every round, and train anew what learned from them.
+def loop_forget(
+    config: Config, user: str, settings: Settings | None = None, progress: Progress = quiet
+) -> dict[str, Any]:
+    """Erase a user (by the name in the logs, or by pseudonym) from the lake and from every round,
+    and train anew what learned from them.
 
     Raises:
         NotFoundError: neither the lake nor a model holds anything of that user.
@@ -127,7 +170,11 @@ def loop_forget(config: Config, user: str, settings: Settings | None = None, pro
 
     settings = settings or load()
     store = open_lake(config.lake, settings)
-    name = user if user.startswith("u_") else privacy.Pseudonyms(cleaning(store, settings).key).user(user)
+    name = (
+        user
+        if user.startswith("u_")
+        else privacy.Pseudonyms(cleaning(store, settings).key).user(user)
+    )
     loop = Loop(Path(config.folder))
     proof = None
     try:
@@ -140,7 +187,9 @@ def loop_forget(config: Config, user: str, settings: Settings | None = None, pro
     return {"user": name, "rounds": rounds, "proof": proof, "serving": loop.state().serving}
 
 
-def loop_rerun(config: Config, model: str, number: int | None = None, progress: Progress = quiet) -> list[Rerun]:
+def loop_rerun(
+    config: Config, model: str, number: int | None = None, progress: Progress = quiet
+) -> list[Rerun]:
     """Run the kept recipe on another base model; the table of all models so far."""
     from upshot.loop.rerun import rerun
 
@@ -148,12 +197,19 @@ def loop_rerun(config: Config, model: str, number: int | None = None, progress: 
 
 
 def hotfix(
-    base: str | os.PathLike[str], cases: str | os.PathLike[str], rest: str | os.PathLike[str], out: str | os.PathLike[str], reward: str = "", rank: int = 8,
-    max_tokens: int = 256, progress: Progress = quiet,
+    base: str | os.PathLike[str],
+    cases: str | os.PathLike[str],
+    rest: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    reward: str = "",
+    rank: int = 8,
+    max_tokens: int = 256,
+    progress: Progress = quiet,
 ) -> Fixed:
     """From a handful of bad cases to a LoRA that fixes them, with proof that the rest held.
 
-    `cases`: JSON lines of `prompt` with `chosen` or `completion`, maybe tests, matches or lacks. `rest`: prompts that are fine, with tests of that kind, or without them and `reward`.
+    `cases`: JSON lines of `prompt` with `chosen` or `completion`, maybe tests, matches or lacks.
+    `rest`: prompts that are fine, with tests of that kind, or without them and `reward`.
 
     Raises:
         InputError: a case says nothing of what is wanted, or nothing tells whether the rest held.
@@ -166,7 +222,16 @@ def hotfix(
     from upshot.policy.sample import Drawing
 
     rewards = open_rewards([reward] if reward else [])
-    return fix(os.fspath(base), read_cases(Path(cases)), read([rest]).prompts, Path(out), rank, drawing=Drawing(max_tokens, 0.0), score=rewards, progress=progress)
+    return fix(
+        os.fspath(base),
+        read_cases(Path(cases)),
+        read([rest]).prompts,
+        Path(out),
+        rank,
+        drawing=Drawing(max_tokens, 0.0),
+        score=rewards,
+        progress=progress,
+    )
 
 
 def skills(target: str | os.PathLike[str], settings: Settings | None = None) -> Library:

@@ -41,6 +41,15 @@ def endpoint_of(settings: Settings) -> Endpoint:
     """
     llm = settings.llm
     return Endpoint(
-        llm.base_url, llm.model, llm.key.get_secret_value(), llm.concurrency, llm.timeout_s, llm.attempts, llm.backoff_s,
-        llm.usd_in, llm.usd_cached, llm.usd_out, llm.stream,
-    ).check()  # fmt: skip
+        llm.base_url,
+        llm.model,
+        llm.key.get_secret_value(),
+        llm.concurrency,
+        llm.timeout_s,
+        llm.attempts,
+        llm.backoff_s,
+        llm.usd_in,
+        llm.usd_cached,
+        llm.usd_out,
+        llm.stream,
+    ).check()

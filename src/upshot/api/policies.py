@@ -48,10 +48,13 @@ def train_policy(
     credits: str | os.PathLike[str] | None = None,
     progress: Progress = quiet,
 ) -> Trained:
-    """Train a policy into a folder, which any library opens. Killed anywhere, a second call goes on.
+    """Train a policy into a folder, which any library opens.
 
-    `data`: files of pairs, examples, conversations, runs or prompts; `rewards`: folders of reward models, `verify`, `module:function`, each
-    maybe with `=WEIGHT`; `guard`: embedded reward models that watch and are not trained on, the first reward must be one too.
+    Killed anywhere, a second call goes on.
+
+    `data`: files of pairs, examples, conversations, runs or prompts; `rewards`: folders of reward
+    models, `verify`, `module:function`, each maybe with `=WEIGHT`; `guard`: embedded reward models
+    that watch and are not trained on, the first reward must be one too.
 
     Raises:
         InputError: the data has nothing for this method, or a reward is missing.
@@ -64,7 +67,10 @@ def train_policy(
     from upshot.policy.train import train
 
     if guard and not rewards:
-        raise InputError("could not guard a training without a reward: name the embedded model that it is trained on with --reward")
+        raise InputError(
+            "could not guard a training without a reward: name the embedded model that it is"
+            " trained on with --reward"
+        )
     watching = open_guard(rewards[0].partition("=")[0], guard) if guard else None
     return train(recipe, read(data, credits), Path(out), open_rewards(rewards), watching, progress)
 
@@ -83,4 +89,7 @@ def need_train_extra() -> None:
     from importlib.util import find_spec
 
     if missing := [name for name in _NEEDED if find_spec(name) is None]:
-        raise ConfigError(f"could not train a policy: {', '.join(missing)} is not installed; pip install 'upshot[train]'")
+        raise ConfigError(
+            f"could not train a policy: {', '.join(missing)} is not installed; pip install"
+            " 'upshot[train]'"
+        )

@@ -38,7 +38,9 @@ class Credited(msgspec.Struct, frozen=True):
     """Of a language model."""
     seconds: float
     worth: float
-    """Samples that uniform credit would take to tell kinds of action apart as well, over those of this credit; NaN where kinds are too rare."""
+    """Samples that uniform credit would take to tell kinds of action apart as well, over those of
+    this credit; NaN where kinds are too rare.
+    """
     kinds: int
 
 
@@ -52,14 +54,16 @@ def credit(
 ) -> Credited:
     """Split the outcome of every run over its steps; the sum is the outcome, exactly.
 
-    Runs come from a file (`path`), or are the threads of a `lake` of which something is known: responses are steps, and
-    the outcome is what the world said of the thread, or its verdicts.
+    Runs come from a file (`path`), or are the threads of a `lake` of which something is known:
+    responses are steps, and the outcome is what the world said of the thread, or its verdicts.
 
-    `reviewer`: trained, llm (two requests a run, to the endpoint of the settings), uniform, last, first-mistake, leave-one-out, shapley. `labelled`:
-    other runs, in which a `label` says which step was to blame, or credits of a language model's review of these runs, for the trained one.
+    `reviewer`: trained, llm (two requests a run, to the endpoint of the settings), uniform, last,
+    first-mistake, leave-one-out, shapley. `labelled`: other runs, in which a `label` says which
+    step was to blame, or credits of a language model's review of these runs, for the trained one.
 
     Raises:
-        InputError: there is no such reviewer, too little to learn from, or neither a file nor a lake.
+        InputError: there is no such reviewer, too little to learn from, or neither a file nor a
+            lake.
     """
     from upshot import credit as credits  # scikit-learn takes a second to load
     from upshot.credit import llm, use
@@ -67,10 +71,15 @@ def credit(
 
     started = time.monotonic()
     if reviewer not in (*credits.REVIEWERS, "llm"):
-        raise InputError(f"could not review with {reviewer!r}: there are {', '.join((*credits.REVIEWERS, 'llm'))}")
+        raise InputError(
+            f"could not review with {reviewer!r}: there are"
+            f" {', '.join((*credits.REVIEWERS, 'llm'))}"
+        )
     store = None if lake is None else open_lake(lake, settings or load())
     if (path is None) == (store is None):
-        raise InputError("could not split outcomes: name a file of runs, or a lake with --lake, and not both")
+        raise InputError(
+            "could not split outcomes: name a file of runs, or a lake with --lake, and not both"
+        )
     works = [] if store is None else list(of_lake(store))
     runs = list(credits.read(path)) if path is not None else [work.run for work in works]
     cost: CreditCost | None = None
@@ -78,20 +87,42 @@ def credit(
         settings = settings or load()
         endpoint = endpoint_of(settings)
         budget = Budget(endpoint, settings.llm.budget_tokens, settings.llm.budget_usd)
-        reviews, cost = llm.review(runs, endpoint, budget, cascade.replies_of(store), settings.llm.votes, settings.llm.temperature, lambda done, total: progress("review", done, total))
+        reviews, cost = llm.review(
+            runs,
+            endpoint,
+            budget,
+            cascade.replies_of(store),
+            settings.llm.votes,
+            settings.llm.temperature,
+            lambda done, total: progress("review", done, total),
+        )
         made = credits.credit(runs, lambda _: reviews, "llm")
     elif labelled is not None:
         others = credits.labelled(runs, labelled)
         made = credits.credit(runs, lambda part: credits.trained(part, others), "trained")
     else:
         made = credits.credit(runs, credits.REVIEWERS[reviewer], reviewer)
-    made = [msgspec.structs.replace(one, responses=tuple(work.places)) for one, work in zip(made, works, strict=True)] if works else made
-    found = use.worth(runs, made, credits.credit(runs, credits.REVIEWERS["uniform"], "uniform")) if runs else use.Worth(0, float("nan"))
+    made = (
+        [
+            msgspec.structs.replace(one, responses=tuple(work.places))
+            for one, work in zip(made, works, strict=True)
+        ]
+        if works
+        else made
+    )
+    found = (
+        use.worth(runs, made, credits.credit(runs, credits.REVIEWERS["uniform"], "uniform"))
+        if runs
+        else use.Worth(0, float("nan"))
+    )
     return Credited(made, cost, time.monotonic() - started, found.ratio, found.classes)
 
 
-def ingest_events(path: str | os.PathLike[str], target: str | os.PathLike[str], settings: Settings | None = None) -> Recorded:
-    """Read events that an application reports of responses (a ticket closed, a deploy that worked) into a lake.
+def ingest_events(
+    path: str | os.PathLike[str], target: str | os.PathLike[str], settings: Settings | None = None
+) -> Recorded:
+    """Read events that an application reports of responses (a ticket closed, a deploy that worked)
+    into a lake.
 
     Raises:
         NotFoundError: there is no lake yet: its logs come first.
@@ -103,7 +134,9 @@ def ingest_events(path: str | os.PathLike[str], target: str | os.PathLike[str], 
     return done
 
 
-def _record(events: Iterable[Outside | BadRecord], store: Lake, settings: Settings) -> tuple[Recorded, list[BadRecord]]:
+def _record(
+    events: Iterable[Outside | BadRecord], store: Lake, settings: Settings
+) -> tuple[Recorded, list[BadRecord]]:
     return record_events(events, store, Pseudonyms(cleaning(store, settings).key))
 
 
@@ -117,8 +150,9 @@ def retention(
 ) -> Followed:
     """Which AI-written lines of a repository survive, release by release.
 
-    With `logs` or a `lake`, commits that they name are tied to their responses; in the lake each response gets its
-    retention as an event, which the next judging counts as evidence. `options` are those of `verifiers.follow.follow`.
+    With `logs` or a `lake`, commits that they name are tied to their responses; in the lake each
+    response gets its retention as an event, which the next judging counts as evidence. `options`
+    are those of `verifiers.follow.follow`.
 
     Raises:
         InputError: the repository, a note, a record or the kept history cannot be read.
@@ -128,7 +162,9 @@ def retention(
     store = None if lake is None else open_lake(lake, settings or load())
     mentions = [] if store is None else list(following.of_lake(store))
     if logs is not None:
-        mentions += following.of_logs(item for item in sources.read(logs) if isinstance(item, RawConversation))
+        mentions += following.of_logs(
+            item for item in sources.read(logs) if isinstance(item, RawConversation)
+        )
     found = following.follow(repo, mentions, progress=progress, **options)
     if store is not None:
         _record(following.outcomes(found.report, time.time()), store, settings or load())
@@ -146,7 +182,8 @@ def verify(
     settings: Settings | None = None,
     progress: Progress = quiet,
 ) -> Iterator[Outcome]:
-    """Run code, tests and proofs in a sandbox; with a `lake`, write the outcomes of items that name a response there.
+    """Run code, tests and proofs in a sandbox; with a `lake`, write the outcomes of items that name
+    a response there.
 
     Raises:
         InputError: an item, a part or the formula cannot be read, or a tool is not installed.
@@ -158,20 +195,45 @@ def verify(
 
     items = list(items_.read(path))
     done: list[Outcome] = []
-    for outcome in verified(items, parts, formula, Limits(seconds=seconds, memory_mb=memory_mb), workers, lambda n: progress("verify", n, len(items))):
+    for outcome in verified(
+        items,
+        parts,
+        formula,
+        Limits(seconds=seconds, memory_mb=memory_mb),
+        workers,
+        lambda n: progress("verify", n, len(items)),
+    ):
         done.append(outcome)
         yield outcome
     if lake is not None:
         store = open_lake(lake, settings or load())
         now = time.time()
-        told = [Outside(o.response[0], o.response[1], "verified", 2 * o.outcome - 1, now, "; ".join(o.reasons)[:200]) for o in done if o.response is not None]
+        told = [
+            Outside(
+                o.response[0],
+                o.response[1],
+                "verified",
+                2 * o.outcome - 1,
+                now,
+                "; ".join(o.reasons)[:200],
+            )
+            for o in done
+            if o.response is not None
+        ]
         _record(told, store, settings or load())
 
 
 def attempt(
-    path: str | os.PathLike[str], samples: int = 1, rounds: int = 4, temperature: float = 0.7, seconds: float = 10.0, settings: Settings | None = None, progress: Progress = quiet
+    path: str | os.PathLike[str],
+    samples: int = 1,
+    rounds: int = 4,
+    temperature: float = 0.7,
+    seconds: float = 10.0,
+    settings: Settings | None = None,
+    progress: Progress = quiet,
 ) -> Attempts:
-    """Have the language model of the settings write tests and code to tasks, run and fix them; every attempt is a run.
+    """Have the language model of the settings write tests and code to tasks, run and fix them;
+    every attempt is a run.
 
     Raises:
         InputError: a task cannot be read, or no endpoint is set.
@@ -184,4 +246,14 @@ def attempt(
     endpoint = endpoint_of(settings)
     budget = Budget(endpoint, settings.llm.budget_tokens, settings.llm.budget_usd)
     tasks = attempts.read(path)
-    return attempts.attempt(tasks, endpoint, budget, Replies(), samples, rounds, temperature, Limits(seconds=seconds), lambda done, total: progress("attempt", done, total))
+    return attempts.attempt(
+        tasks,
+        endpoint,
+        budget,
+        Replies(),
+        samples,
+        rounds,
+        temperature,
+        Limits(seconds=seconds),
+        lambda done, total: progress("attempt", done, total),
+    )

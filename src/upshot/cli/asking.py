@@ -16,7 +16,9 @@ _ANSWERS = {"y": 1.0, "yes": 1.0, "n": 0.0, "no": 0.0}
 
 
 class Asking:
-    """Shows an item and reads an answer; remembers how many were given and when the rater has had enough."""
+    """Shows an item and reads an answer; remembers how many were given and when the rater has had
+    enough.
+    """
 
     def __init__(self, console: Console, source: IO[str], blind: bool = False) -> None:
         self.console, self.source, self.blind = console, source, blind
@@ -30,9 +32,21 @@ class Asking:
         parts = [("request", item.request), ("response", item.response)]
         parts += [] if self.blind else [("afterwards", text) for text in item.after]
         for name, text in parts:
-            self.console.print(Panel(Text(text[:_MOST]), title=name, title_align="left", border_style="bold" if name == "response" else "bright_black"))
+            self.console.print(
+                Panel(
+                    Text(text[:_MOST]),
+                    title=name,
+                    title_align="left",
+                    border_style="bold" if name == "response" else "bright_black",
+                )
+            )
         while True:
-            self.console.print("Did the response help its user toward the goal? [y]es, [n]o, 0 to 1, [s]kip, [q]uit: ", end="", markup=False)
+            self.console.print(
+                "Did the response help its user toward the goal? [y]es, [n]o, 0 to 1, [s]kip,"
+                " [q]uit: ",
+                end="",
+                markup=False,
+            )
             line = self.source.readline()
             answer = line.strip().lower()
             if not line or answer in ("q", "quit"):

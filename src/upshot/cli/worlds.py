@@ -15,17 +15,23 @@ from upshot.cli.progress import progress
 _console = Console(stderr=True)
 World = Annotated[str, typer.Argument(help="programs or plans.")]
 Policy = Annotated[Path, typer.Option(help="Folder of a policy.")]
-Phrases = Annotated[Path | None, typer.Option(help="Other phrasings (TOML); the shipped file documents the shape.")]
+Phrases = Annotated[
+    Path | None, typer.Option(help="Other phrasings (TOML); the shipped file documents the shape.")
+]
 Seed = Annotated[int, typer.Option(help="Of everything random.")]
 world = typer.Typer(no_args_is_help=True, help="Simulated people and tasks whose truth is known.")
 
 
 @world.command("policy")
 def make(
-    name: World, out: Annotated[Path, typer.Option("-o", "--out", help="Folder to write.")],
-    skill: Annotated[float, typer.Option(min=0, max=1, help="How often those it learns from are right.")] = 0.4,
-    steps: Annotated[int, typer.Option(min=1, help="Of training.")] = 400, seed: Seed = 0,
-) -> None:  # fmt: skip
+    name: World,
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder to write.")],
+    skill: Annotated[
+        float, typer.Option(min=0, max=1, help="How often those it learns from are right.")
+    ] = 0.4,
+    steps: Annotated[int, typer.Option(min=1, help="Of training.")] = 400,
+    seed: Seed = 0,
+) -> None:
     """Train a tiny policy that is mediocre at a world, from nothing (two minutes or so).
 
     Example: upshot world policy programs -o policy
@@ -37,28 +43,57 @@ def make(
 
 @world.command("talk")
 def talk(
-    name: World, policy: Policy, out: Annotated[Path, typer.Option("-o", "--out", help="Log to write.")],
+    name: World,
+    policy: Policy,
+    out: Annotated[Path, typer.Option("-o", "--out", help="Log to write.")],
     people: Annotated[int, typer.Option(min=1, help="How many.")] = 300,
-    crowd: Annotated[Crowd, typer.Option(help="plain; noisy (silent, lenient, late); or troubled (a fifth lie or are pleased by length).")] = "plain",
-    phrases: Phrases = None, seed: Seed = 0,
-    truth: Annotated[Path | None, typer.Option(help="Where to write, apart from the log, what each answer was worth.")] = None,
-    canary: Annotated[str, typer.Option(help="Another policy, for a share of the people; empty: none.")] = "",
-    share: Annotated[float, typer.Option(min=0, max=1, help="Of the people who talk with the canary.")] = 0.0,
-) -> None:  # fmt: skip
+    crowd: Annotated[
+        Crowd,
+        typer.Option(
+            help=(
+                "plain; noisy (silent, lenient, late); or troubled (a fifth lie or are pleased by"
+                " length)."
+            )
+        ),
+    ] = "plain",
+    phrases: Phrases = None,
+    seed: Seed = 0,
+    truth: Annotated[
+        Path | None,
+        typer.Option(help="Where to write, apart from the log, what each answer was worth."),
+    ] = None,
+    canary: Annotated[
+        str, typer.Option(help="Another policy, for a share of the people; empty: none.")
+    ] = "",
+    share: Annotated[
+        float, typer.Option(min=0, max=1, help="Of the people who talk with the canary.")
+    ] = 0.0,
+) -> None:
     """Let people talk with a policy; the log is what any assistant would have.
 
     Example: upshot world talk programs --policy policy -o logs.jsonl --people 400
     """
     with progress(_console) as step:
         done = api.talk(name, policy, out, people, crowd, phrases, seed, truth, step, canary, share)
-    _console.print(f"{done.conversations:,} conversations with {done.answers:,} answers in {out}.", highlight=False)
+    _console.print(
+        f"{done.conversations:,} conversations with {done.answers:,} answers in {out}.",
+        highlight=False,
+    )
 
 
 @world.command("measure")
-def measure(name: World, policy: Policy, tasks: Annotated[int, typer.Option(min=1, help="How many.")] = 500, phrases: Phrases = None, seed: Seed = 1_000_003) -> None:
+def measure(
+    name: World,
+    policy: Policy,
+    tasks: Annotated[int, typer.Option(min=1, help="How many.")] = 500,
+    phrases: Phrases = None,
+    seed: Seed = 1_000_003,
+) -> None:
     """True success of a policy on fresh tasks.
 
     Example: upshot world measure programs --policy policy
     """
     found = api.measure_policy(name, policy, tasks, phrases, seed)
-    Console().print_json(data={"success": found.success, "letters": found.length, "kinds": found.kinds})
+    Console().print_json(
+        data={"success": found.success, "letters": found.length, "kinds": found.kinds}
+    )

@@ -1,7 +1,10 @@
-"""Which step of a failed run is to blame, learned from runs in which people said so: a softmax over the run's steps.
+"""Which step of a failed run is to blame, learned from runs in which people said so: a softmax over
+the run's steps.
 
-P(step t is the one) = exp(w · x_t) / Σ_s exp(w · x_s), with x the features of `features.whole`. What is maximised is the log
-probability of the step and that of its agent, all of whose steps count; the width of the prior is chosen by cross-validation over runs. Places are features too, so that with little else to go by it falls back on the commonest place.
+P(step t is the one) = exp(w · x_t) / Σ_s exp(w · x_s), with x the features of `features.whole`.
+What is maximised is the log probability of the step and that of its agent, all of whose steps
+count; the width of the prior is chosen by cross-validation over runs. Places are features too, so
+that with little else to go by it falls back on the commonest place.
 """
 
 from __future__ import annotations
@@ -19,7 +22,9 @@ from upshot.errors import InputError
 
 Array = NDArray[np.float64]
 _WIDTHS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
-"""Of the prior; the narrowest is taken that is within a standard error of the best, since runs of another kind may come."""
+"""Of the prior; the narrowest is taken that is within a standard error of the best, since runs of
+another kind may come.
+"""
 _CHECKED = ("findings", "first_finding", "tainted", "any_finding_elsewhere")
 _WIDER = 30.0
 """What can be checked may weigh more than how a step looks or where it stands."""
@@ -42,7 +47,9 @@ class Blame(NamedTuple):
 
 
 def agents(run: Trajectory, shares: Array) -> dict[str, float]:
-    """How much each agent is to blame; several suspect steps count more than one, so square roots are added up."""
+    """How much each agent is to blame; several suspect steps count more than one, so square roots
+    are added up.
+    """
     out: dict[str, float] = {}
     for step, share in zip(run.steps, np.sqrt(shares).tolist(), strict=True):
         out[step.agent] = out.get(step.agent, 0.0) + share
@@ -56,12 +63,20 @@ def learn(runs: Sequence[Trajectory], features: Sequence[Array] | None = None) -
     Raises:
         InputError: fewer than ten of them do.
     """
-    chosen = [i for i, run in enumerate(runs) if run.label is not None and 0 <= run.label < len(run.steps)]
+    chosen = [
+        i for i, run in enumerate(runs) if run.label is not None and 0 <= run.label < len(run.steps)
+    ]
     if len(chosen) < LEAST:
-        raise InputError(f"could not learn whom to blame from {len(chosen)} labelled runs: at least {LEAST} are needed")
+        raise InputError(
+            f"could not learn whom to blame from {len(chosen)} labelled runs: at least {LEAST} are"
+            " needed"
+        )
     found = [features[i] if features is not None else whole(runs[i]) for i in chosen]
     label = [int(runs[i].label or 0) for i in chosen]
-    agents = [np.array([step.agent == runs[i].steps[t].agent for step in runs[i].steps], np.float64) for i, t in zip(chosen, label, strict=True)]
+    agents = [
+        np.array([step.agent == runs[i].steps[t].agent for step in runs[i].steps], np.float64)
+        for i, t in zip(chosen, label, strict=True)
+    ]
     spread = np.concatenate(found).std(axis=0) + 1e-3
     known = [_Known(x / spread, t, same) for x, t, same in zip(found, label, agents, strict=True)]
     fold = np.arange(len(found)) % _FOLDS
@@ -91,7 +106,11 @@ def _logs(score: Array) -> Array:
 
 def _fit(known: Sequence[_Known], width: float) -> Array:
     sizes = [len(one.rows) for one in known]
-    rows, same, run = np.concatenate([one.rows for one in known]), np.concatenate([one.same for one in known]), np.repeat(np.arange(len(known)), sizes)
+    rows, same, run = (
+        np.concatenate([one.rows for one in known]),
+        np.concatenate([one.same for one in known]),
+        np.repeat(np.arange(len(known)), sizes),
+    )
     start = np.concatenate([[0], np.cumsum(sizes)])[:-1]
     hit = start + np.array([one.label for one in known])
     prior = width * np.where(np.isin(WHOLE, _CHECKED), _WIDER, 1.0)
@@ -101,8 +120,16 @@ def _fit(known: Sequence[_Known], width: float) -> Array:
         score = score - np.maximum.reduceat(score, start)[run]
         weights = np.exp(score)
         total, agent = np.add.reduceat(weights, start), np.add.reduceat(weights * same, start)
-        value = -(score[hit] - np.log(total)).sum() - (np.log(agent) - np.log(total)).sum() + 0.5 * (weight * weight / prior).sum()
-        slope = rows.T @ (2 * weights / total[run] - weights * same / agent[run]) - rows[hit].sum(axis=0) + weight / prior
+        value = (
+            -(score[hit] - np.log(total)).sum()
+            - (np.log(agent) - np.log(total)).sum()
+            + 0.5 * (weight * weight / prior).sum()
+        )
+        slope = (
+            rows.T @ (2 * weights / total[run] - weights * same / agent[run])
+            - rows[hit].sum(axis=0)
+            + weight / prior
+        )
         return float(value), slope
 
     return minimize(loss, np.zeros(len(WHOLE)), jac=True, method="L-BFGS-B").x

@@ -1,8 +1,10 @@
-"""What a step says that can be checked without knowing the answer: arithmetic, orders, states, stacks, and what was there before.
+"""What a step says that can be checked without knowing the answer: arithmetic, orders, states,
+stacks, and what was there before.
 
-Each check is a function from the task and the steps to findings: (step, name). A finding says that a step contradicts
-arithmetic, the alphabet, an earlier step, or the task. What came in wrong is carried along as it is, so that the step that made it
-wrong is found and not those that followed from it.
+Each check is a function from the task and the steps to findings: (step, name). A finding says that
+a step contradicts arithmetic, the alphabet, an earlier step, or the task. What came in wrong is
+carried along as it is, so that the step that made it wrong is found and not those that followed
+from it.
 """
 
 from __future__ import annotations
@@ -15,7 +17,18 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-NAMES = ("arithmetic", "substitution", "unequal", "order", "lost", "skipped", "state", "stack", "relation", "premature")
+NAMES = (
+    "arithmetic",
+    "substitution",
+    "unequal",
+    "order",
+    "lost",
+    "skipped",
+    "state",
+    "stack",
+    "relation",
+    "premature",
+)
 
 
 class Finding(NamedTuple):
@@ -30,8 +43,11 @@ Check = Callable[[str, Sequence[str]], Iterator[Finding]]
 _MOST = 400
 """Characters of one expression."""
 _OPERATORS: Mapping[type[ast.operator], Callable[[float, float], float]] = {
-    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
-}  # fmt: skip
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+}
 _EXPRESSION = re.compile(r"[-+*/().\d\sA-Z×·÷−=,]+")
 _NUMBER = re.compile(r"\d")
 _VARIABLE = re.compile(r"\b[A-Z]\b")
@@ -54,7 +70,11 @@ def evaluate(text: str, known: Mapping[str, float] | None = None) -> float | Non
 
 
 def _value(node: ast.expr, known: Mapping[str, float]) -> float:
-    if isinstance(node, ast.Constant) and isinstance(node.value, int | float) and not isinstance(node.value, bool):
+    if (
+        isinstance(node, ast.Constant)
+        and isinstance(node.value, int | float)
+        and not isinstance(node.value, bool)
+    ):
         return float(node.value)
     if isinstance(node, ast.Name) and node.id in known:
         return known[node.id]
@@ -76,7 +96,9 @@ def _chains(text: str) -> Iterator[list[str]]:
 
 
 def arithmetic(task: str, steps: Sequence[str]) -> Iterator[Finding]:
-    """Equations that do not hold; values put in for a letter that are not what the letter stands for; expressions that are not the task's."""
+    """Equations that do not hold; values put in for a letter that are not what the letter stands
+    for; expressions that are not the task's.
+    """
     shown = re.sub(r"=\s*\??\s*$", "", task.strip())
     wanted = evaluate(shown) if _NUMBER.search(shown) else None
     meaning: dict[str, str] = {}
@@ -84,16 +106,33 @@ def arithmetic(task: str, steps: Sequence[str]) -> Iterator[Finding]:
     for number, step in enumerate(steps):
         for sides in _chains(step):
             name = sides[0] if re.fullmatch(r"[A-Z]", sides[0]) else ""
-            numbers = [v for side in sides if not _VARIABLE.search(side) and (v := evaluate(side)) is not None]
+            numbers = [
+                v
+                for side in sides
+                if not _VARIABLE.search(side) and (v := evaluate(side)) is not None
+            ]
             if any(abs(a - b) > _NEAR * max(1.0, abs(a)) for a, b in itertools.pairwise(numbers)):
                 yield Finding(number, "arithmetic")
             if name and numbers:
-                if name in meaning and (first := evaluate(meaning[name])) is not None and abs(first - numbers[0]) > _NEAR:
+                if (
+                    name in meaning
+                    and (first := evaluate(meaning[name])) is not None
+                    and abs(first - numbers[0]) > _NEAR
+                ):
                     yield Finding(number, "substitution")
-                meaning.setdefault(name, next(s for s in sides[1:] if not _VARIABLE.search(s) and evaluate(s) is not None))
+                meaning.setdefault(
+                    name,
+                    next(
+                        s for s in sides[1:] if not _VARIABLE.search(s) and evaluate(s) is not None
+                    ),
+                )
                 value[name] = numbers[-1]
             elif not name and numbers:
-                symbolic = [v for side in sides if _VARIABLE.search(side) and (v := evaluate(side, value)) is not None]
+                symbolic = [
+                    v
+                    for side in sides
+                    if _VARIABLE.search(side) and (v := evaluate(side, value)) is not None
+                ]
                 if symbolic and abs(symbolic[0] - numbers[0]) > _NEAR * max(1.0, abs(numbers[0])):
                     yield Finding(number, "substitution")
         if wanted is not None:
@@ -108,12 +147,30 @@ _WORD = re.compile(r'"([^"\s]+)"')
 _ITEM = re.compile(r'"([^"\s]+)"(?:\s*:\s*"(\w)")?\s*(?:\((\d+)\))?')
 _NUMBERED = re.compile(r'\((\d+)\)\s*(\[[^\]]*\]|"[^"\s]+")')
 _GROUP = re.compile(r"\[([^\]]*)\]")
-_ORDINALS = {name: number for number, name in enumerate(("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth"))}
+_ORDINALS = {
+    name: number
+    for number, name in enumerate(
+        (
+            "first",
+            "second",
+            "third",
+            "fourth",
+            "fifth",
+            "sixth",
+            "seventh",
+            "eighth",
+            "ninth",
+            "tenth",
+        )
+    )
+}
 _LETTER = re.compile(r"\b(" + "|".join(_ORDINALS) + r")\s+letters?", re.IGNORECASE)
 
 
 def orders(task: str, steps: Sequence[str]) -> Iterator[Finding]:
-    """Words out of the alphabet's order, letters that are not a word's, words lost or doubled, and groups left unsorted."""
+    """Words out of the alphabet's order, letters that are not a word's, words lost or doubled, and
+    groups left unsorted.
+    """
     listed = Counter(task.replace(",", " ").split("List:")[-1].split())
     before: Counter[str] = Counter()
     open_groups: list[list[str]] = []
@@ -126,22 +183,46 @@ def orders(task: str, steps: Sequence[str]) -> Iterator[Finding]:
         asked = [words for group in _GROUP.findall(step) if len(words := _WORD.findall(group)) > 1]
         for part in _orderings(step):
             flat = [word for group in part for word in group]
-            yield from _alphabet(number, part, letter if len(flat) < 0.6 * sum(before.values()) else -1)
+            yield from _alphabet(
+                number, part, letter if len(flat) < 0.6 * sum(before.values()) else -1
+            )
             if before and len(flat) >= 0.6 * sum(before.values()):
                 if Counter(flat) != before:
                     yield Finding(number, "lost")
-                open_groups, before, whole = [group for group in part if len(group) > 1], Counter(flat), flat
+                open_groups, before, whole = (
+                    [group for group in part if len(group) > 1],
+                    Counter(flat),
+                    flat,
+                )
             elif not before and len(flat) > 3:
-                if listed and sum((Counter(flat) & listed).values()) > 0.5 * len(flat) and Counter(flat) != listed:
+                if (
+                    listed
+                    and sum((Counter(flat) & listed).values()) > 0.5 * len(flat)
+                    and Counter(flat) != listed
+                ):
                     yield Finding(number, "lost")
-                open_groups, before, whole = [group for group in part if len(group) > 1], Counter(flat), flat
-        sorts = re.search(r"\bsort\b|\bsubpart\b", step) and "We now have" not in step and "Hence" not in step
+                open_groups, before, whole = (
+                    [group for group in part if len(group) > 1],
+                    Counter(flat),
+                    flat,
+                )
+        sorts = (
+            re.search(r"\bsort\b|\bsubpart\b", step)
+            and "We now have" not in step
+            and "Hence" not in step
+        )
         if sorts and asked and open_groups:
             if Counter(asked[0]) != Counter(open_groups[0]):
                 yield Finding(number, "skipped")
             open_groups = open_groups[1:]
         if re.search(r"\banswer is\b", step, re.IGNORECASE) and whole:
-            said = [w for w in re.split(r"[\s,.]+", re.split(r"\banswer is\b:?", step, flags=re.IGNORECASE)[-1]) if w]
+            said = [
+                w
+                for w in re.split(
+                    r"[\s,.]+", re.split(r"\banswer is\b:?", step, flags=re.IGNORECASE)[-1]
+                )
+                if w
+            ]
             if len(said) > 3 and said != whole:
                 yield Finding(number, "lost")
 
@@ -178,12 +259,33 @@ def _alphabet(number: int, groups: Sequence[Sequence[str]], letter: int) -> Iter
 
 
 _SWAP = re.compile(r"\b([A-Z]\w*) and ([A-Z]\w*) (?:swap|switch|trade|exchange)")
-_HOLDS = re.compile(r"\b([A-Z]\w*)(?:: *| (?:has|gets|got|holds|with|is (?:now )?(?:holding|dancing with|playing|with|at)) (?:an? |the )?)([^,.;:]+?)(?=,|;|\.(?:\s|$)|\s+and [A-Z]|\s*$)", re.MULTILINE)
-_KINDS = frozenset({"the", "a", "an", "ball", "balls", "book", "books", "gift", "present", "position", "now", "still", "with"})
+_HOLDS = re.compile(
+    r"\b([A-Z]\w*)(?:: *| (?:has|gets|got|holds|with|is (?:now )?(?:holding|dancing"
+    r" with|playing|with|at)) (?:an? |the )?)([^,.;:]+?)(?=,|;|\.(?:\s|$)|\s+and [A-Z]|\s*$)",
+    re.MULTILINE,
+)
+_KINDS = frozenset(
+    {
+        "the",
+        "a",
+        "an",
+        "ball",
+        "balls",
+        "book",
+        "books",
+        "gift",
+        "present",
+        "position",
+        "now",
+        "still",
+        "with",
+    }
+)
 
 
 def states(task: str, steps: Sequence[str]) -> Iterator[Finding]:
-    """Who has what: claims that do not follow from the last claims and the swaps since; swaps that are not the task's next.
+    """Who has what: claims that do not follow from the last claims and the swaps since; swaps that
+    are not the task's next.
 
     People may be named by the start of their name.
     """
@@ -204,7 +306,11 @@ def states(task: str, steps: Sequence[str]) -> Iterator[Finding]:
                 state[one], state[other] = state[other], state[one]
         claims = _claims(step, people)
         silent = not _SWAP.search(step) and number > 0 and done < len(swaps)
-        if silent and len(claims) > 1 and any(not _same(state.get(name, thing), thing) for name, thing in claims.items()):
+        if (
+            silent
+            and len(claims) > 1
+            and any(not _same(state.get(name, thing), thing) for name, thing in claims.items())
+        ):
             one, other = swaps[done]  # the swap is not said, its result is
             done += 1
             if one in state and other in state:
@@ -212,7 +318,12 @@ def states(task: str, steps: Sequence[str]) -> Iterator[Finding]:
         if any(name in state and not _same(state[name], thing) for name, thing in claims.items()):
             yield Finding(number, "state")
         state.update(claims)
-        if len(claims) > 1 and len(claims) < len(told) and number > 0 and _complete(steps[number - 1], people, told):
+        if (
+            len(claims) > 1
+            and len(claims) < len(told)
+            and number > 0
+            and _complete(steps[number - 1], people, told)
+        ):
             yield Finding(number, "lost")
         if done < len(swaps) and done > 0 and re.search(r"\banswer is\b", step):
             yield Finding(number, "premature")
@@ -232,7 +343,11 @@ def _person(name: str, people: set[str]) -> str:
 def _claims(text: str, people: set[str]) -> dict[str, str]:
     """What each is said to have, by the first thing that is said of them."""
     found = _HOLDS.findall(_SWAP.sub(" ", text))
-    return {person: thing.strip().lower() for name, thing in reversed(found) if (person := _person(name, people))}
+    return {
+        person: thing.strip().lower()
+        for name, thing in reversed(found)
+        if (person := _person(name, people))
+    }
 
 
 def _same(one: str, other: str) -> bool:
@@ -241,12 +356,17 @@ def _same(one: str, other: str) -> bool:
 
 
 _OPEN, _CLOSE = "([{<", ")]}>"
-_STACK = re.compile(r"stack:?\s*(?:is now |is |configuration:? ?)?[\"'`]?((?:[\[\](){}<>]\s*)+|empty)", re.IGNORECASE)
+_STACK = re.compile(
+    r"stack:?\s*(?:is now |is |configuration:? ?)?[\"'`]?((?:[\[\](){}<>]\s*)+|empty)",
+    re.IGNORECASE,
+)
 _INPUT = re.compile(r"(?:input:?\s*|^\d+:\s*)[\"'`]?([\[\](){}<>])", re.IGNORECASE | re.MULTILINE)
 
 
 def stacks(task: str, steps: Sequence[str]) -> Iterator[Finding]:
-    """Brackets: stacks that do not follow from the last stack and the bracket that came, and endings that do not close it."""
+    """Brackets: stacks that do not follow from the last stack and the bracket that came, and
+    endings that do not close it.
+    """
     given = re.search(r"Input:\s*((?:[\[\](){}<>]\s*)+)", task)
     if given is None:
         return
@@ -269,7 +389,11 @@ def stacks(task: str, steps: Sequence[str]) -> Iterator[Finding]:
         if re.search(r"reached the end|final stack", step, re.IGNORECASE) and read < len(wanted):
             yield Finding(number, "premature")
         if re.search(r"\banswer is\b", step, re.IGNORECASE):
-            answer = [sign for sign in re.split(r"\banswer is\b:?", step, flags=re.IGNORECASE)[-1] if sign in _CLOSE]
+            answer = [
+                sign
+                for sign in re.split(r"\banswer is\b:?", step, flags=re.IGNORECASE)[-1]
+                if sign in _CLOSE
+            ]
             if answer != [_CLOSE[_OPEN.index(sign)] for sign in reversed(stack) if sign in _OPEN]:
                 yield Finding(number, "stack")
 
@@ -280,17 +404,28 @@ def _pushed(stack: Sequence[str], sign: str) -> list[str]:
     return [*stack, sign]
 
 
-_ROW = re.compile(r'"\((?:left|above|top|most|first|newest|oldest|cheapest|most expensive)?[^)]*\)([^"]*)\((?:right|below|bottom|least|last)?[^)]*\)"')
+_ROW = re.compile(
+    r'"\((?:left|above|top|most|first|newest|oldest|cheapest|most'
+    r' expensive)?[^)]*\)([^"]*)\((?:right|below|bottom|least|last)?[^)]*\)"'
+)
 
 
 def relations(task: str, steps: Sequence[str]) -> Iterator[Finding]:
-    """Orders of things drawn as rows of names and `?`: pairs that contradict an earlier row, names lost."""
+    """Orders of things drawn as rows of names and `?`: pairs that contradict an earlier row, names
+    lost.
+    """
     before: set[tuple[str, str]] = set()
     names: set[str] = set()
     for number, step in enumerate(steps):
         for row in _ROW.findall(step):
-            found = [name for name in re.split(r"[?\s]*\?[?\s]*|\s{2,}|,", row.strip()) if name.strip()]
-            found = [part for name in found for part in (name.split() if "?" not in row else [name.strip()])]
+            found = [
+                name for name in re.split(r"[?\s]*\?[?\s]*|\s{2,}|,", row.strip()) if name.strip()
+            ]
+            found = [
+                part
+                for name in found
+                for part in (name.split() if "?" not in row else [name.strip()])
+            ]
             pairs = {(a, b) for i, a in enumerate(found) for b in found[i + 1 :]}
             if any((b, a) in before for a, b in pairs):
                 yield Finding(number, "relation")

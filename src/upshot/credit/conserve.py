@@ -1,10 +1,11 @@
 """Conservation: credits that add up to the outcome, always and exactly.
 
-A run's outcome is split into *prior* (what was to be expected before its first step), one credit a step, and *luck* (what no step
-explains). Any review, however wild, is made finite, bounded, and projected to the sum: min ‖c − c⁰‖² subject to Σc = total and
-l ≤ c ≤ u, which without bounds adds the same to every step, and with them a multiplier that bisection finds. What the bounds do not
-let the steps carry is luck. The last rounding error is put where it changes the number least, so that `math.fsum` of all parts is the
-outcome to the last bit.
+A run's outcome is split into *prior* (what was to be expected before its first step), one credit a
+step, and *luck* (what no step explains). Any review, however wild, is made finite, bounded, and
+projected to the sum: min ‖c − c⁰‖² subject to Σc = total and l ≤ c ≤ u, which without bounds adds
+the same to every step, and with them a multiplier that bisection finds. What the bounds do not let
+the steps carry is luck. The last rounding error is put where it changes the number least, so that
+`math.fsum` of all parts is the outcome to the last bit.
 """
 
 from __future__ import annotations
@@ -42,7 +43,9 @@ class Credit(msgspec.Struct, frozen=True):
     """(conversation, index) of each step, where the run is a thread of a lake."""
 
 
-def project(raw: Array, total: float, low: float = -math.inf, high: float = math.inf) -> tuple[Array, float]:
+def project(
+    raw: Array, total: float, low: float = -math.inf, high: float = math.inf
+) -> tuple[Array, float]:
     """The nearest credits in [low, high] that add up to the total, and what they could not carry.
 
     >>> project(np.array([1.0, 0.0]), 3.0)
@@ -70,17 +73,26 @@ def project(raw: Array, total: float, low: float = -math.inf, high: float = math
     return found, total - reachable
 
 
-def settle(raw: Sequence[float] | Array, outcome: float, prior: float = 0.0, luck: float | None = None, scale: float = 1.0) -> tuple[tuple[float, ...], float, float]:
+def settle(
+    raw: Sequence[float] | Array,
+    outcome: float,
+    prior: float = 0.0,
+    luck: float | None = None,
+    scale: float = 1.0,
+) -> tuple[tuple[float, ...], float, float]:
     """(credits, prior, luck) of a review: bounded, conserved, exact.
 
-    `raw`: any floats; what is not finite, or beyond 1e150, is 0. `luck`: what is not to be shared out; None: nothing, unless the bounds ask for
-    it. `scale`: how far outcomes are from what is expected, at most; credits are bounded by twice that.
+    `raw`: any floats; what is not finite, or beyond 1e150, is 0. `luck`: what is not to be shared
+    out; None: nothing, unless the bounds ask for it. `scale`: how far outcomes are from what is
+    expected, at most; credits are bounded by twice that.
 
     Raises:
         InputError: the outcome is not finite, or beyond 1e150.
     """
     if not abs(outcome) <= _LARGEST:
-        raise InputError(f"could not split the outcome {outcome}: it is not finite, or beyond {_LARGEST:g}")
+        raise InputError(
+            f"could not split the outcome {outcome}: it is not finite, or beyond {_LARGEST:g}"
+        )
     prior, aside, scale = _sane(prior), _sane(luck or 0.0), _sane(scale)
     bound = BOUND * max(abs(scale), abs(outcome - prior))
     given = np.where(np.abs(found := np.asarray(raw, np.float64)) <= _LARGEST, found, 0.0)
@@ -93,8 +105,11 @@ def _sane(value: float) -> float:
     return value if abs(value) <= _LARGEST else 0.0
 
 
-def exact(credits: Sequence[float], outcome: float, prior: float, luck: float) -> tuple[tuple[float, ...], float, float]:
-    """The same parts, with the rounding error put into luck, or where luck is too coarse for it, into the part nearest to 0.
+def exact(
+    credits: Sequence[float], outcome: float, prior: float, luck: float
+) -> tuple[tuple[float, ...], float, float]:
+    """The same parts, with the rounding error put into luck, or where luck is too coarse for it,
+    into the part nearest to 0.
 
     >>> credits, prior, luck = exact([0.1] * 3, 0.3, 0.0, 0.0)
     >>> math.fsum((*credits, prior, luck)) == 0.3
@@ -105,7 +120,14 @@ def exact(credits: Sequence[float], outcome: float, prior: float, luck: float) -
         if math.fsum(parts) == outcome:
             break
         missing = float(Fraction(outcome) - sum(map(Fraction, parts), Fraction(0)))
-        at = len(parts) - 1 if attempt == 0 else min(range(len(parts) - 2, len(parts)) if attempt < 4 else range(len(parts)), key=lambda i: abs(parts[i]))
+        at = (
+            len(parts) - 1
+            if attempt == 0
+            else min(
+                range(len(parts) - 2, len(parts)) if attempt < 4 else range(len(parts)),
+                key=lambda i: abs(parts[i]),
+            )
+        )
         parts[at] += missing
     else:  # parts that dwarf the outcome: nothing is left to say about steps
         parts = [0.0] * len(credits) + [0.0, outcome]

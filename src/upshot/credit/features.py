@@ -1,6 +1,7 @@
 """What a step looks like, by name: findings, signs, form, agents, repetition, place.
 
-`prefix` features of a step depend on the run up to it only (for values); `whole` ones may look at what followed (for blame).
+`prefix` features of a step depend on the run up to it only (for values); `whole` ones may look at
+what followed (for blame).
 """
 
 from __future__ import annotations
@@ -25,27 +26,76 @@ _MOST = 12_000
 """Characters of a step that are read."""
 _WORD = re.compile(r"[^\W_]+")
 _PLACES = 10
-_MACHINE = re.compile(r"terminal|computer|tool|environment|executor|interpreter|shell|console|sandbox", re.IGNORECASE)
+_MACHINE = re.compile(
+    r"terminal|computer|tool|environment|executor|interpreter|shell|console|sandbox", re.IGNORECASE
+)
 _NOTHING_DONE = re.compile(r"there is no code|exitcode: 0")
-FAMILIES = ("error", "assumption", "hedge", "verify", "correction", "answer", "done", "plan", "lookup", "ask")
+FAMILIES = (
+    "error",
+    "assumption",
+    "hedge",
+    "verify",
+    "correction",
+    "answer",
+    "done",
+    "plan",
+    "lookup",
+    "ask",
+)
 PREFIX = (
-    *FAMILIES, "findings", "first_finding", "tainted", "log_words", "code", "digits", "question", "new_words", "repeats", "machine",
-    "same_agent", "new_agent", "first_speaker", "error_before", "nothing_done",
-)  # fmt: skip
+    *FAMILIES,
+    "findings",
+    "first_finding",
+    "tainted",
+    "log_words",
+    "code",
+    "digits",
+    "question",
+    "new_words",
+    "repeats",
+    "machine",
+    "same_agent",
+    "new_agent",
+    "first_speaker",
+    "error_before",
+    "nothing_done",
+)
 WHOLE = (
-    *PREFIX, *(f"place_{i}" for i in range(_PLACES)), "last", "second_last", "share", "error_after", "correction_after", "machine_after", "assumption_first",
-    "error_first", "code_first", "turns_of_agent", "words_kept", "long_first", "answer_first", "any_finding_elsewhere",
-    "first_work", "ran_after", "origin", "on_task",
-)  # fmt: skip
+    *PREFIX,
+    *(f"place_{i}" for i in range(_PLACES)),
+    "last",
+    "second_last",
+    "share",
+    "error_after",
+    "correction_after",
+    "machine_after",
+    "assumption_first",
+    "error_first",
+    "code_first",
+    "turns_of_agent",
+    "words_kept",
+    "long_first",
+    "answer_first",
+    "any_finding_elsewhere",
+    "first_work",
+    "ran_after",
+    "origin",
+    "on_task",
+)
 
 
 @cache
 def _families() -> dict[str, Any]:
-    tables = tomllib.loads(resources.files("upshot.credit").joinpath("signs.toml").read_text("utf-8"))
+    tables = tomllib.loads(
+        resources.files("upshot.credit").joinpath("signs.toml").read_text("utf-8")
+    )
     options = re2.Options()
     options.case_sensitive = False
     options.never_capture = True
-    return {name: re2.compile(rf"(?:\b|^)(?:{'|'.join(table['patterns'])})(?:\b|$)", options) for name, table in tables.items()}
+    return {
+        name: re2.compile(rf"(?:\b|^)(?:{'|'.join(table['patterns'])})(?:\b|$)", options)
+        for name, table in tables.items()
+    }
 
 
 def says(text: str, family: str) -> int:
@@ -85,11 +135,23 @@ def look(run: Trajectory) -> Look:
         size = max(1, len(words[t]))
         before = run.steps[t - 1] if t else None
         out[t] = (
-            *(np.log1p(says(text, family)) for family in FAMILIES), min(3, by_step.get(t, 0)), bool(by_step.get(t)) and not any(by_step.get(s) for s in range(t)),
-            any(by_step.get(s) for s in range(t)), np.log(size), "```" in text, sum(map(str.isdigit, text)) / max(1, len(text)), text.rstrip().endswith("?"),
-            len(own - seen) / max(1, len(own)), len(own_pairs & pairs) / max(1, len(own_pairs)), is_machine(step), before is not None and before.agent == step.agent,
-            step.agent not in agents, step.agent == run.steps[0].agent, before is not None and says(before.text, "error") > 0, bool(_NOTHING_DONE.search(text)),
-        )  # fmt: skip
+            *(np.log1p(says(text, family)) for family in FAMILIES),
+            min(3, by_step.get(t, 0)),
+            bool(by_step.get(t)) and not any(by_step.get(s) for s in range(t)),
+            any(by_step.get(s) for s in range(t)),
+            np.log(size),
+            "```" in text,
+            sum(map(str.isdigit, text)) / max(1, len(text)),
+            text.rstrip().endswith("?"),
+            len(own - seen) / max(1, len(own)),
+            len(own_pairs & pairs) / max(1, len(own_pairs)),
+            is_machine(step),
+            before is not None and before.agent == step.agent,
+            step.agent not in agents,
+            step.agent == run.steps[0].agent,
+            before is not None and says(before.text, "error") > 0,
+            bool(_NOTHING_DONE.search(text)),
+        )
         seen |= own
         pairs |= own_pairs
         agents.add(step.agent)
@@ -115,13 +177,26 @@ def whole(run: Trajectory, seen: Look | None = None) -> Array:
     people = own["machine"] == 0
     turns = [sum(other.agent == step.agent for other in run.steps) / size for step in run.steps]
     more = [
-        np.arange(size) == size - 1, np.arange(size) == size - 2, np.arange(size) / max(1, size - 1), after["error"], after["correction"], after["machine"],
-        *(_first((own[name] > 0) & people) for name in ("assumption", "error", "code")), np.array(turns), _kept(seen.words),
-        _first((own["log_words"] > np.log(60)) & people), _first((own["answer"] > 0) & people), (own["findings"] == 0) & bool(own["findings"].any()),
-        _first(people & (np.arange(size) > 0) & (own["done"] == 0)), np.append(own["nothing_done"][1:] * own["machine"][1:], 0.0) * (own["code"] > 0),
-        _origin(run, seen.words), [len(set(w) & asked) / max(1, len(asked)) for w in seen.words],
-    ]  # fmt: skip
-    return np.column_stack([seen.prefix, place, *(np.asarray(column, np.float64) for column in more)])
+        np.arange(size) == size - 1,
+        np.arange(size) == size - 2,
+        np.arange(size) / max(1, size - 1),
+        after["error"],
+        after["correction"],
+        after["machine"],
+        *(_first((own[name] > 0) & people) for name in ("assumption", "error", "code")),
+        np.array(turns),
+        _kept(seen.words),
+        _first((own["log_words"] > np.log(60)) & people),
+        _first((own["answer"] > 0) & people),
+        (own["findings"] == 0) & bool(own["findings"].any()),
+        _first(people & (np.arange(size) > 0) & (own["done"] == 0)),
+        np.append(own["nothing_done"][1:] * own["machine"][1:], 0.0) * (own["code"] > 0),
+        _origin(run, seen.words),
+        [len(set(w) & asked) / max(1, len(asked)) for w in seen.words],
+    ]
+    return np.column_stack(
+        [seen.prefix, place, *(np.asarray(column, np.float64) for column in more)]
+    )
 
 
 def _first(where: Sequence[bool] | NDArray[np.bool_]) -> Array:
@@ -133,7 +208,9 @@ def _first(where: Sequence[bool] | NDArray[np.bool_]) -> Array:
 
 
 def _origin(run: Trajectory, words: Sequence[Sequence[str]]) -> Array:
-    """Where what the run ends with came from: share of the last telling step's numbers and rare words that each step said first."""
+    """Where what the run ends with came from: share of the last telling step's numbers and rare
+    words that each step said first.
+    """
     out = np.zeros(len(words))
     telling = [t for t, own in enumerate(words) if len(own) > 5 and not is_machine(run.steps[t])]
     if not telling:

@@ -1,7 +1,10 @@
-"""A language model as reviewer: a blind pass for importance, which has not seen the outcome, and an informed pass for the place that decided it.
+"""A language model as reviewer: a blind pass for importance, which has not seen the outcome, and an
+informed pass for the place that decided it.
 
-Weights given without the outcome cannot favour whatever won (METHODS, "Credit"), so they split what a run earned; where it failed, votes for the
-place of the error do, as far as they agree: with no majority the split is uniform. Several reviewers are averaged by giving `credit` the mean of their raws.
+Weights given without the outcome cannot favour whatever won (METHODS, "Credit"), so they split what
+a run earned; where it failed, votes for the place of the error do, as far as they agree: with no
+majority the split is uniform. Several reviewers are averaged by giving `credit` the mean of their
+raws.
 """
 
 from __future__ import annotations
@@ -69,10 +72,18 @@ class Cost(msgspec.Struct):
 
 
 def review(
-    runs: Sequence[Trajectory], endpoint: Endpoint, budget: Budget, replies: Replies, votes: int = 3, temperature: float = 0.7,
+    runs: Sequence[Trajectory],
+    endpoint: Endpoint,
+    budget: Budget,
+    replies: Replies,
+    votes: int = 3,
+    temperature: float = 0.7,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[list[Review], Cost]:
-    """Two requests a run, each with `votes` samples. Where the budget ends early, the rest is uniform."""
+    """Two requests a run, each with `votes` samples.
+
+    Where the budget ends early, the rest is uniform.
+    """
     started = time.monotonic()
     b = expected(runs)
     cost = Cost(len(runs), spent=budget.spent)
@@ -82,22 +93,52 @@ def review(
         if not run.steps:
             return Review(np.zeros(0), b)
         size = len(run.steps)
-        shown: dict[str, Any] = {"task": hostile.shown(run.task, _SHOWN), "steps": {str(t + 1): hostile.shown(step.text, _SHOWN) for t, step in enumerate(run.steps)}}
-        blind_question = question(endpoint, _system("importance.md"), shown, Importance, _LEAST_TOKENS + _TOKENS_A_STEP * size, temperature, votes, 1)
-        importance = await asker.ask(blind_question, Importance, lambda answer: _complete(answer, size), run.id)
+        shown: dict[str, Any] = {
+            "task": hostile.shown(run.task, _SHOWN),
+            "steps": {
+                str(t + 1): hostile.shown(step.text, _SHOWN) for t, step in enumerate(run.steps)
+            },
+        }
+        blind_question = question(
+            endpoint,
+            _system("importance.md"),
+            shown,
+            Importance,
+            _LEAST_TOKENS + _TOKENS_A_STEP * size,
+            temperature,
+            votes,
+            1,
+        )
+        importance = await asker.ask(
+            blind_question, Importance, lambda answer: _complete(answer, size), run.id
+        )
         informed = shown | {"outcome": run.outcome, "expected": round(b, 4)}
-        places = await asker.ask(question(endpoint, _system("place.md"), informed, Place, _PLACE_TOKENS, temperature, votes, 1), Place, lambda answer: _there(answer, size), run.id)
-        blind = [weights for answer in importance if answer is not None and (weights := weighed(answer, size)) is not None]
+        places = await asker.ask(
+            question(
+                endpoint, _system("place.md"), informed, Place, _PLACE_TOKENS, temperature, votes, 1
+            ),
+            Place,
+            lambda answer: _there(answer, size),
+            run.id,
+        )
+        blind = [
+            weights
+            for answer in importance
+            if answer is not None and (weights := weighed(answer, size)) is not None
+        ]
         named = [answer for answer in places if answer is not None and not _there(answer, size)]
         return _joined(run, b, blind, named, cost)
 
     made, cost.stopped = work_through(len(runs), one, endpoint, budget, replies, progress)
     cost.seconds = time.monotonic() - started
-    return [made.get(number, Review(np.zeros(len(run.steps)), b)) for number, run in enumerate(runs)], cost
+    return [
+        made.get(number, Review(np.zeros(len(run.steps)), b)) for number, run in enumerate(runs)
+    ], cost
 
 
 def weighed(answer: Importance, size: int) -> Array | None:
-    """Blind weights of the steps, adding up to 1: importance, with ties broken by the ranking; None where a step is missing.
+    """Blind weights of the steps, adding up to 1: importance, with ties broken by the ranking; None
+    where a step is missing.
 
     >>> weighed(Importance([StepSeen(1, "", [], 10), StepSeen(2, "", [], 0)], [1, 2]), 2).tolist()
     [1.0, 0.0]
@@ -116,14 +157,24 @@ def _complete(answer: Importance, size: int) -> str:
     missing = sorted(set(range(1, size + 1)) - {seen.step for seen in answer.steps})
     if missing:
         return f"`steps` lacks step {missing[0]}"
-    return "" if all(1 <= seen.step <= size and seen.importance == seen.importance for seen in answer.steps) else "a step number is out of range"
+    return (
+        ""
+        if all(
+            1 <= seen.step <= size and seen.importance == seen.importance for seen in answer.steps
+        )
+        else "a step number is out of range"
+    )
 
 
 def _there(answer: Place, size: int) -> str:
-    return "" if answer.step == -1 or 1 <= answer.step <= size else f"there is no step {answer.step}"
+    return (
+        "" if answer.step == -1 or 1 <= answer.step <= size else f"there is no step {answer.step}"
+    )
 
 
-def _joined(run: Trajectory, b: float, blind: Sequence[Array], named: Sequence[Place], cost: Cost) -> Review:
+def _joined(
+    run: Trajectory, b: float, blind: Sequence[Array], named: Sequence[Place], cost: Cost
+) -> Review:
     size = len(run.steps)
     flat = np.full(size, 1 / size)
     weight = np.mean(blind, axis=0) if blind else flat

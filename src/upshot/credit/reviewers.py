@@ -1,12 +1,17 @@
-"""Reviewers: who splits an outcome over steps. Each reads runs with their outcomes and returns a raw review of each; `credit` conserves it.
+"""Reviewers: who splits an outcome over steps.
 
-An outcome is split relative to what was to be expected, R − b: otherwise failures get no blame. *Uniform* and *last* are what reinforcement
-learning does without a reviewer. *First mistake* blames the first step that contradicts something. *Leave one out* and *Shapley* ask a
-model of outcomes what the run would have been worth without a step. *Trained* takes differences of prefix values, learned from outcomes
-alone; where people said of some runs which step was to blame, a model of blame splits what failed runs lost.
+Each reads runs with their outcomes and returns a raw review of each; `credit` conserves it.
 
-Conservation does not make a reviewer honest (METHODS, "Credit": one that is conserved and likes performers drives success from .95
-to .48), so steps that lead back to where the run already was earn nothing together, whatever a reviewer thinks of the heroic one among them.
+An outcome is split relative to what was to be expected, R − b: otherwise failures get no blame.
+*Uniform* and *last* are what reinforcement learning does without a reviewer. *First mistake* blames
+the first step that contradicts something. *Leave one out* and *Shapley* ask a model of outcomes
+what the run would have been worth without a step. *Trained* takes differences of prefix values,
+learned from outcomes alone; where people said of some runs which step was to blame, a model of
+blame splits what failed runs lost.
+
+Conservation does not make a reviewer honest (METHODS, "Credit": one that is conserved and likes
+performers drives success from .95 to .48), so steps that lead back to where the run already was
+earn nothing together, whatever a reviewer thinks of the heroic one among them.
 """
 
 from __future__ import annotations
@@ -66,13 +71,21 @@ def last(runs: Sequence[Trajectory]) -> list[Review]:
 
 
 def first_mistake(runs: Sequence[Trajectory]) -> list[Review]:
-    """A bad outcome to the first step that contradicts something or reports an error, a good one to all."""
+    """A bad outcome to the first step that contradicts something or reports an error, a good one to
+    all.
+    """
     b = expected(runs)
     out: list[Review] = []
     for run in runs:
         seen = look(run)
-        wrong = [one.step for one in seen.found] or [t for t, step in enumerate(run.steps) if says(step.text, "error")]
-        out.append(_all_to(run, min(wrong), b) if wrong and run.outcome < b else Review(np.zeros(len(run.steps)), b))
+        wrong = [one.step for one in seen.found] or [
+            t for t, step in enumerate(run.steps) if says(step.text, "error")
+        ]
+        out.append(
+            _all_to(run, min(wrong), b)
+            if wrong and run.outcome < b
+            else Review(np.zeros(len(run.steps)), b)
+        )
     return out
 
 
@@ -81,12 +94,16 @@ def _all_to(run: Trajectory, step: int, b: float) -> Review:
 
 
 def leave_one_out(runs: Sequence[Trajectory]) -> list[Review]:
-    """What the run would have lost without the step, by a cross-fitted model of outcomes from the bag of steps."""
+    """What the run would have lost without the step, by a cross-fitted model of outcomes from the
+    bag of steps.
+    """
     return _marginal(runs, 1, _dropped)
 
 
 def shapley(runs: Sequence[Trajectory], seed: int = 0) -> list[Review]:
-    """The mean of what a step adds to those before it, over random orders (Shapley, 1953; Castro et al., 2009)."""
+    """The mean of what a step adds to those before it, over random orders (Shapley, 1953; Castro et
+    al., 2009).
+    """
     return _marginal(runs, seed, _ordered)
 
 
@@ -111,7 +128,11 @@ def _ordered(predict: Predict, steps: Array, rng: np.random.Generator) -> Array:
     return out
 
 
-def _marginal(runs: Sequence[Trajectory], seed: int, adds: Callable[[Predict, Array, np.random.Generator], Array]) -> list[Review]:
+def _marginal(
+    runs: Sequence[Trajectory],
+    seed: int,
+    adds: Callable[[Predict, Array, np.random.Generator], Array],
+) -> list[Review]:
     outcome = value.outcomes(runs, 2 * _FOLDS)
     seen = [look(run) for run in runs]
     known = value.vocabulary(seen)
@@ -122,7 +143,9 @@ def _marginal(runs: Sequence[Trajectory], seed: int, adds: Callable[[Predict, Ar
     out: list[Review] = [Review(np.zeros(0), b)] * len(runs)
     rng = np.random.default_rng(seed)
     for k in np.unique(fold):
-        model = HistGradientBoostingRegressor(max_iter=80, min_samples_leaf=10, random_state=0).fit(bags[fold != k], outcome[fold != k])
+        model = HistGradientBoostingRegressor(max_iter=80, min_samples_leaf=10, random_state=0).fit(
+            bags[fold != k], outcome[fold != k]
+        )
         for i in np.flatnonzero(fold == k).tolist():
             if len(steps[i]):
                 out[i] = Review(adds(model.predict, steps[i], rng), b)
@@ -130,7 +153,8 @@ def _marginal(runs: Sequence[Trajectory], seed: int, adds: Callable[[Predict, Ar
 
 
 def trained(runs: Sequence[Trajectory], labelled: Sequence[Trajectory] = ()) -> list[Review]:
-    """Differences of prefix values; with labels (of these runs, or of others), failed runs by learned blame.
+    """Differences of prefix values; with labels (of these runs, or of others), failed runs by
+    learned blame.
 
     Where outcomes do not differ, or runs are few, blame alone.
 
@@ -145,7 +169,10 @@ def trained(runs: Sequence[Trajectory], labelled: Sequence[Trajectory] = ()) -> 
     except InputError:
         if blamed is None:
             raise
-        return [Review(-shares * abs(run.outcome - b) if run.outcome <= b else np.zeros(len(shares)), b) for run, shares in zip(runs, blamed, strict=True)]
+        return [
+            Review(-shares * abs(run.outcome - b) if run.outcome <= b else np.zeros(len(shares)), b)
+            for run, shares in zip(runs, blamed, strict=True)
+        ]
     out: list[Review] = []
     for number, (run, v) in enumerate(zip(runs, worth, strict=True)):
         raw, luck = np.diff(v), run.outcome - float(v[-1])
@@ -156,7 +183,9 @@ def trained(runs: Sequence[Trajectory], labelled: Sequence[Trajectory] = ()) -> 
 
 
 def _blamed(runs: Sequence[Trajectory], others: Sequence[Trajectory]) -> list[Array]:
-    """Each run's shares of blame, by a model that others taught, or without others the runs of other folds."""
+    """Each run's shares of blame, by a model that others taught, or without others the runs of
+    other folds.
+    """
     features = [whole(run) for run in runs]
     if others:
         model = blame.learn(others)
@@ -172,12 +201,19 @@ def _blamed(runs: Sequence[Trajectory], others: Sequence[Trajectory]) -> list[Ar
 
 
 REVIEWERS: Mapping[str, Reviewer] = {
-    "trained": trained, "uniform": uniform, "last": last, "first-mistake": first_mistake, "leave-one-out": leave_one_out, "shapley": shapley,
-}  # fmt: skip
+    "trained": trained,
+    "uniform": uniform,
+    "last": last,
+    "first-mistake": first_mistake,
+    "leave-one-out": leave_one_out,
+    "shapley": shapley,
+}
 
 
 def credit(runs: Sequence[Trajectory], reviewer: Reviewer, name: str) -> list[Credit]:
-    """Each run's outcome, split over its steps and conserved to the last bit; detours earn nothing together."""
+    """Each run's outcome, split over its steps and conserved to the last bit; detours earn nothing
+    together.
+    """
     if not runs:
         return []
     reviews = reviewer(runs)
@@ -188,27 +224,40 @@ def credit(runs: Sequence[Trajectory], reviewer: Reviewer, name: str) -> list[Cr
         credits, prior, luck = settle(review.raw, run.outcome, review.prior, review.luck, scale)
         flat = without_detours(np.array(credits), detours(run))
         if not np.array_equal(flat, credits):
-            credits, prior, luck = settle(flat, run.outcome, prior, run.outcome - prior - float(flat.sum()), scale)
+            credits, prior, luck = settle(
+                flat, run.outcome, prior, run.outcome - prior - float(flat.sum()), scale
+            )
         out.append(Credit(run.id, run.outcome, credits, name, prior, luck, review.reasons))
     return out
 
 
 def detours(run: Trajectory) -> list[tuple[int, int]]:
-    """(first, one past the last) of stretches that lead back to where the run was, the shortest first: the same observation as before,
-    with another between; or something broken on purpose and then put right. They may lie within one another."""
+    """(first, one past the last) of stretches that lead back to where the run was, the shortest
+    first: the same observation as before, with another between; or something broken on purpose and
+    then put right. They may lie within one another.
+    """
     state = [" ".join(step.observation.lower().split()) for step in run.steps]
     found: list[tuple[int, int]] = []
     for t, step in enumerate(run.steps):
         end = _back(state, t)
         if end is None and says(step.action, "broke"):
-            end = next((s + 1 for s in range(t + 1, min(len(run.steps), t + _NEAR_FIX)) if says(run.steps[s].action, "fixed")), None)
+            end = next(
+                (
+                    s + 1
+                    for s in range(t + 1, min(len(run.steps), t + _NEAR_FIX))
+                    if says(run.steps[s].action, "fixed")
+                ),
+                None,
+            )
         if end is not None:
             found.append((t, end))
     return sorted(found, key=lambda stretch: (stretch[1] - stretch[0], stretch))
 
 
 def _back(state: Sequence[str], t: int) -> int | None:
-    """One past the first step that brings back the observation from before step t, if that changed it."""
+    """One past the first step that brings back the observation from before step t, if that changed
+    it.
+    """
     before = state[t - 1] if t else ""
     if not before or state[t] == before or not state[t]:
         return None
@@ -216,13 +265,17 @@ def _back(state: Sequence[str], t: int) -> int | None:
 
 
 def without_detours(credits: Array, stretches: Sequence[tuple[int, int]]) -> Array:
-    """Credits in which no stretch adds up to more than nothing; what it had too much goes to the steps of no stretch, if there are any."""
+    """Credits in which no stretch adds up to more than nothing; what it had too much goes to the
+    steps of no stretch, if there are any.
+    """
     out = credits.copy()
     outside = np.ones(len(out), bool)
     for first, end in stretches:
         outside[first:end] = False
         gained = float(out[first:end].sum())
-        if gained > 0:  # taking away from praise alone lets no shorter stretch rise above nothing again
+        if (
+            gained > 0
+        ):  # taking away from praise alone lets no shorter stretch rise above nothing again
             positive = np.maximum(out[first:end], 0.0)
             out[first:end] -= positive * (gained / positive.sum())
             out[first:end] -= max(0.0, float(out[first:end].sum())) / (end - first)
@@ -233,7 +286,8 @@ def without_detours(credits: Array, stretches: Sequence[tuple[int, int]]) -> Arr
 
 
 def labelled(runs: Sequence[Trajectory], path: str | os.PathLike[str]) -> list[Trajectory]:
-    """Runs with labels from a file of runs, or these runs with the worst step of credits that a reviewer gave them.
+    """Runs with labels from a file of runs, or these runs with the worst step of credits that a
+    reviewer gave them.
 
     Raises:
         InputError: a row of the file cannot be read; says which.
@@ -243,8 +297,15 @@ def labelled(runs: Sequence[Trajectory], path: str | os.PathLike[str]) -> list[T
         return [run for run in read(path) if run.label is not None]
     known = {run.id: run for run in runs}
     given = [(place, _credit(place, row)) for place, row in rows]
-    worst = [(known[one.id], one.credits) for _, one in given if one.id in known and one.credits and one.outcome < one.prior]
-    return [msgspec.structs.replace(run, label=min(range(len(c)), key=lambda t: c[t])) for run, c in worst]
+    worst = [
+        (known[one.id], one.credits)
+        for _, one in given
+        if one.id in known and one.credits and one.outcome < one.prior
+    ]
+    return [
+        msgspec.structs.replace(run, label=min(range(len(c)), key=lambda t: c[t]))
+        for run, c in worst
+    ]
 
 
 def _credit(place: str, row: Mapping[str, Any]) -> Credit:

@@ -1,6 +1,8 @@
-"""Runs of an agent as JSON lines: `{"id": "t1", "task": "…", "steps": [{"action": "…", "observation": "…"} or "text", …], "outcome": 0.0}`.
+"""Runs of an agent as JSON lines: `{"id": "t1", "task": "…", "steps": [{"action": "…",
+"observation": "…"} or "text", …], "outcome": 0.0}`.
 
-A step may name its `agent`; `label` on a run is the index of the step that people found to blame (for training reviewers).
+A step may name its `agent`; `label` on a run is the index of the step that people found to blame
+(for training reviewers).
 """
 
 from __future__ import annotations
@@ -51,7 +53,9 @@ def read(path: str | os.PathLike[str]) -> Iterator[Trajectory]:
         try:
             yield of_record(record, f"t{number}")
         except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"could not read {place}: {error}; a run needs steps and an outcome") from error
+            raise InputError(
+                f"could not read {place}: {error}; a run needs steps and an outcome"
+            ) from error
 
 
 def of_record(record: Mapping[str, Any], name: str = "") -> Trajectory:
@@ -67,7 +71,13 @@ def of_record(record: Mapping[str, Any], name: str = "") -> Trajectory:
     if not isinstance(steps, list):
         raise TypeError("steps is no list")
     label = record.get("label")
-    return Trajectory(str(record.get("id", name)), str(record.get("task", "")), tuple(map(_step, steps)), outcome, None if label is None else int(label))
+    return Trajectory(
+        str(record.get("id", name)),
+        str(record.get("task", "")),
+        tuple(map(_step, steps)),
+        outcome,
+        None if label is None else int(label),
+    )
 
 
 def _step(value: Any) -> Step:
@@ -76,4 +86,8 @@ def _step(value: Any) -> Step:
     if not isinstance(value, Mapping):
         raise TypeError("a step is neither text nor an object")
     agent = str(value.get("agent") or value.get("name") or value.get("role") or "")
-    return Step(fields.text(value.get("action", value.get("content", value.get("text", "")))), fields.text(value.get("observation", "")), agent)
+    return Step(
+        fields.text(value.get("action", value.get("content", value.get("text", "")))),
+        fields.text(value.get("observation", "")),
+        agent,
+    )

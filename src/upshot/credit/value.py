@@ -1,11 +1,14 @@
 """What a run is worth so far: P(outcome | prefix), learned from outcomes alone.
 
-Gradient-boosted trees over what the last two steps say, what the last looks like, and how many there were; where that predicts outcomes better, also over
-what was asked and everything said so far (whether an early step was right may depend on the task, and be told by nothing after it). They are first fitted to the
-outcomes of the runs that each prefix began, then to the values of the prefixes one step on (temporal differences, TD(λ); Sutton, 1988),
-which has far less noise: with the outcome as the only target, each of a run's prefixes repeats the same coin's fall. Values are cross-fitted: a run's
-outcome never taught the model that values it. The difference of two values is a step's credit; it depends on the prefix only,
-so it is an unbiased immediate reward for a policy gradient (METHODS, "Credit").
+Gradient-boosted trees over what the last two steps say, what the last looks like, and how many
+there were; where that predicts outcomes better, also over what was asked and everything said so far
+(whether an early step was right may depend on the task, and be told by nothing after it). They are
+first fitted to the outcomes of the runs that each prefix began, then to the values of the prefixes
+one step on (temporal differences, TD(λ); Sutton, 1988), which has far less noise: with the outcome
+as the only target, each of a run's prefixes repeats the same coin's fall. Values are cross-fitted:
+a run's outcome never taught the model that values it. The difference of two values is a step's
+credit; it depends on the prefix only, so it is an unbiased immediate reward for a policy gradient
+(METHODS, "Credit").
 """
 
 from __future__ import annotations
@@ -55,8 +58,12 @@ def vocabulary(seen: Sequence[Look]) -> dict[str, int]:
         for own in found:
             steps.update(own)
     size = sum(len(one.words) for one in seen)
-    usable = [(n, term) for term, n in count.items() if n >= _LEAST_RUNS and steps[term] < 0.95 * size]
-    chosen = [term for _, term in sorted(usable, key=lambda pair: (-pair[0], pair[1]))[:_MOST_TERMS]]
+    usable = [
+        (n, term) for term, n in count.items() if n >= _LEAST_RUNS and steps[term] < 0.95 * size
+    ]
+    chosen = [
+        term for _, term in sorted(usable, key=lambda pair: (-pair[0], pair[1]))[:_MOST_TERMS]
+    ]
     return {term: i for i, term in enumerate(sorted(chosen))}
 
 
@@ -64,7 +71,9 @@ def words_of_tasks(seen: Sequence[Look]) -> dict[str, int]:
     """The words that most tasks have, without those of nearly every task, and the place of each."""
     count = Counter(word for one in seen for word in set(one.task))
     usable = [(n, word) for word, n in count.items() if _LEAST_RUNS <= n < 0.95 * len(seen)]
-    chosen = [word for _, word in sorted(usable, key=lambda pair: (-pair[0], pair[1]))[:_MOST_ASKED]]
+    chosen = [
+        word for _, word in sorted(usable, key=lambda pair: (-pair[0], pair[1]))[:_MOST_ASKED]
+    ]
     return {word: i for i, word in enumerate(sorted(chosen))}
 
 
@@ -110,24 +119,32 @@ class Values(NamedTuple):
     """Outcomes that it was taught lie between."""
 
     def of(self, runs: Sequence[Trajectory]) -> list[Array]:
-        """Values of each run's prefixes, shape (steps + 1,). Honest for runs that it was not taught."""
+        """Values of each run's prefixes, shape (steps + 1,).
+
+        Honest for runs that it was not taught.
+        """
         seen = [look(run) for run in runs]
         found = np.clip(self.model.predict(self.state.prefixes(seen)), self.low, self.high)
         return np.split(found, np.cumsum([len(one.words) + 1 for one in seen])[:-1])
 
 
 def learn(runs: Sequence[Trajectory], seed: int = 0) -> Values:
-    """Learn values from runs, to apply to others: to the next ones of a policy that is being trained.
+    """Learn values from runs, to apply to others: to the next ones of a policy that is being
+    trained.
 
     Raises:
         InputError: too few runs, or all have one outcome.
     """
     outcome = outcomes(runs)
     state, rows, run = _table(runs, outcome, seed)
-    return Values(state, _learn(rows, run, outcome, seed), float(outcome.min()), float(outcome.max()))
+    return Values(
+        state, _learn(rows, run, outcome, seed), float(outcome.min()), float(outcome.max())
+    )
 
 
-def _table(runs: Sequence[Trajectory], outcome: Array, seed: int) -> tuple[State, Array, NDArray[np.int64]]:
+def _table(
+    runs: Sequence[Trajectory], outcome: Array, seed: int
+) -> tuple[State, Array, NDArray[np.int64]]:
     """What is looked at, every prefix, and the number of its run."""
     seen = [look(run) for run in runs]
     run = np.repeat(np.arange(len(runs)), [len(one.words) + 1 for one in seen])
@@ -148,7 +165,10 @@ def outcomes(runs: Sequence[Trajectory], least: int = _LEAST) -> Array:
     """
     outcome = np.array([run.outcome for run in runs])
     if len(runs) < least or outcome.min() == outcome.max():
-        raise InputError(f"could not learn what runs are worth from {len(runs)} runs with {len(set(outcome.tolist()))} different outcomes: at least {least} and 2 are needed")
+        raise InputError(
+            f"could not learn what runs are worth from {len(runs)} runs with"
+            f" {len(set(outcome.tolist()))} different outcomes: at least {least} and 2 are needed"
+        )
     return outcome
 
 
@@ -169,8 +189,12 @@ def values(runs: Sequence[Trajectory], seed: int = 0) -> list[Array]:
     return np.split(out, np.flatnonzero(np.diff(run)) + 1)
 
 
-def _learn(rows: Array, run: NDArray[np.int64], outcome: Array, seed: int) -> HistGradientBoostingRegressor:
-    """TD(λ) in a few passes; what a prefix is compared to comes from a model that the other half of the runs taught."""
+def _learn(
+    rows: Array, run: NDArray[np.int64], outcome: Array, seed: int
+) -> HistGradientBoostingRegressor:
+    """TD(λ) in a few passes; what a prefix is compared to comes from a model that the other half of
+    the runs taught.
+    """
     target = outcome[run]
     half = _halves(run, seed)
     last = np.append(np.diff(run) != 0, True)
@@ -193,7 +217,9 @@ def _cross(rows: Array, target: Array, half: NDArray[np.int64]) -> Array:
 
 
 def _targets(worth: Array, outcome: Array, last: NDArray[np.bool_]) -> Array:
-    """Of each prefix: the next one's value, mixed with the next one's target; the outcome at a run's end."""
+    """Of each prefix: the next one's value, mixed with the next one's target; the outcome at a
+    run's end.
+    """
     out = outcome.copy()
     for i in range(len(out) - 2, -1, -1):
         if not last[i]:
@@ -206,6 +232,12 @@ def _fit(rows: Array, target: Array) -> HistGradientBoostingRegressor:
     falling = np.zeros(rows.shape[1], np.int64)
     falling[[1 + PREFIX.index(name) for name in _HARMFUL]] = -1
     model = HistGradientBoostingRegressor(
-        max_iter=80, learning_rate=0.08, max_leaf_nodes=15, min_samples_leaf=least, l2_regularization=5.0, monotonic_cst=falling, random_state=0
+        max_iter=80,
+        learning_rate=0.08,
+        max_leaf_nodes=15,
+        min_samples_leaf=least,
+        l2_regularization=5.0,
+        monotonic_cst=falling,
+        random_state=0,
     )
     return model.fit(rows, target)

@@ -1,4 +1,6 @@
-"""Threads of a lake as runs: responses are steps, and what the world or the verdicts say of the thread is the outcome."""
+"""Threads of a lake as runs: responses are steps, and what the world or the verdicts say of the
+thread is the outcome.
+"""
 
 from __future__ import annotations
 
@@ -23,17 +25,24 @@ class Work(NamedTuple):
 def of_lake(lake: Lake) -> Iterator[Work]:
     """Threads with at least two responses of which something is known.
 
-    The outcome, in [0, 1], is the mean of what the world said of the thread (events of an application, tests, retention:
-    kind `outcome`); where it said nothing, the mean of its verdicts, weighed by their confidence.
+    The outcome, in [0, 1], is the mean of what the world said of the thread (events of an
+    application, tests, retention: kind `outcome`); where it said nothing, the mean of its verdicts,
+    weighed by their confidence.
     """
     for bucket in range(lake.buckets):
-        rows = {table: lake.read(table, bucket).to_pylist() for table in ("conversations", "messages", "threads", "verdicts", "events")}
+        rows = {
+            table: lake.read(table, bucket).to_pylist()
+            for table in ("conversations", "messages", "threads", "verdicts", "events")
+        }
         thread = {row["id"]: row["thread"] for row in rows["threads"]}
         messages: dict[str, list[Mapping[str, Any]]] = {}
         for row in sorted(rows["messages"], key=lambda row: (row["id"], row["index"])):
             messages.setdefault(row["id"], []).append(row)
         parts: dict[str, list[str]] = {}
-        for row in sorted(rows["conversations"], key=lambda row: (row["started_at"] is None, row["started_at"], row["id"])):
+        for row in sorted(
+            rows["conversations"],
+            key=lambda row: (row["started_at"] is None, row["started_at"], row["id"]),
+        ):
             parts.setdefault(thread.get(row["id"], row["id"]), []).append(row["id"])
         for name, ids in sorted(parts.items()):
             outcome = _outcome(set(ids), rows["events"], rows["verdicts"])
@@ -43,13 +52,21 @@ def of_lake(lake: Lake) -> Iterator[Work]:
                     yield work
 
 
-def _outcome(ids: set[str], events: list[dict[str, Any]], verdicts: list[dict[str, Any]]) -> float | None:
+def _outcome(
+    ids: set[str], events: list[dict[str, Any]], verdicts: list[dict[str, Any]]
+) -> float | None:
     said = [float(row["value"]) for row in events if row["id"] in ids and row["kind"] == "outcome"]
     if said:
         return (1 + sum(said) / len(said)) / 2
-    known = [(float(row["score"]), float(row["confidence"])) for row in verdicts if row["id"] in ids]
+    known = [
+        (float(row["score"]), float(row["confidence"])) for row in verdicts if row["id"] in ids
+    ]
     sure = sum(confidence for _, confidence in known)
-    return sum(score * confidence for score, confidence in known) / sure if sure >= _LEAST_SURE else None
+    return (
+        sum(score * confidence for score, confidence in known) / sure
+        if sure >= _LEAST_SURE
+        else None
+    )
 
 
 def _work(name: str, messages: list[Mapping[str, Any]], outcome: float) -> Work:

@@ -1,8 +1,9 @@
-"""A stage is a pure function from one bucket's Arrow tables to one new table, with a name and a version.
+"""A stage is a pure function from one bucket's Arrow tables to one new table, with a name and a
+version.
 
-The engine reads a bucket's inputs, runs the stage wherever, and commits the output in one transaction named by (stage,
-version, bucket, what the inputs were). So a re-run does only what is new, a killed run loses at most the buckets in
-flight, and two runs at once do not double a row.
+The engine reads a bucket's inputs, runs the stage wherever, and commits the output in one
+transaction named by (stage, version, bucket, what the inputs were). So a re-run does only what is
+new, a killed run loses at most the buckets in flight, and two runs at once do not double a row.
 """
 
 from __future__ import annotations
@@ -22,7 +23,10 @@ from upshot.records import CleanTable
 
 
 class Stage(NamedTuple):
-    """What is run on every bucket. `run` must be importable by name, so that another process can find it."""
+    """What is run on every bucket.
+
+    `run` must be importable by name, so that another process can find it.
+    """
 
     name: str
     version: str
@@ -50,17 +54,27 @@ class StageReport(msgspec.Struct, frozen=True):
 def run_stage(
     lake: Lake, stage: Stage, workers: int = 1, progress: Callable[[int, int], None] | None = None
 ) -> StageReport:
-    """Run a stage on every bucket that has something new; `progress(done, all)` is called as buckets finish."""
+    """Run a stage on every bucket that has something new; `progress(done, all)` is called as
+    buckets finish.
+    """
     started = time.perf_counter()
     with system_memory():
         return _run(lake, stage, workers, progress, started)
 
 
 def _run(
-    lake: Lake, stage: Stage, workers: int, progress: Callable[[int, int], None] | None, started: float
+    lake: Lake,
+    stage: Stage,
+    workers: int,
+    progress: Callable[[int, int], None] | None,
+    started: float,
 ) -> StageReport:
     work = _work(lake, stage)
-    pending = {bucket: name for bucket, name in enumerate(work) if lake.committed(stage.output, name) is None}
+    pending = {
+        bucket: name
+        for bucket, name in enumerate(work)
+        if lake.committed(stage.output, name) is None
+    }
     rows = done = 0
     if workers <= 1 or len(pending) <= 1:
         for bucket, name in pending.items():
@@ -74,7 +88,9 @@ def _run(
             done += 1
             if progress:
                 progress(done, len(pending))
-    return StageReport(stage.name, len(pending), lake.buckets - len(pending), rows, time.perf_counter() - started)
+    return StageReport(
+        stage.name, len(pending), lake.buckets - len(pending), rows, time.perf_counter() - started
+    )
 
 
 def _in_processes(lake: Lake, stage: Stage, pending: Mapping[int, str], workers: int):
@@ -91,7 +107,9 @@ def _in_processes(lake: Lake, stage: Stage, pending: Mapping[int, str], workers:
                 yield future.result()
 
 
-def _run_bucket_at(root: str, options: dict[str, str] | None, stage: Stage, bucket: int, work: str) -> int:
+def _run_bucket_at(
+    root: str, options: dict[str, str] | None, stage: Stage, bucket: int, work: str
+) -> int:
     with system_memory():
         return _run_bucket(Lake(root, storage_options=options), stage, bucket, work)
 
@@ -110,11 +128,18 @@ def _work(lake: Lake, stage: Stage) -> list[str]:
 def _run_bucket(lake: Lake, stage: Stage, bucket: int, work: str) -> int:
     conversations = lake.read("conversations", bucket)
     tables = {
-        table: conversations if table == "conversations" else lake.read(table, bucket, conversations=conversations)
+        table: conversations
+        if table == "conversations"
+        else lake.read(table, bucket, conversations=conversations)
         for table in stage.inputs
     }
     output = stage.run(tables, {**stage.options, "bucket": bucket})
-    metadata = {"stage": stage.name, "stage_version": stage.version, "bucket": bucket, "input": work.rsplit("/", 1)[-1]}
+    metadata = {
+        "stage": stage.name,
+        "stage_version": stage.version,
+        "bucket": bucket,
+        "input": work.rsplit("/", 1)[-1],
+    }
     if stage.mode == "append":
         lake.append(stage.output, output, (work, 1), metadata)
     else:

@@ -1,4 +1,6 @@
-"""What later messages say of earlier responses: cues, events, the embedded judge, the LLM judge, the cascade of both."""
+"""What later messages say of earlier responses: cues, events, the embedded judge, the LLM judge,
+the cascade of both.
+"""
 
 from upshot.hindsight.judge import judge_bucket, stage
 

@@ -1,11 +1,13 @@
-"""Adaptation to an unlabelled corpus: the cues label it, a small regression over all words learns from those labels.
+"""Adaptation to an unlabelled corpus: the cues label it, a small regression over all words learns
+from those labels.
 
-Cues are few and general; a corpus has its own ways of saying that things went well. So the judge's own scores of a
-sample are regressed (ridge) on the words and pairs of words of the next message and of the response itself. The two
-halves of the users teach each other, so that nobody's words are judged by weights that learned from them.
+Cues are few and general; a corpus has its own ways of saying that things went well. So the judge's
+own scores of a sample are regressed (ridge) on the words and pairs of words of the next message and
+of the response itself. The two halves of the users teach each other, so that nobody's words are
+judged by weights that learned from them.
 
-The idea is that of labelling functions and a discriminative model (Ratner et al., 2017, Snorkel); what it gained is in
-docs/lab.md.
+The idea is that of labelling functions and a discriminative model (Ratner et al., 2017, Snorkel);
+what it gained is in docs/lab.md.
 """
 
 from __future__ import annotations
@@ -35,7 +37,9 @@ _SALT = np.uint64(0x51ED270B7F4A7C15)
 
 
 class Adaptation(NamedTuple):
-    """Weights of words, two halves: users of half 0 are judged by what half 1 taught and the other way round."""
+    """Weights of words, two halves: users of half 0 are judged by what half 1 taught and the other
+    way round.
+    """
 
     halves: tuple[NDArray[np.float32], NDArray[np.float32]]
     spread: tuple[float, float]
@@ -70,14 +74,21 @@ class Terms(NamedTuple):
 
 
 def terms(words: tokens.Words, following: NDArray[np.int64], responses: NDArray[np.int64]) -> Terms:
-    """Each example's words: of the message after a response (-1: none), with pairs, and of the response, as texts of `words`."""
+    """Each example's words: of the message after a response (-1: none), with pairs, and of the
+    response, as texts of `words`.
+    """
     slots: list[NDArray[np.int32]] = []
     rows: list[NDArray[np.int32]] = []
     first = words.upto(_READ)
     after = first.of(following)
-    for parts, salt in (((after, tokens.pairs(after)), np.uint64(0)), ((first.of(responses),), _SALT)):
+    for parts, salt in (
+        ((after, tokens.pairs(after)), np.uint64(0)),
+        ((first.of(responses),), _SALT),
+    ):
         for part in parts:
-            slots.append(((part.hashes ^ salt) >> np.uint64(20) & np.uint64(_SLOTS - 1)).astype(np.int32))
+            slots.append(
+                ((part.hashes ^ salt) >> np.uint64(20) & np.uint64(_SLOTS - 1)).astype(np.int32)
+            )
             rows.append(part.text)
     return Terms(np.concatenate(slots), np.concatenate(rows), len(responses))
 
@@ -91,7 +102,8 @@ def apply(found: Terms, weights: NDArray[np.float32]) -> NDArray[Any]:
 def learn(
     found: Terms, logits: Array, half: NDArray[np.int64], weight: NDArray[np.float64] | None = None
 ) -> Adaptation | None:
-    """Learn from a sample: the terms of each example, the judge's logit, the user's half, and how much each counts.
+    """Learn from a sample: the terms of each example, the judge's logit, the user's half, and how
+    much each counts.
 
     Returns None where the sample is too small or says nothing.
     """
@@ -104,19 +116,29 @@ def learn(
         weights = ridge(found, logits, half == which, weight=weight)
         halves.append(weights)
         others = half != which
-        spread.append(_deviation(apply(found, weights)[others], weight[others]) if others.any() else 1.0)
+        spread.append(
+            _deviation(apply(found, weights)[others], weight[others]) if others.any() else 1.0
+        )
     return Adaptation((halves[0], halves[1]), (spread[0], spread[1]), _deviation(logits, weight))
 
 
 def _deviation(values: NDArray[Any], weight: NDArray[np.float64]) -> float:
-    return float(np.sqrt(np.average((values - np.average(values, weights=weight)) ** 2, weights=weight)))
+    return float(
+        np.sqrt(np.average((values - np.average(values, weights=weight)) ** 2, weights=weight))
+    )
 
 
 def ridge(
-    found: Terms, target: Array, teaches: NDArray[np.bool_], strength: float = _RIDGE, least_texts: int = _LEAST_TEXTS,
+    found: Terms,
+    target: Array,
+    teaches: NDArray[np.bool_],
+    strength: float = _RIDGE,
+    least_texts: int = _LEAST_TEXTS,
     weight: NDArray[np.float64] | None = None,
 ) -> NDArray[np.float32]:
-    """Ridge regression by conjugate gradients on the terms of the rows that teach; a weight for each slot."""
+    """Ridge regression by conjugate gradients on the terms of the rows that teach; a weight for
+    each slot.
+    """
     keep = teaches[found.row]
     column, rows = found.slot[keep], found.row[keep]
     scale = np.ones(found.rows) if weight is None else np.sqrt(weight)
@@ -126,7 +148,10 @@ def ridge(
     rows, column = rows[used], column[used]
     if not len(rows):
         return np.zeros(_SLOTS, np.float32)
-    idf = np.where(often, np.log(np.maximum(teaches.sum() / np.maximum(counts, 1), 1.0)) + 1.0, 0.0) * _SCALE
+    idf = (
+        np.where(often, np.log(np.maximum(teaches.sum() / np.maximum(counts, 1), 1.0)) + 1.0, 0.0)
+        * _SCALE
+    )
     norm = np.sqrt(np.maximum(np.bincount(found.row, minlength=found.rows), 1))
     value = idf[column] / norm[rows] * scale[rows]
     mean = np.average(target[teaches], weights=scale[teaches] ** 2)

@@ -24,7 +24,9 @@ class Agreement(NamedTuple):
 
 
 def alpha(ratings: Numbers, level: Level = "interval", seed: int = 0) -> Agreement:
-    """Krippendorff's alpha. `ratings`: shape (raters, items), NaN where a rater has not rated. 1 is perfect, 0 is chance.
+    """Krippendorff's alpha.
+
+    `ratings`: shape (raters, items), NaN where a rater has not rated. 1 is perfect, 0 is chance.
 
     >>> round(alpha(np.array([[0.0, 1, 0, 1, 0, 1], [0, 1, 0, 1, 0, 1]]), "nominal").value, 3)
     1.0
@@ -52,7 +54,9 @@ def kappa(first: Sequence[object], second: Sequence[object], seed: int = 0) -> A
 
 
 def _kappa(a: NDArray[np.int64], b: NDArray[np.int64], size: int) -> float:
-    chance = float((np.bincount(a, minlength=size) / len(a)) @ (np.bincount(b, minlength=size) / len(b)))
+    chance = float(
+        (np.bincount(a, minlength=size) / len(a)) @ (np.bincount(b, minlength=size) / len(b))
+    )
     return float("nan") if chance >= 1 else (float((a == b).mean()) - chance) / (1 - chance)
 
 

@@ -1,7 +1,8 @@
-"""Scores to probabilities with a few human labels, how well calibrated they are, and when to abstain.
+"""Scores to probabilities with a few human labels, how well calibrated they are, and when to
+abstain.
 
-Platt's sigmoid where labels are few, isotonic regression where there are enough for its steps; always cross-fitted by
-user, so that nobody's label vouches for itself.
+Platt's sigmoid where labels are few, isotonic regression where there are enough for its steps;
+always cross-fitted by user, so that nobody's label vouches for itself.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from upshot.hindsight.estimates import cross_fit, sigmoid
 
 Numbers = NDArray[np.float64]
 ISOTONIC_FROM = 800
-"""Labels from which steps are fitted; below, a sigmoid has the smaller error (docs/lab.md; Niculescu-Mizil and Caruana, 2005)."""
+"""Labels from which steps are fitted; below, a sigmoid has the smaller error (docs/lab.md;
+Niculescu-Mizil and Caruana, 2005).
+"""
 _LEAST = 10
 _CLIP = 0.005
 _PRIOR = 2.0
@@ -39,10 +42,16 @@ class Calibrator(msgspec.Struct, frozen=True):
 
     def __call__(self, scores: Sequence[float] | Numbers) -> Numbers:
         """Probabilities, in [0.005, 0.995]."""
-        return np.clip(np.interp(np.asarray(scores, float), self.scores, self.probabilities), _CLIP, 1 - _CLIP)
+        return np.clip(
+            np.interp(np.asarray(scores, float), self.scores, self.probabilities), _CLIP, 1 - _CLIP
+        )
 
 
-def fit(scores: Sequence[float] | Numbers, labels: Sequence[float] | Numbers, weights: Numbers | None = None) -> Calibrator:
+def fit(
+    scores: Sequence[float] | Numbers,
+    labels: Sequence[float] | Numbers,
+    weights: Numbers | None = None,
+) -> Calibrator:
     """Fit on scores in [0, 1] and labels in [0, 1] (1: it helped).
 
     Raises:
@@ -55,7 +64,10 @@ def fit(scores: Sequence[float] | Numbers, labels: Sequence[float] | Numbers, we
     x, y = np.asarray(scores, float), np.asarray(labels, float)
     w = np.ones(len(x)) if weights is None else np.asarray(weights, float)
     if len(y) < _LEAST or y.min() == y.max():
-        raise InputError(f"could not calibrate: {len(y)} labels{' of one kind' if len(y) else ''}; at least {_LEAST} of both kinds are needed")
+        raise InputError(
+            f"could not calibrate: {len(y)} labels{' of one kind' if len(y) else ''}; at least"
+            f" {_LEAST} of both kinds are needed"
+        )
     if len(y) >= ISOTONIC_FROM:
         return _isotonic(x, y, w)
     return _platt(x, y, w)
@@ -98,7 +110,9 @@ def _isotonic(x: Numbers, y: Numbers, w: Numbers) -> Calibrator:
     return Calibrator("isotonic", len(y), tuple(middle), tuple(level))
 
 
-def cross_fitted(scores: Numbers, labels: Numbers, groups: Sequence[object], folds: int = 5, seed: int = 0) -> Numbers:
+def cross_fitted(
+    scores: Numbers, labels: Numbers, groups: Sequence[object], folds: int = 5, seed: int = 0
+) -> Numbers:
     """Probability of each row by a calibrator that has not seen its group (user or thread)."""
     fold, _ = cross_fit(groups, folds, seed)
     out = np.full(len(scores), float(np.mean(labels)))
@@ -131,18 +145,30 @@ def reliability(probabilities: Numbers, labels: Numbers, bins: int = 10) -> list
     for rows in np.array_split(order, min(bins, len(order))):
         if len(rows):
             observed = float(labels[rows].mean())
-            found.append(Bin(float(probabilities[rows].mean()), observed, *_wilson(observed, len(rows)), len(rows)))
+            found.append(
+                Bin(
+                    float(probabilities[rows].mean()),
+                    observed,
+                    *_wilson(observed, len(rows)),
+                    len(rows),
+                )
+            )
     return found
 
 
 def _wilson(share: float, count: int, z: float = 1.96) -> tuple[float, float]:
     middle = (share + z * z / (2 * count)) / (1 + z * z / count)
-    reach = z / (1 + z * z / count) * float(np.sqrt(share * (1 - share) / count + z * z / (4 * count * count)))
+    reach = (
+        z
+        / (1 + z * z / count)
+        * float(np.sqrt(share * (1 - share) / count + z * z / (4 * count * count)))
+    )
     return max(0.0, middle - reach), min(1.0, middle + reach)
 
 
 def ece(probabilities: Numbers, labels: Numbers, bins: int = 10) -> float:
-    """Expected calibration error: mean of |predicted - observed| over bins of equal size, in [0, 1].
+    """Expected calibration error: mean of |predicted - observed| over bins of equal size, in [0,
+    1].
 
     >>> ece(np.array([0.0, 1.0]), np.array([0.0, 1.0]), 2)
     0.0
@@ -152,7 +178,9 @@ def ece(probabilities: Numbers, labels: Numbers, bins: int = 10) -> float:
 
 
 class Abstention(msgspec.Struct, frozen=True):
-    """When to say "helped", "did not help" or nothing: split conformal prediction, for each class by itself."""
+    """When to say "helped", "did not help" or nothing: split conformal prediction, for each class
+    by itself.
+    """
 
     error: float
     """Chosen share of cases, of each class, in which the truth may be left out."""
@@ -167,8 +195,8 @@ class Abstention(msgspec.Struct, frozen=True):
 
 
 def abstention(probabilities: Numbers, labels: Numbers, error: float = 0.1) -> Abstention:
-    """Thresholds such that the truth is among what is said with probability at least 1 - `error` (Vovk; Mondrian by
-    class), whatever the score is worth, for cases drawn as these labels were.
+    """Thresholds such that the truth is among what is said with probability at least 1 - `error`
+    (Vovk; Mondrian by class), whatever the score is worth, for cases drawn as these labels were.
 
     `probabilities` must not come from a calibrator that was fitted on these labels.
     """
@@ -183,10 +211,12 @@ def _quantile(ordered: Numbers, error: float) -> float:
 
 
 def leniency(residuals: Numbers, users: Sequence[object]) -> tuple[dict[str, float], float]:
-    """How far each user's reactions lie above what their responses deserve: (effect by user, standard deviation).
+    """How far each user's reactions lie above what their responses deserve: (effect by user,
+    standard deviation).
 
-    `residuals`: score minus its expectation from everything but the user. Effects are posterior means of normal random
-    effects, method of moments (Searle, Casella and McCulloch): a user with few rows is hardly moved from 0.
+    `residuals`: score minus its expectation from everything but the user. Effects are posterior
+    means of normal random effects, method of moments (Searle, Casella and McCulloch): a user with
+    few rows is hardly moved from 0.
 
     >>> effects, spread = leniency(np.array([0.2, 0.2, 0.2, 0.2, -0.2, -0.2, -0.2, -0.2]), list("aaaabbbb"))
     >>> effects["a"] > 0.1 > -0.1 > effects["b"], spread > 0.1
@@ -195,7 +225,10 @@ def leniency(residuals: Numbers, users: Sequence[object]) -> tuple[dict[str, flo
     names, place = np.unique(np.asarray(users, dtype=str), return_inverse=True)
     count = np.bincount(place).astype(float)
     mean = np.bincount(place, residuals - residuals.mean()) / count
-    within = float((((residuals - residuals.mean()) - mean[place]) ** 2).sum() / max(1, len(residuals) - len(names)))
+    within = float(
+        (((residuals - residuals.mean()) - mean[place]) ** 2).sum()
+        / max(1, len(residuals) - len(names))
+    )
     typical = (len(residuals) - (count**2).sum() / len(residuals)) / max(1, len(names) - 1)
     between = float((count * mean**2).sum() / max(1, len(names) - 1))
     variance = max(0.0, (between - within) / max(typical, 1e-9))

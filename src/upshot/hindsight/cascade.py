@@ -1,7 +1,9 @@
-"""The embedded judge on everything, the LLM where it is expected to change a decision, and on a random sample always.
+"""The embedded judge on everything, the LLM where it is expected to change a decision, and on a
+random sample always.
 
-The sample is drawn before anything is judged, by a hash of the thread: what the two judges disagree on in it estimates
-the embedded judge's error without bias, whatever else the LLM was asked. `share = 1` is the LLM on everything.
+The sample is drawn before anything is judged, by a hash of the thread: what the two judges disagree
+on in it estimates the embedded judge's error without bias, whatever else the LLM was asked. `share
+= 1` is the LLM on everything.
 """
 
 from __future__ import annotations
@@ -22,11 +24,29 @@ from upshot.errors import BudgetError, EndpointError
 from upshot.hindsight import llm, transcript
 from upshot.hindsight.distil import Distilled, Lesson, Taught, distil, taught
 from upshot.hindsight.estimates import draw, ratio_interval
-from upshot.hindsight.judge import EvidenceColumns, Judged, Reading, all_events, conclude, read, verdict_table
+from upshot.hindsight.judge import (
+    EvidenceColumns,
+    Judged,
+    Reading,
+    all_events,
+    conclude,
+    read,
+    verdict_table,
+)
 from upshot.hindsight.model import Model
 from upshot.hindsight.timeline import Timeline, timeline
 from upshot.lake import Lake
-from upshot.llm import Budget, Client, Endpoint, LakeReplies, Replies, Request, Spent, key_of, run_batch
+from upshot.llm import (
+    Budget,
+    Client,
+    Endpoint,
+    LakeReplies,
+    Replies,
+    Request,
+    Spent,
+    key_of,
+    run_batch,
+)
 from upshot.records import SCHEMAS, CleanTable
 
 TABLES = ("messages", "conversations", "events", "threads")
@@ -103,20 +123,31 @@ class Audit(msgspec.Struct, frozen=True):
     high: float
 
 
-def choose(line: Timeline, judged: Judged, share: float, audit_rate: float, seed: str = "") -> tuple[Choice, ...]:
-    """The threads of a bucket that the LLM judges: a random `audit_rate` of them, then those worth most a token until
-    `share` of all threads is reached."""
-    spans = [span for span in transcript.threads_of(line) if _responses(line, *span)[1] > _responses(line, *span)[0]]
+def choose(
+    line: Timeline, judged: Judged, share: float, audit_rate: float, seed: str = ""
+) -> tuple[Choice, ...]:
+    """The threads of a bucket that the LLM judges: a random `audit_rate` of them, then those worth
+    most a token until `share` of all threads is reached.
+    """
+    spans = [
+        span
+        for span in transcript.threads_of(line)
+        if _responses(line, *span)[1] > _responses(line, *span)[0]
+    ]
     drawn = [draw(f"{seed}/{line.conversation[a]}") < audit_rate for a, _ in spans]
     worth = _worth(judged)
     value = np.array([worth[slice(*_responses(line, a, b))].mean() for a, b in spans])
     if not spans:
         return ()
-    whole = int(share * len(spans) + draw(f"{seed}/share/{line.conversation[spans[0][0]]}"))  # right on average in small buckets
+    whole = int(
+        share * len(spans) + draw(f"{seed}/share/{line.conversation[spans[0][0]]}")
+    )  # right on average in small buckets
     room = max(0, whole - sum(drawn))
     order = [i for i in np.argsort(-value, kind="stable").tolist() if not drawn[i]][:room]
     picked = set(order)
-    return tuple(Choice(a, b, drawn[i]) for i, (a, b) in enumerate(spans) if drawn[i] or i in picked)
+    return tuple(
+        Choice(a, b, drawn[i]) for i, (a, b) in enumerate(spans) if drawn[i] or i in picked
+    )
 
 
 def _responses(line: Timeline, first: int, last: int) -> tuple[int, int]:
@@ -127,8 +158,9 @@ def _responses(line: Timeline, first: int, last: int) -> tuple[int, int]:
 def _worth(judged: Judged) -> NDArray[np.float64]:
     """How much a second opinion may change what follows from each verdict.
 
-    Most where what came later moved the score far from foresight: there a misreading costs most (docs/lab.md). More
-    where the evidence contradicts itself; little where nothing came, for there is nothing to read.
+    Most where what came later moved the score far from foresight: there a misreading costs most
+    (docs/lab.md). More where the evidence contradicts itself; little where nothing came, for there
+    is nothing to read.
     """
     evidence = judged.evidence
     size = len(judged.score)
@@ -138,16 +170,28 @@ def _worth(judged: Judged) -> NDArray[np.float64]:
     return np.abs(judged.score - judged.foresight) + 0.25 * contradiction
 
 
-def buckets(lake: Lake, model: Model, horizon: int, share: float, audit_rate: float) -> Iterator[Bucket]:
+def buckets(
+    lake: Lake, model: Model, horizon: int, share: float, audit_rate: float
+) -> Iterator[Bucket]:
     """Each bucket of a lake with the threads that are chosen in it."""
     for number in range(lake.buckets):
         conversations = lake.read("conversations", number)
-        tables = {t: conversations if t == "conversations" else lake.read(t, number, conversations=conversations) for t in TABLES}
+        tables = {
+            t: conversations
+            if t == "conversations"
+            else lake.read(t, number, conversations=conversations)
+            for t in TABLES
+        }
         yield bucket_of_tables(tables, number, model, horizon, share, audit_rate)
 
 
 def bucket_of_tables(
-    tables: Mapping[str, CleanTable], number: int, model: Model, horizon: int, share: float, audit_rate: float
+    tables: Mapping[str, CleanTable],
+    number: int,
+    model: Model,
+    horizon: int,
+    share: float,
+    audit_rate: float,
 ) -> Bucket:
     """One bucket from its tables."""
     line = timeline(tables["messages"], tables["conversations"], tables.get("threads"))
@@ -157,8 +201,12 @@ def bucket_of_tables(
     return Bucket(number, line, seen, judged, choose(line, judged, share, audit_rate))
 
 
-def plan(parts: Iterator[Bucket], endpoint: Endpoint, options: llm.Options, replies: Replies) -> tuple[Plan, dict[str, tuple[str, Request]]]:
-    """What judging the chosen threads would send, and the requests that are not in the cache (key → user, request)."""
+def plan(
+    parts: Iterator[Bucket], endpoint: Endpoint, options: llm.Options, replies: Replies
+) -> tuple[Plan, dict[str, tuple[str, Request]]]:
+    """What judging the chosen threads would send, and the requests that are not in the cache (key →
+    user, request).
+    """
     threads = responses = requests = prompt_tokens = completion_tokens = 0
     fresh: dict[str, tuple[str, Request]] = {}
     budget = Budget(endpoint)
@@ -167,16 +215,26 @@ def plan(parts: Iterator[Bucket], endpoint: Endpoint, options: llm.Options, repl
             threads += 1
             begin, end = _responses(part.line, choice.first, choice.last)
             responses += end - begin
-            for request in llm.requests_of(part.line, choice.first, choice.last, options, endpoint.model):
+            for request in llm.requests_of(
+                part.line, choice.first, choice.last, options, endpoint.model
+            ):
                 requests += 1
                 key = key_of(request)
                 if replies.get(key) is None and key not in fresh:
                     fresh[key] = (str(part.line.user[choice.first]), request)
                     prompt_tokens += budget.estimate(len(msgspec.json.encode(request.messages)))
                     guess = request.max_tokens <= 60
-                    completion_tokens += _COMPLETION_A_GUESS if guess else request.n * _COMPLETION_A_RESPONSE * ((request.max_tokens - 200) // 160)
+                    completion_tokens += (
+                        _COMPLETION_A_GUESS
+                        if guess
+                        else request.n
+                        * _COMPLETION_A_RESPONSE
+                        * ((request.max_tokens - 200) // 160)
+                    )
     usd = (prompt_tokens * endpoint.usd_in + completion_tokens * endpoint.usd_out) / 1e6
-    return Plan(threads, responses, requests, requests - len(fresh), prompt_tokens, completion_tokens, usd), fresh
+    return Plan(
+        threads, responses, requests, requests - len(fresh), prompt_tokens, completion_tokens, usd
+    ), fresh
 
 
 class _Open:
@@ -200,9 +258,11 @@ async def run(
     batch: dict[str, tuple[str, Request]] | None = None,
     total: int = 0,
 ) -> Report:
-    """Judge the chosen threads, many at once; `keep` gets a bucket's verdicts as soon as its threads are done.
+    """Judge the chosen threads, many at once; `keep` gets a bucket's verdicts as soon as its
+    threads are done.
 
-    A spent budget, or an endpoint that gives up, ends the run cleanly: what was judged is kept, and the report says why.
+    A spent budget, or an endpoint that gives up, ends the run cleanly: what was judged is kept, and
+    the report says why.
     """
     if batch:
         await run_batch(endpoint, batch, replies, budget, progress=progress)
@@ -233,7 +293,9 @@ async def run(
                 if stopped:
                     return
                 try:
-                    found = await judging.thread(mine.bucket.line, choice.first, choice.last, mine.bucket.judged)
+                    found = await judging.thread(
+                        mine.bucket.line, choice.first, choice.last, mine.bucket.judged
+                    )
                 except (BudgetError, EndpointError) as error:
                     stopped = stopped or str(error)
                     return
@@ -252,7 +314,15 @@ async def run(
         if mine.left and mine.findings:
             _keep(mine, options, name, keep)
     replies.flush()
-    return Report(name, judging.tally, budget.spent, done, threads, _audit([found for _, found in differences]), stopped)
+    return Report(
+        name,
+        judging.tally,
+        budget.spent,
+        done,
+        threads,
+        _audit([found for _, found in differences]),
+        stopped,
+    )
 
 
 def _differences(bucket: Bucket, findings: Sequence[llm.Finding]) -> list[float]:
@@ -269,11 +339,22 @@ def _audit(threads: Sequence[Sequence[float]]) -> Audit | None:
     error = np.array([np.abs(found).sum() for found in threads])
     bias = np.array([np.sum(found) for found in threads])
     mean, _, high = ratio_interval(error, sizes)
-    reach = math.exp((high - mean) / mean) if mean else 1.0  # on the log scale: errors are positive and skewed
-    return Audit(len(threads), int(sizes.sum()), float(bias.sum() / sizes.sum()), mean, mean / reach, min(1.0, mean * reach))
+    reach = (
+        math.exp((high - mean) / mean) if mean else 1.0
+    )  # on the log scale: errors are positive and skewed
+    return Audit(
+        len(threads),
+        int(sizes.sum()),
+        float(bias.sum() / sizes.sum()),
+        mean,
+        mean / reach,
+        min(1.0, mean * reach),
+    )
 
 
-def _keep(mine: _Open, options: llm.Options, name: str, keep: Callable[[Bucket, CleanTable], None]) -> None:
+def _keep(
+    mine: _Open, options: llm.Options, name: str, keep: Callable[[Bucket, CleanTable], None]
+) -> None:
     keep(mine.bucket, table(mine.bucket, mine.findings, options.horizon, name))
 
 
@@ -281,7 +362,11 @@ def table(bucket: Bucket, findings: Sequence[llm.Finding], horizon: int, name: s
     """Rows of `verdicts` for the responses that the LLM judged."""
     line, judged = bucket.line, bucket.judged
     row = {p: i for i, p in enumerate(line.responses.tolist())}
-    score, confidence, foresight = judged.score.copy(), judged.confidence.copy(), judged.foresight.copy()
+    score, confidence, foresight = (
+        judged.score.copy(),
+        judged.confidence.copy(),
+        judged.foresight.copy(),
+    )
     labels, reasons = [""] * len(score), [""] * len(score)
     spans: list[tuple[int, llm.Span]] = []
     for finding in findings:
@@ -293,9 +378,20 @@ def table(bucket: Bucket, findings: Sequence[llm.Finding], horizon: int, name: s
     spans.sort(key=lambda item: item[0])
     columns: list[Any] = [
         np.array([i for i, _ in spans], np.int64),
-        *(np.array([span[k] for _, span in spans], kind) for k, kind in enumerate((np.int64, np.int64, np.int64, object, np.int8, np.float32))),
+        *(
+            np.array([span[k] for _, span in spans], kind)
+            for k, kind in enumerate((np.int64, np.int64, np.int64, object, np.int8, np.float32))
+        ),
     ]
-    whole = verdict_table(line, Judged(score, foresight, confidence, EvidenceColumns(*columns)), horizon, bucket.number, name, labels, reasons)
+    whole = verdict_table(
+        line,
+        Judged(score, foresight, confidence, EvidenceColumns(*columns)),
+        horizon,
+        bucket.number,
+        name,
+        labels,
+        reasons,
+    )
     mine = sorted(row[finding.response] for finding in findings)
     return CleanTable(whole.take(pa.array(mine, pa.int64())))
 
@@ -304,22 +400,39 @@ def keeper(lake: Lake) -> Callable[[Bucket, CleanTable], None]:
     """Appends a bucket's verdicts to a lake."""
 
     def keep(bucket: Bucket, rows: CleanTable) -> None:
-        content = "\n".join(f"{row['id']}/{row['index']}/{row['as_of']}" for row in rows.select(["id", "index", "as_of"]).to_pylist())
+        content = "\n".join(
+            f"{row['id']}/{row['index']}/{row['as_of']}"
+            for row in rows.select(["id", "index", "as_of"]).to_pylist()
+        )
         digest = hashlib.blake2b(content.encode(), digest_size=12).hexdigest()
-        lake.append("verdicts", rows, (f"llm/{bucket.number}/{digest}", 1), {"stage": "llm", "bucket": bucket.number})
+        lake.append(
+            "verdicts",
+            rows,
+            (f"llm/{bucket.number}/{digest}", 1),
+            {"stage": "llm", "bucket": bucket.number},
+        )
 
     return keep
 
 
 def teach(lake: Lake, model: Model, horizon: int, audit_rate: float) -> Lesson:
-    """Distil the language model's verdicts in a lake into the embedded judge, and keep what was learned where it helps."""
+    """Distil the language model's verdicts in a lake into the embedded judge, and keep what was
+    learned where it helps.
+    """
     lessons: list[Taught] = []
     users: set[str] = set()
     for part in buckets(lake, model, horizon, 0.0, audit_rate):
-        told = {(row["id"], row["index"]): row for row in lake.read("verdicts", part.number).to_pylist() if row["judge"].startswith("llm/")}
+        told = {
+            (row["id"], row["index"]): row
+            for row in lake.read("verdicts", part.number).to_pylist()
+            if row["judge"].startswith("llm/")
+        }
         line = part.line
         names = [(str(line.conversation[p]), int(line.index[p])) for p in line.responses]
-        rows = np.array([i for i, name in enumerate(names) if name in told and told[name]["confidence"] > 0], np.int64)
+        rows = np.array(
+            [i for i, name in enumerate(names) if name in told and told[name]["confidence"] > 0],
+            np.int64,
+        )
         if not len(rows):
             continue
         positions = line.responses[rows]
@@ -347,9 +460,19 @@ def keep_model(lake: Lake, name: str, model: msgspec.Struct, users: Iterable[str
     """Keep what was learned, with the users who taught it."""
     lake.create()
     content = msgspec.json.encode(model).decode()
-    row = {"bucket": 0, "name": name, "at": datetime.now(UTC), "content": content, "users": sorted(set(users))}
+    row = {
+        "bucket": 0,
+        "name": name,
+        "at": datetime.now(UTC),
+        "content": content,
+        "users": sorted(set(users)),
+    }
     digest = hashlib.blake2b(content.encode(), digest_size=8).hexdigest()
-    lake.append("models", CleanTable(pa.Table.from_pylist([row], schema=SCHEMAS["models"])), (f"models/{name}/{digest}", 1))
+    lake.append(
+        "models",
+        CleanTable(pa.Table.from_pylist([row], schema=SCHEMAS["models"])),
+        (f"models/{name}/{digest}", 1),
+    )
 
 
 def kept_model(lake: Lake, name: str) -> str | None:

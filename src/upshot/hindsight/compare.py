@@ -1,14 +1,17 @@
 """Is B better than A for users? An augmented inverse-propensity estimate around a random audit.
 
-Follow-ups flatter whoever flatters, and hide those who leave in silence; no reweighting of them cures that. So a random
-sample of each arm, independent of the outcome, is labelled by someone whom the answer could not charm (a person, a
-test, a strong judge), and the verdicts of everything serve to make its mean precise:
+Follow-ups flatter whoever flatters, and hide those who leave in silence; no reweighting of them
+cures that. So a random sample of each arm, independent of the outcome, is labelled by someone whom
+the answer could not charm (a person, a test, a strong judge), and the verdicts of everything serve
+to make its mean precise:
 
-    y~ = m + r / rate x (y - m)                       m: the verdict, calibrated in its own arm; r: audited; y: label
-    mean(arm) = mean of [ mu(x) + 1{arm} / e(x) x (y~ - mu(x)) ]      e: P(arm | x); mu: E[y~ | x] in the arm
+    y~ = m + r / rate x (y - m)                       m: the verdict, calibrated in its own arm; r:
+    audited; y: label mean(arm) = mean of [ mu(x) + 1{arm} / e(x) x (y~ - mu(x)) ]      e: P(arm |
+    x); mu: E[y~ | x] in the arm
 
-with x from the *prompt* only (what follows is an effect, not a cause), e logged or fitted, mu, e and m cross-fitted by
-user, intervals by user. Without an audit r is 0 everywhere and the answer says so.
+with x from the *prompt* only (what follows is an effect, not a cause), e logged or fitted, mu, e
+and m cross-fitted by user, intervals by user. Without an audit r is 0 everywhere and the answer
+says so.
 """
 
 from __future__ import annotations
@@ -30,7 +33,9 @@ _FLOOR = 0.02
 """Least P(arm | x) that is divided by."""
 _RIDGE = 1.0
 _CALIBRATED = 4
-"""Parameters that the audit pays for: slope and level of the calibration, and of what prompts explain."""
+"""Parameters that the audit pays for: slope and level of the calibration, and of what prompts
+explain.
+"""
 _LEAST_AUDITED = 20
 """Labels in each arm below which the audit's interval means nothing."""
 _MOST_GAMMA = 50.0
@@ -66,7 +71,9 @@ class Comparison(msgspec.Struct, frozen=True):
     judge_bias: float
     """Difference between the arms in the judge's error at which the log's answer turns round."""
     gamma: float
-    """Odds ratio of hidden confounding at which the log's interval reaches 0; 1 is none, and a small number is fragile."""
+    """Odds ratio of hidden confounding at which the log's interval reaches 0; 1 is none, and a
+    small number is fragile.
+    """
     overlap: float
     """Effective share of the rows that the weights leave, in (0, 1]."""
     answer: str
@@ -80,7 +87,10 @@ def compare(units: Units, names: tuple[str, str] = ("A", "B"), seed: int = 0) ->
     """
     counts = np.bincount(units.arm, minlength=2)
     if min(counts) < 20 or len(np.unique(units.user.astype(str))) < 2 * _FOLDS:
-        raise InputError(f"could not compare {names[0]} ({counts[0]} rows) with {names[1]} ({counts[1]} rows): at least 20 of each and {2 * _FOLDS} users are needed")
+        raise InputError(
+            f"could not compare {names[0]} ({counts[0]} rows) with {names[1]} ({counts[1]} rows):"
+            f" at least 20 of each and {2 * _FOLDS} users are needed"
+        )
     fold, user = cross_fit(units.user, _FOLDS, seed)
     e = _propensity(units, fold)
     labels = (int(units.audited[units.arm == 0].sum()), int(units.audited[units.arm == 1].sum()))
@@ -94,13 +104,26 @@ def compare(units: Units, names: tuple[str, str] = ("A", "B"), seed: int = 0) ->
         audited = _estimate(*rows, user, min(labels))
         flattered = _estimate(log_rows[0] - rows[0], log_rows[1] - rows[1], user, min(labels))
     weight = np.where(units.arm == 1, 1 / e, 1 / (1 - e))
-    overlap = float(min(weight[units.arm == k].sum() ** 2 / (weight[units.arm == k] ** 2).sum() / counts[k] for k in (0, 1)))
+    overlap = float(
+        min(
+            weight[units.arm == k].sum() ** 2 / (weight[units.arm == k] ** 2).sum() / counts[k]
+            for k in (0, 1)
+        )
+    )
     gamma = _gamma(units, e, logs)
     return Comparison(
-        naive, logs, audited, labels,
-        flattered.difference if flattered else None, flattered.low if flattered else None, flattered.high if flattered else None,
-        abs(logs.difference), gamma, overlap, _answer(names, logs, audited, flattered, gamma),
-    )  # fmt: skip
+        naive,
+        logs,
+        audited,
+        labels,
+        flattered.difference if flattered else None,
+        flattered.low if flattered else None,
+        flattered.high if flattered else None,
+        abs(logs.difference),
+        gamma,
+        overlap,
+        _answer(names, logs, audited, flattered, gamma),
+    )
 
 
 def _propensity(units: Units, fold: NDArray[np.int64]) -> Numbers:
@@ -116,7 +139,9 @@ def _propensity(units: Units, fold: NDArray[np.int64]) -> Numbers:
 
 
 def _corrected(units: Units, fold: NDArray[np.int64]) -> Numbers:
-    """y~ of every row: the verdict calibrated within its arm, and the audit's residual where there is one."""
+    """y~ of every row: the verdict calibrated within its arm, and the audit's residual where there
+    is one.
+    """
     m = units.verdict.copy()
     for arm in (0, 1):
         for k in range(_FOLDS):
@@ -128,7 +153,9 @@ def _corrected(units: Units, fold: NDArray[np.int64]) -> Numbers:
     return m + np.where(units.audited, (units.label - m) / np.maximum(units.rate, 1e-6), 0.0)
 
 
-def _scores(units: Units, outcome: Numbers, e: Numbers, fold: NDArray[np.int64]) -> tuple[Numbers, Numbers]:
+def _scores(
+    units: Units, outcome: Numbers, e: Numbers, fold: NDArray[np.int64]
+) -> tuple[Numbers, Numbers]:
     """Each row's contribution to the mean of A and of B."""
     found: list[Numbers] = []
     for arm, p in ((0, 1 - e), (1, e)):
@@ -138,7 +165,8 @@ def _scores(units: Units, outcome: Numbers, e: Numbers, fold: NDArray[np.int64])
             rest, here = mine & (fold != k), fold == k
             if rest.sum() >= 20:
                 x, others = _standard(units.prompt[rest], units.prompt[here])
-                # Residuals of the audit are large and rare, so the curve is learned from the verdicts and shifted.
+                # Residuals of the audit are large and rare, so the curve is learned from the
+                # verdicts and shifted.
                 mu[here] = others @ _ridge(x, units.verdict[rest], _RIDGE)
                 mu[here] += outcome[rest].mean() - units.verdict[rest].mean()
         weight = np.where(mine, 1 / p, 0.0)
@@ -147,9 +175,14 @@ def _scores(units: Units, outcome: Numbers, e: Numbers, fold: NDArray[np.int64])
     return found[0], found[1]
 
 
-def _estimate(a: Numbers, b: Numbers, user: NDArray[np.int64], audited: int | None = None) -> Estimate:
-    """Difference of means with an interval by user. Around an audit, `audited` rows of the smaller arm carry the
-    uncertainty: the degrees of freedom are theirs, less what the calibration of the verdicts took."""
+def _estimate(
+    a: Numbers, b: Numbers, user: NDArray[np.int64], audited: int | None = None
+) -> Estimate:
+    """Difference of means with an interval by user.
+
+    Around an audit, `audited` rows of the smaller arm carry the uncertainty: the degrees of freedom
+    are theirs, less what the calibration of the verdicts took.
+    """
     difference = float((b - a).mean())
     total = np.bincount(user, b - a - difference)
     groups = len(total)
@@ -157,7 +190,9 @@ def _estimate(a: Numbers, b: Numbers, user: NDArray[np.int64], audited: int | No
     lost = 1.0 if audited is None else audited / (audited - _CALIBRATED)
     error = float(np.sqrt(lost * groups / (groups - 1) * (total**2).sum()) / len(a))
     reach = t_quantile(0.975, free) * error
-    return Estimate(difference, difference - reach, difference + reach, float(a.mean()), float(b.mean()))
+    return Estimate(
+        difference, difference - reach, difference + reach, float(a.mean()), float(b.mean())
+    )
 
 
 def _difference(verdict: Numbers, arm: NDArray[np.int64], user: NDArray[np.int64]) -> Estimate:
@@ -166,8 +201,9 @@ def _difference(verdict: Numbers, arm: NDArray[np.int64], user: NDArray[np.int64
 
 
 def _gamma(units: Units, e: Numbers, logs: Estimate) -> float:
-    """The odds ratio by which hidden causes may distort P(B | prompt) before the log's answer could be 0 (marginal
-    sensitivity model, Zhao, Small and Bhattacharya, 2019), of the weighted means."""
+    """The odds ratio by which hidden causes may distort P(B | prompt) before the log's answer could
+    be 0 (marginal sensitivity model, Zhao, Small and Bhattacharya, 2019), of the weighted means.
+    """
     sign = 1.0 if logs.difference >= 0 else -1.0
     reach = (logs.high - logs.low) / 2
 
@@ -180,42 +216,67 @@ def _gamma(units: Units, e: Numbers, logs: Estimate) -> float:
     if least(0.0) <= 0:
         return 1.0
     top = float(np.log(_MOST_GAMMA))
-    return _MOST_GAMMA if least(top) > 0 else math.exp(cast(float, brentq(least, 0.0, top, xtol=1e-3)))
+    return (
+        _MOST_GAMMA if least(top) > 0 else math.exp(cast(float, brentq(least, 0.0, top, xtol=1e-3)))
+    )
 
 
 def _extreme(value: Numbers, p: Numbers, gamma: float, sign: float) -> float:
-    """The smallest (sign -1) or largest (+1) weighted mean when each row's odds may be off by a factor of gamma."""
+    """The smallest (sign -1) or largest (+1) weighted mean when each row's odds may be off by a
+    factor of gamma.
+    """
     order = np.argsort(sign * value)
     value, odds = value[order], ((1 - p) / p)[order]
     low, high = 1 + odds / gamma, 1 + odds * gamma
-    heavy = np.concatenate([[0.0], np.cumsum(high[::-1])])[::-1], np.concatenate([[0.0], np.cumsum((high * value)[::-1])])[::-1]
+    heavy = (
+        np.concatenate([[0.0], np.cumsum(high[::-1])])[::-1],
+        np.concatenate([[0.0], np.cumsum((high * value)[::-1])])[::-1],
+    )
     light = np.concatenate([[0.0], np.cumsum(low)]), np.concatenate([[0.0], np.cumsum(low * value)])
     means = (light[1] + heavy[1]) / (light[0] + heavy[0])
     return float(sign * (sign * means).max())
 
 
-def _answer(names: tuple[str, str], logs: Estimate, audited: Estimate | None, flattered: Estimate | None, gamma: float) -> str:
+def _answer(
+    names: tuple[str, str],
+    logs: Estimate,
+    audited: Estimate | None,
+    flattered: Estimate | None,
+    gamma: float,
+) -> str:
     a, b = names
     if audited is None or flattered is None:
         return (
-            f"The logs alone cannot tell whether {b} is better than {a} for users: their difference of {logs.difference:+.3f} would be turned round "
-            f"by {abs(logs.difference):.3f} more flattery (or silent leaving) in one arm, or by hidden causes of odds ratio {gamma:.2f}. "
-            "Draw an audit with `upshot audit`, label it, and compare again."
+            f"The logs alone cannot tell whether {b} is better than {a} for users: their difference"
+            f" of {logs.difference:+.3f} would be turned round by {abs(logs.difference):.3f} more"
+            " flattery (or silent leaving) in one arm, or by hidden causes of odds ratio"
+            f" {gamma:.2f}. Draw an audit with `upshot audit`, label it, and compare again."
         )
     said = (
-        f"{b} is better than {a}" if audited.low > 0 else f"{a} is better than {b}" if audited.high < 0 else f"No difference between {a} and {b} is shown"
+        f"{b} is better than {a}"
+        if audited.low > 0
+        else (
+            f"{a} is better than {b}"
+            if audited.high < 0
+            else f"No difference between {a} and {b} is shown"
+        )
     )
     answer = f"{said}: {audited.difference:+.3f} [{audited.low:+.3f} to {audited.high:+.3f}]."
     if flattered.low > 0 or flattered.high < 0:
         favoured = b if flattered.difference > 0 else a
-        answer += f" The follow-ups favour {favoured} by {abs(flattered.difference):.3f} more than the audit does: they cannot be trusted to compare these arms."
+        answer += (
+            f" The follow-ups favour {favoured} by {abs(flattered.difference):.3f} more than the"
+            " audit does: they cannot be trusted to compare these arms."
+        )
     return answer
 
 
 def _standard(x: Numbers, others: Numbers) -> tuple[Numbers, Numbers]:
     """Columns with mean 0 and deviation 1 on the first, and a constant."""
     centre, scale = x.mean(axis=0), np.maximum(x.std(axis=0), 1e-9)
-    first, second = (np.column_stack([np.ones(len(part)), (part - centre) / scale]) for part in (x, others))
+    first, second = (
+        np.column_stack([np.ones(len(part)), (part - centre) / scale]) for part in (x, others)
+    )
     return first, second
 
 

@@ -1,4 +1,6 @@
-"""What users write about an earlier answer, found with one RE2 automaton that names the kinds a message holds."""
+"""What users write about an earlier answer, found with one RE2 automaton that names the kinds a
+message holds.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ import re2
 from numpy.typing import NDArray
 
 _MOST = 3_000
-"""Characters of one message that are searched, at its start and at its end: a longer one is a paste."""
+"""Characters of one message that are searched, at its start and at its end: a longer one is a
+paste.
+"""
 _MOST_SPANS = 4
 
 
@@ -51,7 +55,9 @@ class Matches(NamedTuple):
 @cache
 def load() -> Cues:
     """The shipped cues (`hindsight/cues.toml`)."""
-    return parse(tomllib.loads(resources.files("upshot.hindsight").joinpath("cues.toml").read_text("utf-8")))
+    return parse(
+        tomllib.loads(resources.files("upshot.hindsight").joinpath("cues.toml").read_text("utf-8"))
+    )
 
 
 def parse(tables: Mapping[str, Any]) -> Cues:
@@ -66,7 +72,15 @@ def parse(tables: Mapping[str, Any]) -> Cues:
         patterns = [f"(?:{p})" for p in table["patterns"]]
         patterns += [rf"(?:\A[\s\"'*>#]*(?:{p}))" for p in table.get("start", ())]
         pattern = "|".join(patterns)
-        kinds.append(Kind(name, table["polarity"], table["label"], table["prior"], re2.compile(pattern, options)))
+        kinds.append(
+            Kind(
+                name,
+                table["polarity"],
+                table["label"],
+                table["prior"],
+                re2.compile(pattern, options),
+            )
+        )
         which.Add(pattern)
     which.Compile()
     return Cues(tuple(kinds), which)
@@ -87,7 +101,11 @@ def search(texts: Sequence[str], cues: Cues | None = None) -> Matches:
         found = known.get(text)
         if found is None:
             searched = _ends(text)
-            found = [span for kind in cues.which.Match(searched) or () for span in _spans(kind, searched, text, cues.kinds[kind].pattern)]
+            found = [
+                span
+                for kind in cues.which.Match(searched) or ()
+                for span in _spans(kind, searched, text, cues.kinds[kind].pattern)
+            ]
             found.sort()
             known[text] = found
         rows += found
@@ -101,9 +119,7 @@ def _ends(text: str) -> str:
     return text if len(text) <= 2 * _MOST else f"{text[:_MOST]}\n{text[-_MOST:]}"
 
 
-def _spans(
-    kind: int, searched: str, text: str, pattern: Any
-) -> Iterator[tuple[int, int, int]]:
+def _spans(kind: int, searched: str, text: str, pattern: Any) -> Iterator[tuple[int, int, int]]:
     """(start, kind, end) of the spans of one kind in one text, in characters of the whole text."""
     cut = len(text) - len(searched)
     for match in islice(pattern.finditer(searched), _MOST_SPANS):

@@ -1,4 +1,6 @@
-"""Edits of code in a response, read from SEARCH/REPLACE blocks and unified diffs; a line counts by its stripped text."""
+"""Edits of code in a response, read from SEARCH/REPLACE blocks and unified diffs; a line counts by
+its stripped text.
+"""
 
 from __future__ import annotations
 

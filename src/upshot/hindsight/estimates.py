@@ -1,4 +1,6 @@
-"""What estimates are made of: random draws, cross-fits and intervals over threads or users, for rows of one hang together."""
+"""What estimates are made of: random draws, cross-fits and intervals over threads or users, for
+rows of one hang together.
+"""
 
 from __future__ import annotations
 
@@ -33,11 +35,19 @@ class Units(NamedTuple):
 
 def draw(name: str) -> float:
     """Uniform in [0, 1), the same for one name always."""
-    return int.from_bytes(hashlib.blake2b(name.encode("utf-8", "replace"), digest_size=7).digest(), "big") / 2**56
+    return (
+        int.from_bytes(
+            hashlib.blake2b(name.encode("utf-8", "replace"), digest_size=7).digest(), "big"
+        )
+        / 2**56
+    )
 
 
-def cross_fit(groups: Sequence[object] | NDArray[np.object_], folds: int = 5, seed: int = 0) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """For each row the fold of its group (thread, user), and the group's number: no group is in two folds.
+def cross_fit(
+    groups: Sequence[object] | NDArray[np.object_], folds: int = 5, seed: int = 0
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """For each row the fold of its group (thread, user), and the group's number: no group is in two
+    folds.
 
     >>> fold, group = cross_fit(["a", "b", "a"], 2)
     >>> bool(fold[0] == fold[2] != fold[1]), group.tolist()
@@ -52,11 +62,14 @@ def sigmoid(logits: Numbers) -> Numbers:
     return 1.0 / (1.0 + np.exp(-np.clip(logits, -30, 30)))
 
 
-def ratio_interval(totals: Numbers, sizes: Numbers, level: float = 0.95) -> tuple[float, float, float]:
+def ratio_interval(
+    totals: Numbers, sizes: Numbers, level: float = 0.95
+) -> tuple[float, float, float]:
     """Mean of rows in clusters of different size, with a t interval: (mean, low, high).
 
-    `totals` and `sizes`: sum and number of rows of each cluster, drawn at random. The variance is that of the ratio
-    Σ totals / Σ sizes by the jackknife, which errs on the wide side where clusters are few and uneven.
+    `totals` and `sizes`: sum and number of rows of each cluster, drawn at random. The variance is
+    that of the ratio Σ totals / Σ sizes by the jackknife, which errs on the wide side where
+    clusters are few and uneven.
 
     >>> mean, low, high = ratio_interval(np.array([1.0, 2.0, 3.0]), np.array([2.0, 2.0, 2.0]))
     >>> mean, low < 1.0 < high

@@ -1,7 +1,8 @@
 """Events that logs carry, each resolved to the response that it concerns.
 
-An undo names a commit and says where HEAD now is. The response behind that commit may be in an earlier session, and
-every commit made after HEAD is gone too: a stack of undos, or a reset, reaches back over several responses.
+An undo names a commit and says where HEAD now is. The response behind that commit may be in an
+earlier session, and every commit made after HEAD is gone too: a stack of undos, or a reset, reaches
+back over several responses.
 """
 
 from __future__ import annotations
@@ -17,10 +18,26 @@ from upshot.hindsight.timeline import ASSISTANT, Timeline
 from upshot.records import CleanTable
 
 POLARITY = {
-    "thumb": 1, "rating": 1, "edit": -1, "regenerate": -1, "undo": -1, "undone_later": -1, "commit": 1, "own_commit": 0,
-    "exit": 1, "test": 1, "lint": -1, "build": -1, "trace": -1, "copy": 1, "kept": 1, "outcome": 1, "interrupt": -1,
-    "comment": 0, "rewritten": -1,
-}  # fmt: skip
+    "thumb": 1,
+    "rating": 1,
+    "edit": -1,
+    "regenerate": -1,
+    "undo": -1,
+    "undone_later": -1,
+    "commit": 1,
+    "own_commit": 0,
+    "exit": 1,
+    "test": 1,
+    "lint": -1,
+    "build": -1,
+    "trace": -1,
+    "copy": 1,
+    "kept": 1,
+    "outcome": 1,
+    "interrupt": -1,
+    "comment": 0,
+    "rewritten": -1,
+}
 """Sign of good news for each kind of event, times its value's sign where that can be either."""
 
 
@@ -41,7 +58,9 @@ def resolve(events: CleanTable, line: Timeline) -> list[Event]:
     """Events of a bucket, on the responses that they concern."""
     if not events.num_rows:
         return []
-    position = {(cid, i): p for p, (cid, i) in enumerate(zip(line.conversation, line.index, strict=True))}
+    position = {
+        (cid, i): p for p, (cid, i) in enumerate(zip(line.conversation, line.index, strict=True))
+    }
     rows = events.select(["user", "id", "index", "kind", "value", "at", "detail"]).to_pylist()
     resolved: list[Event] = []
     commits: dict[tuple[str, str], tuple[int, int]] = {}
@@ -63,7 +82,9 @@ def resolve(events: CleanTable, line: Timeline) -> list[Event]:
 
 
 def _undone(
-    line: Timeline, commits: dict[tuple[str, str], tuple[int, int]], pending: list[tuple[str, int, str, str]]
+    line: Timeline,
+    commits: dict[tuple[str, str], tuple[int, int]],
+    pending: list[tuple[str, int, str, str]],
 ) -> list[Event]:
     """Undo events on the responses whose commits are gone, in the order of the user's sessions."""
     rank = chronological(line)
@@ -92,16 +113,19 @@ def chronological(line: Timeline) -> NDArray[np.int64]:
 
 
 def commits_of(events: CleanTable) -> dict[str, tuple[str, int]]:
-    """Commit hash → (conversation, index) of the response behind it; used to join outcomes that come later."""
+    """Commit hash → (conversation, index) of the response behind it; used to join outcomes that
+    come later.
+    """
     mine = events.filter(pc.equal(events["kind"], "commit"))
     return {row["detail"]: (row["id"], row["index"]) for row in mine.to_pylist()}
 
 
 def followed(line: Timeline) -> list[Event]:
-    """`rewritten` and `kept` events of every response that edited code, over all of its user's later sessions.
+    """`rewritten` and `kept` events of every response that edited code, over all of its user's
+    later sessions.
 
-    Of the lines that a response added, those that a later edit removed are rewritten, those that a later edit shows and
-    leaves are kept.
+    Of the lines that a response added, those that a later edit removed are rewritten, those that a
+    later edit shows and leaves are kept.
     """
     edits = line.edits
     if len(edits) < 2:
@@ -119,7 +143,11 @@ def followed(line: Timeline) -> list[Event]:
                 fate[writer][text] = (1.0, p)
         for text in edit.added:
             owner.setdefault((user, text), set()).add(p)
-    return [event for p, lines in fate.items() for event in _fates(p, lines, max(1, len(edits[p].added)))]
+    return [
+        event
+        for p, lines in fate.items()
+        for event in _fates(p, lines, max(1, len(edits[p].added)))
+    ]
 
 
 def _fates(response: int, lines: dict[str, tuple[float, int]], written: int) -> Iterator[Event]:

@@ -1,7 +1,8 @@
 """What the embedded judge looks at: for each response some eighty numbers, each with a name.
 
-Foresight features know the response and what came before it. Hindsight features know what came after; they are all 0
-where nothing came, so that a response without a future is judged by foresight alone.
+Foresight features know the response and what came before it. Hindsight features know what came
+after; they are all 0 where nothing came, so that a response without a future is judged by foresight
+alone.
 """
 
 from __future__ import annotations
@@ -31,10 +32,13 @@ EVENT_KINDS = tuple(POLARITY)
 Array = NDArray[np.float32]
 
 _MANNERS = (
-    r"\b(?:i(?:'m| am) (?:sorry,? (?:but )?i can|unable|not able)|i (?:can't|cannot|can not) (?:help|assist|do|provide|give|support|comply|fulfil|create|write|share|answer|engage)"
-    r"|i (?:won't|will not)|as an ai|i must decline|not (?:able|allowed) to|against (?:my|the) (?:guidelines|policy))\b",
+    r"\b(?:i(?:'m| am) (?:sorry,? (?:but )?i can|unable|not able)|i (?:can't|cannot|can not)"
+    r" (?:help|assist|do|provide|give|support|comply|fulfil|create|write|share|answer|engage)"
+    r"|i (?:won't|will not)|as an ai|i must decline|not (?:able|allowed) to|against (?:my|the)"
+    r" (?:guidelines|policy))\b",
     r"\b(?:sorry|apologi[sz]e|apologies|my mistake|you(?:'re| are) right)\b",
-    r"\b(?:i don'?t (?:know|understand)|i(?:'m| am) not sure|i do not (?:know|understand)|no idea|couldn't find|could not find"
+    r"\b(?:i don'?t (?:know|understand)|i(?:'m| am) not sure|i do not (?:know|understand)|no"
+    r" idea|couldn't find|could not find"
     r"|did not understand|didn't (?:get|catch|understand) that)\b",
 )
 """A refusal, an apology, not knowing: looked for in a response's first characters."""
@@ -52,12 +56,23 @@ def _manners() -> Any:
 
 
 HARMFUL = re.compile(
-    r"(?i)\b(?:(?:make|build|assemble|construct|detonate|plant) (?:\w+ ){0,3}(?:bombs?|explosives?|grenade|molotov|pipe bomb|nerve agent|chemical weapon)"
-    r"|(?:synthesi[sz]e|cook|make|produce) (?:\w+ ){0,2}(?:meth|methamphetamine|fentanyl|heroin|sarin|ricin|crack)\b"
-    r"|(?:kill|murder|poison|assassinate|stab|strangle|kidnap|torture|rape|blackmail|stalk|lynch) (?:my|a|the|an|some|his|her|our|someone|somebody|people|him|them|president|prime)\b(?! (?:\w+ )?(?:process|thread|time|lights?|engine|bugs?|weeds?|job|task|session|port|server|zombie|boss in|program|code))"
-    r"|(?:ransomware|keylogger|malware|botnet|phishing (?:email|page|site)|credit card fraud|identity theft|counterfeit|money launder\w*|child porn\w*|csam)"
-    r"|(?:hack|break) into (?:my|a|the|an|someone|somebody|his|her)\b(?! (?:song|dance|own))|(?:steal|shoplift|embezzle|smuggle) (?:\w+ ){0,3}(?:from|car|cars|identity|drugs|people|passwords?|money)"
-    r"|(?:commit|best way to|how to) (?:suicide|self[- ]harm)|(?:dox|swat) (?:someone|a|my|him|her)|(?:holocaust|racial|ethnic) (?:\w+ ){0,2}(?:superior|inferior|deserved|never happened))"
+    r"(?i)\b(?:(?:make|build|assemble|construct|detonate|plant) (?:\w+"
+    r" ){0,3}(?:bombs?|explosives?|grenade|molotov|pipe bomb|nerve agent|chemical weapon)"
+    r"|(?:synthesi[sz]e|cook|make|produce) (?:\w+"
+    r" ){0,2}(?:meth|methamphetamine|fentanyl|heroin|sarin|ricin|crack)\b"
+    r"|(?:kill|murder|poison|assassinate|stab|strangle|kidnap|torture|rape|blackmail|stalk|lynch)"
+    r" (?:my|a|the|an|some|his|her|our|someone|somebody|people|him|them|president|prime)\b(?!"
+    r" (?:\w+"
+    r" )?(?:process|thread|time|lights?|engine|bugs?|weeds?|job|task|session|port|server|zombie|boss"
+    r" in|program|code))"
+    r"|(?:ransomware|keylogger|malware|botnet|phishing (?:email|page|site)|credit card"
+    r" fraud|identity theft|counterfeit|money launder\w*|child porn\w*|csam)"
+    r"|(?:hack|break) into (?:my|a|the|an|someone|somebody|his|her)\b(?!"
+    r" (?:song|dance|own))|(?:steal|shoplift|embezzle|smuggle) (?:\w+"
+    r" ){0,3}(?:from|car|cars|identity|drugs|people|passwords?|money)"
+    r"|(?:commit|best way to|how to) (?:suicide|self[- ]harm)|(?:dox|swat)"
+    r" (?:someone|a|my|him|her)|(?:holocaust|racial|ethnic) (?:\w+"
+    r" ){0,2}(?:superior|inferior|deserved|never happened))"
 )
 
 
@@ -80,7 +95,9 @@ class Features(NamedTuple):
     repeat: Array
     """Likeness of each of those to the request, in [0, 1], same shape."""
     direct: NDArray[np.bool_]
-    """Which of those speak of this response first: the next one, a return to it, one that plainly refers to it."""
+    """Which of those speak of this response first: the next one, a return to it, one that plainly
+    refers to it.
+    """
     words: tokens.Words
     """Of every message of the timeline, from its start."""
     responses: NDArray[np.int64]
@@ -105,7 +122,9 @@ class Lexicon(NamedTuple):
         return (total / np.sqrt(np.maximum(found.counts(), 1) + 2.0)).astype(np.float32)
 
 
-def features(line: Timeline, events: Sequence[Event], lexicon: Lexicon, horizon: int = 20) -> Features:
+def features(
+    line: Timeline, events: Sequence[Event], lexicon: Lexicon, horizon: int = 20
+) -> Features:
     """Compute every feature of every response of a timeline."""
     kinds = cue_module.load().kinds
     users = np.flatnonzero(line.role == USER)
@@ -130,13 +149,39 @@ def features(line: Timeline, events: Sequence[Event], lexicon: Lexicon, horizon:
     columns: dict[str, Array] = {}
     past = _past(line, request, previous, row_of, lex, has_cue, signature)
     columns.update(past)
-    hind = _future(line, later, relation, direct, repeat, row_of, lex, has_cue, look, signature, [kind.name for kind in kinds])
+    hind = _future(
+        line,
+        later,
+        relation,
+        direct,
+        repeat,
+        row_of,
+        lex,
+        has_cue,
+        look,
+        signature,
+        [kind.name for kind in kinds],
+    )
     hind.update(_events(line, events, horizon))
     columns.update(hind)
     names = tuple(columns)
-    values = np.column_stack(list(columns.values())).astype(np.float32) if len(responses) else np.zeros((0, len(names)), np.float32)
+    values = (
+        np.column_stack(list(columns.values())).astype(np.float32)
+        if len(responses)
+        else np.zeros((0, len(names)), np.float32)
+    )
     return Features(
-        names, np.array([name in hind for name in names]), values, matches, users, later, relation, repeat, direct, words, responses
+        names,
+        np.array([name in hind for name in names]),
+        values,
+        matches,
+        users,
+        later,
+        relation,
+        repeat,
+        direct,
+        words,
+        responses,
     )
 
 
@@ -163,13 +208,18 @@ def _looks(texts: Collection[str]) -> Array:
 
 
 def _relations(
-    line: Timeline, later: NDArray[np.int64], request: NDArray[np.int64], signature: NDArray[np.uint64]
+    line: Timeline,
+    later: NDArray[np.int64],
+    request: NDArray[np.int64],
+    signature: NDArray[np.uint64],
 ) -> tuple[Array, Array, NDArray[np.bool_]]:
     """How much each later message is about this response, and how like the request it is.
 
-    The next message is about the response unless it opens another session. A later one counts for less with each
-    message between, for more when it shares words with this exchange, and hardly past a change of subject. One that
-    opens a later session of the thread and shares words with this exchange, or says that it is about the last answer, is a return: it reports what came of it.
+    The next message is about the response unless it opens another session. A later one counts for
+    less with each message between, for more when it shares words with this exchange, and hardly
+    past a change of subject. One that opens a later session of the thread and shares words with
+    this exchange, or says that it is about the last answer, is a return: it reports what came of
+    it.
     """
     responses = line.responses
     mine = signature[responses] | signature[request]
@@ -189,7 +239,9 @@ def _relations(
         touches[:, k] = np.where(size >= 3, tokens.shared(mine, theirs) / np.maximum(size, 1), 0.0)
         here = line.session[later[:, k]] == line.session[responses]
         if k == 0:
-            nearest[later[:, 0]] = touches[:, 0]  # responses are in order, so the last one before a message stays
+            nearest[later[:, 0]] = touches[
+                :, 0
+            ]  # responses are in order, so the last one before a message stays
             value = np.where(here, 1.0, 0.3 + 0.5 * touches[:, 0])
         else:
             value = alive * (_DECAY**k) * (0.25 + touches[:, k]) * np.where(here, 1.0, 0.8)
@@ -208,7 +260,9 @@ def _relations(
     return relation, repeat, direct & (later >= 0)
 
 
-def _reported(line: Timeline, later: NDArray[np.int64], responses: NDArray[np.int64], opens: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def _reported(
+    line: Timeline, later: NDArray[np.int64], responses: NDArray[np.int64], opens: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
     """Which of these messages say what became of the very response, being the last before them."""
     last = responses[np.maximum(np.searchsorted(responses, later) - 1, 0)]
     found = opens & (last == responses) & (later >= 0)
@@ -217,13 +271,23 @@ def _reported(line: Timeline, later: NDArray[np.int64], responses: NDArray[np.in
     return found
 
 
-def _redirect(relation: Array, touches: Array, later: NDArray[np.int64], nearest: Array) -> NDArray[np.bool_]:
-    """A message that plainly speaks of an earlier exchange counts for that one, and for a third where it stands."""
-    back = (touches[:, 1:] - nearest[later[:, 1:]] > 0.4) & (later[:, 1:] >= 0) & (touches[:, 1:] > 0.5)
+def _redirect(
+    relation: Array, touches: Array, later: NDArray[np.int64], nearest: Array
+) -> NDArray[np.bool_]:
+    """A message that plainly speaks of an earlier exchange counts for that one, and for a third
+    where it stands.
+    """
+    back = (
+        (touches[:, 1:] - nearest[later[:, 1:]] > 0.4)
+        & (later[:, 1:] >= 0)
+        & (touches[:, 1:] > 0.5)
+    )
     relation[:, 1:][back] = np.maximum(relation[:, 1:][back], 0.8)
     elsewhere = np.zeros(len(nearest), bool)
     elsewhere[later[:, 1:][back]] = True
-    relation[:, 0] *= np.where(elsewhere[later[:, 0]] & (touches[:, 0] <= nearest[later[:, 0]]), 0.3, 1.0)
+    relation[:, 0] *= np.where(
+        elsewhere[later[:, 0]] & (touches[:, 0] <= nearest[later[:, 0]]), 0.3, 1.0
+    )
     found = np.zeros(later.shape, bool)
     found[:, 1:] = back
     return found
@@ -243,7 +307,9 @@ def _past(
     asked = row_of[request]
     sizes = np.maximum(tokens.size(signature[responses]), 1)
     length = np.array([len(text) for text in texts], np.float32)
-    lines = np.array([len(line.edits[p].added) if p in line.edits else 0 for p in responses.tolist()], np.float32)
+    lines = np.array(
+        [len(line.edits[p].added) if p in line.edits else 0 for p in responses.tolist()], np.float32
+    )
     cue = {kind.name: i for i, kind in enumerate(cue_module.load().kinds)}
     same = tokens.shared(signature[responses], signature[previous]) / np.maximum(
         tokens.size(signature[responses] | signature[previous]), 1
@@ -254,22 +320,34 @@ def _past(
         if found := match(text[:300]):
             said[row, found] = 1.0
     refusal = said[:, 0]
-    harmful = np.array([r >= 0 and refused > 0 and HARMFUL.search(line.text[r]) is not None for r, refused in zip(request, refusal, strict=True)], np.float32)
+    harmful = np.array(
+        [
+            r >= 0 and refused > 0 and HARMFUL.search(line.text[r]) is not None
+            for r, refused in zip(request, refusal, strict=True)
+        ],
+        np.float32,
+    )
     return {
         "response_words": np.minimum(8.0, np.log1p(length / 6 + 1)),
         "response_short": (length < 40).astype(np.float32),
-        "response_question": np.array([text[-20:].rstrip().endswith(("?", "？")) for text in texts], np.float32),
+        "response_question": np.array(
+            [text[-20:].rstrip().endswith(("?", "？")) for text in texts], np.float32
+        ),
         "response_code": np.array(["```" in text for text in texts], np.float32),
         "edit_size": np.minimum(3.0, np.log1p(lines)),
         "response_apology": said[:, 1],
         "response_unsure": said[:, 2],
         "refusal": refusal * (1 - harmful),
         "right_refusal": refusal * harmful,
-        "response_echoes": (tokens.shared(signature[responses], signature[request]) / sizes).astype(np.float32),
+        "response_echoes": (
+            (tokens.shared(signature[responses], signature[request]) / sizes).astype(np.float32)
+        ),
         "response_repeats": np.where(previous >= 0, same, 0).astype(np.float32),
         "request_lexicon": lex[asked],
         "request_failed": has_cue[asked, cue["failed"]] + has_cue[asked, cue["pasted_error"]],
-        "request_complains": np.maximum(has_cue[asked, cue["complaint"]], has_cue[asked, cue["correction"]]),
+        "request_complains": np.maximum(
+            has_cue[asked, cue["complaint"]], has_cue[asked, cue["correction"]]
+        ),
         "request_thanks": np.maximum(has_cue[asked, cue["thanks"]], has_cue[asked, cue["close"]]),
         "request_rejects": has_cue[asked, cue["reject"]],
         "request_missing": (request < 0).astype(np.float32),
@@ -314,7 +392,9 @@ def _future(
     out["next_repeats"] = repeat[:, 0] * exists
     out["next_same_request"] = (repeat[:, 0] > 0.6).astype(np.float32) * exists
     out["later_repeats"] = np.where(repeat[:, 1:] > 0.5, repeat[:, 1:], 0).max(axis=1)
-    out["next_uses_response"] = (tokens.shared(theirs, signature[responses]) / size).astype(np.float32) * exists
+    out["next_uses_response"] = (tokens.shared(theirs, signature[responses]) / size).astype(
+        np.float32
+    ) * exists
     for i, name in enumerate(_LOOKS):
         out[f"next_{name}"] = look[rows[:, 0], i] * exists
     other_session = line.session[later[:, 0]] != line.session[responses]
@@ -323,7 +403,9 @@ def _future(
 
 
 def _events(line: Timeline, events: Sequence[Event], horizon: int) -> dict[str, Array]:
-    """Signed values by kind, the strongest of each; events further than the horizon are of the world and still count."""
+    """Signed values by kind, the strongest of each; events further than the horizon are of the
+    world and still count.
+    """
     row = {int(p): i for i, p in enumerate(line.responses)}
     good = {kind: np.zeros(len(row), np.float32) for kind in EVENT_KINDS}
     for event in events:

@@ -1,8 +1,9 @@
 """Text that tries to steer a judge: found, reported, and hidden from every judge.
 
-What a user says of an answer is evidence, and a user may lie; how far one user, or a crowd that acts as one, can carry
-is bounded elsewhere (`influence`). Here it is about text written *for the judge*: instructions, verdicts that nobody
-gave, imitated message marks, characters that a person does not see, padding, responses made of nothing.
+What a user says of an answer is evidence, and a user may lie; how far one user, or a crowd that
+acts as one, can carry is bounded elsewhere (`influence`). Here it is about text written *for the
+judge*: instructions, verdicts that nobody gave, imitated message marks, characters that a person
+does not see, padding, responses made of nothing.
 
 A span is hidden by blanks of its own length, so that every position in the text stays what it was.
 """
@@ -23,27 +24,68 @@ import re2
 
 _INVISIBLE = "\u00ad\u200b\u200c\u200d\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff\u180e\U000e0000-\U000e007f"
 _HIDDEN = re.compile(f"[{_INVISIBLE}]")
-_HIDDEN_RUN = re.compile(r"[\U000e0020-\U000e007f]{2,}|[\u202d\u202e]|[\u200b\u2060-\u2064\u200e\u200f\ufeff]{3,}|(?:[A-Za-z][\u200b\u200c\u200d\u2060\ufeff\u00ad]){3,}")
+_HIDDEN_RUN = re.compile(
+    r"[\U000e0020-\U000e007f]{2,}|[\u202d\u202e]|[\u200b\u2060-\u2064\u200e\u200f\ufeff]{3,}|(?:[A-Za-z][\u200b\u200c\u200d\u2060\ufeff\u00ad]){3,}"
+)
 _FOLDED = {
-    **dict(zip("асеорхуктмнвіјѕԁԛԝһӏАСЕОРХУКТМНВІЈЅ", "aceopxyktmhbijsdqwhlACEOPXYKTMHBIJS", strict=True)),
+    **dict(
+        zip(
+            "асеорхуктмнвіјѕԁԛԝһӏАСЕОРХУКТМНВІЈЅ",
+            "aceopxyktmhbijsdqwhlACEOPXYKTMHBIJS",
+            strict=True,
+        )
+    ),
     **dict(zip("αεικνορτυχΑΒΕΖΗΙΚΜΝΟΡΤΥΧ", "aeiknoptuxABEZHIKMNOPTYX", strict=True)),
-    "ı": "i", "ɑ": "a", "ɡ": "g", "’": "'", "‘": "'", "“": '"', "”": '"', "\u00a0": " ",
-}  # fmt: skip
+    "ı": "i",
+    "ɑ": "a",
+    "ɡ": "g",
+    "’": "'",
+    "‘": "'",
+    "“": '"',
+    "”": '"',
+    "\u00a0": " ",
+}
 _MIXED = re2.compile(r"[A-Za-z][\p{Cyrillic}\p{Greek}]|[\p{Cyrillic}\p{Greek}][A-Za-z]")
-_ODD = re.compile(f"[{_INVISIBLE}]|[\u0370-\u03ff\u0400-\u052f\uff01-\uff5e\U0001d400-\U0001d7ff\u00a0\u2018-\u201dıɑɡ\u2100-\u214f\u24b6-\u24e9]")
+_ODD = re.compile(
+    f"[{_INVISIBLE}]|[\u0370-\u03ff\u0400-\u052f\uff01-\uff5e\U0001d400-\U0001d7ff\u00a0\u2018-\u201dıɑɡ\u2100-\u214f\u24b6-\u24e9]"
+)
 _PADDING = re.compile(r"(.{1,40}?)\1{120,}", re.DOTALL)
 _LONG = 4_000
 """Characters: shorter messages are not searched for padding."""
 _LEAST_PADDING = 2_000
 _MASTER_KEYS = frozenset(
-    ["solution", "thought process", "thoughts", "let's solve this problem step by step", "let us solve this problem step by step",
-     "let's think step by step", "step by step", "final answer", "answer", "the answer is", "reasoning", "explanation", "analysis",
-     "here is the solution", "here's the solution", "solución", "解", "解答", "かいせつ", "løsning", "lösung", "respuesta", "réponse", "antwort"]
-)  # fmt: skip
+    [
+        "solution",
+        "thought process",
+        "thoughts",
+        "let's solve this problem step by step",
+        "let us solve this problem step by step",
+        "let's think step by step",
+        "step by step",
+        "final answer",
+        "answer",
+        "the answer is",
+        "reasoning",
+        "explanation",
+        "analysis",
+        "here is the solution",
+        "here's the solution",
+        "solución",
+        "解",
+        "解答",
+        "かいせつ",
+        "løsning",
+        "lösung",
+        "respuesta",
+        "réponse",
+        "antwort",
+    ]
+)
 _LONG_LINE = 80
 _PROSE = re.compile(r"(?:\b[a-z]+ ){4}")
 _SPOKEN = re.compile(
-    r"^[ \t>#*_]*(?:user|human|customer|client|you|me)[*_]*:[*_ \t]+[^\n]*\b(?:thank\w*|worked|works|solved|fixed|perfect|great|awesome|exactly|helpful|appreciate)\b[^\n]*",
+    r"^[ \t>#*_]*(?:user|human|customer|client|you|me)[*_]*:[*_"
+    r" \t]+[^\n]*\b(?:thank\w*|worked|works|solved|fixed|perfect|great|awesome|exactly|helpful|appreciate)\b[^\n]*",
     re.IGNORECASE | re.MULTILINE,
 )
 _LETTERS = re.compile(r"\w", re.UNICODE)
@@ -53,7 +95,9 @@ class Suspect(NamedTuple):
     """A span that is hidden from judges."""
 
     kind: str
-    """instruction, verdict, header, invisible, look-alike, padding, empty answer, spoken for the user."""
+    """instruction, verdict, header, invisible, look-alike, padding, empty answer, spoken for the
+    user.
+    """
     start: int
     """In characters of the text."""
     end: int
@@ -67,7 +111,9 @@ class _Kind(NamedTuple):
 
 @cache
 def _file() -> dict[str, Any]:
-    return tomllib.loads(resources.files("upshot.hindsight").joinpath("hostile.toml").read_text("utf-8"))
+    return tomllib.loads(
+        resources.files("upshot.hindsight").joinpath("hostile.toml").read_text("utf-8")
+    )
 
 
 def _compiled(pattern: str) -> Any:
@@ -82,8 +128,13 @@ def _compiled(pattern: str) -> Any:
 def _tables() -> dict[str, _Kind]:
     """The shipped kinds (`hindsight/hostile.toml`), and the trigger."""
     return {
-        name: _Kind(name, _compiled("|".join(f"(?:{p})" for p in table["patterns"])), table.get("lines", False))
-        for name, table in _file().items() if "patterns" in table
+        name: _Kind(
+            name,
+            _compiled("|".join(f"(?:{p})" for p in table["patterns"])),
+            table.get("lines", False),
+        )
+        for name, table in _file().items()
+        if "patterns" in table
     }
 
 
@@ -127,7 +178,9 @@ def flags(text: str, role: str = "user") -> tuple[str, ...]:
     ('cut off',)
     """
     found = [suspect.kind for suspect in scan(text, role)]
-    return tuple(dict.fromkeys([*found, "cut off"] if role == "assistant" and cut_off(text) else found))
+    return tuple(
+        dict.fromkeys([*found, "cut off"] if role == "assistant" and cut_off(text) else found)
+    )
 
 
 def cut_off(text: str) -> bool:
@@ -136,7 +189,12 @@ def cut_off(text: str) -> bool:
     if text.count("```") % 2:
         return True
     last = text[text.rfind("\n") + 1 :]
-    return "```" not in text and len(last) >= _LONG_LINE and (last[-1].isalpha() or last[-1] in ",;-(") and _PROSE.search(last) is not None
+    return (
+        "```" not in text
+        and len(last) >= _LONG_LINE
+        and (last[-1].isalpha() or last[-1] in ",;-(")
+        and _PROSE.search(last) is not None
+    )
 
 
 def hide(text: str, suspects: Sequence[Suspect]) -> str:
@@ -153,7 +211,9 @@ def hide(text: str, suspects: Sequence[Suspect]) -> str:
 
 
 def shown(text: str, most: int) -> str:
-    """The text as a language model may see it: without its suspects, of a longer one than `most` characters the start and the end."""
+    """The text as a language model may see it: without its suspects, of a longer one than `most`
+    characters the start and the end.
+    """
     text = drop(text, scan(text))
     return text if len(text) <= most else f"{text[: most // 2]}\n[…]\n{text[-most // 2 :]}"
 
@@ -170,7 +230,9 @@ def drop(text: str, suspects: Sequence[Suspect]) -> str:
 
 
 def _folded(text: str) -> tuple[str, list[int] | None]:
-    """The text as a person sees it, and the place of each of its characters; None: nothing had to be folded."""
+    """The text as a person sees it, and the place of each of its characters; None: nothing had to
+    be folded.
+    """
     if not _ODD.search(text):
         return text, None
     seen: list[str] = []
@@ -178,7 +240,9 @@ def _folded(text: str) -> tuple[str, list[int] | None]:
     for place, character in enumerate(text):
         if _HIDDEN.match(character):
             continue
-        plain = _FOLDED.get(character) or (unicodedata.normalize("NFKC", character) if ord(character) > 0x2000 else character)
+        plain = _FOLDED.get(character) or (
+            unicodedata.normalize("NFKC", character) if ord(character) > 0x2000 else character
+        )
         seen.append(plain)
         places.extend([place] * len(plain))
     return "".join(seen), [*places, len(text)]
@@ -201,7 +265,9 @@ def _patterns(text: str) -> Iterable[Suspect]:
                     start, end = where[start], where[end]
                 yield Suspect(kind.name, start, end)
         for start, end in _instructions(shown):
-            yield Suspect("instruction", *((start, end) if where is None else (where[start], where[end])))
+            yield Suspect(
+                "instruction", *((start, end) if where is None else (where[start], where[end]))
+            )
     if places is not None:
         for match in _MIXED.finditer(text):
             yield Suspect("look-alike", *_word(text, *match.span()))
@@ -210,7 +276,10 @@ def _patterns(text: str) -> Iterable[Suspect]:
 def _instructions(text: str) -> Iterable[tuple[int, int]]:
     """Sentences that speak of judging and of what the judgement has to be."""
     has = {name: pattern.search for name, pattern in _words().items()}
-    if not any(has[name](text) for name in ("judge", "judge_named", "numbered", "out_of", "judge_latin", "judge_abroad")):
+    if not any(
+        has[name](text)
+        for name in ("judge", "judge_named", "numbered", "out_of", "judge_latin", "judge_abroad")
+    ):
         return
     start = 0
     for end in [*(match.end() for match in _START.finditer(text)), len(text)]:
@@ -224,11 +293,17 @@ def _orders(has: dict[str, Any], sentence: str) -> bool:
     top, about, order = (has[name](sentence) is not None for name in ("top", "about", "order"))
     if has["judge"](sentence) and about and (top or order):
         return True
-    if (has["judge_named"](sentence) or has["numbered"](sentence)) and top + about + order + bool(has["judge"](sentence)) >= 2:
+    if (has["judge_named"](sentence) or has["numbered"](sentence)) and top + about + order + bool(
+        has["judge"](sentence)
+    ) >= 2:
         return True
     if has["out_of"](sentence) or (has["judge_latin"](sentence) and has["top_latin"](sentence)):
         return True
-    return not sentence.isascii() and bool(has["judge_abroad"](sentence)) and bool(has["top_abroad"](sentence))
+    return (
+        not sentence.isascii()
+        and bool(has["judge_abroad"](sentence))
+        and bool(has["top_abroad"](sentence))
+    )
 
 
 _SENTENCE = 400
@@ -239,13 +314,20 @@ def _whole(text: str, start: int, end: int) -> tuple[int, int]:
     """From the sentence's start to its end: what belongs to an instruction stands beside it."""
     while start < end and text[start].isspace():
         start += 1
-    before = max((m.end() for m in _START.finditer(text, max(0, start - 400), start + 1)), default=max(0, start - 400))
+    before = max(
+        (m.end() for m in _START.finditer(text, max(0, start - 400), start + 1)),
+        default=max(0, start - 400),
+    )
     after = _BREAK.search(text, max(start, end - 1), end + 400)
-    return before, after.start() + (text[after.start()] != "\n") if after else min(len(text), end + 400)
+    return before, (
+        after.start() + (text[after.start()] != "\n") if after else min(len(text), end + 400)
+    )
 
 
 _START = re.compile(r"[.!?。！？][\s\"')\]]+|\n|(?<=[a-z0-9,;]) (?=[A-Z][a-z]+ )")
-"""Where what is said to a judge may begin; people also start a sentence without ending the one before."""
+"""Where what is said to a judge may begin; people also start a sentence without ending the one
+before.
+"""
 
 
 def _word(text: str, start: int, end: int) -> tuple[int, int]:
@@ -257,10 +339,16 @@ def _word(text: str, start: int, end: int) -> tuple[int, int]:
 
 
 def _message_of(text: str, start: int, stop: int, end: int) -> int:
-    """Where the message under an imitated header ends: its own line, or the next where an opening header stands alone."""
+    """Where the message under an imitated header ends: its own line, or the next where an opening
+    header stands alone.
+    """
     header = text[start:stop].rstrip()
     last = text.find("\n", start + len(header))
-    if last < 0 or header.lstrip().startswith("</") or text[start + len(header) : last].strip(" \t*:#=-]>"):
+    if (
+        last < 0
+        or header.lstrip().startswith("</")
+        or text[start + len(header) : last].strip(" \t*:#=-]>")
+    ):
         return end
     following = text.find("\n", last + 1)
     return max(end, following if following >= 0 else len(text))

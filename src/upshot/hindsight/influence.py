@@ -1,7 +1,8 @@
-"""How far one user, or a crowd that acts as one, can carry: by count, whatever their share of the log.
+"""How far one user, or a crowd that acts as one, can carry: by count, whatever their share of the
+log.
 
-A few hundred poisoned rows suffice to teach a model at any size of the rest (Souly et al., 2025), so a share is no bound.
-A cluster says the same words; a crowd says them of one thing.
+A few hundred poisoned rows suffice to teach a model at any size of the rest (Souly et al., 2025),
+so a share is no bound. A cluster says the same words; a crowd says them of one thing.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ def bounded(groups: Sequence[Hashable] | NDArray[np.int64], most: int) -> NDArra
 
 
 def same_words(text: str) -> str:
-    """What two messages of a crowd have in common: their words, without numbers and marks; empty for short ones.
+    """What two messages of a crowd have in common: their words, without numbers and marks; empty
+    for short ones.
 
     >>> same_words("Perfect!! That fixed ORDER 12, thanks") == same_words("perfect, that fixed order 99 - thanks")
     True
@@ -52,16 +54,20 @@ def same_words(text: str) -> str:
 
 
 def weights(users: Sequence[str], said: Sequence[str]) -> NDArray[np.float64]:
-    """A weight in (0, 1] for each row: of its user's rows, or of those whose `same_words` are `said`, the lesser."""
+    """A weight in (0, 1] for each row: of its user's rows, or of those whose `same_words` are
+    `said`, the lesser.
+    """
     common = [words or row for row, words in enumerate(said)]
     return np.minimum(bounded(users, MOST_BY_USER), bounded(common, MOST_BY_CLUSTER))
 
 
 def crowds(users: Sequence[str], said: Sequence[str], about: About) -> NDArray[np.int64]:
-    """How many users wrote what is `said` (`same_words`) in each row, where they are a crowd; 0 elsewhere.
+    """How many users wrote what is `said` (`same_words`) in each row, where they are a crowd; 0
+    elsewhere.
 
-    The longer the words, the fewer users who share them are a crowd: 24 for four words, 5 from nine words up. And they speak of one
-    thing: half of what they answer shares a word that is five times rarer elsewhere; "that worked, thank you" is everybody's.
+    The longer the words, the fewer users who share them are a crowd: 24 for four words, 5 from nine
+    words up. And they speak of one thing: half of what they answer shares a word that is five times
+    rarer elsewhere; "that worked, thank you" is everybody's.
     `about`: gives the words of the responses before some rows.
 
     >>> text = "this wonderful answer changed my whole life for good"
@@ -76,18 +82,29 @@ def crowds(users: Sequence[str], said: Sequence[str], about: About) -> NDArray[n
             who.setdefault(words, set()).add(user)
             rows.setdefault(words, []).append(row)
     size = np.zeros(len(said), np.int64)
-    many = [words for words, found in who.items() if len(found) >= max(_CROWD, 40 - 4 * (words.count(" ") + 1))]
+    many = [
+        words
+        for words, found in who.items()
+        if len(found) >= max(_CROWD, 40 - 4 * (words.count(" ") + 1))
+    ]
     if many:
-        for words, one_thing in zip(many, _about_one_thing([rows[words] for words in many], about, len(said)), strict=True):
+        for words, one_thing in zip(
+            many, _about_one_thing([rows[words] for words in many], about, len(said)), strict=True
+        ):
             if one_thing:
                 size[rows[words]] = len(who[words])
     return size
 
 
 def _about_one_thing(groups: Sequence[Sequence[int]], about: About, size: int) -> list[bool]:
-    """For each group of rows: does half of it share a word that is rare among all rows? Samples of both tell."""
+    """For each group of rows: does half of it share a word that is rare among all rows?
+
+    Samples of both tell.
+    """
     samples = [np.arange(0, size, max(1, size // _SAMPLE))]
-    samples += [np.array(group[:: max(1, len(group) // _SAMPLE_OF_CROWD)], np.int64) for group in groups]
+    samples += [
+        np.array(group[:: max(1, len(group) // _SAMPLE_OF_CROWD)], np.int64) for group in groups
+    ]
     words = about(np.concatenate(samples))
     ends = np.cumsum([len(sample) for sample in samples])
     cuts = np.searchsorted(words.text, ends)
@@ -101,12 +118,16 @@ def _about_one_thing(groups: Sequence[Sequence[int]], about: About, size: int) -
         share = own[common] / rows
         at = tokens.find(shared[common], vocabulary)
         rest = 1 - len(group) / size
-        elsewhere = np.where(at >= 0, usual[at], 0) / ends[0] - share * (1 - rest)  # the crowd is in the sample of all, too
+        elsewhere = np.where(at >= 0, usual[at], 0) / ends[0] - share * (
+            1 - rest
+        )  # the crowd is in the sample of all, too
         out.append(bool((share * rest > _RARER * elsewhere).any()))
     return out
 
 
-def _in_how_many(hashes: NDArray[np.uint64], text: NDArray[np.int32]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+def _in_how_many(
+    hashes: NDArray[np.uint64], text: NDArray[np.int32]
+) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
     """Sorted hashes, and in how many texts each is."""
     order = np.lexsort((text, hashes))
     hashes, text = hashes[order], text[order]

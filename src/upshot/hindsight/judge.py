@@ -36,19 +36,46 @@ _QUOTE = 240
 """Characters of a whole-message quote."""
 
 KIND_LABELS = {
-    "thumb": "acted upon", "rating": "acted upon", "edit": "acted upon", "regenerate": "repeat or rephrase",
-    "undo": "acted upon", "undone_later": "acted upon", "commit": "acted upon", "own_commit": "acted upon",
-    "exit": "reported outcome", "test": "reported outcome", "lint": "reported outcome", "build": "reported outcome",
-    "trace": "reported outcome", "copy": "acted upon", "kept": "acted upon", "outcome": "reported outcome",
-    STEERING: "no feedback", CROWD: "no feedback", "interrupt": "complaint", "repeat": "repeat or rephrase", "rewritten": "acted upon",
-}  # fmt: skip
+    "thumb": "acted upon",
+    "rating": "acted upon",
+    "edit": "acted upon",
+    "regenerate": "repeat or rephrase",
+    "undo": "acted upon",
+    "undone_later": "acted upon",
+    "commit": "acted upon",
+    "own_commit": "acted upon",
+    "exit": "reported outcome",
+    "test": "reported outcome",
+    "lint": "reported outcome",
+    "build": "reported outcome",
+    "trace": "reported outcome",
+    "copy": "acted upon",
+    "kept": "acted upon",
+    "outcome": "reported outcome",
+    STEERING: "no feedback",
+    CROWD: "no feedback",
+    "interrupt": "complaint",
+    "repeat": "repeat or rephrase",
+    "rewritten": "acted upon",
+}
 
 
 def stage(horizon: int = 20, distilled: Distilled | None = None) -> Stage:
-    """The judge as a stage; verdicts are appended. `distilled` is what a better judge taught on this lake."""
-    options = {"horizon": horizon} | ({"distilled": msgspec.json.encode(distilled).decode()} if distilled else {})
+    """The judge as a stage; verdicts are appended.
+
+    `distilled` is what a better judge taught on this lake.
+    """
+    options = {"horizon": horizon} | (
+        {"distilled": msgspec.json.encode(distilled).decode()} if distilled else {}
+    )
     return Stage(
-        "judge", shipped().version, ("messages", "conversations", "events", "threads"), "verdicts", judge_bucket, "append", options
+        "judge",
+        shipped().version,
+        ("messages", "conversations", "events", "threads"),
+        "verdicts",
+        judge_bucket,
+        "append",
+        options,
     )
 
 
@@ -58,7 +85,11 @@ def judge_bucket(tables: Mapping[str, CleanTable], options: Mapping[str, Any]) -
     line = timeline(tables["messages"], tables["conversations"], tables.get("threads"))
     if not len(line.responses):
         return CleanTable(SCHEMAS["verdicts"].empty_table())
-    distilled = msgspec.json.decode(options["distilled"], type=Distilled) if "distilled" in options else None
+    distilled = (
+        msgspec.json.decode(options["distilled"], type=Distilled)
+        if "distilled" in options
+        else None
+    )
     judged = judge(line, all_events(tables["events"], line), shipped(), horizon, distilled)
     name = shipped().version + (f"+{distilled.version()}" if distilled else "")
     return verdict_table(line, judged, horizon, int(options.get("bucket", 0)), name)
@@ -120,20 +151,34 @@ def read(line: Timeline, events: Sequence[Event], model: Model, horizon: int = 2
     hind[right_refusal] = np.maximum(hind[right_refusal], 0.0)
     logits = np.log(foresight) - np.log1p(-foresight) + hind.sum(axis=1)
     said = _said(line, found)
-    return Reading(line, steering, found, said, logits + _adapted(line, found, said, logits), foresight, hind)
+    return Reading(
+        line, steering, found, said, logits + _adapted(line, found, said, logits), foresight, hind
+    )
 
 
-def judge(line: Timeline, events: Sequence[Event], model: Model, horizon: int = 20, distilled: Distilled | None = None) -> Judged:
+def judge(
+    line: Timeline,
+    events: Sequence[Event],
+    model: Model,
+    horizon: int = 20,
+    distilled: Distilled | None = None,
+) -> Judged:
     """Score every response of a timeline; `distilled` is what a better judge taught on this corpus."""
     return conclude(read(line, events, model, horizon), events, model, distilled)
 
 
-def conclude(seen: Reading, events: Sequence[Event], model: Model, distilled: Distilled | None = None) -> Judged:
+def conclude(
+    seen: Reading, events: Sequence[Event], model: Model, distilled: Distilled | None = None
+) -> Judged:
     """What follows from a reading."""
-    score = _sigmoid(seen.logits) if distilled is None else distilled.scores(seen.found, seen.logits)
+    score = (
+        _sigmoid(seen.logits) if distilled is None else distilled.scores(seen.found, seen.logits)
+    )
     crowd = _crowds(seen)
     evidence = _evidence(seen.line, events, seen.found, model, seen.steering, crowd)
-    confidence = _confidence(seen.hind) * np.where(crowd > 0, influence.MOST_BY_CLUSTER / np.maximum(crowd, 1), 1.0)
+    confidence = _confidence(seen.hind) * np.where(
+        crowd > 0, influence.MOST_BY_CLUSTER / np.maximum(crowd, 1), 1.0
+    )
     return Judged(score, seen.foresight, confidence.astype(np.float32), evidence)
 
 
@@ -142,7 +187,11 @@ def _crowds(seen: Reading) -> NDArray[np.int64]:
     rows = np.flatnonzero(seen.found.later[:, 0] >= 0)
     size = np.zeros(len(seen.said), np.int64)
     responses = seen.line.responses[rows]
-    size[rows] = influence.crowds(seen.line.user[responses].tolist(), seen.said[rows].tolist(), lambda some: seen.found.words.of(responses[some]))
+    size[rows] = influence.crowds(
+        seen.line.user[responses].tolist(),
+        seen.said[rows].tolist(),
+        lambda some: seen.found.words.of(responses[some]),
+    )
     return size
 
 
@@ -159,7 +208,9 @@ def _said(line: Timeline, found: Features) -> NDArray[np.object_]:
 def _steering(line: Timeline) -> dict[int, tuple[hostile.Suspect, ...]]:
     """Spans of users' messages that are written for a judge, by position."""
     users = np.flatnonzero(line.role == USER).tolist()
-    return {users[row]: found for row, found in hostile.suspects([line.text[p] for p in users]).items()}
+    return {
+        users[row]: found for row, found in hostile.suspects([line.text[p] for p in users]).items()
+    }
 
 
 def _without(line: Timeline, steering: Mapping[int, tuple[hostile.Suspect, ...]]) -> Timeline:
@@ -190,13 +241,21 @@ def _adapted(line: Timeline, found: Features, said: NDArray[np.object_], logits:
     users = line.user[line.responses[rows]].tolist()
     weight = influence.weights(users, said[rows].tolist())
     learned = adapt.learn(terms.of(rows), logits[rows], half[rows], weight)
-    return np.where(has, learned.logits(terms, half), 0.0) if learned else np.zeros(len(logits), np.float32)
+    return (
+        np.where(has, learned.logits(terms, half), 0.0)
+        if learned
+        else np.zeros(len(logits), np.float32)
+    )
 
 
 def _halves(line: Timeline) -> NDArray[np.int64]:
-    """0 or 1 for each message, one for all of a user's, by what the user first said: pseudonyms change with the key."""
+    """0 or 1 for each message, one for all of a user's, by what the user first said: pseudonyms
+    change with the key.
+    """
     begins = np.flatnonzero(np.append(True, line.user[1:] != line.user[:-1]))
-    drawn = np.array([bucket_of("\n".join(line.read[p : p + 4])[:1000], 2) for p in begins.tolist()], np.int64)
+    drawn = np.array(
+        [bucket_of("\n".join(line.read[p : p + 4])[:1000], 2) for p in begins.tolist()], np.int64
+    )
     return np.repeat(drawn, np.diff(np.append(begins, len(line.user))))
 
 
@@ -210,17 +269,26 @@ def _confidence(hind: Array) -> Array:
 
 
 def _evidence(
-    line: Timeline, events: Sequence[Event], found: Features, model: Model, steering: Mapping[int, tuple[hostile.Suspect, ...]],
+    line: Timeline,
+    events: Sequence[Event],
+    found: Features,
+    model: Model,
+    steering: Mapping[int, tuple[hostile.Suspect, ...]],
     crowd: NDArray[np.int64],
 ) -> EvidenceColumns:
     blocks = [
-        _cue_evidence(line, found, model), _repeat_evidence(line, found), _event_evidence(line, events, model),
-        _steering_evidence(line, steering), _crowd_evidence(line, found, crowd),
-    ]  # fmt: skip
+        _cue_evidence(line, found, model),
+        _repeat_evidence(line, found),
+        _event_evidence(line, events, model),
+        _steering_evidence(line, steering),
+        _crowd_evidence(line, found, crowd),
+    ]
     columns = _columns(blocks)
     response, weight = columns[0], columns[-1]
     order = np.lexsort((-weight, response))
-    order = order[_first_of_each(columns[0][order], columns[1][order], columns[2][order], columns[4][order])]
+    order = order[
+        _first_of_each(columns[0][order], columns[1][order], columns[2][order], columns[4][order])
+    ]
     response = response[order]
     first = np.searchsorted(response, response, side="left")
     order = order[np.arange(len(order)) - first < _MOST_EVIDENCE]
@@ -259,17 +327,25 @@ def _cue_evidence(line: Timeline, found: Features, model: Model) -> tuple[NDArra
         offset = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
         match = begins[rows][responses] + offset
         kind = matches.kind[match]
-        strength = np.where(found.direct[responses, k], first[kind], rest[kind]) * found.relation[responses, k] / 2.0
+        strength = (
+            np.where(found.direct[responses, k], first[kind], rest[kind])
+            * found.relation[responses, k]
+            / 2.0
+        )
         keep = strength > _LEAST_WEIGHT
         parts.append((responses[keep], match[keep], strength[keep]))
     responses, match, strength = _columns(parts)
     polarity = np.array([kind.polarity for kind in kinds], np.int8)
     names = np.array([kind.name for kind in kinds], object)
     return (
-        responses, found.users[matches.text[match]], matches.start[match].astype(np.int64),
-        matches.end[match].astype(np.int64), names[matches.kind[match]], polarity[matches.kind[match]],
+        responses,
+        found.users[matches.text[match]],
+        matches.start[match].astype(np.int64),
+        matches.end[match].astype(np.int64),
+        names[matches.kind[match]],
+        polarity[matches.kind[match]],
         np.minimum(strength, 1.0).astype(np.float32),
-    )  # fmt: skip
+    )
 
 
 def _repeat_evidence(line: Timeline, found: Features) -> tuple[NDArray[Any], ...]:
@@ -279,31 +355,67 @@ def _repeat_evidence(line: Timeline, found: Features) -> tuple[NDArray[Any], ...
     length = np.array([min(len(line.text[p].rstrip()), _QUOTE) for p in position], np.int64)
     size = len(rows)
     weight = (0.6 * found.repeat[rows, k] * found.relation[rows, k]).astype(np.float32)
-    return rows, position, np.zeros(size, np.int64), length, np.full(size, "repeat", object), np.full(size, -1, np.int8), weight
+    return (
+        rows,
+        position,
+        np.zeros(size, np.int64),
+        length,
+        np.full(size, "repeat", object),
+        np.full(size, -1, np.int8),
+        weight,
+    )
 
 
-def _steering_evidence(line: Timeline, steering: Mapping[int, tuple[hostile.Suspect, ...]]) -> tuple[NDArray[Any], ...]:
+def _steering_evidence(
+    line: Timeline, steering: Mapping[int, tuple[hostile.Suspect, ...]]
+) -> tuple[NDArray[Any], ...]:
     """Attempts to steer the judge: shown on the response before them, with no weight."""
     rows: list[tuple[int, int, int, int]] = []
     for position, found in steering.items():
         row = int(np.searchsorted(line.responses, position)) - 1
         if row >= 0 and line.thread[line.responses[row]] == line.thread[position]:
-            rows += [(row, position, suspect.start, min(suspect.end, suspect.start + _QUOTE)) for suspect in found]
-    columns = [np.array(column, np.int64) for column in zip(*rows, strict=True)] if rows else [np.zeros(0, np.int64)] * 4
+            rows += [
+                (row, position, suspect.start, min(suspect.end, suspect.start + _QUOTE))
+                for suspect in found
+            ]
+    columns = (
+        [np.array(column, np.int64) for column in zip(*rows, strict=True)]
+        if rows
+        else [np.zeros(0, np.int64)] * 4
+    )
     size = len(rows)
-    return (*columns, np.full(size, STEERING, object), np.zeros(size, np.int8), np.zeros(size, np.float32))
+    return (
+        *columns,
+        np.full(size, STEERING, object),
+        np.zeros(size, np.int8),
+        np.zeros(size, np.float32),
+    )
 
 
-def _crowd_evidence(line: Timeline, found: Features, crowd: NDArray[np.int64]) -> tuple[NDArray[Any], ...]:
+def _crowd_evidence(
+    line: Timeline, found: Features, crowd: NDArray[np.int64]
+) -> tuple[NDArray[Any], ...]:
     """What many users wrote alike, with no weight of its own: it lowers the confidence."""
     rows = np.flatnonzero(crowd)
     position = found.later[rows, 0]
-    length = np.array([min(len(line.text[p].rstrip()), _QUOTE) for p in position.tolist()], np.int64)
+    length = np.array(
+        [min(len(line.text[p].rstrip()), _QUOTE) for p in position.tolist()], np.int64
+    )
     size = len(rows)
-    return rows, position, np.zeros(size, np.int64), length, np.full(size, CROWD, object), np.zeros(size, np.int8), np.zeros(size, np.float32)
+    return (
+        rows,
+        position,
+        np.zeros(size, np.int64),
+        length,
+        np.full(size, CROWD, object),
+        np.zeros(size, np.int8),
+        np.zeros(size, np.float32),
+    )
 
 
-def _event_evidence(line: Timeline, events: Sequence[Event], model: Model) -> tuple[NDArray[Any], ...]:
+def _event_evidence(
+    line: Timeline, events: Sequence[Event], model: Model
+) -> tuple[NDArray[Any], ...]:
     row = {int(p): i for i, p in enumerate(line.responses)}
     rows: list[tuple[int, int, int, int, str, int, float]] = []
     for event in events:
@@ -320,7 +432,9 @@ def _event_evidence(line: Timeline, events: Sequence[Event], model: Model) -> tu
 
 
 def _span(line: Timeline, event: Event) -> tuple[int, int]:
-    """The line of the message that shows the event; nothing where only the response itself carries it."""
+    """The line of the message that shows the event; nothing where only the response itself carries
+    it.
+    """
     if event.at == event.response:
         return 0, 0
     text = line.text[event.at]
@@ -339,10 +453,15 @@ def verdict_table(
     labels: Sequence[str] | None = None,
     reasons: Sequence[str] | None = None,
 ) -> CleanTable:
-    """Rows of the table `verdicts`, one for each response of the timeline; without `labels` that of the weightiest evidence."""
+    """Rows of the table `verdicts`, one for each response of the timeline; without `labels` that of
+    the weightiest evidence.
+    """
     evidence = judged.evidence
     size = len(line.responses)
-    quotes = [line.text[p][a:b] for p, a, b in zip(evidence.position, evidence.start, evidence.end, strict=True)]
+    quotes = [
+        line.text[p][a:b]
+        for p, a, b in zip(evidence.position, evidence.start, evidence.end, strict=True)
+    ]
     structs = pa.StructArray.from_arrays(
         [
             pa.array(line.conversation[evidence.position], pa.string()),
@@ -371,8 +490,12 @@ def verdict_table(
                 "evidence": pa.ListArray.from_arrays(pa.array(offsets), structs),
                 "label": pa.array(labels or _labels(evidence, offsets), pa.string()),
                 "judge": pa.repeat(judge_name, size),
-                "as_of": pa.repeat(pa.scalar(datetime.now(UTC), pa.timestamp("us", tz="UTC")), size),
-                "observed_through": pa.array([t if t >= 0 else None for t in seen], pa.timestamp("us", tz="UTC")),
+                "as_of": pa.repeat(
+                    pa.scalar(datetime.now(UTC), pa.timestamp("us", tz="UTC")), size
+                ),
+                "observed_through": pa.array(
+                    [t if t >= 0 else None for t in seen], pa.timestamp("us", tz="UTC")
+                ),
                 "horizon": pa.array(np.full(size, horizon, np.int32)),
                 "reason": pa.array(reasons or [""] * size, pa.large_string()),
                 "seen": pa.array(_seen(line)),

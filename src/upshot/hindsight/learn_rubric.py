@@ -1,4 +1,6 @@
-"""A domain's signs of success and failure, learned from a few labelled exchanges (after SPUR, Lin et al., 2024)."""
+"""A domain's signs of success and failure, learned from a few labelled exchanges (after SPUR, Lin
+et al., 2024).
+"""
 
 from __future__ import annotations
 
@@ -29,35 +31,67 @@ class Found(msgspec.Struct, frozen=True):
     bad: list[str]
 
 
-def learn(items: Sequence[Item], labels: Labels, rubric: Rubric, endpoint: Endpoint, budget: Budget | None = None) -> Rubric:
-    """The rubric with signs that a language model finds in labelled exchanges, a dozen at a time, each time refining the last.
+def learn(
+    items: Sequence[Item],
+    labels: Labels,
+    rubric: Rubric,
+    endpoint: Endpoint,
+    budget: Budget | None = None,
+) -> Rubric:
+    """The rubric with signs that a language model finds in labelled exchanges, a dozen at a time,
+    each time refining the last.
 
     Raises:
         InputError: too few exchanges have a label, or all have the same.
         EndpointError: the model gave no usable answer.
     """
-    known = [(item, labels.mean[(item.id, item.index)]) for item in items if (item.id, item.index) in labels.mean]
+    known = [
+        (item, labels.mean[(item.id, item.index)])
+        for item in items
+        if (item.id, item.index) in labels.mean
+    ]
     if len(known) < _LEAST or len({value > 0.5 for _, value in known}) < 2:
-        raise InputError(f"could not learn a rubric: {len(known)} labelled exchanges, at least {_LEAST} of both kinds are needed")
+        raise InputError(
+            f"could not learn a rubric: {len(known)} labelled exchanges, at least {_LEAST} of both"
+            " kinds are needed"
+        )
     known.sort(key=lambda pair: pair[1] > 0.5)
     rounds = max(1, -(-len(known) // _TOGETHER))
     signs = Signs(rubric.signs.good, rubric.signs.bad)
-    signs = asyncio.run(_refine([known[k::rounds] for k in range(rounds)], signs, endpoint, budget))  # each round sees both kinds
+    signs = asyncio.run(
+        _refine([known[k::rounds] for k in range(rounds)], signs, endpoint, budget)
+    )  # each round sees both kinds
     return msgspec.structs.replace(rubric, signs=signs)
 
 
-async def _refine(rounds: Sequence[Sequence[tuple[Item, float]]], signs: Signs, endpoint: Endpoint, budget: Budget | None) -> Signs:
+async def _refine(
+    rounds: Sequence[Sequence[tuple[Item, float]]],
+    signs: Signs,
+    endpoint: Endpoint,
+    budget: Budget | None,
+) -> Signs:
     async with Client(endpoint, budget) as client:
         for known in rounds:
             earlier = msgspec.json.encode(signs).decode()
-            shown = "\n\n".join(_exchange(number, item, value) for number, (item, value) in enumerate(known, 1))
+            shown = "\n\n".join(
+                _exchange(number, item, value) for number, (item, value) in enumerate(known, 1)
+            )
             question = f"Signs found earlier: {earlier}\n\n{shown}"
             request = Request(
-                endpoint.model, prompt(("system", render_plain("signs.md", {})), ("user", question)), 1200, 0.0, 1, None, schema_of(Found, "signs")
+                endpoint.model,
+                prompt(("system", render_plain("signs.md", {})), ("user", question)),
+                1200,
+                0.0,
+                1,
+                None,
+                schema_of(Found, "signs"),
             )
             _, (found,), _ = await ask(client, request, Found, _check)
             if found is None:
-                raise EndpointError(f"could not learn a rubric: {endpoint.model} gave no usable signs, not even when asked again")
+                raise EndpointError(
+                    f"could not learn a rubric: {endpoint.model} gave no usable signs, not even"
+                    " when asked again"
+                )
             signs = Signs(_clean(found.good), _clean(found.bad))
     return signs
 
@@ -74,7 +108,11 @@ def _clean(signs: Sequence[str]) -> list[str]:
 
 def _exchange(number: int, item: Item, value: float) -> str:
     said = "HELPED" if value > 0.5 else "DID NOT HELP"
-    parts = [("request", item.request), ("response", item.response), *(("after", text) for text in item.after)]
+    parts = [
+        ("request", item.request),
+        ("response", item.response),
+        *(("after", text) for text in item.after),
+    ]
     shown = "\n".join(f"[{number} {name}]\n{_shown(text)}" for name, text in parts)
     return f"[{number} label] {said}\n{shown}"
 

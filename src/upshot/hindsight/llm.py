@@ -1,9 +1,10 @@
 """The LLM judge: a whole thread in one pass, every quote checked, confidence from votes.
 
-A thread's messages are numbered and shown once (`transcript`), and all its responses are judged in one request of
-several samples. What the samples agree on becomes the verdict; a tie abstains. A quote that is not in the log, or not
-after the response, is void. Where someone wrote for the judge, the verdict is that of a prompt without it, and a second
-prompt with it says whether it would have steered. Foresight is asked for separately, of a prompt that ends at the response.
+A thread's messages are numbered and shown once (`transcript`), and all its responses are judged in
+one request of several samples. What the samples agree on becomes the verdict; a tie abstains. A
+quote that is not in the log, or not after the response, is void. Where someone wrote for the judge,
+the verdict is that of a prompt without it, and a second prompt with it says whether it would have
+steered. Foresight is asked for separately, of a prompt that ends at the response.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ _GOOD, _BAD = 6.0, 4.0
 _VOTER = 0.3
 """Confidence from which the embedded judge is one more voter."""
 _CONTRADICTION = 0.3
-"""Distance between the two judges from which a verdict has to be reached again from its quotes alone."""
+"""Distance between the two judges from which a verdict has to be reached again from its quotes
+alone.
+"""
 _UNSUPPORTED = 0.1
 """Most confidence without a quote that holds."""
 _RIGHT_REFUSAL, _WRONG_REFUSAL = 0.7, 0.4
@@ -144,33 +147,56 @@ class _Vote(NamedTuple):
     """Messages after the response that its window shows."""
 
 
-def requests_of(line: Timeline, first: int, last: int, options: Options, model: str) -> list[Request]:
+def requests_of(
+    line: Timeline, first: int, last: int, options: Options, model: str
+) -> list[Request]:
     """Every request that judging a thread starts with (repairs come on top)."""
     found: list[Request] = []
     for window in transcript.windows(line, first, last, options.horizon, options.window_tokens):
         suspects = _suspects(line, window)
-        found.append(_hindsight_request(transcript.transcript(line, window, suspects), window, options, model))
+        found.append(
+            _hindsight_request(
+                transcript.transcript(line, window, suspects), window, options, model
+            )
+        )
         if suspects:
-            found.append(_hindsight_request(transcript.transcript(line, window), window, options, model, 1))
+            found.append(
+                _hindsight_request(transcript.transcript(line, window), window, options, model, 1)
+            )
     if options.foresight == "llm":
         responses = [p for p in line.responses.tolist() if first <= p < last]
         found += [_foresight_request(line, p, model) for p in responses]
     return found
 
 
-def _hindsight_request(shown: Transcript, window: Window, options: Options, model: str, votes: int | None = None) -> Request:
+def _hindsight_request(
+    shown: Transcript, window: Window, options: Options, model: str, votes: int | None = None
+) -> Request:
     question = f"{shown.text}\n\n{transcript.asked(shown, window.responses)}"
     return Request(
-        model, prompt(("system", options.rubric.prompt()), ("user", question)), 200 + 160 * len(window.responses),
-        options.temperature if options.votes > 1 else 0.0, votes or options.votes, None, schema_of(Judgements, "verdicts"),
-    )  # fmt: skip
+        model,
+        prompt(("system", options.rubric.prompt()), ("user", question)),
+        200 + 160 * len(window.responses),
+        options.temperature if options.votes > 1 else 0.0,
+        votes or options.votes,
+        None,
+        schema_of(Judgements, "verdicts"),
+    )
 
 
 def _foresight_request(line: Timeline, response: int, model: str) -> Request:
     window = transcript.foresight_window(line, response)
     shown = transcript.transcript(line, window, _suspects(line, window))
     question = f"{shown.text}\n\nPredict for message {shown.number(response)}."
-    return Request(model, prompt(("system", rubric.foresight_prompt()), ("user", question)), 60, 0.0, 1, None, schema_of(Guess, "foresight"))
+    return Request(
+        model,
+        prompt(("system", rubric.foresight_prompt()), ("user", question)),
+        60,
+        0.0,
+        1,
+        None,
+        schema_of(Guess, "foresight"),
+    )
 
 
 def _suspects(line: Timeline, window: Window) -> dict[int, tuple[hostile.Suspect, ...]]:
@@ -186,13 +212,18 @@ class Judge:
         self.client, self.replies, self.options = client, replies, options
         self.tally = Tally()
 
-    async def thread(self, line: Timeline, first: int, last: int, embedded: Judged) -> list[Finding]:
-        """The findings on a thread's responses, given the embedded judge's verdicts on the whole timeline.
+    async def thread(
+        self, line: Timeline, first: int, last: int, embedded: Judged
+    ) -> list[Finding]:
+        """The findings on a thread's responses, given the embedded judge's verdicts on the whole
+        timeline.
 
         Raises:
             BudgetError, EndpointError: what was answered before is in `replies`.
         """
-        parts = transcript.windows(line, first, last, self.options.horizon, self.options.window_tokens)
+        parts = transcript.windows(
+            line, first, last, self.options.horizon, self.options.window_tokens
+        )
         responses = [p for p in line.responses.tolist() if first <= p < last]
         row = {p: i for i, p in enumerate(line.responses.tolist())}
         judged, guesses = await asyncio.gather(
@@ -211,10 +242,14 @@ class Judge:
         self.tally.responses += len(responses)
         self.tally.unreadable += sum(p not in votes for p in responses)
         return [
-            self._finding(p, votes[p], embedded, row[p], foresight.get(p), steered[p]) for p in responses if p in votes
+            self._finding(p, votes[p], embedded, row[p], foresight.get(p), steered[p])
+            for p in responses
+            if p in votes
         ]
 
-    async def _window(self, line: Timeline, window: Window, embedded: Judged, row: Mapping[int, int]) -> tuple[dict[int, list[_Vote]], dict[int, list[Span]]]:
+    async def _window(
+        self, line: Timeline, window: Window, embedded: Judged, row: Mapping[int, int]
+    ) -> tuple[dict[int, list[_Vote]], dict[int, list[Span]]]:
         """Votes by response, and spans that tried to steer them."""
         suspects = _suspects(line, window)
         self.tally.suspects += len(suspects)
@@ -227,17 +262,31 @@ class Judge:
         return votes, await self._steering(line, window, suspects, votes, user) if suspects else {}
 
     async def _control(
-        self, line: Timeline, window: Window, votes: dict[int, list[_Vote]], embedded: Judged, row: Mapping[int, int], user: str
+        self,
+        line: Timeline,
+        window: Window,
+        votes: dict[int, list[_Vote]],
+        embedded: Judged,
+        row: Mapping[int, int],
+        user: str,
     ) -> dict[int, list[_Vote]]:
-        """Where the two judges contradict each other, ask again with nothing after the request but what was quoted.
+        """Where the two judges contradict each other, ask again with nothing after the request but
+        what was quoted.
 
-        A verdict must follow from its quotes. Where it does not, something else in the log spoke to the judge, whatever
-        its words, and the control's verdicts stand for the whole window.
+        A verdict must follow from its quotes. Where it does not, something else in the log spoke to
+        the judge, whatever its words, and the control's verdicts stand for the whole window.
         """
-        def far(p: int, found: Sequence[_Vote], score: float) -> bool:
-            return abs(float(np.mean([_score(v.judgement) for v in found])) - score) > _CONTRADICTION
 
-        doubtful = {p for p, found in votes.items() if far(p, found, float(embedded.score[row[p]])) and any(v.spans for v in found)}
+        def far(p: int, found: Sequence[_Vote], score: float) -> bool:
+            return (
+                abs(float(np.mean([_score(v.judgement) for v in found])) - score) > _CONTRADICTION
+            )
+
+        doubtful = {
+            p
+            for p, found in votes.items()
+            if far(p, found, float(embedded.score[row[p]])) and any(v.spans for v in found)
+        }
         if not doubtful:
             return votes
         quoted: dict[int, list[hostile.Suspect]] = defaultdict(list)
@@ -247,14 +296,25 @@ class Judge:
         request = _hindsight_request(bare, window, self.options, self.client.endpoint.model, 1)
         samples = await self._ask(request, user, Judgements, self._checks(bare, window))
         controls = self._votes(line, window, bare, _suspects(line, window), samples)
-        unsupported = {p for p in doubtful & controls.keys() if far(p, votes[p], _score(controls[p][0].judgement))}
+        unsupported = {
+            p
+            for p in doubtful & controls.keys()
+            if far(p, votes[p], _score(controls[p][0].judgement))
+        }
         self.tally.unsupported += len(unsupported)
         return {**votes, **controls} if unsupported else votes
 
     async def _steering(
-        self, line: Timeline, window: Window, suspects: Mapping[int, Sequence[hostile.Suspect]], votes: Mapping[int, Sequence[_Vote]], user: str
+        self,
+        line: Timeline,
+        window: Window,
+        suspects: Mapping[int, Sequence[hostile.Suspect]],
+        votes: Mapping[int, Sequence[_Vote]],
+        user: str,
     ) -> dict[int, list[Span]]:
-        """Ask once more with the suspect text in place; where that moves a score, the text is shown as evidence of it."""
+        """Ask once more with the suspect text in place; where that moves a score, the text is shown
+        as evidence of it.
+        """
         raw = transcript.transcript(line, window)
         request = _hindsight_request(raw, window, self.options, self.client.endpoint.model, 1)
         samples = await self._ask(request, user, Judgements, self._checks(raw, window))
@@ -263,17 +323,30 @@ class Judge:
             if position not in votes:
                 continue
             clean = float(np.mean([vote.judgement.score for vote in votes[position]]))
-            self.tally.steered += abs(found[0].judgement.score - clean) > 10 * self.options.tolerance
+            self.tally.steered += (
+                abs(found[0].judgement.score - clean) > 10 * self.options.tolerance
+            )
             later = {p: spans for p, spans in suspects.items() if p >= position}
-            moved[position] = [Span(p, s.start, min(s.end, s.start + _MOST_QUOTE), STEERING, 0, 0.0) for p, spans in later.items() for s in spans]
+            moved[position] = [
+                Span(p, s.start, min(s.end, s.start + _MOST_QUOTE), STEERING, 0, 0.0)
+                for p, spans in later.items()
+                for s in spans
+            ]
         return moved
 
     async def _foresight(self, line: Timeline, response: int) -> float | None:
         request = _foresight_request(line, response, self.client.endpoint.model)
-        (guess,) = await self._ask(request, str(line.user[response]), Guess, lambda g: "" if 0 <= g.score <= 10 else "score must be 0 to 10")
+        (guess,) = await self._ask(
+            request,
+            str(line.user[response]),
+            Guess,
+            lambda g: "" if 0 <= g.score <= 10 else "score must be 0 to 10",
+        )
         return float(np.clip(guess.score / 10, 0.02, 0.98)) if guess else None
 
-    async def _ask(self, request: Request, user: str, kind: type[Any], check: Callable[[Any], str]) -> list[Any]:
+    async def _ask(
+        self, request: Request, user: str, kind: type[Any], check: Callable[[Any], str]
+    ) -> list[Any]:
         found, kept, repairs = await ask_kept(self.client, self.replies, request, kind, check, user)
         self.tally.from_cache += kept
         self.tally.repaired += repairs
@@ -292,7 +365,9 @@ class Judge:
                 if not 0 <= judgement.score <= 10:
                     return f"response {judgement.response}: score must be 0 to 10"
                 if judgement.label not in labels:
-                    return f"response {judgement.response}: label must be one of {', '.join(labels)}"
+                    return (
+                        f"response {judgement.response}: label must be one of {', '.join(labels)}"
+                    )
             return ""
 
         return check
@@ -311,20 +386,37 @@ class Judge:
             mine: dict[int, Judgement] = {}
             for judgement in sample.verdicts if sample else ():
                 position = shown.position(judgement.response)
-                if position in wanted and 0 <= judgement.score <= 10 and judgement.label in self.options.rubric.labels:
+                if (
+                    position in wanted
+                    and 0 <= judgement.score <= 10
+                    and judgement.label in self.options.rubric.labels
+                ):
                     mine.setdefault(position, judgement)
             for position, judgement in mine.items():
-                spans = [_located(line, window, shown, suspects, position, quote, judgement.label) for quote in judgement.evidence]
+                spans = [
+                    _located(line, window, shown, suspects, position, quote, judgement.label)
+                    for quote in judgement.evidence
+                ]
                 held = tuple(span for span in spans if span is not None)
                 self.tally.quotes += len(spans)
                 self.tally.void += len(spans) - len(held)
-                votes[position].append(_Vote(judgement, held, len(spans) - len(held), window.last - position - 1))
+                votes[position].append(
+                    _Vote(judgement, held, len(spans) - len(held), window.last - position - 1)
+                )
         return votes
 
     def _finding(
-        self, position: int, votes: Sequence[_Vote], embedded: Judged, row: int, foresight: float | None, steering: Sequence[Span]
+        self,
+        position: int,
+        votes: Sequence[_Vote],
+        embedded: Judged,
+        row: int,
+        foresight: float | None,
+        steering: Sequence[Span],
     ) -> Finding:
-        """One verdict from votes; where two windows judged, those that saw more of what followed (up to the horizon) count."""
+        """One verdict from votes; where two windows judged, those that saw more of what followed
+        (up to the horizon) count.
+        """
         most = max(min(vote.seen, self.options.horizon) for vote in votes)
         votes = [vote for vote in votes if min(vote.seen, self.options.horizon) == most]
         before = float(embedded.foresight[row]) if foresight is None else foresight
@@ -339,22 +431,38 @@ class Judge:
         void, held = sum(vote.void for vote in votes), sum(len(vote.spans) for vote in votes)
         agreement = 0.0 if tie else (most_votes - rest) / (most_votes + rest + 1)
         confidence = max(0.0, agreement) * (1.0 - 0.5 * void / max(1, void + held))
-        score = float(np.mean([score for score, its in zip(scores, sides, strict=True) if tie or its == side] or scores))
+        score = float(
+            np.mean(
+                [score for score, its in zip(scores, sides, strict=True) if tie or its == side]
+                or scores
+            )
+        )
         refused = Counter(vote.judgement.refusal for vote in votes).most_common(1)[0][0]
         if not held and refused == "no":
             score, confidence = before, min(confidence, _UNSUPPORTED)
         self.tally.abstained += tie
         label = Counter(vote.judgement.label for vote in votes).most_common(1)[0][0]
         best = max(votes, key=lambda vote: -abs(_score(vote.judgement) - score))
-        reason = f"Wanted: {best.judgement.goal.strip()[:200]}. Then: {best.judgement.happened.strip()[:200]}."
+        reason = (
+            f"Wanted: {best.judgement.goal.strip()[:200]}. Then:"
+            f" {best.judgement.happened.strip()[:200]}."
+        )
         return Finding(
-            position, float(np.clip(score, 0.02, 0.98)), confidence, foresight, rubric.NO_FEEDBACK if tie or not held else label, reason,
+            position,
+            float(np.clip(score, 0.02, 0.98)),
+            confidence,
+            foresight,
+            rubric.NO_FEEDBACK if tie or not held else label,
+            reason,
             (*_gathered(votes), *steering)[:_MOST_EVIDENCE],
-        )  # fmt: skip
+        )
 
 
 async def _all(calls: Any) -> list[Any]:
-    """Results in order. When one fails the others are awaited first, so that what they answered is kept."""
+    """Results in order.
+
+    When one fails the others are awaited first, so that what they answered is kept.
+    """
     results = await asyncio.gather(*calls, return_exceptions=True)
     for result in results:
         if isinstance(result, BaseException):
@@ -383,7 +491,8 @@ def _located(
     quote: Quote,
     label: str,
 ) -> Span | None:
-    """Where a quote stands in the log; None where it does not, or not after the response, or where it was written for the judge.
+    """Where a quote stands in the log; None where it does not, or not after the response, or where
+    it was written for the judge.
 
     A quote under a wrong number counts where it stands in exactly one later message.
     """
@@ -391,7 +500,9 @@ def _located(
     position = shown.position(quote.message)
     found = transcript.find_quote(line.text[position], quote.quote) if position in later else None
     if found is None and len(quote.quote) >= 12:
-        elsewhere = [(p, span) for p in later if (span := transcript.find_quote(line.text[p], quote.quote))]
+        elsewhere = [
+            (p, span) for p in later if (span := transcript.find_quote(line.text[p], quote.quote))
+        ]
         if len(elsewhere) == 1:
             position, found = elsewhere[0]
     if found is None or line.role[position] == ASSISTANT:
@@ -409,9 +520,10 @@ def _gathered(votes: Sequence[_Vote]) -> list[Span]:
         for span in set(vote.spans):
             spans[(span.position, span.start, span.end)].append(span)
     merged = [
-        found[0]._replace(polarity=1 if sum(s.polarity for s in found) > 0 else -1, weight=min(1.0, len(found) / len(votes)))
+        found[0]._replace(
+            polarity=1 if sum(s.polarity for s in found) > 0 else -1,
+            weight=min(1.0, len(found) / len(votes)),
+        )
         for found in spans.values()
     ]
     return sorted(merged, key=lambda span: (-span.weight, span.position, span.start))
-
-

@@ -1,7 +1,9 @@
-"""The embedded judge's model: a logistic regression over named features, and a lexicon that is one of them.
+"""The embedded judge's model: a logistic regression over named features, and a lexicon that is one
+of them.
 
-P(helped) = sigmoid(bias + Σ weight × (feature - centre) / scale). The weights are a JSON file that anyone can read; the
-script that makes them is `bench/train_judge.py`, its model card `docs/model-cards/embedded-judge.md`.
+P(helped) = sigmoid(bias + Σ weight × (feature - centre) / scale). The weights are a JSON file that
+anyone can read; the script that makes them is `bench/train_judge.py`, its model card
+`docs/model-cards/embedded-judge.md`.
 """
 
 from __future__ import annotations
@@ -42,7 +44,9 @@ class Model(NamedTuple):
 
     def contributions(self, found: Features) -> Array:
         """weight × value of each feature of each response, shape (responses, features), in logits."""
-        return found.values * np.array([self.weights.get(name, 0.0) for name in found.names], np.float32)
+        return found.values * np.array(
+            [self.weights.get(name, 0.0) for name in found.names], np.float32
+        )
 
     def scores(self, found: Features) -> tuple[Array, Array, Array]:
         """(score, foresight, contributions); scores in [0, 1]."""
@@ -72,4 +76,6 @@ def shipped() -> Model:
 
 
 def _sigmoid(logit: NDArray[np.float32] | Sequence[float]) -> Array:
-    return (1.0 / (1.0 + np.exp(-np.clip(np.asarray(logit, np.float64), -30, 30)))).astype(np.float32)
+    return (1.0 / (1.0 + np.exp(-np.clip(np.asarray(logit, np.float64), -30, 30)))).astype(
+        np.float32
+    )

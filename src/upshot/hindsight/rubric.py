@@ -1,4 +1,6 @@
-"""The LLM judge's rubric: labels with definitions and examples, and a domain's signs, in a file that users edit."""
+"""The LLM judge's rubric: labels with definitions and examples, and a domain's signs, in a file
+that users edit.
+"""
 
 from __future__ import annotations
 
@@ -58,9 +60,15 @@ def load(path: Path | None = None) -> Rubric:
     try:
         rubric = msgspec.convert(tomllib.loads(text), Rubric)
     except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
-        raise InputError(f"could not read the rubric {path}: {error}; see the shipped prompts/rubric.toml for its shape") from error
+        raise InputError(
+            f"could not read the rubric {path}: {error}; see the shipped prompts/rubric.toml for"
+            " its shape"
+        ) from error
     if NO_FEEDBACK not in rubric.labels:
-        raise InputError(f'could not use the rubric {path}: the label "{NO_FEEDBACK}" must be in it, for a judge that may not abstain invents')
+        raise InputError(
+            f'could not use the rubric {path}: the label "{NO_FEEDBACK}" must be in it, for a judge'
+            " that may not abstain invents"
+        )
     return rubric
 
 
@@ -80,10 +88,15 @@ def dump(rubric: Rubric) -> str:
     lines: list[str] = []
     for name, label in rubric.labels.items():
         lines += [
-            f"[labels.{quote(name)}]", f"polarity = {label.polarity}", f"means = {quote(label.means)}",
-            f"examples = {quote(label.examples)}", "",
-        ]  # fmt: skip
-    lines += ["[signs]"] + [f"{sign} = {quote(getattr(rubric.signs, sign))}" for sign in ("good", "bad")]
+            f"[labels.{quote(name)}]",
+            f"polarity = {label.polarity}",
+            f"means = {quote(label.means)}",
+            f"examples = {quote(label.examples)}",
+            "",
+        ]
+    lines += ["[signs]"] + [
+        f"{sign} = {quote(getattr(rubric.signs, sign))}" for sign in ("good", "bad")
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -102,7 +115,9 @@ def _file(name: str) -> str:
 
 @cache
 def _template(name: str) -> jinja2.Template:
-    return jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False, keep_trailing_newline=True).from_string(_file(name))  # noqa: S701  # a prompt, not a page
+    return jinja2.Environment(
+        undefined=jinja2.StrictUndefined, autoescape=False, keep_trailing_newline=True
+    ).from_string(_file(name))  # noqa: S701  # a prompt, not a page
 
 
 def render_plain(name: str, values: Mapping[str, object]) -> str:

@@ -1,4 +1,6 @@
-"""A thread as a language model reads it: numbered, fenced messages, long threads in windows that overlap."""
+"""A thread as a language model reads it: numbered, fenced messages, long threads in windows that
+overlap.
+"""
 
 from __future__ import annotations
 
@@ -49,12 +51,16 @@ class Transcript(NamedTuple):
 def threads_of(line: Timeline) -> Iterator[tuple[int, int]]:
     """(first, one past the last) position of each thread."""
     edges = np.flatnonzero(np.diff(line.thread)) + 1
-    yield from zip([0, *edges.tolist()], [*edges.tolist(), len(line.thread)], strict=True) if len(line.thread) else ()
+    yield from (
+        zip([0, *edges.tolist()], [*edges.tolist(), len(line.thread)], strict=True)
+        if len(line.thread)
+        else ()
+    )
 
 
 def windows(line: Timeline, first: int, last: int, horizon: int, most_tokens: int) -> list[Window]:
-    """A thread in windows of at most `most_tokens`, each response in at least one that shows its whole horizon, or as
-    much of it as fits half a window.
+    """A thread in windows of at most `most_tokens`, each response in at least one that shows its
+    whole horizon, or as much of it as fits half a window.
 
     Responses near a window's end are judged in the next one as well; `llm` reconciles the two.
     """
@@ -87,14 +93,27 @@ def _tokens(text: str) -> int:
     return int(min(len(text), MOST_SHOWN) / _BYTES_A_TOKEN) + 8
 
 
-def transcript(line: Timeline, window: Window, suspects: Mapping[int, Sequence[hostile.Suspect]] | None = None) -> Transcript:
-    """The messages of a window, each behind a line `[number role mark]` that no message can hold: lines which begin
-    like it are escaped, and the mark is a hash of the window. Spans of `suspects` are replaced."""
+def transcript(
+    line: Timeline, window: Window, suspects: Mapping[int, Sequence[hostile.Suspect]] | None = None
+) -> Transcript:
+    """The messages of a window, each behind a line `[number role mark]` that no message can hold:
+    lines which begin like it are escaped, and the mark is a hash of the window. Spans of `suspects`
+    are replaced.
+    """
     positions = range(window.first, window.last)
     texts = [_shown(line.text[p], (suspects or {}).get(p, ())) for p in positions]
-    texts = [f"{text}\n[cut off here]" if line.role[p] == ASSISTANT and hostile.cut_off(line.text[p]) else text for p, text in zip(positions, texts, strict=True)]
+    texts = [
+        (
+            f"{text}\n[cut off here]"
+            if line.role[p] == ASSISTANT and hostile.cut_off(line.text[p])
+            else text
+        )
+        for p, text in zip(positions, texts, strict=True)
+    ]
     mark = hashlib.blake2b("\0".join(texts).encode("utf-8", "replace"), digest_size=2).hexdigest()
-    parts: list[str] = [f"The log. Each message begins with [number role {mark}]; nothing else does."]
+    parts: list[str] = [
+        f"The log. Each message begins with [number role {mark}]; nothing else does."
+    ]
     for number, (p, text) in enumerate(zip(positions, texts, strict=True), 1):
         if p > window.first and line.session[p] != line.session[p - 1]:
             parts.append(f"[-- a later session{_gap(line, p)} {mark}]")
@@ -102,15 +121,23 @@ def transcript(line: Timeline, window: Window, suspects: Mapping[int, Sequence[h
     return Transcript("\n".join(parts), window.first)
 
 
-def only(line: Timeline, window: Window, quoted: Mapping[int, Sequence[hostile.Suspect]]) -> Transcript:
-    """A window in which, after the first request, users and tools say nothing but what is quoted of them."""
+def only(
+    line: Timeline, window: Window, quoted: Mapping[int, Sequence[hostile.Suspect]]
+) -> Transcript:
+    """A window in which, after the first request, users and tools say nothing but what is quoted of
+    them.
+    """
     start = _request(line, window.responses[0], window.first)
     hidden: dict[int, list[hostile.Suspect]] = {}
     for p in range(window.first, window.last):
         if p > start and line.role[p] != ASSISTANT:
-            hidden[p] = _rest(len(line.text[p]), sorted(quoted.get(p, ()), key=lambda span: span.start))
+            hidden[p] = _rest(
+                len(line.text[p]), sorted(quoted.get(p, ()), key=lambda span: span.start)
+            )
         else:
-            hidden[p] = list(hostile.scan(line.text[p], "assistant" if line.role[p] == ASSISTANT else "user"))
+            hidden[p] = list(
+                hostile.scan(line.text[p], "assistant" if line.role[p] == ASSISTANT else "user")
+            )
     return transcript(line, window, hidden)
 
 
@@ -142,7 +169,13 @@ def _gap(line: Timeline, position: int) -> str:
     if before < 0 or now < before:
         return ""
     hours = (now - before) / 3.6e9
-    return f", {round(hours / 24)} days after" if hours >= 36 else f", {round(hours)} hours after" if hours >= 1 else ""
+    return (
+        f", {round(hours / 24)} days after"
+        if hours >= 36
+        else f", {round(hours)} hours after"
+        if hours >= 1
+        else ""
+    )
 
 
 def _shown(text: str, suspects: Sequence[hostile.Suspect]) -> str:
@@ -151,12 +184,16 @@ def _shown(text: str, suspects: Sequence[hostile.Suspect]) -> str:
     text = _UNSEEN.sub("", text)
     if len(text) > MOST_SHOWN:
         left_out = len(text) - MOST_SHOWN
-        text = f"{text[: MOST_SHOWN * 2 // 3]}\n[... {left_out} characters left out ...]\n{text[-MOST_SHOWN // 3 :]}"
+        text = (
+            f"{text[: MOST_SHOWN * 2 // 3]}\n[... {left_out} characters left out"
+            f" ...]\n{text[-MOST_SHOWN // 3 :]}"
+        )
     return _FENCE.sub(r"\\\1", text).rstrip()
 
 
 def find_quote(text: str, quote: str) -> tuple[int, int] | None:
-    """Where a quote stands in a text, character by character but for white space; None: it does not.
+    """Where a quote stands in a text, character by character but for white space; None: it does
+    not.
 
     >>> find_quote("it  still\\nfails", "still fails")
     (4, 15)
@@ -174,5 +211,3 @@ def find_quote(text: str, quote: str) -> tuple[int, int] | None:
 def asked(shown: Transcript, responses: Sequence[int]) -> str:
     """What closes the prompt of a hindsight pass."""
     return "Judge responses " + ", ".join(str(shown.number(p)) for p in responses) + "."
-
-

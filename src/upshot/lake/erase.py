@@ -1,7 +1,9 @@
-"""Erasure: a user's rows leave every table and every older file version, and the bytes are scanned to prove it.
+"""Erasure: a user's rows leave every table and every older file version, and the bytes are scanned
+to prove it.
 
-A Delta `DELETE` writes its predicate, the user's id, into the log. So rows are erased by rewriting their *bucket*
-without them; then older files are vacuumed, a checkpoint is written and the log before it is deleted.
+A Delta `DELETE` writes its predicate, the user's id, into the log. So rows are erased by rewriting
+their *bucket* without them; then older files are vacuumed, a checkpoint is written and the log
+before it is deleted.
 """
 
 from __future__ import annotations
@@ -47,11 +49,14 @@ class ErasureProof(msgspec.Struct, frozen=True):
     traces: int
     """Distinct ids and texts of the user that were looked for."""
     retrain: list[str] = []
-    """Folders of models outside the lake that learned from the user: left as they are, to be trained anew."""
+    """Folders of models outside the lake that learned from the user: left as they are, to be
+    trained anew.
+    """
 
 
 def erase_rows(lake: Lake, users: Sequence[str], bucket: int) -> ErasureProof:
-    """Erase users (by pseudonym) of one bucket from every table, then scan every remaining byte for them.
+    """Erase users (by pseudonym) of one bucket from every table, then scan every remaining byte for
+    them.
 
     Raises:
         ErasureError: something of theirs is still there.
@@ -81,13 +86,21 @@ def _forget_models(lake: Lake, users: set[str]) -> list[str]:
     rows = lake.read("models", 0).to_pylist()
     gone = [not users.isdisjoint(row["users"]) for row in rows]
     if any(gone):
-        kept = pa.Table.from_pylist([row for row, theirs in zip(rows, gone, strict=True) if not theirs], schema=SCHEMAS["models"])
+        kept = pa.Table.from_pylist(
+            [row for row, theirs in zip(rows, gone, strict=True) if not theirs],
+            schema=SCHEMAS["models"],
+        )
         lake.replace("models", 0, CleanTable(kept), _transaction("models", 0))
     return sorted({row["name"] for row, theirs in zip(rows, gone, strict=True) if theirs})
 
 
 def _transaction(table: str, bucket: int) -> tuple[str, int]:
-    return (f"erase/{table}/{bucket}/{hashlib.blake2b(str(time.time_ns()).encode(), digest_size=8).hexdigest()}", 1)
+    return (
+        (
+            f"erase/{table}/{bucket}/{hashlib.blake2b(str(time.time_ns()).encode(), digest_size=8).hexdigest()}"
+        ),
+        1,
+    )
 
 
 def _clean(lake: Lake) -> int:
@@ -110,14 +123,20 @@ def _traces(rows: pa.Table) -> Iterator[bytes]:
         if name in rows.schema.names:
             for value in pc.unique(rows[name]).to_pylist()[:_MOST_TRACES]:
                 if value and len(value) >= _LEAST_TRACE:
-                    yield (value if len(value) <= _READ else value[:_READ].rpartition(" ")[0] or value[:_READ]).encode()
+                    yield (
+                        value
+                        if len(value) <= _READ
+                        else value[:_READ].rpartition(" ")[0] or value[:_READ]
+                    ).encode()
 
 
 def _scan(lake: Lake, users: Sequence[str], traces: set[bytes]) -> tuple[int, int]:
-    """Read every file under the lake, as bytes and (Parquet) decoded; raise where something of the users is found.
+    """Read every file under the lake, as bytes and (Parquet) decoded; raise where something of the
+    users is found.
 
-    A row of a table belongs to the user that it names: what others wrote word for word alike, or under an id that begins alike, is theirs. Whatever names
-    nobody is searched for every trace; what a trace that others have too is found in, is not the users' alone.
+    A row of a table belongs to the user that it names: what others wrote word for word alike, or
+    under an id that begins alike, is theirs. Whatever names nobody is searched for every trace;
+    what a trace that others have too is found in, is not the users' alone.
     """
     filesystem, base = _filesystem(lake)
     files = size = 0
@@ -133,9 +152,14 @@ def _scan(lake: Lake, users: Sequence[str], traces: set[bytes]) -> tuple[int, in
         if info.path.endswith(".parquet"):
             table = pq.read_table(io.BytesIO(content))
             owned = "user" in table.column_names
-            held = held or any((names if owned else pattern).search(cell) for cell in _decoded(table))
+            held = held or any(
+                (names if owned else pattern).search(cell) for cell in _decoded(table)
+            )
         else:
-            held = held or any(not _of_others(lake, trace) for trace in {bytes(found.group(1)) for found in pattern.finditer(content)})
+            held = held or any(
+                not _of_others(lake, trace)
+                for trace in {bytes(found.group(1)) for found in pattern.finditer(content)}
+            )
         if held:
             raise ErasureError(
                 f"could not prove the erasure: {info.path} still holds data of the erased user; "
@@ -151,19 +175,28 @@ def _of_others(lake: Lake, trace: bytes) -> bool:
         for bucket in range(lake.buckets):
             rows = lake._raw(table, bucket)  # pyright: ignore[reportPrivateUsage]  # superseded rows too
             for name in (*_IDS, *_TEXTS):
-                if name in rows.schema.names and pc.any(pc.match_substring(rows[name], text)).as_py():
+                if (
+                    name in rows.schema.names
+                    and pc.any(pc.match_substring(rows[name], text)).as_py()
+                ):
                     return True
     return False
 
 
-def _pattern(traces: set[bytes], whole: bool = False) -> Any:  # RE2's compiled type has no public name
+def _pattern(
+    traces: set[bytes], whole: bool = False
+) -> Any:  # RE2's compiled type has no public name
     """Any of the traces, anywhere; `whole`: not as a part of a longer word."""
     import re2
 
     options = re2.Options()
     options.max_mem = 1 << 30
-    words = b"|".join(re2.escape(trace) for trace in sorted(traces, reverse=True)) or b"[^\\x00-\\xff]"
-    return re2.compile(rb"(?:^|[^\w-])(" + words + rb")(?:[^\w-]|$)" if whole else b"(" + words + b")", options)
+    words = (
+        b"|".join(re2.escape(trace) for trace in sorted(traces, reverse=True)) or b"[^\\x00-\\xff]"
+    )
+    return re2.compile(
+        rb"(?:^|[^\w-])(" + words + rb")(?:[^\w-]|$)" if whole else b"(" + words + b")", options
+    )
 
 
 def _decoded(table: pa.Table) -> Iterator[bytes]:

@@ -2,12 +2,15 @@
 
 Three rules keep it whole when processes die or race:
 
-* a commit carries a Delta transaction identifier (application id, version), so a retried append changes nothing;
-* base tables are append-only and resolved on reading: of one conversation the longest version counts, and of two
+* a commit carries a Delta transaction identifier (application id, version), so a retried append
+  changes nothing;
+* base tables are append-only and resolved on reading: of one conversation the longest version
+  counts, and of two
   equal ones the first, so writers never wait for each other; `compact` drops what is superseded;
 * derived tables are replaced one bucket at a time.
 
-Delta's log keeps column minima and maxima, text included. Every table therefore restricts statistics to `bucket`.
+Delta's log keeps column minima and maxima, text included. Every table therefore restricts
+statistics to `bucket`.
 """
 
 from __future__ import annotations
@@ -43,14 +46,19 @@ _CONFIGURATION = {
     "delta.enableExpiredLogCleanup": "false",
 }
 _WRITER = WriterProperties(
-    compression="ZSTD", compression_level=1,
-    column_properties={"text": ColumnProperties(dictionary_enabled=False)},  # texts seldom repeat; a dictionary of them is slow
-)  # fmt: skip
+    compression="ZSTD",
+    compression_level=1,
+    column_properties={
+        "text": ColumnProperties(dictionary_enabled=False)
+    },  # texts seldom repeat; a dictionary of them is slow
+)
 _NO_HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
 _COMMIT_RETRIES = 100
 _REVISIONED = ("messages", "events")
 OUTSIDE = "outside/"
-"""Begins the digest of events that an application reported: they are of a conversation, not of one version of it."""
+"""Begins the digest of events that an application reported: they are of a conversation, not of one
+version of it.
+"""
 
 
 def bucket_of(user: str, buckets: int) -> int:
@@ -65,10 +73,16 @@ def bucket_of(user: str, buckets: int) -> int:
 class Lake:
     """The tables under one folder or object-store URL (`s3://…`, `az://…`, `gs://…`, `memory://…`)."""
 
-    def __init__(self, root: str | Path, buckets: int = 16, storage_options: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, root: str | Path, buckets: int = 16, storage_options: Mapping[str, str] | None = None
+    ) -> None:
         text = str(root)
         self.is_local = "://" not in text or text.startswith("file://")
-        self.root = text if not self.is_local else str(Path(text.removeprefix("file://")).expanduser().resolve())
+        self.root = (
+            text
+            if not self.is_local
+            else str(Path(text.removeprefix("file://")).expanduser().resolve())
+        )
         self._options = dict(storage_options or {}) or None
         self._wanted_buckets = buckets
         self._opened: dict[str, DeltaTable] = {}
@@ -76,7 +90,9 @@ class Lake:
     def uri(self, table: str) -> str:
         """Where a table lies."""
         if table not in SCHEMAS:
-            raise NotFoundError(f"could not open table {table!r}: the lake holds {', '.join(SCHEMAS)}")
+            raise NotFoundError(
+                f"could not open table {table!r}: the lake holds {', '.join(SCHEMAS)}"
+            )
         return f"{self.root.rstrip('/')}/{table}"
 
     def exists(self, table: str = "conversations") -> bool:
@@ -115,13 +131,21 @@ class Lake:
         return self._open(table).version()
 
     def committed(self, table: str, application: str) -> int | None:
-        """The last transaction version that `application` committed to the table, None where there is none."""
+        """The last transaction version that `application` committed to the table, None where there
+        is none.
+        """
         return self._open(table).transaction_version(application)
 
     def append(
-        self, table: str, rows: CleanTable, transaction: tuple[str, int], metadata: Mapping[str, Any] | None = None
+        self,
+        table: str,
+        rows: CleanTable,
+        transaction: tuple[str, int],
+        metadata: Mapping[str, Any] | None = None,
     ) -> bool:
-        """Append rows once: False, and nothing is written, where this transaction was committed before."""
+        """Append rows once: False, and nothing is written, where this transaction was committed
+        before.
+        """
         return self._write(table, rows, transaction, metadata, predicate=None)
 
     def replace(
@@ -155,18 +179,21 @@ class Lake:
             app_transactions=[Transaction(app_id=transaction[0], version=transaction[1])],
         )
         try:
-            with boundary(f"write {rows.num_rows} rows to {self.uri(table)}", (DeltaError, OSError), LakeError):
+            with boundary(
+                f"write {rows.num_rows} rows to {self.uri(table)}", (DeltaError, OSError), LakeError
+            ):
                 write_deltalake(
                     opened,
                     rows.select(SCHEMAS[table].names).cast(SCHEMAS[table]),
-                    mode="append" if predicate is None else "overwrite",  # pyright: ignore[reportArgumentType]  # both are allowed
+                    mode=("append" if predicate is None else "overwrite"),  # pyright: ignore[reportArgumentType]  # both are allowed
                     predicate=predicate,
                     writer_properties=_WRITER,
                     commit_properties=properties,
                     post_commithook_properties=_NO_HOOKS,
                 )
         except LakeError as error:
-            # Two processes with the same work: the loser finds the winner's transaction and has nothing to do.
+            # Two processes with the same work: the loser finds the winner's transaction and has
+            # nothing to do.
             if isinstance(error.__cause__, CommitFailedError):
                 done = self._open(table).transaction_version(transaction[0])
                 if done is not None and done >= transaction[1]:
@@ -194,45 +221,72 @@ class Lake:
             kept = _newest(ranked, ("id", "index"), ("seen", "asked", "as_of"), columns)
             return CleanTable(kept.drop_columns("asked") if columns is None else kept)
         if table in _REVISIONED:
-            current = conversations if conversations is not None else self.read("conversations", bucket, ("id", "digest", "messages", "ingested_at"))
+            current = (
+                conversations
+                if conversations is not None
+                else self.read("conversations", bucket, ("id", "digest", "messages", "ingested_at"))
+            )
             counts = pc.is_in(rows["digest"], value_set=current["digest"].combine_chunks())
             if table == "events":
                 outside = pc.starts_with(rows["digest"], OUTSIDE)
                 if pc.any(outside).as_py():
                     rows, counts = _reported(rows, outside, counts)
-            return CleanTable(_distinct(rows if pc.all(counts).as_py() else rows.filter(counts), table))
+            return CleanTable(
+                _distinct(rows if pc.all(counts).as_py() else rows.filter(counts), table)
+            )
         return CleanTable(rows)
 
     def _raw(
-        self, table: str, bucket: int | None, columns: Sequence[str] | None = None, version: int | None = None
+        self,
+        table: str,
+        bucket: int | None,
+        columns: Sequence[str] | None = None,
+        version: int | None = None,
     ) -> pa.Table:
         opened = self._open(table, version)
         needed = None if columns is None else sorted(set(columns) | set(_KEYS.get(table, ())))
         wanted = None if bucket is None else [("bucket", "=", str(bucket))]
         where = SubTreeFileSystem(self.uri(table), LocalFileSystem()) if self.is_local else None
-        with boundary(f"read {self.uri(table)}", (DeltaError, OSError, pa.ArrowException), LakeError):
-            rows = opened.to_pyarrow_dataset(filesystem=where, file_pruning_predicate=wanted).to_table(columns=needed)
+        with boundary(
+            f"read {self.uri(table)}", (DeltaError, OSError, pa.ArrowException), LakeError
+        ):
+            rows = opened.to_pyarrow_dataset(
+                filesystem=where, file_pruning_predicate=wanted
+            ).to_table(columns=needed)
         schema = SCHEMAS[table]
         return rows.cast(pa.schema([schema.field(name) for name in rows.schema.names]))
 
     def fingerprints(self, table: str) -> list[str]:
-        """A name for the content of each bucket: it changes whenever a commit adds to the bucket or replaces it."""
+        """A name for the content of each bucket: it changes whenever a commit adds to the bucket or
+        replaces it.
+        """
         files: list[list[str]] = [[] for _ in range(self.buckets)]
         actions = pa.table(self._open(table).get_add_actions(flatten=True))
-        for path, bucket in zip(actions["path"].to_pylist(), actions["partition.bucket"].to_pylist(), strict=True):
+        for path, bucket in zip(
+            actions["path"].to_pylist(), actions["partition.bucket"].to_pylist(), strict=True
+        ):
             files[int(bucket)].append(str(path))
-        return [hashlib.blake2b("\n".join(sorted(paths)).encode(), digest_size=12).hexdigest() for paths in files]
+        return [
+            hashlib.blake2b("\n".join(sorted(paths)).encode(), digest_size=12).hexdigest()
+            for paths in files
+        ]
 
     def compact(self, table: str) -> int:
-        """Rewrite each bucket that has several files as one, dropping superseded rows; returns buckets rewritten."""
-        paths = [str(path) for path in pa.table(self._open(table).get_add_actions())["path"].to_pylist()]
+        """Rewrite each bucket that has several files as one, dropping superseded rows; returns
+        buckets rewritten.
+        """
+        paths = [
+            str(path) for path in pa.table(self._open(table).get_add_actions())["path"].to_pylist()
+        ]
         rewritten = 0
         for bucket in range(self.buckets):
             files = [path for path in paths if f"bucket={bucket}/" in path]
             if len(files) < 2:
                 continue
             name = hashlib.blake2b("\n".join(sorted(files)).encode(), digest_size=12).hexdigest()
-            rewritten += self.replace(table, bucket, self.read(table, bucket), (f"compact/{bucket}/{name}", 1))
+            rewritten += self.replace(
+                table, bucket, self.read(table, bucket), (f"compact/{bucket}/{name}", 1)
+            )
         return rewritten
 
     def vacuum(self, retention: timedelta = timedelta(days=7)) -> list[str]:
@@ -242,7 +296,9 @@ class Lake:
             if self.exists(table):
                 opened = self._open(table)
                 hours = int(retention.total_seconds() // 3600)
-                gone += opened.vacuum(hours, dry_run=False, enforce_retention_duration=False, full=hours == 0)
+                gone += opened.vacuum(
+                    hours, dry_run=False, enforce_retention_duration=False, full=hours == 0
+                )
         return gone
 
     def tidy_log(self, table: str) -> None:
@@ -260,7 +316,9 @@ class Lake:
         return self._options
 
     def _open(self, table: str, version: int | None = None) -> DeltaTable:
-        """The table at a version, or as it is now: an opened one reads only what the log has added since."""
+        """The table at a version, or as it is now: an opened one reads only what the log has added
+        since.
+        """
         try:
             known = self._opened.get(table)
             if known is None or version is not None:
@@ -272,7 +330,8 @@ class Lake:
             return known
         except TableNotFoundError as error:
             raise NotFoundError(
-                f"could not open {self.uri(table)}: there is no lake here; make one with `upshot ingest LOGS --lake DIR`"
+                f"could not open {self.uri(table)}: there is no lake here; make one with `upshot"
+                " ingest LOGS --lake DIR`"
             ) from error
         except (DeltaError, OSError) as error:
             raise LakeError(f"could not open {self.uri(table)}: {error}") from error
@@ -286,8 +345,12 @@ _KEYS: Mapping[str, Sequence[str]] = {
 }
 
 
-def _newest(rows: pa.Table, key: Sequence[str], order: Sequence[str], columns: Sequence[str] | None) -> pa.Table:
-    """Of rows with one key, the last by `order`; ties go to the smallest digest, so every reader agrees."""
+def _newest(
+    rows: pa.Table, key: Sequence[str], order: Sequence[str], columns: Sequence[str] | None
+) -> pa.Table:
+    """Of rows with one key, the last by `order`; ties go to the smallest digest, so every reader
+    agrees.
+    """
     if rows.num_rows == 0:
         return rows.select(columns) if columns else rows
     sorting = [(name, "ascending") for name in key] + [(name, "descending") for name in order]
@@ -313,18 +376,24 @@ def _distinct(rows: pa.Table, table: str) -> pa.Table:
     """Drop rows that two writers wrote twice: the same conversation version and position."""
     if rows.num_rows == 0:
         return rows
-    names = ("digest", "index") if table == "messages" else ("digest", "index", "kind", "at", "detail")
+    names = (
+        ("digest", "index") if table == "messages" else ("digest", "index", "kind", "at", "detail")
+    )
     order = pc.sort_indices(rows.select(names), [(name, "ascending") for name in names])
     same = _same_as_before(rows.select(names).take(order), names)
     return rows.take(pc.filter(order, pc.invert(same))) if pc.any(same).as_py() else rows
 
 
 def _reported(rows: pa.Table, outside: Any, counts: Any) -> tuple[pa.Table, Any]:
-    """Events with those from outside, of which the newest of a kind counts (their detail begins with the kind)."""
+    """Events with those from outside, of which the newest of a kind counts (their detail begins
+    with the kind).
+    """
     theirs = rows.filter(outside)
     what = pc.replace_substring_regex(theirs["detail"], pattern="(?s):.*", replacement="")
     order = ("time",) if "time" in theirs.schema.names else ()
-    kept = _newest(theirs.append_column("what", what), ("digest", "index", "kind", "what"), order, None).drop_columns("what")
+    kept = _newest(
+        theirs.append_column("what", what), ("digest", "index", "kind", "what"), order, None
+    ).drop_columns("what")
     others = rows.filter(pc.and_(counts, pc.invert(outside)))
     both = pa.concat_tables([others, kept.select(rows.schema.names)])
     return both, pa.array([True] * both.num_rows)

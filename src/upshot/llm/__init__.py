@@ -1,4 +1,6 @@
-"""Talking to language models: any OpenAI-compatible endpoint, with a budget, retries and a cache in the lake."""
+"""Talking to language models: any OpenAI-compatible endpoint, with a budget, retries and a cache in
+the lake.
+"""
 
 from upshot.llm.batch import run_batch
 from upshot.llm.budget import Budget, Spent

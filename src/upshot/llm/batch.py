@@ -1,7 +1,8 @@
-"""The batch interface (files and batches), where an endpoint offers it: slower, and usually at half the price.
+"""The batch interface (files and batches), where an endpoint offers it: slower, and usually at half
+the price.
 
-It fills the cache of replies. The judge then runs as ever and finds its answers there, so that reading, repairing and
-reconciling are the same code.
+It fills the cache of replies. The judge then runs as ever and finds its answers there, so that
+reading, repairing and reconciling are the same code.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ async def run_batch(
     poll_s: float = 20.0,
     progress: Callable[[int, int], None] | None = None,
 ) -> int:
-    """Send requests (key → user, request) as batches, wait for them, and keep the replies; returns how many came.
+    """Send requests (key → user, request) as batches, wait for them, and keep the replies; returns
+    how many came.
 
     Raises:
         EndpointError: the endpoint has no batch interface, or a batch failed as a whole.
@@ -50,9 +52,14 @@ async def run_batch(
                 if progress:
                     progress(got + int(counts.get("completed", 0)), len(requests))
             if batch["status"] != "completed" and not batch.get("output_file_id"):
-                raise EndpointError(f"could not finish batch {batch['id']}: it {batch['status']}: {batch.get('errors')}")
+                raise EndpointError(
+                    f"could not finish batch {batch['id']}: it {batch['status']}:"
+                    f" {batch.get('errors')}"
+                )
             if batch.get("output_file_id"):
-                got += await _collect(session, endpoint, batch["output_file_id"], part, replies, budget)
+                got += await _collect(
+                    session, endpoint, batch["output_file_id"], part, replies, budget
+                )
     replies.flush()
     return got
 
@@ -69,21 +76,34 @@ def _parts(requests: Mapping[str, tuple[str, Request]]) -> list[dict[str, tuple[
     return [part for part in parts if part]
 
 
-async def _submit(session: aiohttp.ClientSession, endpoint: Endpoint, part: Mapping[str, tuple[str, Request]]) -> dict[str, Any]:
+async def _submit(
+    session: aiohttp.ClientSession, endpoint: Endpoint, part: Mapping[str, tuple[str, Request]]
+) -> dict[str, Any]:
     lines = b"\n".join(
-        msgspec.json.encode({"custom_id": key, "method": "POST", "url": "/v1/chat/completions", "body": request})
+        msgspec.json.encode(
+            {"custom_id": key, "method": "POST", "url": "/v1/chat/completions", "body": request}
+        )
         for key, (_, request) in part.items()
     )
     form = aiohttp.FormData()
     form.add_field("purpose", "batch")
     form.add_field("file", lines, filename="upshot.jsonl", content_type="application/jsonl")
     file = await _json(session, "POST", endpoint.url("files"), data=form)
-    ordered = {"input_file_id": file["id"], "endpoint": "/v1/chat/completions", "completion_window": "24h"}
+    ordered = {
+        "input_file_id": file["id"],
+        "endpoint": "/v1/chat/completions",
+        "completion_window": "24h",
+    }
     return await _json(session, "POST", endpoint.url("batches"), json=ordered)
 
 
 async def _collect(
-    session: aiohttp.ClientSession, endpoint: Endpoint, file: str, part: Mapping[str, tuple[str, Request]], replies: Replies, budget: Budget
+    session: aiohttp.ClientSession,
+    endpoint: Endpoint,
+    file: str,
+    part: Mapping[str, tuple[str, Request]],
+    replies: Replies,
+    budget: Budget,
 ) -> int:
     content = await _bytes(session, "GET", endpoint.url(f"files/{file}/content"))
     got = 0
@@ -102,7 +122,9 @@ async def _collect(
     return got
 
 
-async def _json(session: aiohttp.ClientSession, method: str, url: str, **given: Any) -> dict[str, Any]:
+async def _json(
+    session: aiohttp.ClientSession, method: str, url: str, **given: Any
+) -> dict[str, Any]:
     return msgspec.json.decode(await _bytes(session, method, url, **given))
 
 
@@ -112,8 +134,8 @@ async def _bytes(session: aiohttp.ClientSession, method: str, url: str, **given:
             content = await response.read()
             if response.status >= 400:
                 raise EndpointError(
-                    f"could not use the batch interface at {url}: status {response.status}: {content[:300].decode('utf-8', 'replace')}; "
-                    "run without --batch"
+                    f"could not use the batch interface at {url}: status {response.status}:"
+                    f" {content[:300].decode('utf-8', 'replace')}; run without --batch"
                 )
             return content
     except (aiohttp.ClientError, TimeoutError) as error:

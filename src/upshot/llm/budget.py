@@ -1,4 +1,6 @@
-"""A limit on tokens and on money that is never overrun: what a request could cost at most is set aside before it is sent."""
+"""A limit on tokens and on money that is never overrun: what a request could cost at most is set
+aside before it is sent.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,9 @@ class Spent(msgspec.Struct):
 class Budget:
     """Tokens and money for a run. None is no limit."""
 
-    def __init__(self, endpoint: Endpoint, tokens: int | None = None, usd: float | None = None) -> None:
+    def __init__(
+        self, endpoint: Endpoint, tokens: int | None = None, usd: float | None = None
+    ) -> None:
         self.endpoint = endpoint
         self.spent = Spent()
         self._tokens, self._usd = tokens, usd
@@ -50,7 +54,8 @@ class Budget:
         return int(size / self._bytes_a_token) + 1
 
     async def reserve(self, size: int, most_completion: int) -> tuple[int, float]:
-        """Set aside what a request can cost at most; waits for requests in flight where they may give some back.
+        """Set aside what a request can cost at most; waits for requests in flight where they may
+        give some back.
 
         Raises:
             BudgetError: it does not fit, and nothing in flight could change that.
@@ -61,16 +66,22 @@ class Budget:
             while not self._fits(tokens, usd):
                 if not self._aside_tokens:
                     raise BudgetError(
-                        f"stopped at the budget: {self.spent.tokens:,} tokens and ${self.spent.usd:.4f} are spent, and the next "
-                        f"request may take {tokens:,} tokens; what was judged so far is kept, run again with a larger budget to go on"
+                        f"stopped at the budget: {self.spent.tokens:,} tokens and"
+                        f" ${self.spent.usd:.4f} are spent, and the next request may take"
+                        f" {tokens:,} tokens; what was judged so far is kept, run again with a"
+                        " larger budget to go on"
                     )
                 await self._changed.wait()
             self._aside_tokens += tokens
             self._aside_usd += usd
         return tokens, usd
 
-    async def settle(self, reserved: tuple[int, float], size: int, prompt: int, cached: int, completion: int) -> None:
-        """Put the server's own counts in the place of what was set aside; all 0 where the request failed."""
+    async def settle(
+        self, reserved: tuple[int, float], size: int, prompt: int, cached: int, completion: int
+    ) -> None:
+        """Put the server's own counts in the place of what was set aside; all 0 where the request
+        failed.
+        """
         self.count(size, prompt, cached, completion)
         async with self._changed:
             self._aside_tokens -= reserved[0]
@@ -91,7 +102,9 @@ class Budget:
             self._bytes_a_token = self._sent_bytes / spent.prompt_tokens
 
     def _fits(self, tokens: int, usd: float) -> bool:
-        enough = self._tokens is None or self.spent.tokens + self._aside_tokens + tokens <= self._tokens
+        enough = (
+            self._tokens is None or self.spent.tokens + self._aside_tokens + tokens <= self._tokens
+        )
         return enough and (self._usd is None or self.spent.usd + self._aside_usd + usd <= self._usd)
 
     def _cost(self, prompt: int, cached: int, completion: int) -> float:

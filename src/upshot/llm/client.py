@@ -1,7 +1,8 @@
-"""A client of OpenAI-compatible chat completions on aiohttp: limits, retries with back-off, servers that know less.
+"""A client of OpenAI-compatible chat completions on aiohttp: limits, retries with back-off, servers
+that know less.
 
-A server that refuses an optional field (a JSON schema, several samples, a seed) is asked again without it, and that is
-remembered. Overhead beside bare aiohttp: `bench/judge_cost.py`.
+A server that refuses an optional field (a JSON schema, several samples, a seed) is asked again
+without it, and that is remembered. Overhead beside bare aiohttp: `bench/judge_cost.py`.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ from upshot.llm.endpoint import Endpoint
 _RETRIED = frozenset((408, 409, 425, 429, 500, 502, 503, 504, 529))
 _LONGEST_WAIT_S = 60.0
 _OPTIONAL = ("response_format", "n", "seed", "temperature", "max_tokens", "stream_options")
-"""Fields that a server may not know; in the order in which they are given up where it does not say which one it minds."""
+"""Fields that a server may not know; in the order in which they are given up where it does not say
+which one it minds.
+"""
 
 
 class ChatMessage(msgspec.Struct, frozen=True):
@@ -96,7 +99,9 @@ class Client:
     async def __aenter__(self) -> Client:
         self._places = asyncio.Semaphore(self.endpoint.concurrency)
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0),  # requests wait for a place before their time-out starts
+            connector=aiohttp.TCPConnector(
+                limit=0
+            ),  # requests wait for a place before their time-out starts
             timeout=aiohttp.ClientTimeout(total=self.endpoint.timeout_s),
             headers=self.endpoint.headers(),
         )
@@ -106,7 +111,8 @@ class Client:
         await self._session.close()
 
     async def complete(self, request: Request) -> Reply:
-        """Ask for a completion; where the server gives one sample at a time, ask as often as it takes.
+        """Ask for a completion; where the server gives one sample at a time, ask as often as it
+        takes.
 
         Raises:
             BudgetError: it does not fit the budget; nothing was sent.
@@ -123,14 +129,22 @@ class Client:
         body = self.body(request)
         if not self.budget.limited:
             reply = await self._post(request, body)
-            self.budget.count(len(body), reply.prompt_tokens, reply.cached_tokens, reply.completion_tokens)
+            self.budget.count(
+                len(body), reply.prompt_tokens, reply.cached_tokens, reply.completion_tokens
+            )
             return reply
         reserved = await self.budget.reserve(len(body), request.max_tokens * request.n)
         reply = Reply(())
         try:
             reply = await self._post(request, body)
         finally:
-            await self.budget.settle(reserved, len(body), reply.prompt_tokens, reply.cached_tokens, reply.completion_tokens)
+            await self.budget.settle(
+                reserved,
+                len(body),
+                reply.prompt_tokens,
+                reply.cached_tokens,
+                reply.completion_tokens,
+            )
         return reply
 
     def body(self, request: Request) -> bytes:
@@ -142,7 +156,9 @@ class Client:
             fields.update(stream=True, stream_options={"include_usage": True})
         if "max_tokens" in self._unknown:
             fields["max_completion_tokens"] = fields["max_tokens"]
-        return _ENCODER.encode({name: value for name, value in fields.items() if name not in self._unknown})
+        return _ENCODER.encode(
+            {name: value for name, value in fields.items() if name not in self._unknown}
+        )
 
     async def _post(self, request: Request, body: bytes) -> Reply:
         attempt = 0
@@ -155,7 +171,11 @@ class Client:
                     content = await response.read()
                     status = response.status
                     if status == 200:
-                        return read_stream(content, len(body)) if self.endpoint.stream else read_reply(content, len(body))
+                        return (
+                            read_stream(content, len(body))
+                            if self.endpoint.stream
+                            else read_reply(content, len(body))
+                        )
                     asked = _asked_wait(response.headers)
                     problem = f"status {status}: {content[:300].decode('utf-8', 'replace')}"
             except (aiohttp.ClientError, TimeoutError, msgspec.DecodeError) as error:
@@ -167,14 +187,22 @@ class Client:
                 continue
             attempt += 1
             if status and status not in _RETRIED:
-                raise EndpointError(f"could not ask {self.endpoint.model} at {self._url}: {problem}{_advice(status)}")
+                raise EndpointError(
+                    f"could not ask {self.endpoint.model} at {self._url}:"
+                    f" {problem}{_advice(status)}"
+                )
             if attempt >= self.endpoint.attempts:
-                raise EndpointError(f"could not ask {self.endpoint.model} at {self._url} in {attempt} attempts: {problem}")
+                raise EndpointError(
+                    f"could not ask {self.endpoint.model} at {self._url} in {attempt} attempts:"
+                    f" {problem}"
+                )
             await self._rest(attempt, status, asked)
 
     async def _rest(self, attempt: int, status: int, asked: float | None) -> None:
         """Wait before the next try; a server that is told too much is spared by every request."""
-        wait = min(_LONGEST_WAIT_S, self.endpoint.backoff_s * 2 ** (attempt - 1)) * (0.5 + random.random() / 2)
+        wait = min(_LONGEST_WAIT_S, self.endpoint.backoff_s * 2 ** (attempt - 1)) * (
+            0.5 + random.random() / 2
+        )
         wait = max(wait, min(asked or 0.0, _LONGEST_WAIT_S))
         if status == 429 or asked:
             self._not_before = max(self._not_before, time.monotonic() + wait)
@@ -182,9 +210,23 @@ class Client:
 
     def _refused(self, request: Request, problem: str) -> str:
         """The optional field that a server minds, or else the next one that it may mind."""
-        given = {**msgspec.structs.asdict(request), "stream_options": True if self.endpoint.stream else None}
-        sent = [name for name in _OPTIONAL if name not in self._unknown and given.get(name) not in (None, 1)]
-        named = [name for name in sent if f"'{name}'" in problem or f'"{name}"' in problem or f"`{name}`" in problem or f"{name} " in problem]
+        given = {
+            **msgspec.structs.asdict(request),
+            "stream_options": True if self.endpoint.stream else None,
+        }
+        sent = [
+            name
+            for name in _OPTIONAL
+            if name not in self._unknown and given.get(name) not in (None, 1)
+        ]
+        named = [
+            name
+            for name in sent
+            if f"'{name}'" in problem
+            or f'"{name}"' in problem
+            or f"`{name}`" in problem
+            or f"{name} " in problem
+        ]
         blamed = named or [name for name in sent if name in ("response_format", "n", "seed")]
         return blamed[0] if blamed else ""
 
@@ -199,7 +241,9 @@ def prompt(*messages: tuple[str, str]) -> tuple[ChatMessage, ...]:
 
 
 def read_reply(content: bytes, size: int) -> Reply:
-    """A completion as the protocol writes it; where it counts no tokens they are estimated from `size`, the request's bytes."""
+    """A completion as the protocol writes it; where it counts no tokens they are estimated from
+    `size`, the request's bytes.
+    """
     return _counted(_DECODER.decode(content), size)
 
 
@@ -207,7 +251,11 @@ def _counted(found: _Completion, size: int) -> Reply:
     usage = found.usage or _Usage()
     details = usage.prompt_tokens_details
     texts = tuple([choice.message.content or "" for choice in found.choices])
-    written = usage.completion_tokens if usage.completion_tokens is not None else sum(map(len, texts)) // 4
+    written = (
+        usage.completion_tokens
+        if usage.completion_tokens is not None
+        else sum(map(len, texts)) // 4
+    )
     read = usage.prompt_tokens if usage.prompt_tokens is not None else size // 4
     return Reply(texts, read, (details.cached_tokens or 0) if details else 0, written)
 
@@ -245,7 +293,10 @@ def read_stream(content: bytes, size: int) -> Reply:
                 (open_.discard if piece.finish_reason else open_.add)(piece.index)
     if open_ or not texts:
         raise msgspec.DecodeError("the stream ended before its end was announced")
-    return _counted(_Completion([_Choice(_Message("".join(texts[index]))) for index in sorted(texts)], usage), size)
+    return _counted(
+        _Completion([_Choice(_Message("".join(texts[index]))) for index in sorted(texts)], usage),
+        size,
+    )
 
 
 _CHUNKS = msgspec.json.Decoder(_Chunk)
@@ -274,7 +325,11 @@ def _asked_wait(headers: Mapping[str, str]) -> float | None:
 
 
 def _advice(status: int) -> str:
-    known = {401: "; set UPSHOT_LLM__KEY", 403: "; the key may not use this model", 404: "; check the address (it ends in /v1) and the model's name"}
+    known = {
+        401: "; set UPSHOT_LLM__KEY",
+        403: "; the key may not use this model",
+        404: "; check the address (it ends in /v1) and the model's name",
+    }
     return known.get(status, "")
 
 

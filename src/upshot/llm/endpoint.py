@@ -26,12 +26,16 @@ class Endpoint(msgspec.Struct, frozen=True):
     usd_in: float = 0.0
     """Price of a million prompt tokens."""
     usd_cached: float | None = None
-    """Price of a million prompt tokens that the server had in its prefix cache; None: the full price."""
+    """Price of a million prompt tokens that the server had in its prefix cache; None: the full
+    price.
+    """
     usd_out: float = 0.0
     """Price of a million completion tokens."""
 
     stream: bool = False
-    """Take the answer as server-sent events: for gateways that close connections on which nothing comes for a while."""
+    """Take the answer as server-sent events: for gateways that close connections on which nothing
+    comes for a while.
+    """
 
     def url(self, path: str) -> str:
         """The address of a call."""
@@ -48,13 +52,18 @@ class Endpoint(msgspec.Struct, frozen=True):
         >>> Endpoint("localhost:8000", "m").check()
         Traceback (most recent call last):
         ...
-        upshot.errors.ConfigError: could not use the endpoint 'localhost:8000': write a whole address such as http://localhost:8000/v1
+        upshot.errors.ConfigError: could not use the endpoint 'localhost:8000': write a whole
+        address such as http://localhost:8000/v1
         """
         if not self.model or not self.base_url:
             raise ConfigError(
-                "could not find the language model: name its endpoint and model with --base-url and --model, "
-                "`[llm]` in the settings file, or UPSHOT_LLM__BASE_URL and UPSHOT_LLM__MODEL"
+                "could not find the language model: name its endpoint and model with --base-url and"
+                " --model, `[llm]` in the settings file, or UPSHOT_LLM__BASE_URL and"
+                " UPSHOT_LLM__MODEL"
             )
         if not self.base_url.startswith(("http://", "https://")):
-            raise ConfigError(f"could not use the endpoint {self.base_url!r}: write a whole address such as http://localhost:8000/v1")
+            raise ConfigError(
+                f"could not use the endpoint {self.base_url!r}: write a whole address such as"
+                " http://localhost:8000/v1"
+            )
         return self

@@ -1,4 +1,6 @@
-"""Many pieces of work on one endpoint: as many at once as it takes, each reply kept, a spent budget or a lost endpoint ends it cleanly."""
+"""Many pieces of work on one endpoint: as many at once as it takes, each reply kept, a spent budget
+or a lost endpoint ends it cleanly.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +18,17 @@ from upshot.llm.structured import ask
 T = TypeVar("T")
 
 
-async def ask_kept(client: Client, replies: Replies, request: Request, kind: type[T], check: Callable[[T], str], user: str) -> tuple[list[T | None], bool, int]:
-    """`ask`, unless the reply is kept: (the samples, was it kept, the number of repairs). `user`: whose text the request holds."""
+async def ask_kept(
+    client: Client,
+    replies: Replies,
+    request: Request,
+    kind: type[T],
+    check: Callable[[T], str],
+    user: str,
+) -> tuple[list[T | None], bool, int]:
+    """`ask`, unless the reply is kept: (the samples, was it kept, the number of repairs). `user`:
+    whose text the request holds.
+    """
     key = key_of(request)
     known = replies.get(key)
     reply, found, repairs = await ask(client, request, kind, check, known)
@@ -32,21 +43,36 @@ class Asker:
     def __init__(self, client: Client, replies: Replies) -> None:
         self._client, self._replies = client, replies
 
-    async def ask(self, request: Request, kind: type[T], check: Callable[[T], str], user: str) -> list[T | None]:
-        """The samples of a reply as `kind`, None where one is beyond repair. `user`: whose text the request holds."""
+    async def ask(
+        self, request: Request, kind: type[T], check: Callable[[T], str], user: str
+    ) -> list[T | None]:
+        """The samples of a reply as `kind`, None where one is beyond repair.
+
+        `user`: whose text the request holds.
+        """
         found, _, _ = await ask_kept(self._client, self._replies, request, kind, check, user)
         return found
 
 
 def work_through(
-    count: int, work: Callable[[int, Asker], Awaitable[T]], endpoint: Endpoint, budget: Budget, replies: Replies, progress: Callable[[int, int], None]
+    count: int,
+    work: Callable[[int, Asker], Awaitable[T]],
+    endpoint: Endpoint,
+    budget: Budget,
+    replies: Replies,
+    progress: Callable[[int, int], None],
 ) -> tuple[dict[int, T], str]:
     """(what was made, by number; why it stopped early, if it did)."""
     return asyncio.run(_through(count, work, endpoint, budget, replies, progress))
 
 
 async def _through(
-    count: int, work: Callable[[int, Asker], Awaitable[T]], endpoint: Endpoint, budget: Budget, replies: Replies, progress: Callable[[int, int], None]
+    count: int,
+    work: Callable[[int, Asker], Awaitable[T]],
+    endpoint: Endpoint,
+    budget: Budget,
+    replies: Replies,
+    progress: Callable[[int, int], None],
 ) -> tuple[dict[int, T], str]:
     made: dict[int, T] = {}
     waiting = iter(range(count))
@@ -67,7 +93,9 @@ async def _through(
     try:
         async with Client(endpoint, budget) as client:
             asker = Asker(client, replies)
-            await asyncio.gather(*(worker(asker) for _ in range(min(endpoint.concurrency, max(1, count)))))
+            await asyncio.gather(
+                *(worker(asker) for _ in range(min(endpoint.concurrency, max(1, count))))
+            )
     finally:
         replies.flush()
     return made, stopped

@@ -1,7 +1,7 @@
 """Replies by the content of their requests, so that nothing is asked, or paid for, twice.
 
-In a lake they are rows of the table `replies`, with the user whose text they may quote: erasure takes them too. A run
-that was killed goes on from them.
+In a lake they are rows of the table `replies`, with the user whose text they may quote: erasure
+takes them too. A run that was killed goes on from them.
 """
 
 from __future__ import annotations
@@ -77,9 +77,19 @@ class LakeReplies(Replies):
         waiting, self._waiting = self._waiting, []
         now = datetime.now(UTC)
         rows = [
-            {"bucket": bucket_of(user, self._lake.buckets), "user": user, "key": key, "text": msgspec.json.encode(reply).decode(), "at": now}
+            {
+                "bucket": bucket_of(user, self._lake.buckets),
+                "user": user,
+                "key": key,
+                "text": msgspec.json.encode(reply).decode(),
+                "at": now,
+            }
             for key, user, reply in waiting
         ]
         table = pa.Table.from_pylist(rows, schema=SCHEMAS["replies"])
-        name = hashlib.blake2b("\n".join(key for key, _, _ in waiting).encode(), digest_size=12).hexdigest()
-        self._lake.append("replies", CleanTable(table), (f"replies/{name}", 1), {"stage": "replies"})
+        name = hashlib.blake2b(
+            "\n".join(key for key, _, _ in waiting).encode(), digest_size=12
+        ).hexdigest()
+        self._lake.append(
+            "replies", CleanTable(table), (f"replies/{name}", 1), {"stage": "replies"}
+        )

@@ -1,4 +1,6 @@
-"""Replies that must have a shape: asked for by JSON schema, checked here, and repaired once where they do not fit."""
+"""Replies that must have a shape: asked for by JSON schema, checked here, and repaired once where
+they do not fit.
+"""
 
 from __future__ import annotations
 
@@ -30,26 +32,55 @@ def schema_of(kind: type[Any], name: str) -> msgspec.Raw:
     others = {key: _strict(value) for key, value in parts.items() if key != kind.__name__}
     if others:
         whole["$defs"] = others
-    return msgspec.Raw(msgspec.json.encode({"type": "json_schema", "json_schema": {"name": name, "strict": True, "schema": whole}}))
+    return msgspec.Raw(
+        msgspec.json.encode(
+            {"type": "json_schema", "json_schema": {"name": name, "strict": True, "schema": whole}}
+        )
+    )
 
 
 def _strict(schema: Any) -> Any:
-    """What strict servers accept: no defaults, no titles, nothing optional, nothing beyond what is named."""
+    """What strict servers accept: no defaults, no titles, nothing optional, nothing beyond what is
+    named.
+    """
     if isinstance(schema, list):
         return [_strict(item) for item in schema]
     if not isinstance(schema, dict):
         return schema
-    kept = {key: _strict(value) for key, value in schema.items() if key not in ("title", "default", "description")}
+    kept = {
+        key: _strict(value)
+        for key, value in schema.items()
+        if key not in ("title", "default", "description")
+    }
     if kept.get("type") == "object" and "properties" in kept:
         kept["required"] = list(kept["properties"])
         kept["additionalProperties"] = False
     return kept
 
 
-def question(endpoint: Endpoint, system: str, shown: Mapping[str, Any], kind: type[Any], tokens: int, temperature: float = 0.0, n: int = 1, seed: int | None = None) -> Request:
-    """A request that shows data as JSON and wants a `kind` of at most so many tokens; strings in JSON cannot pass for instructions' marks."""
+def question(
+    endpoint: Endpoint,
+    system: str,
+    shown: Mapping[str, Any],
+    kind: type[Any],
+    tokens: int,
+    temperature: float = 0.0,
+    n: int = 1,
+    seed: int | None = None,
+) -> Request:
+    """A request that shows data as JSON and wants a `kind` of at most so many tokens; strings in
+    JSON cannot pass for instructions' marks.
+    """
     messages = prompt(("system", system), ("user", msgspec.json.encode(shown).decode()))
-    return Request(endpoint.model, messages, tokens, temperature, n, seed, schema_of(kind, kind.__name__.lower()))
+    return Request(
+        endpoint.model,
+        messages,
+        tokens,
+        temperature,
+        n,
+        seed,
+        schema_of(kind, kind.__name__.lower()),
+    )
 
 
 def extract(text: str) -> bytes:
@@ -73,11 +104,18 @@ def parse(text: str, kind: type[T], check: Callable[[T], str]) -> tuple[T | None
     return found, problem
 
 
-async def ask(client: Client, request: Request, kind: type[T], check: Callable[[T], str], first: Reply | None = None) -> tuple[Reply, list[T | None], int]:
+async def ask(
+    client: Client,
+    request: Request,
+    kind: type[T],
+    check: Callable[[T], str],
+    first: Reply | None = None,
+) -> tuple[Reply, list[T | None], int]:
     """Send a request (or take the reply `first`, which a cache had) and read its samples as `kind`.
 
-    A sample that does not fit is sent back once with what is wrong. `check` returns what is wrong with a decoded one,
-    or nothing. Returns the reply with repaired samples in place, the samples (None: beyond repair) and the number of repairs.
+    A sample that does not fit is sent back once with what is wrong. `check` returns what is wrong
+    with a decoded one, or nothing. Returns the reply with repaired samples in place, the samples
+    (None: beyond repair) and the number of repairs.
     """
     reply = first or await client.complete(request)
     texts = list(reply.texts[: request.n])
@@ -92,10 +130,21 @@ async def ask(client: Client, request: Request, kind: type[T], check: Callable[[
             if again is not None and (value is None or not still):
                 value, texts[number] = again, fixed.texts[0]
         found.append(value)
-    return Reply(tuple(texts), reply.prompt_tokens, reply.cached_tokens, reply.completion_tokens), found, repairs
+    return (
+        Reply(tuple(texts), reply.prompt_tokens, reply.cached_tokens, reply.completion_tokens),
+        found,
+        repairs,
+    )
 
 
 def _repair(request: Request, text: str, problem: str) -> Request:
-    told = f"That cannot be used: {problem}. Answer again, with the whole JSON object and nothing else."
-    messages = (*request.messages, ChatMessage("assistant", text[-20_000:]), ChatMessage("user", told))
+    told = (
+        f"That cannot be used: {problem}. Answer again, with the whole JSON object and nothing"
+        " else."
+    )
+    messages = (
+        *request.messages,
+        ChatMessage("assistant", text[-20_000:]),
+        ChatMessage("user", told),
+    )
     return msgspec.structs.replace(request, messages=messages, n=1)

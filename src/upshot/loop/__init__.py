@@ -1,1 +1,3 @@
-"""Rounds: from logs to a better policy to its logs; gates, releases, hotfixes, and recipes that are kept and run again."""
+"""Rounds: from logs to a better policy to its logs; gates, releases, hotfixes, and recipes that are
+kept and run again.
+"""

@@ -8,14 +8,15 @@ seed = 0
 
 [gather]                           # where a round's logs come from: files that are new, or
 logs = ["logs/*.jsonl"]
-command = "collect --model {policy} --out {out} --round {round} --seed {seed}"      # a command that writes them
+command = "collect --model {policy} --out {out} --round {round} --seed {seed}"      # a command that
+writes them
 
 [learn]
 recent = 3                         # rounds whose verdicts teach a policy
 splits = [0.7, 0.15, 0.15]         # users to learn from, to choose a candidate on, to test it on
 
-[reward]                           # leave the table out where the policy's method learns from verdicts alone
-recipe = "reward.toml"             # a transformer; without it the embedded model
+[reward]                           # leave the table out where the policy's method learns from
+verdicts alone recipe = "reward.toml"             # a transformer; without it the embedded model
 keep = 1.0                         # share of the old evidence that still counts
 
 [policy]                           # as in `upshot train policy --recipe`, without base
@@ -24,8 +25,9 @@ method = "kto"
 [gate]                             # how strict: see `loop.gate.Rules`
 alpha = 0.05
 [serve]
-shadow = 0.2                       # share of requests that a candidate answers too, before anybody sees its answers
-canary = 0.5                       # share of users who get a candidate first; what came of it decides. 0: the gate's reward model decides
+shadow = 0.2                       # share of requests that a candidate answers too, before anybody
+sees its answers canary = 0.5                       # share of users who get a candidate first; what
+came of it decides. 0: the gate's reward model decides
 ```
 """
 
@@ -49,7 +51,9 @@ class Gather(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     logs: list[str] = []
     """Files or globs; each file is read once, and again when it has changed."""
     command: str = ""
-    """Writes a log to {out}; may name {policy}, {round}, {seed}, and for trials {canary} and {share}: the log must name under `model` whose answer it is."""
+    """Writes a log to {out}; may name {policy}, {round}, {seed}, and for trials {canary} and
+    {share}: the log must name under `model` whose answer it is.
+    """
     format: str | None = None
 
 
@@ -61,7 +65,9 @@ class Learn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     least_weight: float = 0.05
     """Confidence from which a verdict teaches."""
     agreement: bool = True
-    """Whether what other users taught is heard beside each verdict: against liars, and for those who say nothing (`policy.agreement`). Costs as much again as imitating."""
+    """Whether what other users taught is heard beside each verdict: against liars, and for those
+    who say nothing (`policy.agreement`). Costs as much again as imitating.
+    """
     candidates: int = 1
     """Policies trained a round, with different seeds."""
     prompts: int = 300
@@ -72,7 +78,9 @@ class RewardPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How the reward model is made."""
 
     recipe: dict[str, Any] = {}
-    """As in `upshot train reward --recipe`, without base: a transformer that begins with the policy in service and goes on from round to round. Empty: embedded."""
+    """As in `upshot train reward --recipe`, without base: a transformer that begins with the policy
+    in service and goes on from round to round. Empty: embedded.
+    """
     keep: float = 1.0
     use: bool = True
     """Whether the policy is trained on it; else only the gate looks at it."""
@@ -84,26 +92,40 @@ class Gate(Rules, frozen=True):
     suites: dict[str, str] = {}
     """Files of prompts with tests, by name: a candidate may not pass fewer."""
     floors: dict[str, str] = {}
-    """Reward models by objective (harmless): their mean may not fall below that of the base, however many rounds ago that was."""
+    """Reward models by objective (harmless): their mean may not fall below that of the base,
+    however many rounds ago that was.
+    """
     panel: list[str] = []
-    """Reward models, two at least, that no policy is trained on: their mean less twice their variance may not fall."""
+    """Reward models, two at least, that no policy is trained on: their mean less twice their
+    variance may not fall.
+    """
     tests: list[str] = []
-    """Rewards that are facts (verify, module:function), compared like suites, on the frozen prompts."""
+    """Rewards that are facts (verify, module:function), compared like suites, on the frozen
+    prompts.
+    """
     kl: float = 30.0
     """Nats an answer that a candidate may be from the policy it was trained from."""
     audit: str = ""
-    """A reward in [0, 1] that labels a random share of all policies' fresh answers (verify, module:function): a test, people, a strong judge."""
+    """A reward in [0, 1] that labels a random share of all policies' fresh answers (verify,
+    module:function): a test, people, a strong judge.
+    """
     audit_share: float = 0.05
 
 
 class Serve(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How a candidate goes out: first in the shadow, then to a share of the users, then to all; each of the two may be left out."""
+    """How a candidate goes out: first in the shadow, then to a share of the users, then to all;
+    each of the two may be left out.
+    """
 
     shadow: float = 0.0
-    """Share of the next round's requests that a candidate answers too, where no user sees it; the guards look at these answers beside those that users got."""
+    """Share of the next round's requests that a candidate answers too, where no user sees it; the
+    guards look at these answers beside those that users got.
+    """
     canary: float = 0.0
-    """Share of users, drawn at random, who get a candidate that passed its guards; the verdicts of the next round's log compare it with the policy in
-    service, user by user. 0: there is no such trial, and the gate's reward model decides on fresh answers."""
+    """Share of users, drawn at random, who get a candidate that passed its guards; the verdicts of
+    the next round's log compare it with the policy in service, user by user. 0: there is no such
+    trial, and the gate's reward model decides on fresh answers.
+    """
     least_users: int = 20
     """Of each arm; with fewer a trial goes on."""
 
@@ -127,9 +149,14 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ConfigError("could not use [gather]: name logs, or a command that writes them")
         splits = self.learn.splits
         if abs(sum(splits) - 1) > 1e-9 or min(splits) <= 0:
-            raise ConfigError(f"could not use learn.splits {splits}: three shares above 0 that add up to 1")
+            raise ConfigError(
+                f"could not use learn.splits {splits}: three shares above 0 that add up to 1"
+            )
         if not 0 <= self.serve.canary < 1 or not 0 <= self.serve.shadow <= 1:
-            raise ConfigError(f"could not use [serve]: canary {self.serve.canary} is a share below 1, shadow {self.serve.shadow} one up to 1")
+            raise ConfigError(
+                f"could not use [serve]: canary {self.serve.canary} is a share below 1, shadow"
+                f" {self.serve.shadow} one up to 1"
+            )
         self.recipe("unused")
 
     def recipe(self, base: str, seed: int = 0) -> Recipe:
@@ -163,5 +190,16 @@ def _placed(made: Config, home: Path) -> Mapping[str, Any]:
 
     base = str(home / made.base) if (home / made.base).is_dir() else made.base
     gather = msgspec.structs.replace(made.gather, logs=[at(name) for name in made.gather.logs])
-    gate = msgspec.structs.replace(made.gate, suites={k: at(v) for k, v in made.gate.suites.items()}, floors={k: at(v) for k, v in made.gate.floors.items()}, panel=[at(name) for name in made.gate.panel])
-    return {"lake": at(made.lake), "folder": at(made.folder), "base": base, "gather": gather, "gate": gate}
+    gate = msgspec.structs.replace(
+        made.gate,
+        suites={k: at(v) for k, v in made.gate.suites.items()},
+        floors={k: at(v) for k, v in made.gate.floors.items()},
+        panel=[at(name) for name in made.gate.panel],
+    )
+    return {
+        "lake": at(made.lake),
+        "folder": at(made.folder),
+        "base": base,
+        "gather": gather,
+        "gate": gate,
+    }

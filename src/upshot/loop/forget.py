@@ -1,7 +1,9 @@
 """Whom a loop's models learned from, and what must be trained anew when one of them is forgotten.
 
-A model holds a user when it learned from their rows, or was trained on from a model that did. Forgetting takes such models out of service and away, erases the user's rows from every round's files, and
-then trains what held them again without them, oldest first, each from what it was trained from. Killed on the way, it is called again; who taught is forgotten last.
+A model holds a user when it learned from their rows, or was trained on from a model that did.
+Forgetting takes such models out of service and away, erases the user's rows from every round's
+files, and then trains what held them again without them, oldest first, each from what it was
+trained from. Killed on the way, it is called again; who taught is forgotten last.
 """
 
 from __future__ import annotations
@@ -29,7 +31,10 @@ def lineage(loop: Loop) -> dict[str, list[str]]:
             out[candidate["policy"]] = [*out.get(serving, ()), here.folder.name]
         made = here.done("reward") or {}
         if made.get("made"):
-            out[made["made"]] = [*out.get(str(made.get("from", "")), out.get(serving, [])), here.folder.name]
+            out[made["made"]] = [
+                *out.get(str(made.get("from", "")), out.get(serving, [])),
+                here.folder.name,
+            ]
     return out
 
 
@@ -39,17 +44,22 @@ def touched(loop: Loop, user: str) -> list[Round]:
     tainted = {model for model, rounds in lineage(loop).items() if direct & set(rounds)}
     out: list[Round] = []
     for here in loop.rounds():
-        own = {candidate["policy"] for candidate in (here.done("policy") or {}).get("candidates", ())} | {(here.done("reward") or {}).get("made", "")}
+        own = {
+            candidate["policy"] for candidate in (here.done("policy") or {}).get("candidates", ())
+        } | {(here.done("reward") or {}).get("made", "")}
         if here.folder.name in direct or own & tainted:
             out.append(here)
     return out
 
 
 def forget(loop: Loop, user: str, again: Callable[[Round], Any]) -> list[str]:
-    """Erase a user (by pseudonym) from every round, and train anew what held them. `again` runs a round's steps that are not whole.
+    """Erase a user (by pseudonym) from every round, and train anew what held them.
 
-    Until a round is trained anew, what it released is out of service: the last policy that never held the user serves. Models that were
-    rerun on such a round are removed. Returns the rounds' names.
+    `again` runs a round's steps that are not whole.
+
+    Until a round is trained anew, what it released is out of service: the last policy that never
+    held the user serves. Models that were rerun on such a round are removed. Returns the rounds'
+    names.
     """
     found = touched(loop, user)
     if not found:
@@ -57,11 +67,30 @@ def forget(loop: Loop, user: str, again: Callable[[Round], Any]) -> list[str]:
             _scrub(here, user)
         return []
     _drop_reruns(loop, {one.number for one in found})
-    models = {model for model, rounds in lineage(loop).items() if {one.folder.name for one in found} & set(rounds)}
+    models = {
+        model
+        for model, rounds in lineage(loop).items()
+        if {one.folder.name for one in found} & set(rounds)
+    }
     state = loop.state()
     first = min(one.number for one in found)
-    clean = [released for released in state.history if released.policy not in models and released.round < first]
-    loop.keep(msgspec.structs.replace(state, history=clean or state.history[:1], canary="", shadow="", waiting={name: policy for name, policy in state.waiting.items() if policy not in models}, tests={name: yes for name, yes in state.tests.items() if int(name) < first}))
+    clean = [
+        released
+        for released in state.history
+        if released.policy not in models and released.round < first
+    ]
+    loop.keep(
+        msgspec.structs.replace(
+            state,
+            history=clean or state.history[:1],
+            canary="",
+            shadow="",
+            waiting={
+                name: policy for name, policy in state.waiting.items() if policy not in models
+            },
+            tests={name: yes for name, yes in state.tests.items() if int(name) < first},
+        )
+    )
     later = [one for one in loop.rounds() if one.number >= first]
     for here in later:
         _undo(here)
@@ -74,7 +103,9 @@ def forget(loop: Loop, user: str, again: Callable[[Round], Any]) -> list[str]:
 
 
 def _drop_reruns(loop: Loop, rounds: Container[int]) -> None:
-    """Models that learned from these rounds by `upshot loop rerun`; nothing stands on them, so they are not trained anew."""
+    """Models that learned from these rounds by `upshot loop rerun`; nothing stands on them, so they
+    are not trained anew.
+    """
     path = loop.folder / "reruns.json"
     rows = msgspec.json.decode(path.read_bytes()) if path.is_file() else []
     for row in rows:
@@ -90,7 +121,9 @@ def _users(here: Round) -> Sequence[str]:
 
 
 def _scrub(here: Round, user: str) -> None:
-    """Their rows out of the lessons, with the answers drawn for them; and the logs, once they are in the lake, which has forgotten the user already."""
+    """Their rows out of the lessons, with the answers drawn for them; and the logs, once they are
+    in the lake, which has forgotten the user already.
+    """
     for path in lessons.at(here.folder):
         lines = path.read_bytes().splitlines() if path.is_file() else []
         kept = [line for line in lines if not _theirs(line, user)]

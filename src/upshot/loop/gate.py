@@ -1,16 +1,23 @@
-"""Whether a policy goes out: chosen on some users, tested once on others, and held to guards that each have their own bound.
+"""Whether a policy goes out: chosen on some users, tested once on others, and held to guards that
+each have their own bound.
 
-*Value.* Answers drawn fresh on frozen prompts by the candidate and by the policy in service, scored by the same calibrated judge; where an audit labelled some of
-each policy's answers, the judge's mean error on them is added, policy by policy (the residual does not transport: METHODS, "What follow-ups can and cannot
-tell"). The candidate is better where the lower end of a one-sided t interval over users, of the paired difference, is above 0.
+*Value.* Answers drawn fresh on frozen prompts by the candidate and by the policy in service, scored
+by the same calibrated judge; where an audit labelled some of each policy's answers, the judge's
+mean error on them is added, policy by policy (the residual does not transport: METHODS, "What
+follow-ups can and cannot tell"). The candidate is better where the lower end of a one-sided t
+interval over users, of the paired difference, is above 0.
 
-*Many candidates.* The best is chosen on one split of users and tested on the other, once. The test's level is spent over tests and earned back by
-promotions (LORD++; Ramdas et al., 2017), so that of all promotions the expected share that was no improvement is at most α, however many are tried.
+*Many candidates.* The best is chosen on one split of users and tested on the other, once. The
+test's level is spent over tests and earned back by promotions (LORD++; Ramdas et al., 2017), so
+that of all promotions the expected share that was no improvement is at most α, however many are
+tried.
 
-*Trials.* Where a share of the users can get a candidate, its guards let it in, and what came of its answers, user by user, lets it out to all.
+*Trials.* Where a share of the users can get a candidate, its guards let it in, and what came of its
+answers, user by user, lets it out to all.
 
-*Guards.* Each measures harm, candidate against the policy in service (or against a floor), with its own interval and its own margin: refuse where even the
-interval's better end is beyond the margin, ask a person where there is harm for sure and the estimate is beyond it, pass else.
+*Guards.* Each measures harm, candidate against the policy in service (or against a floor), with its
+own interval and its own margin: refuse where even the interval's better end is beyond the margin,
+ask a person where there is harm for sure and the estimate is beyond it, pass else.
 """
 
 from __future__ import annotations
@@ -46,14 +53,21 @@ class Rules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         if not 0 < self.alpha < 0.5 or not 0.5 < self.guard_level < 1:
-            raise InputError(f"could not use the gate's rules: alpha {self.alpha} lies in (0, .5), guard_level {self.guard_level} in (.5, 1)")
+            raise InputError(
+                f"could not use the gate's rules: alpha {self.alpha} lies in (0, .5), guard_level"
+                f" {self.guard_level} in (.5, 1)"
+            )
 
 
 class Answers(NamedTuple):
-    """A policy's answers to the frozen prompts, scored; the same prompts, in the same order, for every policy."""
+    """A policy's answers to the frozen prompts, scored; the same prompts, in the same order, for
+    every policy.
+    """
 
     score: Array
-    """By the judge; NaN: it could not tell, which counts as the worst score there is (what escapes judgement earns nothing)."""
+    """By the judge; NaN: it could not tell, which counts as the worst score there is (what escapes
+    judgement earns nothing).
+    """
     user: NDArray[np.object_]
     """Whose prompt it is."""
     audited: NDArray[np.bool_]
@@ -83,8 +97,17 @@ class Harm(NamedTuple):
 
     @property
     def verdict(self) -> Decision:
-        """Refuse: surely beyond the margin. Ask: surely harm, perhaps beyond it. A few answers that differ by chance ask nobody."""
-        return "refuse" if self.low > self.margin else "ask" if self.harm > self.margin and self.low > 0 else "promote"
+        """Refuse: surely beyond the margin.
+
+        Ask: surely harm, perhaps beyond it. A few answers that differ by chance ask nobody.
+        """
+        return (
+            "refuse"
+            if self.low > self.margin
+            else "ask"
+            if self.harm > self.margin and self.low > 0
+            else "promote"
+        )
 
 
 class Ruling(msgspec.Struct, frozen=True):
@@ -130,7 +153,9 @@ def _share(test: int) -> float:
 
 
 def corrected(answers: Answers, worst: float) -> Array:
-    """Scores with the audit's mean residual added, and each audited answer's own in its place; shape (answers,), whose mean is the policy's value."""
+    """Scores with the audit's mean residual added, and each audited answer's own in its place;
+    shape (answers,), whose mean is the policy's value.
+    """
     score = np.where(np.isfinite(answers.score), answers.score, worst)
     if not answers.audited.any():
         return score
@@ -144,7 +169,9 @@ def difference(candidate: Answers, present: Answers, alpha: float) -> Value:
     Raises:
         InputError: they are not answers to the same prompts.
     """
-    if len(candidate.score) != len(present.score) or not np.array_equal(candidate.user, present.user):
+    if len(candidate.score) != len(present.score) or not np.array_equal(
+        candidate.user, present.user
+    ):
         raise InputError("could not compare two policies: they answered different prompts")
     finite = np.concatenate([one.score[np.isfinite(one.score)] for one in (candidate, present)])
     worst = float(finite.min()) if len(finite) else 0.0
@@ -172,7 +199,9 @@ def choose(candidates: Mapping[str, Answers]) -> str:
         raise InputError("could not choose a policy: there are no candidates")
     finite = np.concatenate([one.score[np.isfinite(one.score)] for one in candidates.values()])
     worst = float(finite.min()) if len(finite) else 0.0
-    return max(sorted(candidates), key=lambda name: float(corrected(candidates[name], worst).mean()))
+    return max(
+        sorted(candidates), key=lambda name: float(corrected(candidates[name], worst).mean())
+    )
 
 
 class Trial(msgspec.Struct, frozen=True):
@@ -186,37 +215,81 @@ class Trial(msgspec.Struct, frozen=True):
     """Of the policy in service and of the candidate."""
 
 
-def trial(present: Mapping[str, Sequence[float]], candidate: Mapping[str, Sequence[float]], least_users: int, before: Sequence[bool], rules: Rules = Rules()) -> Trial:
-    """Decide by what came of answers to real users: verdicts of every answer, by user; a user's mean counts once (Welch's t, one-sided).
+def trial(
+    present: Mapping[str, Sequence[float]],
+    candidate: Mapping[str, Sequence[float]],
+    least_users: int,
+    before: Sequence[bool],
+    rules: Rules = Rules(),
+) -> Trial:
+    """Decide by what came of answers to real users: verdicts of every answer, by user; a user's
+    mean counts once (Welch's t, one-sided).
 
     Every answer counts, those that nothing followed too: who leaves in silence is not left out.
     """
-    old, new = (np.array([float(np.mean(scores)) for scores in arm.values()]) for arm in (present, candidate))
+    old, new = (
+        np.array([float(np.mean(scores)) for scores in arm.values()])
+        for arm in (present, candidate)
+    )
     sizes = (len(old), len(new))
     if min(sizes) < max(2, least_users):
         return Trial("wait", None, None, 0.0, sizes)
     spent = level(rules.alpha, before)
     parts = old.var(ddof=1) / len(old), new.var(ddof=1) / len(new)
     error = float(np.sqrt(sum(parts))) or 1e-12
-    freedom = sum(parts) ** 2 / max(parts[0] ** 2 / (len(old) - 1) + parts[1] ** 2 / (len(new) - 1), 1e-300) if sum(parts) else len(old) + len(new) - 2
+    freedom = (
+        sum(parts) ** 2
+        / max(parts[0] ** 2 / (len(old) - 1) + parts[1] ** 2 / (len(new) - 1), 1e-300)
+        if sum(parts)
+        else len(old) + len(new) - 2
+    )
     gain = float(new.mean() - old.mean())
     low = gain - t_quantile(1 - spent, max(1.0, freedom)) * error
     return Trial("promote" if low > rules.least_gain else "refuse", gain, low, spent, sizes)
 
 
 def rule_by_guards(chosen: str, guards: Sequence[Harm]) -> Ruling:
-    """Whether a candidate may be tried on a share of the users: no test is spent, its guards alone decide."""
+    """Whether a candidate may be tried on a share of the users: no test is spent, its guards alone
+    decide.
+    """
     unsure = [guard for guard in guards if guard.verdict != "promote"]
-    decision: Decision = "refuse" if any(guard.verdict == "refuse" for guard in unsure) else "ask" if unsure else "promote"
-    return Ruling(decision, chosen, None, None, 0.0, [_said(guard) for guard in unsure], _told(guards))
+    decision: Decision = (
+        "refuse"
+        if any(guard.verdict == "refuse" for guard in unsure)
+        else "ask"
+        if unsure
+        else "promote"
+    )
+    return Ruling(
+        decision, chosen, None, None, 0.0, [_said(guard) for guard in unsure], _told(guards)
+    )
 
 
 def _told(guards: Sequence[Harm]) -> dict[str, dict[str, float | str]]:
-    return {guard.name: {"harm": guard.harm, "low": guard.low, "high": guard.high, "margin": guard.margin, "verdict": guard.verdict, "what": guard.what} for guard in guards}
+    return {
+        guard.name: {
+            "harm": guard.harm,
+            "low": guard.low,
+            "high": guard.high,
+            "margin": guard.margin,
+            "verdict": guard.verdict,
+            "what": guard.what,
+        }
+        for guard in guards
+    }
 
 
-def rule(chosen: str, candidate: Answers, present: Answers, guards: Sequence[Harm], before: Sequence[bool], rules: Rules = Rules()) -> Ruling:
-    """Decide on the chosen candidate by answers on the users to test on; they must have had no part in choosing. `before`: see `level`."""
+def rule(
+    chosen: str,
+    candidate: Answers,
+    present: Answers,
+    guards: Sequence[Harm],
+    before: Sequence[bool],
+    rules: Rules = Rules(),
+) -> Ruling:
+    """Decide on the chosen candidate by answers on the users to test on; they must have had no part
+    in choosing. `before`: see `level`.
+    """
     spent = level(rules.alpha, before)
     value = difference(candidate, present, spent)
     bad = [guard for guard in guards if guard.verdict == "refuse"]
@@ -224,18 +297,42 @@ def rule(chosen: str, candidate: Answers, present: Answers, guards: Sequence[Har
     reasons = [_said(guard) for guard in (*bad, *unsure)]
     better = value.low > rules.least_gain
     if not better:
-        reasons.insert(0, f"not shown to be better: {value.difference:+.3f}, at least {value.low:+.3f} at level {spent:.4f} over {value.users} users (needs more than {rules.least_gain:+.3f})")
+        reasons.insert(
+            0,
+            f"not shown to be better: {value.difference:+.3f}, at least {value.low:+.3f} at level"
+            f" {spent:.4f} over {value.users} users (needs more than {rules.least_gain:+.3f})",
+        )
     decision: Decision = "refuse" if bad or not better else "ask" if unsure else "promote"
     return Ruling(decision, chosen, value.difference, value.low, spent, reasons, _told(guards))
 
 
 def _said(guard: Harm) -> str:
     how = "is beyond" if guard.verdict == "refuse" else "may be beyond"
-    return f"{guard.name}: {guard.harm:+.3f} [{guard.low:+.3f}, {guard.high:+.3f}] {how} the margin of {guard.margin:g}{f' ({guard.what})' if guard.what else ''}"
+    return (
+        f"{guard.name}: {guard.harm:+.3f} [{guard.low:+.3f}, {guard.high:+.3f}] {how} the margin of"
+        f" {guard.margin:g}{f' ({guard.what})' if guard.what else ''}"
+    )
 
 
-def harm_of(name: str, candidate: Array, present: Array, user: NDArray[np.object_], margin: float, level: float = 0.95, what: str = "") -> Harm:
-    """A guard on a mean: how much more of something bad the candidate's answers have, paired over prompts, in clusters of users."""
+def harm_of(
+    name: str,
+    candidate: Array,
+    present: Array,
+    user: NDArray[np.object_],
+    margin: float,
+    level: float = 0.95,
+    what: str = "",
+) -> Harm:
+    """A guard on a mean: how much more of something bad the candidate's answers have, paired over
+    prompts, in clusters of users.
+    """
     each = candidate - present
     mean, low, _ = _lower(each, user, (1 - level) / 2)
-    return Harm(name, mean, low if np.isfinite(low) else mean, 2 * mean - low if np.isfinite(low) else mean, margin, what)
+    return Harm(
+        name,
+        mean,
+        low if np.isfinite(low) else mean,
+        2 * mean - low if np.isfinite(low) else mean,
+        margin,
+        what,
+    )

@@ -1,4 +1,6 @@
-"""A round's logs: files that are new or have changed since the last round, or what a command writes."""
+"""A round's logs: files that are new or have changed since the last round, or what a command
+writes.
+"""
 
 from __future__ import annotations
 
@@ -30,8 +32,12 @@ class Asked(NamedTuple):
     share: float = 0.0
 
 
-def gather(plan: Gather, asked: Asked, folder: Path, known: Iterable[str], collect: Collect | None = None) -> dict[str, str]:
-    """Put the logs into a folder; returns each one's name and digest. `known`: digests of earlier rounds' logs.
+def gather(
+    plan: Gather, asked: Asked, folder: Path, known: Iterable[str], collect: Collect | None = None
+) -> dict[str, str]:
+    """Put the logs into a folder; returns each one's name and digest.
+
+    `known`: digests of earlier rounds' logs.
 
     Raises:
         ConfigError: the command failed.
@@ -45,7 +51,17 @@ def gather(plan: Gather, asked: Asked, folder: Path, known: Iterable[str], colle
     if collect is not None:
         collect(asked, draft)
     else:
-        _run(plan.command, {"policy": asked.policy, "out": str(draft), "round": str(asked.round), "seed": str(asked.seed), "canary": asked.canary, "share": f"{asked.share:g}"})
+        _run(
+            plan.command,
+            {
+                "policy": asked.policy,
+                "out": str(draft),
+                "round": str(asked.round),
+                "seed": str(asked.seed),
+                "canary": asked.canary,
+                "share": f"{asked.share:g}",
+            },
+        )
     if not draft.is_file() or not draft.stat().st_size:
         raise NotFoundError(f"could not gather round {asked.round}: nothing was written to {{out}}")
     draft.replace(out)
@@ -54,7 +70,9 @@ def gather(plan: Gather, asked: Asked, folder: Path, known: Iterable[str], colle
 
 def _files(plan: Gather, folder: Path, known: set[str]) -> dict[str, str]:
     found: dict[str, str] = {}
-    for path in sorted({Path(name) for pattern in plan.logs for name in glob.glob(pattern, recursive=True)}):
+    for path in sorted(
+        {Path(name) for pattern in plan.logs for name in glob.glob(pattern, recursive=True)}
+    ):
         if path.is_file() and (name := digest(path)) not in known:
             target = folder / f"{name[:12]}-{path.name}"
             shutil.copyfile(path, target)
@@ -71,7 +89,10 @@ def _run(command: str, places: Mapping[str, str]) -> None:
     except OSError as error:
         raise ConfigError(f"could not run gather.command: {words[0]}: {error}") from error
     if done.returncode:
-        raise ConfigError(f"could not gather: {shlex.join(words)} ended with {done.returncode}: {done.stderr.strip()[-400:]}")
+        raise ConfigError(
+            f"could not gather: {shlex.join(words)} ended with {done.returncode}:"
+            f" {done.stderr.strip()[-400:]}"
+        )
 
 
 def _filled(word: str, places: Mapping[str, str]) -> str:

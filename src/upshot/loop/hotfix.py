@@ -1,8 +1,9 @@
 """From a handful of bad cases to a small adapter that fixes them, with proof that the rest held.
 
-Cases are prompts with what is wanted (`chosen`, or `completion`) and, where it is known, what was said (`rejected`), or with tests that an answer must pass. A LoRA is trained on
-the wanted answers, mixed with the policy's own answers to prompts that were fine, so that those stay. Training goes on in short rounds until the cases are fixed, and the rest is compared answer by
-answer.
+Cases are prompts with what is wanted (`chosen`, or `completion`) and, where it is known, what was
+said (`rejected`), or with tests that an answer must pass. A LoRA is trained on the wanted answers,
+mixed with the policy's own answers to prompts that were fine, so that those stay. Training goes on
+in short rounds until the cases are fixed, and the rest is compared answer by answer.
 """
 
 from __future__ import annotations
@@ -37,7 +38,9 @@ class Case(msgspec.Struct, frozen=True):
     prompt: tuple[Turn, ...]
     wanted: str
     facts: dict[str, Any] = {}
-    """tests, matches or lacks: what an answer must pass; without them it must be the wanted one, spaces aside."""
+    """tests, matches or lacks: what an answer must pass; without them it must be the wanted one,
+    spaces aside.
+    """
 
 
 class Fixed(msgspec.Struct, frozen=True):
@@ -57,13 +60,22 @@ class Fixed(msgspec.Struct, frozen=True):
 
 
 def hotfix(
-    base: str, cases: Sequence[Case], rest: Sequence[Asked], folder: Path, rank: int = 8, rounds: int = 3, drawing: Drawing = Drawing(temperature=0.0),
-    rules: Rules = Rules(), score: Callable[[Sequence[Sequence[Turn]], Sequence[str]], np.ndarray] | None = None, trainer: dict[str, Any] | None = None,
+    base: str,
+    cases: Sequence[Case],
+    rest: Sequence[Asked],
+    folder: Path,
+    rank: int = 8,
+    rounds: int = 3,
+    drawing: Drawing = Drawing(temperature=0.0),
+    rules: Rules = Rules(),
+    score: Callable[[Sequence[Sequence[Turn]], Sequence[str]], np.ndarray] | None = None,
+    trainer: dict[str, Any] | None = None,
     progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
 ) -> Fixed:
     """Fix the cases, or say that it could not be done without harm to the rest.
 
-    `rest`: prompts that are fine as they are; with tests in their rows these must still pass, without them `score` (a reward) must not fall. The adapter is written to `folder`.
+    `rest`: prompts that are fine as they are; with tests in their rows these must still pass,
+    without them `score` (a reward) must not fall. The adapter is written to `folder`.
 
     Raises:
         InputError: there are no cases, or there is nothing by which to tell whether the rest held.
@@ -72,19 +84,39 @@ def hotfix(
         raise InputError("could not fix anything: there are no cases")
     judged = bool(rest) and all(demands(row.facts) for row in rest)
     if not judged and (score is None or not rest):
-        raise InputError("could not prove that the rest holds: give prompts with tests, or prompts and a reward model")
+        raise InputError(
+            "could not prove that the rest holds: give prompts with tests, or prompts and a reward"
+            " model"
+        )
     say = open_sampler(base)
     before = solved(cases, _say(say, [case.prompt for case in cases], drawing))
     stays = _say(say, [row.turns for row in rest], drawing)
-    own = [Example(row.turns, (Turn("assistant", text),), 1.0, 1.0, Source("kept")) for row, text in zip(rest, stays, strict=True)][: _REST_A_CASE * len(cases)]
-    wanted = [Example(case.prompt, (Turn("assistant", case.wanted),), 1.0, 1.0, Source("hotfix")) for case in cases]
+    own = [
+        Example(row.turns, (Turn("assistant", text),), 1.0, 1.0, Source("kept"))
+        for row, text in zip(rest, stays, strict=True)
+    ][: _REST_A_CASE * len(cases)]
+    wanted = [
+        Example(case.prompt, (Turn("assistant", case.wanted),), 1.0, 1.0, Source("hotfix"))
+        for case in cases
+    ]
     now, share, seconds, found = base, before, 0.0, None
     for number in range(rounds):
         target = folder / f"try-{number}"
         recipe = Recipe(
-            now, "sft", lora={"r": rank, "lora_alpha": 2 * rank} if number == 0 else None, draw=Draw(drawing.max_tokens), kl=Kl(prompts=32),
-            trainer={"learning_rate": 1e-3, "num_train_epochs": 3, "per_device_train_batch_size": 8, "lr_scheduler_type": "constant", "save_strategy": "no", **(trainer or {})},
-        )  # fmt: skip
+            now,
+            "sft",
+            lora={"r": rank, "lora_alpha": 2 * rank} if number == 0 else None,
+            draw=Draw(drawing.max_tokens),
+            kl=Kl(prompts=32),
+            trainer={
+                "learning_rate": 1e-3,
+                "num_train_epochs": 3,
+                "per_device_train_batch_size": 8,
+                "lr_scheduler_type": "constant",
+                "save_strategy": "no",
+                **(trainer or {}),
+            },
+        )
         data: Data = of_rows([*wanted, *own])
         found = train(recipe, data, target, progress=progress)
         now, seconds = str(target), seconds + found.seconds
@@ -95,34 +127,65 @@ def hotfix(
     assert found is not None
     answers = _say(open_sampler(now), [row.turns for row in rest], drawing)
     user = np.array([str(number) for number in range(len(rest))], dtype=object)
-    new, old = (passes(rest, said) if judged or score is None else score([row.turns for row in rest], said) for said in (answers, stays))
+    new, old = (
+        passes(rest, said) if judged or score is None else score([row.turns for row in rest], said)
+        for said in (answers, stays)
+    )
     harm: Harm = less("the rest", new, old, user, rules, 1.0 if judged else 0.0)
     adopt(Path(now), folder, "try-*")
-    told: dict[str, float | str] = {"harm": harm.harm, "low": harm.low, "high": harm.high, "margin": harm.margin, "same answers": float(np.mean([a == b for a, b in zip(answers, stays, strict=True)]))}
-    return Fixed(str(folder), len(cases), share, before, told, harm.verdict == "promote", seconds, found.kl)
+    told: dict[str, float | str] = {
+        "harm": harm.harm,
+        "low": harm.low,
+        "high": harm.high,
+        "margin": harm.margin,
+        "same answers": float(np.mean([a == b for a, b in zip(answers, stays, strict=True)])),
+    }
+    return Fixed(
+        str(folder), len(cases), share, before, told, harm.verdict == "promote", seconds, found.kl
+    )
 
 
 def read_cases(path: Path) -> list[Case]:
-    """Cases from JSON lines: `prompt`, and `chosen`, `completion` or `wanted`; maybe tests, matches or lacks.
+    """Cases from JSON lines: `prompt`, and `chosen`, `completion` or `wanted`; maybe tests, matches
+    or lacks.
 
     Raises:
         InputError: a row does not say what is wanted.
     """
     out: list[Case] = []
     for place, row in json_objects(path):
-        wanted = next((row[key] for key in ("wanted", "chosen", "completion") if row.get(key)), None)
+        wanted = next(
+            (row[key] for key in ("wanted", "chosen", "completion") if row.get(key)), None
+        )
         if wanted is None or not row.get("prompt"):
-            raise InputError(f"could not read {place}: a case needs a prompt and what is wanted (chosen, completion or wanted)")
-        out.append(Case(turns_of(row["prompt"], "user"), turns_of(wanted, "assistant")[-1].content, {key: row[key] for key in (*DEMANDS, "entry_point") if row.get(key)}))
+            raise InputError(
+                f"could not read {place}: a case needs a prompt and what is wanted (chosen,"
+                " completion or wanted)"
+            )
+        out.append(
+            Case(
+                turns_of(row["prompt"], "user"),
+                turns_of(wanted, "assistant")[-1].content,
+                {key: row[key] for key in (*DEMANDS, "entry_point") if row.get(key)},
+            )
+        )
     return out
 
 
 def solved(cases: Sequence[Case], answers: Sequence[str]) -> float:
     """Share of cases whose answer is right."""
     tested = [i for i, case in enumerate(cases) if demands(case.facts)]
-    right = np.array([" ".join(answer.split()) == " ".join(case.wanted.split()) for case, answer in zip(cases, answers, strict=True)], dtype=float)
+    right = np.array(
+        [
+            " ".join(answer.split()) == " ".join(case.wanted.split())
+            for case, answer in zip(cases, answers, strict=True)
+        ],
+        dtype=float,
+    )
     if tested:
-        right[tested] = passes([Asked(cases[i].prompt, cases[i].facts) for i in tested], [answers[i] for i in tested])
+        right[tested] = passes(
+            [Asked(cases[i].prompt, cases[i].facts) for i in tested], [answers[i] for i in tested]
+        )
     return float(right.mean())
 
 

@@ -1,4 +1,6 @@
-"""What a round teaches: the judged answers of recent rounds, as examples and pairs, and prompts of users who teach nothing."""
+"""What a round teaches: the judged answers of recent rounds, as examples and pairs, and prompts of
+users who teach nothing.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ from upshot.preferences.pairs import pairs as pairs_of
 from upshot.records import Example, Preference, Turn
 
 Scores = Callable[[str, int], tuple[float, float] | None]
-"""Another judge: score and confidence of the response at (conversation, index); None: it says nothing of it."""
+"""Another judge: score and confidence of the response at (conversation, index); None: it says
+nothing of it.
+"""
 
 
 class Lessons(NamedTuple):
@@ -55,11 +59,27 @@ class Prompt(msgspec.Struct, frozen=True):
 
 def at(folder: Path) -> Lessons:
     """Where a round's lessons lie."""
-    return Lessons(*(folder / f"{name}.jsonl" for name in ("judged", "examples", "pairs", "choose", "test", "shadow")))
+    return Lessons(
+        *(
+            folder / f"{name}.jsonl"
+            for name in ("judged", "examples", "pairs", "choose", "test", "shadow")
+        )
+    )
 
 
-def write(lake: Lake, folder: Path, since: datetime, splits: Sequence[float], most_prompts: int, curve: Curve | None = None, scores: Scores | None = None) -> dict[str, Any]:
-    """Write the lessons of what was ingested since, and count them. `scores`: who judges instead of the lake's verdicts; pairs are left out then."""
+def write(
+    lake: Lake,
+    folder: Path,
+    since: datetime,
+    splits: Sequence[float],
+    most_prompts: int,
+    curve: Curve | None = None,
+    scores: Scores | None = None,
+) -> dict[str, Any]:
+    """Write the lessons of what was ingested since, and count them.
+
+    `scores`: who judges instead of the lake's verdicts; pairs are left out then.
+    """
     recent = _recent(lake, since)
     to = at(folder)
     judged: list[Example] = []
@@ -76,25 +96,47 @@ def write(lake: Lake, folder: Path, since: datetime, splits: Sequence[float], mo
             elif all(turn.role != "assistant" for turn in row.prompt):
                 prompts[split].append(Prompt(row.prompt, user, place.id, place.index))
         if scores is None:
-            pairs += [pair for pair in pairs_of(seen) if split_of(pair.source.users[0], splits) == "learn" and _of(pair, recent)]
+            pairs += [
+                pair
+                for pair in pairs_of(seen)
+                if split_of(pair.source.users[0], splits) == "learn" and _of(pair, recent)
+            ]
     json_lines.write(judged, to.judged)
     json_lines.write(pairs, to.pairs)
     for split, path in (("choose", to.choose), ("test", to.test)):
         json_lines.write(_spread(prompts[split], most_prompts), path)
-    return {"answers": len(judged), "pairs": len(pairs), "choose": len(prompts["choose"]), "test": len(prompts["test"])}
+    return {
+        "answers": len(judged),
+        "pairs": len(pairs),
+        "choose": len(prompts["choose"]),
+        "test": len(prompts["test"]),
+    }
 
 
 def agree(folder: Path, recipe: Recipe, plan: Learn, progress: Progress) -> dict[str, Any]:
-    """Write the examples: answers that verdicts, and other users' agreement where that is asked for, are sure of."""
+    """Write the examples: answers that verdicts, and other users' agreement where that is asked
+    for, are sure of.
+    """
     to = at(folder)
-    judged = [msgspec.json.decode(line, type=Example) for line in to.judged.read_bytes().splitlines()]
-    found = agreement.agree(recipe, judged, folder / "agreement", progress=progress) if plan.agreement else agreement.Agreed(judged, {})
+    judged = [
+        msgspec.json.decode(line, type=Example) for line in to.judged.read_bytes().splitlines()
+    ]
+    found = (
+        agreement.agree(recipe, judged, folder / "agreement", progress=progress)
+        if plan.agreement
+        else agreement.Agreed(judged, {})
+    )
     examples = [row for row in found.rows if row.weight >= plan.least_weight]
     json_lines.write(examples, to.examples)
     asked = judged if "slope" in found.told else examples
     users = sorted({*taught(folder).users, *(user for row in asked for user in row.source.users)})
     (folder / "users.json").write_bytes(msgspec.json.encode(users))
-    return {"examples": len(examples), "good": sum(row.score >= 0.5 for row in examples), "users": len(users), "agreement": found.told}
+    return {
+        "examples": len(examples),
+        "good": sum(row.score >= 0.5 for row in examples),
+        "users": len(users),
+        "agreement": found.told,
+    }
 
 
 def taught(folder: Path) -> Data:
@@ -112,7 +154,13 @@ def _judged(row: Example, scores: Scores | None) -> Example:
     return msgspec.structs.replace(row, score=score, weight=weight)
 
 
-def arms(lake: Lake, since: datetime, models: Sequence[str], curve: Curve | None = None, scores: Scores | None = None) -> list[dict[str, list[float]]]:
+def arms(
+    lake: Lake,
+    since: datetime,
+    models: Sequence[str],
+    curve: Curve | None = None,
+    scores: Scores | None = None,
+) -> list[dict[str, list[float]]]:
     """For each model the verdicts of all its answers in conversations ingested since, by user."""
     out: list[dict[str, list[float]]] = [{} for _ in models]
     model = _recent(lake, since)
@@ -120,7 +168,13 @@ def arms(lake: Lake, since: datetime, models: Sequence[str], curve: Curve | None
         found = lake.read("verdicts", bucket, ("id", "index", "user", "score"))
         score = found["score"].to_numpy()
         score = curve(score) if curve is not None and len(score) else score
-        for name, index, user, value in zip(found["id"].to_pylist(), found["index"].to_pylist(), found["user"].to_pylist(), score.tolist(), strict=True):
+        for name, index, user, value in zip(
+            found["id"].to_pylist(),
+            found["index"].to_pylist(),
+            found["user"].to_pylist(),
+            score.tolist(),
+            strict=True,
+        ):
             other = scores(name, index) if scores is not None else (value, 1.0)
             if model.get(name) in models and other is not None:
                 out[models.index(model[name])].setdefault(user, []).append(other[0])
@@ -128,16 +182,33 @@ def arms(lake: Lake, since: datetime, models: Sequence[str], curve: Curve | None
 
 
 def requests(lake: Lake, since: datetime, share: float, most: int) -> list[Prompt]:
-    """A share of the first requests that were ingested since, drawn at random, with what their users got; at most so many."""
+    """A share of the first requests that were ingested since, drawn at random, with what their
+    users got; at most so many.
+    """
     recent = _recent(lake, since)
     found: list[Prompt] = []
     for seen in preferences.buckets(lake, None):
         for row in unpaired(seen, 0.0):
             place = row.source.chosen
-            if place is None or place.id not in recent or not row.prompt or any(turn.role == "assistant" for turn in row.prompt):
+            if (
+                place is None
+                or place.id not in recent
+                or not row.prompt
+                or any(turn.role == "assistant" for turn in row.prompt)
+            ):
                 continue
             if draw(f"shadow/{place.id}/{place.index}") < share:
-                found.append(Prompt(row.prompt, row.source.users[0], place.id, place.index, "\n".join(turn.content for turn in row.completion if turn.role == "assistant")))
+                found.append(
+                    Prompt(
+                        row.prompt,
+                        row.source.users[0],
+                        place.id,
+                        place.index,
+                        "\n".join(
+                            turn.content for turn in row.completion if turn.role == "assistant"
+                        ),
+                    )
+                )
     return _spread(found, most)
 
 
@@ -151,7 +222,13 @@ def _recent(lake: Lake, since: datetime) -> dict[str, str]:
     found: dict[str, str] = {}
     for bucket in range(lake.buckets):
         rows = lake.read("conversations", bucket, ["id", "model", "ingested_at"])
-        found |= {name: model for name, model, when in zip(*(rows[key].to_pylist() for key in ("id", "model", "ingested_at")), strict=True) if when >= since}
+        found |= {
+            name: model
+            for name, model, when in zip(
+                *(rows[key].to_pylist() for key in ("id", "model", "ingested_at")), strict=True
+            )
+            if when >= since
+        }
     return found
 
 

@@ -1,7 +1,9 @@
-"""What another policy would have earned, from logs of one whose choices were random and whose propensities were kept.
+"""What another policy would have earned, from logs of one whose choices were random and whose
+propensities were kept.
 
-For a small logged knob only (which model, which prompt variant, which temperature): weights of whole answers of language models say nothing (METHODS,
-"Gates"). Estimators as in Dudík et al. (2014) and Swaminathan and Joachims (2015); equal to Open Bandit Pipeline's.
+For a small logged knob only (which model, which prompt variant, which temperature): weights of
+whole answers of language models say nothing (METHODS, "Gates"). Estimators as in Dudík et al.
+(2014) and Swaminathan and Joachims (2015); equal to Open Bandit Pipeline's.
 """
 
 from __future__ import annotations
@@ -42,13 +44,17 @@ class Estimate(NamedTuple):
     """Effective sample size, (Σw)² / Σw²."""
 
 
-def rewards_by_round(logged: Logged, policy: Array, kind: Kind, expected: Array | None = None) -> Array:
+def rewards_by_round(
+    logged: Logged, policy: Array, kind: Kind, expected: Array | None = None
+) -> Array:
     """What each decision contributes; the estimate is their mean, shape (decisions,).
 
-    `policy`: P(action) of the policy to be evaluated, shape (decisions, actions). `expected`: predicted reward of every action, same shape, for `dm` and `dr`.
+    `policy`: P(action) of the policy to be evaluated, shape (decisions, actions). `expected`:
+    predicted reward of every action, same shape, for `dm` and `dr`.
 
     Raises:
-        InputError: shapes differ, a propensity is below the floor, or the policy takes actions that were never possible.
+        InputError: shapes differ, a propensity is below the floor, or the policy takes actions that
+            were never possible.
     """
     _check(logged, policy, kind, expected)
     rows = np.arange(len(logged.action))
@@ -59,13 +65,24 @@ def rewards_by_round(logged: Logged, policy: Array, kind: Kind, expected: Array 
         return weight * logged.reward / weight.mean()
     assert expected is not None
     direct = (policy * expected).sum(axis=1)
-    return direct if kind == "dm" else weight * (logged.reward - expected[rows, logged.action]) + direct
+    return (
+        direct
+        if kind == "dm"
+        else weight * (logged.reward - expected[rows, logged.action]) + direct
+    )
 
 
-def estimate(logged: Logged, policy: Array, kind: Kind = "snips", expected: Array | None = None, level: float = 0.95) -> Estimate:
+def estimate(
+    logged: Logged,
+    policy: Array,
+    kind: Kind = "snips",
+    expected: Array | None = None,
+    level: float = 0.95,
+) -> Estimate:
     """The value of a policy with an interval over users.
 
-    The interval of `snips` is that of a ratio (delta method); of the others, of a mean of users' sums.
+    The interval of `snips` is that of a ratio (delta method); of the others, of a mean of users'
+    sums.
     """
     each = rewards_by_round(logged, policy, kind, expected)
     weight = policy[np.arange(len(each)), logged.action] / logged.propensity
@@ -75,21 +92,43 @@ def estimate(logged: Logged, policy: Array, kind: Kind = "snips", expected: Arra
     sums = np.bincount(user, centred)
     error = float(np.sqrt((sums**2).sum() * len(sums) / max(1, len(sums) - 1))) / len(each)
     reach = t_quantile(0.5 + level / 2, max(1, len(sums) - 1)) * error
-    return Estimate(value, value - reach, value + reach, float(weight.sum() ** 2 / max((weight**2).sum(), 1e-12)))
+    return Estimate(
+        value,
+        value - reach,
+        value + reach,
+        float(weight.sum() ** 2 / max((weight**2).sum(), 1e-12)),
+    )
 
 
 def _check(logged: Logged, policy: Array, kind: Kind, expected: Array | None) -> None:
     count = len(logged.action)
-    if policy.ndim != 2 or len(policy) != count or len(logged.reward) != count or len(logged.propensity) != count:
-        raise InputError(f"could not evaluate a policy: {count} actions, {len(logged.reward)} rewards, {len(logged.propensity)} propensities, policy of shape {policy.shape}")
+    if (
+        policy.ndim != 2
+        or len(policy) != count
+        or len(logged.reward) != count
+        or len(logged.propensity) != count
+    ):
+        raise InputError(
+            f"could not evaluate a policy: {count} actions, {len(logged.reward)} rewards,"
+            f" {len(logged.propensity)} propensities, policy of shape {policy.shape}"
+        )
     if not count:
         raise InputError("could not evaluate a policy: nothing was logged")
     if (logged.propensity < FLOOR).any():
-        raise InputError(f"could not evaluate a policy: propensities down to {logged.propensity.min():g}; they must be at least {FLOOR}, or one decision is all that counts")
+        raise InputError(
+            f"could not evaluate a policy: propensities down to {logged.propensity.min():g}; they"
+            f" must be at least {FLOOR}, or one decision is all that counts"
+        )
     if not np.allclose(policy.sum(axis=1), 1.0):
         raise InputError("could not evaluate a policy: its probabilities do not sum to 1")
     seen = np.bincount(logged.action, minlength=policy.shape[1]) > 0
     if policy[:, ~seen].any():
-        raise InputError(f"could not evaluate a policy: it takes actions {np.flatnonzero(~seen & (policy.sum(axis=0) > 0)).tolist()} that were never logged")
+        raise InputError(
+            "could not evaluate a policy: it takes actions"
+            f" {np.flatnonzero(~seen & (policy.sum(axis=0) > 0)).tolist()} that were never logged"
+        )
     if kind in ("dm", "dr") and (expected is None or expected.shape != policy.shape):
-        raise InputError(f"could not evaluate by {kind}: it needs the expected reward of every action, shape {policy.shape}")
+        raise InputError(
+            f"could not evaluate by {kind}: it needs the expected reward of every action, shape"
+            f" {policy.shape}"
+        )

@@ -1,6 +1,8 @@
-"""What is in service, and everything that led there: `state.json` in the loop's folder, written whole or not at all.
+"""What is in service, and everything that led there: `state.json` in the loop's folder, written
+whole or not at all.
 
-Rounds are folders beside it, `round-0001` and so on. Each step of a round leaves `STEP.json` when it is whole; a killed loop goes on behind the last of them.
+Rounds are folders beside it, `round-0001` and so on. Each step of a round leaves `STEP.json` when
+it is whole; a killed loop goes on behind the last of them.
 """
 
 from __future__ import annotations
@@ -76,7 +78,9 @@ class Loop:
         """
         path = self.folder / "state.json"
         if not path.is_file():
-            raise NotFoundError(f"could not find a loop in {self.folder}: run `upshot loop run` first")
+            raise NotFoundError(
+                f"could not find a loop in {self.folder}: run `upshot loop run` first"
+            )
         return msgspec.json.decode(path.read_bytes(), type=State)
 
     def keep(self, state: State) -> State:
@@ -87,7 +91,11 @@ class Loop:
     def release(self, policy: str, why: str, number: int = 0, **more: Any) -> State:
         """Put a policy into service."""
         now = self.state()
-        return self.keep(msgspec.structs.replace(now, history=[*now.history, Released(policy, time.time(), why, number)], **more))
+        return self.keep(
+            msgspec.structs.replace(
+                now, history=[*now.history, Released(policy, time.time(), why, number)], **more
+            )
+        )
 
     def roll_back(self, who: str) -> State:
         """Put what served before into service again.
@@ -148,6 +156,13 @@ def write(path: Path, content: Any) -> None:
 def code_version() -> dict[str, str]:
     """Which Upshot this is: its version and, in a checkout, its commit."""
     here = Path(__file__).parent
-    found = subprocess.run(["git", "-C", str(here), "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)  # noqa: S603, S607
-    return {"version": version("upshot"), **({"commit": found.stdout.strip()} if found.returncode == 0 else {})}
-
+    found = subprocess.run(
+        ["git", "-C", str(here), "describe", "--always", "--dirty"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )  # noqa: S603, S607
+    return {
+        "version": version("upshot"),
+        **({"commit": found.stdout.strip()} if found.returncode == 0 else {}),
+    }

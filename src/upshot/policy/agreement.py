@@ -1,10 +1,15 @@
-"""Do other users agree? A verdict beside what an answer looks like to a policy that other users taught.
+"""Do other users agree?
 
-Some users lie, some are charmed, most say nothing. What is right is alike from user to user, and what is wrong each in its own way: a policy that has imitated what one half of the users called good
-finds the good answers that the other half got likelier than their bad ones. How far it does so is learned from the verdicts themselves, with the shares of wrong
-verdicts beside it (a logistic curve under label noise: Patrini et al., 2017; teachers that learned from others: Han et al., 2018; Northcutt et al., 2021), and both
-are put together by Bayes' rule: a lone praise of what nobody else would call good stops teaching, and an answer of which nothing was said begins to.
-Where the verdicts do not follow the likelihood, nothing changes.
+A verdict beside what an answer looks like to a policy that other users taught.
+
+Some users lie, some are charmed, most say nothing. What is right is alike from user to user, and
+what is wrong each in its own way: a policy that has imitated what one half of the users called good
+finds the good answers that the other half got likelier than their bad ones. How far it does so is
+learned from the verdicts themselves, with the shares of wrong verdicts beside it (a logistic curve
+under label noise: Patrini et al., 2017; teachers that learned from others: Han et al., 2018;
+Northcutt et al., 2021), and both are put together by Bayes' rule: a lone praise of what nobody else
+would call good stops teaching, and an answer of which nothing was said begins to. Where the
+verdicts do not follow the likelihood, nothing changes.
 """
 
 from __future__ import annotations
@@ -35,7 +40,9 @@ Array = NDArray[np.float64]
 LEAST = 50
 """Answers called good by each half of the users, at least."""
 _SURE = 10.0
-"""By how much twice the log likelihood of the verdicts must rise for the curve to be believed (χ², three degrees of freedom: p < .02)."""
+"""By how much twice the log likelihood of the verdicts must rise for the curve to be believed (χ²,
+three degrees of freedom: p < .02).
+"""
 _MOST_WRONG = 0.45
 """Share of verdicts on good answers, and on bad ones, that may be wrong."""
 _STEEPEST = 12.0
@@ -45,7 +52,9 @@ class Curve(NamedTuple):
     """How verdicts follow the likelihood of an answer."""
 
     slope: float
-    """Of the log odds of being good, by standard deviation of the likelihood; 0: they do not follow it."""
+    """Of the log odds of being good, by standard deviation of the likelihood; 0: they do not follow
+    it.
+    """
     intercept: float
     praised: float
     """Share of what verdicts say of bad answers that is praise."""
@@ -79,23 +88,41 @@ class Agreed(NamedTuple):
     """What was learned; `why`, where nothing was and the rows are as they were."""
 
 
-def agree(recipe: Recipe, rows: Sequence[Example], folder: Path, least: float = 0.7, progress: Callable[[str, int, int], None] = lambda stage, done, total: None) -> Agreed:
-    """Ask two policies, each taught by one half of the users, what they think of the other half's answers. They lie in `folder` while that lasts.
+def agree(
+    recipe: Recipe,
+    rows: Sequence[Example],
+    folder: Path,
+    least: float = 0.7,
+    progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
+) -> Agreed:
+    """Ask two policies, each taught by one half of the users, what they think of the other half's
+    answers. They lie in `folder` while that lasts.
 
-    `rows`: every answer, also those of which nothing was said (weight 0). `least`: the score from which an answer is imitated.
+    `rows`: every answer, also those of which nothing was said (weight 0). `least`: the score from
+    which an answer is imitated.
     """
-    score, weight = np.array([row.score for row in rows], float), np.array([row.weight for row in rows], float)
+    score, weight = (
+        np.array([row.score for row in rows], float),
+        np.array([row.weight for row in rows], float),
+    )
     half = np.array([draw(f"agreement/{row.source.users[0]}") < 0.5 for row in rows], bool)
     good = (score >= least) & (weight > 0)
     fewest = int(min(good[half].sum(), good[~half].sum())) if len(rows) else 0
     if fewest < LEAST:
-        return Agreed(list(rows), {"why": f"half of the users called {fewest} answers good; at least {LEAST} are needed"})
+        return Agreed(
+            list(rows),
+            {"why": f"half of the users called {fewest} answers good; at least {LEAST} are needed"},
+        )
     if not ((score < 0.5) & (weight > 0)).any():
         return Agreed(list(rows), {"why": "no answer is called bad"})
     likelihood = np.zeros(len(rows))
     for which in (False, True):
         teacher = folder / f"half-{int(which)}"
-        taught = [row for row, mine, is_good in zip(rows, half == which, good, strict=True) if mine and is_good]
+        taught = [
+            row
+            for row, mine, is_good in zip(rows, half == which, good, strict=True)
+            if mine and is_good
+        ]
         train(_imitation(recipe, least), of_rows(taught), teacher, progress=progress)
         others = np.flatnonzero(half != which).tolist()
         likelihood[others] = _standard(likelihoods(str(teacher), [rows[i] for i in others], recipe))
@@ -104,13 +131,25 @@ def agree(recipe: Recipe, rows: Sequence[Example], folder: Path, least: float = 
     if not curve.slope:
         return Agreed(list(rows), {"why": "verdicts do not follow what others taught"})
     found = curve.posterior(likelihood, score, weight)
-    out = [msgspec.structs.replace(row, score=float(p), weight=abs(float(2 * p - 1))) for row, p in zip(rows, found, strict=True)]
+    out = [
+        msgspec.structs.replace(row, score=float(p), weight=abs(float(2 * p - 1)))
+        for row, p in zip(rows, found, strict=True)
+    ]
     before, after = good, found >= least
-    return Agreed(out, {**curve._asdict(), "good_before": int(before.sum()), "good_after": int(after.sum()), "no_longer_good": int((before & ~after).sum())})
+    return Agreed(
+        out,
+        {
+            **curve._asdict(),
+            "good_before": int(before.sum()),
+            "good_after": int(after.sum()),
+            "no_longer_good": int((before & ~after).sum()),
+        },
+    )
 
 
 def fit(likelihood: Array, score: Array, weight: Array) -> Curve:
-    """The curve by which the verdicts are likeliest; slope 0 where it explains them no better than none.
+    """The curve by which the verdicts are likeliest; slope 0 where it explains them no better than
+    none.
 
     Shapes (answers,). `likelihood`: standardised; `score`, `weight`: of the verdicts, in [0, 1].
     """
@@ -118,11 +157,25 @@ def fit(likelihood: Array, score: Array, weight: Array) -> Curve:
 
     def surprise(given: Array) -> float:
         curve = Curve(*given)
-        praise = np.clip(curve.praised + (1 - curve.praised - curve.blamed) * curve.good(likelihood), 1e-6, 1 - 1e-6)
-        return -float((weight * (score * np.log(praise) + (1 - score) * np.log(1 - praise))).sum()) + 0.05 * curve.slope**2
+        praise = np.clip(
+            curve.praised + (1 - curve.praised - curve.blamed) * curve.good(likelihood),
+            1e-6,
+            1 - 1e-6,
+        )
+        return (
+            -float((weight * (score * np.log(praise) + (1 - score) * np.log(1 - praise))).sum())
+            + 0.05 * curve.slope**2
+        )
 
     bounds = [(0.0, _STEEPEST), (-_STEEPEST, _STEEPEST), (0.0, _MOST_WRONG), (0.0, _MOST_WRONG)]
-    found = min((minimize(surprise, [slope, 0.0, wrong, wrong], bounds=bounds) for slope in (0.5, 3.0) for wrong in (0.05, 0.25)), key=lambda one: float(one.fun))
+    found = min(
+        (
+            minimize(surprise, [slope, 0.0, wrong, wrong], bounds=bounds)
+            for slope in (0.5, 3.0)
+            for wrong in (0.05, 0.25)
+        ),
+        key=lambda one: float(one.fun),
+    )
     share = float(np.clip((weight * score).sum() / max(weight.sum(), 1e-9), 1e-6, 1 - 1e-6))
     without = -float((weight * (score * np.log(share) + (1 - score) * np.log(1 - share))).sum())
     best = Curve(*map(float, found.x))
@@ -138,7 +191,10 @@ def likelihoods(policy: str, rows: Sequence[Example], recipe: Recipe) -> Array:
     device = next(model.parameters()).device
     for some in batches([len(one.ids) for one in tokens], 0):
         ids, seen = padded([tokens[i].ids for i in some], tokenizer.pad_token_id, device)
-        logps = selective_log_softmax(model(input_ids=ids, attention_mask=seen, use_cache=False).logits[:, :-1].float(), ids[:, 1:])
+        logps = selective_log_softmax(
+            model(input_ids=ids, attention_mask=seen, use_cache=False).logits[:, :-1].float(),
+            ids[:, 1:],
+        )
         for i, row in zip(some, logps.cpu().numpy(), strict=True):
             of = np.array(tokens[i].weight[1:])
             out[i] = float((row[: len(of)] * of).sum() / max(of.sum(), 1.0))
@@ -153,4 +209,10 @@ def _imitation(recipe: Recipe, least: float) -> Recipe:
     """The recipe as far as imitating is concerned."""
     known = {field.name for field in fields(sft.CONFIG)}
     trainer = {name: value for name, value in recipe.trainer.items() if name in known}
-    return msgspec.structs.replace(recipe, method="sft", trainer=trainer, options={"least": least}, kl=msgspec.structs.replace(recipe.kl, stop=None, prompts=1))
+    return msgspec.structs.replace(
+        recipe,
+        method="sft",
+        trainer=trainer,
+        options={"least": least},
+        kl=msgspec.structs.replace(recipe.kl, stop=None, prompts=1),
+    )

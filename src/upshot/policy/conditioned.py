@@ -1,7 +1,9 @@
-"""Score-conditioned training (Lu et al., 2022; Korbak et al., 2023): answers of every quality are learned behind a line that says how good they
-were, for whom, in which style and how long; when serving, the line asks for good ones.
+"""Score-conditioned training (Lu et al., 2022; Korbak et al., 2023): answers of every quality are
+learned behind a line that says how good they were, for whom, in which style and how long; when
+serving, the line asks for good ones.
 
-The line is a system message: `[score 3/3 | tokens <= 64 | style code]`. A part of the rows has none, so that the policy still answers unasked.
+The line is a system message: `[score 3/3 | tokens <= 64 | style code]`. A part of the rows has
+none, so that the policy still answers unasked.
 """
 
 from __future__ import annotations
@@ -49,7 +51,13 @@ class Condition(msgspec.Struct, frozen=True):
         """From 1, the worst, to `levels`."""
         return 1 + int(np.searchsorted(self.edges, score, side="right"))
 
-    def line(self, level: int | None = None, tokens: int | None = None, tags: Mapping[str, str] = {}, user: str = "") -> str:
+    def line(
+        self,
+        level: int | None = None,
+        tokens: int | None = None,
+        tags: Mapping[str, str] = {},
+        user: str = "",
+    ) -> str:
         """The line that asks."""
         parts = [f"score {level or self.levels}/{self.levels}"]
         parts += [f"tokens <= {budget(tokens)}"] if tokens else []
@@ -57,7 +65,13 @@ class Condition(msgspec.Struct, frozen=True):
         parts += [f"user {user}"] if user else []
         return f"[{' | '.join(parts)}]"
 
-    def ask(self, prompt: Sequence[Turn], tokens: int | None = None, tags: Mapping[str, str] = {}, user: str = "") -> tuple[Turn, ...]:
+    def ask(
+        self,
+        prompt: Sequence[Turn],
+        tokens: int | None = None,
+        tags: Mapping[str, str] = {},
+        user: str = "",
+    ) -> tuple[Turn, ...]:
         """A prompt that asks for the best.
 
         Raises:
@@ -65,7 +79,10 @@ class Condition(msgspec.Struct, frozen=True):
         """
         for name, value in tags.items():
             if value not in self.tags.get(name, ()):
-                raise InputError(f"could not ask for {name} {value!r}: rows had {self.tags.get(name, 'no such tag')}")
+                raise InputError(
+                    f"could not ask for {name} {value!r}: rows had"
+                    f" {self.tags.get(name, 'no such tag')}"
+                )
         return with_line(prompt, self.line(None, tokens, tags, user if self.users else ""))
 
 
@@ -76,7 +93,9 @@ def load(folder: Path) -> Condition:
         NotFoundError: it was not trained so.
     """
     if not (folder / KEPT).is_file():
-        raise NotFoundError(f"could not ask {folder} for a score: it was not trained with --method conditioned")
+        raise NotFoundError(
+            f"could not ask {folder} for a score: it was not trained with --method conditioned"
+        )
     return msgspec.json.decode((folder / KEPT).read_bytes(), type=Condition)
 
 
@@ -113,22 +132,43 @@ def learn(rows: Sequence[Example], chosen: Options) -> Condition:
         InputError: all rows have the same score.
     """
     scores = np.array([row.score for row in rows])
-    edges = sorted(set(np.quantile(scores, np.arange(1, chosen.levels) / chosen.levels).tolist()) - {float(scores.min())})
+    edges = sorted(
+        set(np.quantile(scores, np.arange(1, chosen.levels) / chosen.levels).tolist())
+        - {float(scores.min())}
+    )
     if not edges:
         raise NothingToLearnError("could not train by conditioned: all rows have the same score")
     tags: dict[str, set[str]] = {}
     for row in rows:
         for name, value in row.tags.items():
-            if name not in _OWN and (chosen.tags is None or name in chosen.tags) and isinstance(value, str):
+            if (
+                name not in _OWN
+                and (chosen.tags is None or name in chosen.tags)
+                and isinstance(value, str)
+            ):
                 tags.setdefault(name, set()).add(value)
-    return Condition(len(edges) + 1, edges, {name: sorted(values) for name, values in tags.items()}, chosen.user)
+    return Condition(
+        len(edges) + 1, edges, {name: sorted(values) for name, values in tags.items()}, chosen.user
+    )
 
 
 def _tokens(job: Job, row: Example, condition: Condition, chosen: Options) -> Tokens:
     if draw("\n".join(turn.content for turn in (*row.prompt, *row.completion))) >= chosen.free:
-        length = sum(len(job.tokenizer(turn.content)["input_ids"]) for turn in row.completion if turn.role == "assistant")
+        length = sum(
+            len(job.tokenizer(turn.content)["input_ids"])
+            for turn in row.completion
+            if turn.role == "assistant"
+        )
         tags = {name: str(row.tags[name]) for name in condition.tags if name in row.tags}
-        line = condition.line(condition.level(row.score), length, tags, row.source.users[0] if chosen.user and row.source.users else "")
-        train = row.train and (*(() if row.prompt and row.prompt[0].role == "system" else (False,)), *row.train)
+        line = condition.line(
+            condition.level(row.score),
+            length,
+            tags,
+            row.source.users[0] if chosen.user and row.source.users else "",
+        )
+        train = row.train and (
+            *(() if row.prompt and row.prompt[0].role == "system" else (False,)),
+            *row.train,
+        )
         row = msgspec.structs.replace(row, prompt=with_line(row.prompt, line), train=train)
     return tokens_of(job.tokenizer, row, row.weight, job.recipe.max_length)

@@ -35,8 +35,23 @@ def fit(job: Job) -> Path:
         raise NothingToLearnError(f"could not train by dpo: no pair weighs {least}")
     from datasets import Dataset
 
-    data = Dataset.from_list([{"prompt": messages(row.prompt), "chosen": messages(row.chosen), "rejected": messages(row.rejected)} for row in rows])
+    data = Dataset.from_list(
+        [
+            {
+                "prompt": messages(row.prompt),
+                "chosen": messages(row.chosen),
+                "rejected": messages(row.rejected),
+            }
+            for row in rows
+        ]
+    )
     model, args = job.with_reference(CONFIG, **job.penalty)
-    trainer = _Trainer(model=model, args=args, train_dataset=data, processing_class=job.tokenizer, peft_config=lora_of(job.recipe))
+    trainer = _Trainer(
+        model=model,
+        args=args,
+        train_dataset=data,
+        processing_class=job.tokenizer,
+        peft_config=lora_of(job.recipe),
+    )
     trainer.row_weights = [row.weight for row in rows]
     return job.run(trainer)

@@ -34,11 +34,16 @@ def draw(job: Job, answers: int, name: str, prompts: Sequence[Asked] | None = No
         for start in range(0, len(asked), _PROMPTS):
             part = asked[start : start + _PROMPTS]
             each = [one for one in part for _ in range(answers)]
-            said = sampler([one.turns for one in each], job.drawing._replace(seed=job.recipe.seed + start))
+            said = sampler(
+                [one.turns for one in each], job.drawing._replace(seed=job.recipe.seed + start)
+            )
             worth = rewards([one.turns for one in each], said, [one.facts for one in each]).tolist()
             for number, one in enumerate(part):
                 of = slice(number * answers, (number + 1) * answers)
                 yield {"prompt": list(one.turns), "answers": said[of], "scores": worth[of]}
             job.progress("draw", min(start + _PROMPTS, len(asked)), len(asked))
 
-    return [Drawn(tuple(msgspec.convert(row["prompt"], list[Turn])), row["answers"], row["scores"]) for row in job.kept(name, make)]
+    return [
+        Drawn(tuple(msgspec.convert(row["prompt"], list[Turn])), row["answers"], row["scores"])
+        for row in job.kept(name, make)
+    ]

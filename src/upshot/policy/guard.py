@@ -1,4 +1,6 @@
-"""A panel that watches while a policy is trained: reward models that it is not trained on (`reward.panel`)."""
+"""A panel that watches while a policy is trained: reward models that it is not trained on
+(`reward.panel`).
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,9 @@ class Guard:
         if len(self.answers) < _SAMPLES // 4:
             return ""
         prompts = [[turn.content for turn in prompt] for prompt, _ in self.answers]
-        found = look(self.watch, self.trained, self.panel, prompts, [answer for _, answer in self.answers])
+        found = look(
+            self.watch, self.trained, self.panel, prompts, [answer for _, answer in self.answers]
+        )
         return found.why if found else ""
 
 
@@ -62,6 +66,8 @@ def open_guard(trained: str, panel: Sequence[str]) -> Guard | None:
     found = [load(folder) for folder in (trained, *panel)]
     models = [model for model in found if isinstance(model, RewardModel)]
     if len(models) != len(found):
-        raise InputError("could not make a guard: the trained reward and its panel must be embedded reward models (`upshot train reward`)")
+        raise InputError(
+            "could not make a guard: the trained reward and its panel must be embedded reward"
+            " models (`upshot train reward`)"
+        )
     return Guard(models[0], models[1:])
-

@@ -1,7 +1,9 @@
 """One training run of a policy, whatever the method: opening, resuming, metrics, bounds, saving.
 
-A run's folder is its policy, which any library opens; beside the weights stand `metrics.jsonl`, `policy.json` (written last: the run is whole),
-`users.json` (whom it learned from) and `card.md`. While it runs, checkpoints lie in it; a killed run goes on from the last.
+A run's folder is its policy, which any library opens; beside the weights stand `metrics.jsonl`,
+`policy.json` (written last: the run is whole),
+`users.json` (whom it learned from) and `card.md`. While it runs, checkpoints lie in it; a killed
+run goes on from the last.
 """
 
 from __future__ import annotations
@@ -95,15 +97,22 @@ class Job:
         return {} if self.recipe.kl.coefficient is None else {"beta": self.recipe.kl.coefficient}
 
     def with_reference(self, kind: type[Any], **usual: Any) -> tuple[Any, Any]:
-        """Model and configuration for trainers that compare with the base: an adapter is switched off for that, a whole model is named by its path
-        and loaded twice."""
+        """Model and configuration for trainers that compare with the base: an adapter is switched
+        off for that, a whole model is named by its path and loaded twice.
+        """
         if self.recipe.lora is not None or self.adapts:
             return self.model(), self.arguments(kind, **usual)
-        return self.recipe.base, self.arguments(kind, model_init_kwargs={"dtype": "float32", **self.recipe.init}, **usual)
+        return self.recipe.base, self.arguments(
+            kind, model_init_kwargs={"dtype": "float32", **self.recipe.init}, **usual
+        )
 
     def part(self, name: str, base: str, seed: int) -> Job:
         """A run within this run, in a folder of its own."""
-        return replace(self, recipe=msgspec.structs.replace(self.recipe, base=base, seed=seed), folder=self.folder / name)
+        return replace(
+            self,
+            recipe=msgspec.structs.replace(self.recipe, base=base, seed=seed),
+            folder=self.folder / name,
+        )
 
     def need_rewards(self) -> Rewards:
         """The rewards.
@@ -112,7 +121,10 @@ class Job:
             InputError: there are none.
         """
         if self.rewards is None:
-            raise InputError(f"could not train by {self.recipe.method}: it draws answers and needs to know what they are worth; name a --reward")
+            raise InputError(
+                f"could not train by {self.recipe.method}: it draws answers and needs to know what"
+                " they are worth; name a --reward"
+            )
         return self.rewards
 
     def need(self, what: str) -> Sequence[Any]:
@@ -123,15 +135,27 @@ class Job:
         """
         found = getattr(self.data, what)
         if not found:
-            has = ", ".join(kind for kind in ("pairs", "examples", "runs", "prompts") if getattr(self.data, kind)) or "nothing"
-            raise InputError(f"could not train by {self.recipe.method}: it learns from {what}, and the data has {has}; see `upshot train policy --explain {self.recipe.method}`")
+            has = (
+                ", ".join(
+                    kind
+                    for kind in ("pairs", "examples", "runs", "prompts")
+                    if getattr(self.data, kind)
+                )
+                or "nothing"
+            )
+            raise InputError(
+                f"could not train by {self.recipe.method}: it learns from {what}, and the data has"
+                f" {has}; see `upshot train policy --explain {self.recipe.method}`"
+            )
         return found
 
     @quiet()
     def run(self, trainer: Any, look: Callable[[Any, int], float | None] | None = None) -> Path:
-        """Train to the end, or on from where a killed run was, and write the policy into the folder.
+        """Train to the end, or on from where a killed run was, and write the policy into the
+        folder.
 
-        `look`: the KL that the trainer itself sees at a step; without it a bound is kept by measuring.
+        `look`: the KL that the trainer itself sees at a step; without it a bound is kept by
+        measuring.
         """
         started = time.monotonic()
         bound = Bound(self.recipe.kl, look or self._measured)
@@ -147,10 +171,22 @@ class Job:
         distance = self.distance(model)
         if is_main():
             stopped = bound.stopped or (self.guard.stopped if self.guard else "")
-            self._save(trainer, Trained(
-                self.recipe.method, self.recipe.base, self.data.rows, len(self.data.users), trainer.state.global_step, time.monotonic() - started,
-                distance.nats, distance.error, stopped, _memory_gb(), self.recipe,
-            ))  # fmt: skip
+            self._save(
+                trainer,
+                Trained(
+                    self.recipe.method,
+                    self.recipe.base,
+                    self.data.rows,
+                    len(self.data.users),
+                    trainer.state.global_step,
+                    time.monotonic() - started,
+                    distance.nats,
+                    distance.error,
+                    stopped,
+                    _memory_gb(),
+                    self.recipe,
+                ),
+            )
         trainer.accelerator.wait_for_everyone()
         return self.folder
 
@@ -166,16 +202,24 @@ class Job:
     def prompts(self, count: int) -> list[Asked]:
         """So many of the prompts, spread evenly."""
         found = self.data.prompts
-        return [found[i * len(found) // min(count, len(found))] for i in range(min(count, len(found)))]
+        return [
+            found[i * len(found) // min(count, len(found))] for i in range(min(count, len(found)))
+        ]
 
     @property
     def drawing(self) -> Drawing:
         """How this run draws answers, outside its trainer."""
-        return Drawing(self.recipe.draw.max_tokens, self.recipe.draw.temperature, seed=self.recipe.seed)
+        return Drawing(
+            self.recipe.draw.max_tokens, self.recipe.draw.temperature, seed=self.recipe.seed
+        )
 
     def distance(self, model: Any, base: Any = None) -> Distance:
-        """KL of a policy's answers to some of the prompts, from `base` or from what this run began with."""
-        ids = [prompt_ids(self.tokenizer, one.turns) for one in self.prompts(self.recipe.kl.prompts)]
+        """KL of a policy's answers to some of the prompts, from `base` or from what this run began
+        with.
+        """
+        ids = [
+            prompt_ids(self.tokenizer, one.turns) for one in self.prompts(self.recipe.kl.prompts)
+        ]
         base = base or (None if has_adapter(model) else self._base)
         return measure(model, base, self.tokenizer, ids, self.drawing)
 
@@ -185,9 +229,13 @@ class Job:
 
     def _measured(self, model: Any, step: int) -> float | None:
         rule = self.recipe.kl
-        return self.distance(model).nats if rule.stop is not None and step % rule.every == 0 else None
+        return (
+            self.distance(model).nats if rule.stop is not None and step % rule.every == 0 else None
+        )
 
-    def kept(self, name: str, make: Callable[[], Iterable[Mapping[str, Any]]]) -> list[dict[str, Any]]:
+    def kept(
+        self, name: str, make: Callable[[], Iterable[Mapping[str, Any]]]
+    ) -> list[dict[str, Any]]:
         """Rows made once and kept in the folder, so that a killed run does not make them again."""
         path = self.folder / name
         if not path.is_file():
@@ -198,7 +246,8 @@ class Job:
 
 @quiet()
 def open_trainable(recipe: Recipe) -> Any:
-    """The base to train: a folder with an adapter goes on training it, unmerged; else the whole model.
+    """The base to train: a folder with an adapter goes on training it, unmerged; else the whole
+    model.
 
     Raises:
         ConfigError: it cannot be loaded.
@@ -207,7 +256,9 @@ def open_trainable(recipe: Recipe) -> Any:
         from peft import PeftConfig, PeftModel
 
         inner = PeftConfig.from_pretrained(recipe.base).base_model_name_or_path
-        return PeftModel.from_pretrained(open_policy(str(inner), **recipe.init), recipe.base, is_trainable=True)
+        return PeftModel.from_pretrained(
+            open_policy(str(inner), **recipe.init), recipe.base, is_trainable=True
+        )
     return open_policy(recipe.base, **recipe.init)
 
 
@@ -230,11 +281,17 @@ def read_trained(folder: Path) -> Trained | None:
 
 
 def _card(done: Trained) -> str:
-    kl = "not measured" if done.kl is None else f"{done.kl:.2f} ± {done.kl_error or 0:.2f} nats an answer"
+    kl = (
+        "not measured"
+        if done.kl is None
+        else f"{done.kl:.2f} ± {done.kl_error or 0:.2f} nats an answer"
+    )
     stopped = f"\nIt ended early: {done.stopped}.\n" if done.stopped else ""
     return (
-        f"# Policy\n\nTrained from `{done.base}` by `{done.method}` on {done.rows:,} rows of {done.users:,} users, {done.steps:,} steps in {done.seconds:.0f} s. "
-        f"KL from its base: {kl}.\n{stopped}\nMetrics by step: `metrics.jsonl`. Whom it learned from, by pseudonym: `users.json`.\n\n"
+        f"# Policy\n\nTrained from `{done.base}` by `{done.method}` on {done.rows:,} rows of"
+        f" {done.users:,} users, {done.steps:,} steps in {done.seconds:.0f} s. "
+        f"KL from its base: {kl}.\n{stopped}\nMetrics by step: `metrics.jsonl`. Whom it learned"
+        " from, by pseudonym: `users.json`.\n\n"
         f"```json\n{msgspec.json.format(msgspec.json.encode(done.recipe), indent=1).decode()}\n```\n"
     )
 
@@ -260,16 +317,26 @@ class _Seen(TrainerCallback):
         """Of a killed run, what the checkpoint does not hold."""
         if not self.path.is_file():
             return
-        lines = [line for line in self.path.read_text("utf-8").splitlines() if line.strip() and json.loads(line)["step"] <= step]
+        lines = [
+            line
+            for line in self.path.read_text("utf-8").splitlines()
+            if line.strip() and json.loads(line)["step"] <= step
+        ]
         self.path.write_text("".join(line + "\n" for line in lines), "utf-8")
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.progress(self.method, state.global_step, state.max_steps)
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, Any] | None = None, **_: Any) -> None:
+    def on_log(
+        self, args: Any, state: Any, control: Any, logs: Mapping[str, Any] | None = None, **_: Any
+    ) -> None:
         if not state.is_world_process_zero or not logs:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        row = {"step": state.global_step, "seconds": round(time.monotonic() - self.began, 2), **{k: v for k, v in logs.items() if isinstance(v, int | float)}}
+        row = {
+            "step": state.global_step,
+            "seconds": round(time.monotonic() - self.began, 2),
+            **{k: v for k, v in logs.items() if isinstance(v, int | float)},
+        }
         with open(self.path, "ab") as handle:
             handle.write(msgspec.json.encode(row) + b"\n")

@@ -1,4 +1,6 @@
-"""What methods share that draw answers while they train (rloo, grpo, ppo): rewards as TRL takes them, and a KL penalty that is steered."""
+"""What methods share that draw answers while they train (rloo, grpo, ppo): rewards as TRL takes
+them, and a KL penalty that is steered.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ class Steered:
 
     def seen_kl(self, model: Any, step: int) -> float | None:
         """Nats an answer by the last batch; moves the penalty's coefficient."""
-        found, lengths = (self._metrics["train"].get(name) for name in ("kl", "completions/mean_length"))  # pyright: ignore[reportAttributeAccessIssue]
+        found, lengths = (
+            self._metrics["train"].get(name) for name in ("kl", "completions/mean_length")
+        )  # pyright: ignore[reportAttributeAccessIssue]
         if lengths:
             self._length = lengths[-1]
         if not found:
@@ -36,11 +40,17 @@ class Steered:
         return nats
 
     def worth_of_steps(self, inputs: Any, out: Any) -> list[list[tuple[int, float]]] | None:
-        """For each answer of a batch where its steps end and what they are worth; None: the reward knows no steps."""
+        """For each answer of a batch where its steps end and what they are worth; None: the reward
+        knows no steps.
+        """
         steps = self.job.need_rewards().steps
         if steps is None:
             return None
-        return steps([asked(row) for row in inputs], answers_of(self, out), [self.job.data.prompts[row["row"]].facts for row in inputs])
+        return steps(
+            [asked(row) for row in inputs],
+            answers_of(self, out),
+            [self.job.data.prompts[row["row"]].facts for row in inputs],
+        )
 
     def _generate_and_score_completions(self, inputs: Any) -> Any:
         out = super()._generate_and_score_completions(inputs)  # pyright: ignore[reportAttributeAccessIssue]
@@ -56,12 +66,28 @@ def open_trainer(job: Job, kind: type[Any], config: type[Any], **usual: Any) -> 
 
     rewards, prompts = job.need_rewards(), job.need("prompts")
     coefficient = COEFFICIENT if job.recipe.kl.coefficient is None else job.recipe.kl.coefficient
-    beta = coefficient or (1e-12 if job.recipe.kl.stop is not None else 0.0)  # TRL loads no reference for 0, and nothing could be seen
-    drawn = {"max_completion_length": job.recipe.draw.max_tokens, "temperature": job.recipe.draw.temperature}
-    model, args = job.with_reference(config, beta=beta, **drawn, reward_weights=[part.weight for part in rewards.parts], **usual)
-    data = Dataset.from_list([{"prompt": messages(one.turns), "row": number} for number, one in enumerate(prompts)])
+    beta = coefficient or (
+        1e-12 if job.recipe.kl.stop is not None else 0.0
+    )  # TRL loads no reference for 0, and nothing could be seen
+    drawn = {
+        "max_completion_length": job.recipe.draw.max_tokens,
+        "temperature": job.recipe.draw.temperature,
+    }
+    model, args = job.with_reference(
+        config, beta=beta, **drawn, reward_weights=[part.weight for part in rewards.parts], **usual
+    )
+    data = Dataset.from_list(
+        [{"prompt": messages(one.turns), "row": number} for number, one in enumerate(prompts)]
+    )
     functions = [_as_trl(job, part) for part in rewards.parts]
-    trainer = kind(model=model, reward_funcs=functions, args=args, train_dataset=data, processing_class=job.tokenizer, peft_config=lora_of(job.recipe))
+    trainer = kind(
+        model=model,
+        reward_funcs=functions,
+        args=args,
+        train_dataset=data,
+        processing_class=job.tokenizer,
+        peft_config=lora_of(job.recipe),
+    )
     trainer.job, trainer.controller = job, Controller(beta, job.recipe.kl.target)
     return trainer
 
@@ -69,9 +95,17 @@ def open_trainer(job: Job, kind: type[Any], config: type[Any], **usual: Any) -> 
 def _as_trl(job: Job, part: Part) -> Callable[..., list[float]]:
     facts = [one.facts for one in job.data.prompts]
 
-    def reward(prompts: Sequence[Any], completions: Sequence[Any], row: Sequence[int], **_: Any) -> list[float]:
+    def reward(
+        prompts: Sequence[Any], completions: Sequence[Any], row: Sequence[int], **_: Any
+    ) -> list[float]:
         asked_ = [[Turn(one["role"], one["content"]) for one in prompt] for prompt in prompts]
-        return Rewards((part,)).each(asked_, [one[0]["content"].strip() for one in completions], [facts[i] for i in row])[0].tolist()
+        return (
+            Rewards((part,))
+            .each(
+                asked_, [one[0]["content"].strip() for one in completions], [facts[i] for i in row]
+            )[0]
+            .tolist()
+        )
 
     reward.__name__ = part.name
     return reward
@@ -84,8 +118,14 @@ def asked(row: Any) -> list[Turn]:
 
 def answers_of(trainer: Any, out: Any) -> list[str]:
     """The answers of a batch as texts."""
-    ids = [row[mask.bool()].tolist() for row, mask in zip(out["completion_ids"], out["completion_mask"], strict=True)]
-    return [text.strip() for text in trainer.processing_class.batch_decode(ids, skip_special_tokens=True)]
+    ids = [
+        row[mask.bool()].tolist()
+        for row, mask in zip(out["completion_ids"], out["completion_mask"], strict=True)
+    ]
+    return [
+        text.strip()
+        for text in trainer.processing_class.batch_decode(ids, skip_special_tokens=True)
+    ]
 
 
 def token_steps(tokenizer: Any, ids: Sequence[int], ends: Sequence[int]) -> list[int]:
@@ -101,5 +141,3 @@ def token_steps(tokenizer: Any, ids: Sequence[int], ends: Sequence[int]) -> list
                 low = middle + 1
         found.append(max(0, low - 1))
     return found
-
-

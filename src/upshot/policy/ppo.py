@@ -1,8 +1,10 @@
-"""Proximal policy optimisation (Schulman et al., 2017) for language models: a value of every token, generalised advantage estimation, clipped
-steps, and a penalty on every token's distance from the base whose coefficient is steered to a target (Ziegler et al., 2019).
+"""Proximal policy optimisation (Schulman et al., 2017) for language models: a value of every token,
+generalised advantage estimation, clipped steps, and a penalty on every token's distance from the
+base whose coefficient is steered to a target (Ziegler et al., 2019).
 
-TRL 1.16 has no such trainer. Drawing, rewards, checkpoints and the clipped loss are those of its `GRPOTrainer`; the value head, the advantages and
-the penalty are here. The value head reads the policy's last hidden layer, and is thrown away with the run.
+TRL 1.16 has no such trainer. Drawing, rewards, checkpoints and the clipped loss are those of its
+`GRPOTrainer`; the value head, the advantages and the penalty are here. The value head reads the
+policy's last hidden layer, and is thrown away with the run.
 """
 
 from __future__ import annotations
@@ -41,10 +43,14 @@ def fit(job: Job) -> Path:
     return job.run(trainer, trainer.seen_kl)
 
 
-def gae(rewards: torch.Tensor, values: torch.Tensor, mask: torch.Tensor, gamma: float, lam: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Advantages and returns of every token, all of shape (answers, tokens); nothing comes after the mask's end.
+def gae(
+    rewards: torch.Tensor, values: torch.Tensor, mask: torch.Tensor, gamma: float, lam: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Advantages and returns of every token, all of shape (answers, tokens); nothing comes after
+    the mask's end.
 
-    A_t = Σ_k (γλ)^k δ_{t+k}, δ_t = r_t + γ V_{t+1} − V_t; returns are A + V (Schulman et al., 2016).
+    A_t = Σ_k (γλ)^k δ_{t+k}, δ_t = r_t + γ V_{t+1} − V_t; returns are A + V (Schulman et al.,
+    2016).
 
     >>> a, r = gae(torch.tensor([[0.0, 1.0]]), torch.tensor([[0.5, 0.5]]), torch.ones(1, 2), 1.0, 1.0)
     >>> a.tolist(), r.tolist()
@@ -99,24 +105,38 @@ class _Trainer(Steered, GRPOTrainer):
         reference = out.get("ref_per_token_logps")
         away = (old - reference) * mask if reference is not None else torch.zeros_like(old)
         rewards = -self.controller.coefficient * away
-        here = slice(self.accelerator.process_index * len(mask), (self.accelerator.process_index + 1) * len(mask))
+        here = slice(
+            self.accelerator.process_index * len(mask),
+            (self.accelerator.process_index + 1) * len(mask),
+        )
         worth = (self._rewards * self.reward_weights.to(mask.device)).nansum(dim=1)[here]
         self._pay(rewards, worth, out, inputs)
         advantages, returns = gae(rewards, values, mask, self.chosen.gamma, self.chosen.lam)
-        every = self.accelerator.gather(torch.stack([advantages.sum(), (advantages**2).sum(), mask.sum()])[None]).sum(0)  # pyright: ignore[reportAttributeAccessIssue]
+        every = self.accelerator.gather(
+            torch.stack([advantages.sum(), (advantages**2).sum(), mask.sum()])[None]
+        ).sum(0)  # pyright: ignore[reportAttributeAccessIssue]
         mean = every[0] / every[2]
         spread = (every[1] / every[2] - mean**2).clamp(min=1e-8).sqrt()
-        out |= {"advantages": (advantages - mean) / spread * mask, "old_per_token_logps": old, "returns": returns, "values": values}
+        out |= {
+            "advantages": (advantages - mean) / spread * mask,
+            "old_per_token_logps": old,
+            "returns": returns,
+            "values": values,
+        }
         self._metrics["train"]["kl"].append(float(away.sum() / mask.sum()))
         return out
 
     def _pay(self, rewards: torch.Tensor, worth: torch.Tensor, out: Any, inputs: Any) -> None:
-        """The answer's reward at its last token, or, where the reward knows steps, theirs at their ends and the rest at the last."""
+        """The answer's reward at its last token, or, where the reward knows steps, theirs at their
+        ends and the rest at the last.
+        """
         last = out["completion_mask"].sum(1).clamp(min=1) - 1
         row = torch.arange(len(rewards), device=rewards.device)
         for i, each in enumerate(self.worth_of_steps(inputs, out) or ()):
             ids = out["completion_ids"][i][out["completion_mask"][i].bool()].tolist()
-            for end, (_, value) in zip(token_steps(self.processing_class, ids, [end for end, _ in each]), each, strict=True):
+            for end, (_, value) in zip(
+                token_steps(self.processing_class, ids, [end for end, _ in each]), each, strict=True
+            ):
                 rewards[i, end] += value
                 worth[i] -= value
         rewards[row, last] += worth
@@ -133,7 +153,9 @@ class _Trainer(Steered, GRPOTrainer):
         error = torch.maximum((values - returns) ** 2, (near - returns) ** 2)
         value_loss = 0.5 * (error * mask).sum() / mask.sum().clamp(min=1)
         self._metrics["train"]["value_loss"].append(float(value_loss.detach()))
-        return loss + self.chosen.value_weight * value_loss / self.current_gradient_accumulation_steps
+        return (
+            loss + self.chosen.value_weight * value_loss / self.current_gradient_accumulation_steps
+        )
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """The policy without its value head; a checkpoint has it in a file of its own."""

@@ -1,4 +1,6 @@
-"""Reward-ranked fine-tuning (Dong et al., 2023): draw n answers a prompt, imitate the best; again with the new policy."""
+"""Reward-ranked fine-tuning (Dong et al., 2023): draw n answers a prompt, imitate the best; again
+with the new policy.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,14 @@ def _best(job: Job, chosen: Options) -> list[Tokens]:
     for one in drawn:
         best = int(np.argmax(one.scores))
         if one.scores[best] - float(np.mean(one.scores)) > chosen.gain * spread:
-            out.append(answered(job.tokenizer, one.prompt, one.answers[best].strip(), job.recipe.max_length))
+            out.append(
+                answered(
+                    job.tokenizer, one.prompt, one.answers[best].strip(), job.recipe.max_length
+                )
+            )
     if not out:
-        raise NothingToLearnError("could not train by raft: no answer is better than its prompt's others; draw more (options.answers), or look at the reward")
+        raise NothingToLearnError(
+            "could not train by raft: no answer is better than its prompt's others; draw more"
+            " (options.answers), or look at the reward"
+        )
     return out

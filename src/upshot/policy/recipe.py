@@ -5,15 +5,11 @@ base = "Qwen/Qwen3-8B"          # a name on a hub, or a folder
 method = "dpo"                  # see `upshot train policy --explain METHOD`
 [init]                          # from_pretrained: dtype, attn_implementation, …
 dtype = "bfloat16"
-[trainer]                       # TRL's configuration of the method: learning_rate, num_generations, use_vllm, fsdp, deepspeed, …
-max_length = 4096
-[lora]                          # peft.LoraConfig; without this table all weights are trained
-r = 16
-[kl]
-stop = 20.0                     # nats an answer: training ends before its policy is further than this from its base
-[draw]
-max_tokens = 512                # of an answer that is drawn
-[options]                       # of the method, ours: see --explain
+[trainer]                       # TRL's configuration of the method: learning_rate, num_generations,
+use_vllm, fsdp, deepspeed, … max_length = 4096 [lora]                          # peft.LoraConfig;
+without this table all weights are trained r = 16 [kl] stop = 20.0                     # nats an
+answer: training ends before its policy is further than this from its base [draw] max_tokens = 512
+# of an answer that is drawn [options]                       # of the method, ours: see --explain
 ```
 """
 
@@ -34,7 +30,9 @@ T = TypeVar("T")
 
 
 class Kl(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How far a policy may go from its base, in nats an answer: the sum over its tokens of log π(token) − log π_base(token)."""
+    """How far a policy may go from its base, in nats an answer: the sum over its tokens of log
+    π(token) − log π_base(token).
+    """
 
     coefficient: float | None = None
     """Of the penalty at the start (`beta`); None: the method's own."""
@@ -83,7 +81,9 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         if self.method not in methods():
-            raise ConfigError(f"could not train by {self.method!r}: there are {', '.join(methods())}")
+            raise ConfigError(
+                f"could not train by {self.method!r}: there are {', '.join(methods())}"
+            )
 
 
 class Method(msgspec.Struct, frozen=True):
@@ -102,11 +102,16 @@ class Method(msgspec.Struct, frozen=True):
 
 def methods() -> dict[str, Method]:
     """Every method, by its name on the command line."""
-    return msgspec.convert(tomllib.loads(files("upshot.policy").joinpath("methods.toml").read_text("utf-8")), dict[str, Method])
+    return msgspec.convert(
+        tomllib.loads(files("upshot.policy").joinpath("methods.toml").read_text("utf-8")),
+        dict[str, Method],
+    )
 
 
 def load_recipe(path: str | Path | None, **more: Any) -> Recipe:
-    """Read a recipe; what is given beside the file (and not None) overrides it. Without a file these are all there is.
+    """Read a recipe; what is given beside the file (and not None) overrides it.
+
+    Without a file these are all there is.
 
     Raises:
         NotFoundError: the file is not there.
@@ -119,7 +124,9 @@ def load_recipe(path: str | Path | None, **more: Any) -> Recipe:
     except FileNotFoundError as error:
         raise NotFoundError(f"could not read the recipe {path}: there is no such file") from error
     except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
-        raise ConfigError(f"could not read the recipe {path or 'of these flags'}: {error}") from error
+        raise ConfigError(
+            f"could not read the recipe {path or 'of these flags'}: {error}"
+        ) from error
 
 
 def options(recipe: Recipe, kind: type[T]) -> T:
@@ -131,7 +138,9 @@ def options(recipe: Recipe, kind: type[T]) -> T:
     try:
         return msgspec.convert(recipe.options, kind)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"could not use the recipe's [options] for {recipe.method}: {error}") from error
+        raise ConfigError(
+            f"could not use the recipe's [options] for {recipe.method}: {error}"
+        ) from error
 
 
 def arguments(recipe: Recipe, kind: type[T], checkpoints: Path, **usual: Any) -> T:
@@ -141,7 +150,14 @@ def arguments(recipe: Recipe, kind: type[T], checkpoints: Path, **usual: Any) ->
         ConfigError: TRL, Transformers or Accelerate refuses a key or a value.
     """
     alone = cpu_when_alone(recipe.trainer)
-    calm = {"report_to": "none", "save_strategy": "steps", "save_steps": 100, "save_total_limit": 2, "logging_steps": 5, "disable_tqdm": True}
+    calm = {
+        "report_to": "none",
+        "save_strategy": "steps",
+        "save_steps": 100,
+        "save_total_limit": 2,
+        "logging_steps": 5,
+        "disable_tqdm": True,
+    }
     fixed = {"output_dir": str(checkpoints), "seed": recipe.seed}
     if alone:
         alone |= {"gradient_checkpointing": False}
@@ -149,9 +165,14 @@ def arguments(recipe: Recipe, kind: type[T], checkpoints: Path, **usual: Any) ->
         with quiet():
             return kind(**{**calm, **alone, **usual, **recipe.trainer, **fixed})
     except PackageNotFoundError as error:
-        raise ConfigError(f"could not use the recipe's [trainer]: it needs a package that is not installed: {error}") from error
+        raise ConfigError(
+            "could not use the recipe's [trainer]: it needs a package that is not installed:"
+            f" {error}"
+        ) from error
     except (TypeError, ValueError, ImportError, OSError) as error:
-        raise ConfigError(f"could not use the recipe's [trainer] for {recipe.method}: {error}") from error
+        raise ConfigError(
+            f"could not use the recipe's [trainer] for {recipe.method}: {error}"
+        ) from error
 
 
 def adapter(recipe: Recipe) -> Any:
@@ -165,6 +186,8 @@ def adapter(recipe: Recipe) -> Any:
     from peft import LoraConfig
 
     try:
-        return LoraConfig(**{"task_type": "CAUSAL_LM", "target_modules": "all-linear", **recipe.lora})
+        return LoraConfig(
+            **{"task_type": "CAUSAL_LM", "target_modules": "all-linear", **recipe.lora}
+        )
     except (TypeError, ValueError) as error:
         raise ConfigError(f"could not use the recipe's [lora]: {error}") from error

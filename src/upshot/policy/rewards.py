@@ -1,7 +1,10 @@
-"""What answers are worth while a policy is trained: reward models, panels, verifiers, functions, several with weights.
+"""What answers are worth while a policy is trained: reward models, panels, verifiers, functions,
+several with weights.
 
-A reward is named on the command line: `FOLDER` (a reward model), `panel:FOLDER,FOLDER` (their mean less twice their variance), `verify` or
-`verify:tests,lint` (the row's `tests` run on the answer's code in the sandbox), or `module:function`; `=WEIGHT` behind it, 1 if left out.
+A reward is named on the command line: `FOLDER` (a reward model), `panel:FOLDER,FOLDER` (their mean
+less twice their variance), `verify` or
+`verify:tests,lint` (the row's `tests` run on the answer's code in the sandbox), or
+`module:function`; `=WEIGHT` behind it, 1 if left out.
 """
 
 from __future__ import annotations
@@ -55,12 +58,21 @@ class Rewards(NamedTuple):
         Raises:
             InputError: one of them gave something that is no finite number for every answer.
         """
-        return sum((part.weight * scored for part, scored in zip(self.parts, self.each(prompts, answers, facts), strict=True)), np.zeros(len(answers)))
+        return sum(
+            (
+                part.weight * scored
+                for part, scored in zip(self.parts, self.each(prompts, answers, facts), strict=True)
+            ),
+            np.zeros(len(answers)),
+        )
 
     def each(self, prompts: Prompts, answers: Sequence[str], facts: Facts = ()) -> list[Array]:
         """What each part gives, unweighed."""
         facts = facts or [{} for _ in answers]
-        return [_checked(part.name, part.score(prompts, answers, facts), len(answers)) for part in self.parts]
+        return [
+            _checked(part.name, part.score(prompts, answers, facts), len(answers))
+            for part in self.parts
+        ]
 
     @property
     def steps(self) -> Steps | None:
@@ -101,7 +113,9 @@ def _part(text: str) -> Part:
     return Part(name, value, of_model(reward.load(name)))
 
 
-def scores(model: RewardModel | Transformer, prompts: Prompts, answers: Sequence[str]) -> list[Score]:
+def scores(
+    model: RewardModel | Transformer, prompts: Prompts, answers: Sequence[str]
+) -> list[Score]:
     """What a reward model says of answers given as texts."""
     return list(model.score(prompts, [(Turn("assistant", text),) for text in answers]))
 
@@ -128,7 +142,10 @@ def _panel(folders: Sequence[str]) -> Scored:
 
 def _verified(parts: Sequence[str]) -> Scored:
     def score(prompts: Prompts, answers: Sequence[str], facts: Facts) -> Array:
-        items = [of_record({**_texts(row), "code": code_of(answer)}, str(number)) for number, (answer, row) in enumerate(zip(answers, facts, strict=True))]
+        items = [
+            of_record({**_texts(row), "code": code_of(answer)}, str(number))
+            for number, (answer, row) in enumerate(zip(answers, facts, strict=True))
+        ]
         return np.array([outcome.outcome for outcome in verify(items, parts)])
 
     return score
@@ -155,5 +172,8 @@ def _function(module: str, name: str) -> Scored:
 def _checked(name: str, found: Any, wanted: int) -> Array:
     values = np.asarray(found, dtype=float)
     if values.shape != (wanted,) or not np.isfinite(values).all():
-        raise InputError(f"could not use the reward {name}: it gave {values.shape} values, {int((~np.isfinite(values)).sum())} of them not finite, for {wanted} answers")
+        raise InputError(
+            f"could not use the reward {name}: it gave {values.shape} values,"
+            f" {int((~np.isfinite(values)).sum())} of them not finite, for {wanted} answers"
+        )
     return values

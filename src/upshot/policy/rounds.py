@@ -1,4 +1,6 @@
-"""Methods that draw and imitate several times over: each time from the policy that the last time made."""
+"""Methods that draw and imitate several times over: each time from the policy that the last time
+made.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ _AGAIN = 1_000_003
 
 
 def rounds(job: Job, count: int, once: Callable[[Job], Path]) -> Path:
-    """Run `once` so often, each in a folder of its own; the last one's policy is the run's, its KL measured from the first base."""
+    """Run `once` so often, each in a folder of its own; the last one's policy is the run's, its KL
+    measured from the first base.
+    """
     base, seconds, steps = job.recipe.base, 0.0, 0
     for number in range(count):
         part = job.part(f"round-{number}", base, job.recipe.seed + number * _AGAIN)
@@ -39,10 +43,26 @@ def _adopt(job: Job, last: Path, seconds: float, steps: int) -> Path:
     policy = open_trainable(msgspec.structs.replace(job.recipe, base=str(last)))
     distance = job.distance(policy)
     if is_main():
-        lines = [line for number in range(len(list(job.folder.glob("round-*")))) for line in _metrics(job.folder / f"round-{number}", number)]
+        lines = [
+            line
+            for number in range(len(list(job.folder.glob("round-*"))))
+            for line in _metrics(job.folder / f"round-{number}", number)
+        ]
         (job.folder / "metrics.jsonl").write_bytes(b"".join(lines))
         adopt(last, job.folder, "round-*", _OWN)
-        finish(job.folder, msgspec.structs.replace(done, base=job.recipe.base, recipe=job.recipe, kl=distance.nats, kl_error=distance.error, seconds=seconds, steps=steps), job.data.users)
+        finish(
+            job.folder,
+            msgspec.structs.replace(
+                done,
+                base=job.recipe.base,
+                recipe=job.recipe,
+                kl=distance.nats,
+                kl_error=distance.error,
+                seconds=seconds,
+                steps=steps,
+            ),
+            job.data.users,
+        )
     return job.folder
 
 
@@ -59,4 +79,7 @@ def _metrics(folder: Path, number: int) -> list[bytes]:
     path = folder / "metrics.jsonl"
     if not path.is_file():
         return []
-    return [msgspec.json.encode({"round": number, **msgspec.json.decode(line)}) + b"\n" for line in path.read_bytes().splitlines()]
+    return [
+        msgspec.json.encode({"round": number, **msgspec.json.decode(line)}) + b"\n"
+        for line in path.read_bytes().splitlines()
+    ]

@@ -1,5 +1,7 @@
-"""Rank responses to align human feedback (Yuan et al., 2023): answers to one prompt are ranked by the mean log probability of their tokens as
-their scores rank them, and the best is imitated. No reference model; TRL has no such trainer."""
+"""Rank responses to align human feedback (Yuan et al., 2023): answers to one prompt are ranked by
+the mean log probability of their tokens as their scores rank them, and the best is imitated. No
+reference model; TRL has no such trainer.
+"""
 
 from __future__ import annotations
 
@@ -35,13 +37,31 @@ def fit(job: Job) -> Path:
     if not groups:
         job.need("prompts")
         drawn = draw(job, chosen.answers, "drawn.jsonl")
-        groups = [(one.prompt, [(answer, score) for answer, score in zip(one.answers, one.scores, strict=True)]) for one in drawn if _told_apart(one)]
+        groups = [
+            (
+                one.prompt,
+                [(answer, score) for answer, score in zip(one.answers, one.scores, strict=True)],
+            )
+            for one in drawn
+            if _told_apart(one)
+        ]
     if not groups:
-        raise NothingToLearnError("could not train by rrhf: no prompt has two answers with different scores")
+        raise NothingToLearnError(
+            "could not train by rrhf: no prompt has two answers with different scores"
+        )
     rows: list[dict[str, Any]] = []
     for prompt, answers in groups:
-        found = [(completion(job.tokenizer, prompt, [Turn("assistant", text)]), score) for text, score in answers]
-        rows.append({"prompt": found[0][0][0], "answers": [ids for (_, ids), _ in found], "scores": [float(score) for _, score in found]})
+        found = [
+            (completion(job.tokenizer, prompt, [Turn("assistant", text)]), score)
+            for text, score in answers
+        ]
+        rows.append(
+            {
+                "prompt": found[0][0][0],
+                "answers": [ids for (_, ids), _ in found],
+                "scores": [float(score) for _, score in found],
+            }
+        )
 
     def loss(model: Any, batch: Sequence[Any]) -> torch.Tensor:
         prompts = [row["prompt"] for row in batch for _ in row["answers"]]
@@ -66,7 +86,9 @@ def ranked(mean: torch.Tensor, scores: torch.Tensor, imitate: float = 1.0) -> to
     0.5
     """
     worse = scores[:, None] < scores[None, :]
-    return (torch.relu(mean[:, None] - mean[None, :]) * worse).sum() - imitate * mean[scores.argmax()]
+    return (torch.relu(mean[:, None] - mean[None, :]) * worse).sum() - imitate * mean[
+        scores.argmax()
+    ]
 
 
 def _ranked(job: Job) -> list[tuple[Sequence[Turn], list[tuple[str, float]]]]:
@@ -74,11 +96,17 @@ def _ranked(job: Job) -> list[tuple[Sequence[Turn], list[tuple[str, float]]]]:
     for pair in job.data.pairs:
         group = found.setdefault(tuple(pair.prompt), {})
         group.setdefault(pair.rejected[-1].content, 0.0)
-        group[pair.chosen[-1].content] = max(pair.margin or 1.0, group.get(pair.chosen[-1].content, 0.0))
+        group[pair.chosen[-1].content] = max(
+            pair.margin or 1.0, group.get(pair.chosen[-1].content, 0.0)
+        )
     for row in job.data.examples:
         if row.prompt:
             found.setdefault(tuple(row.prompt), {})[row.completion[-1].content] = row.score
-    return [(prompt, list(group.items())) for prompt, group in found.items() if len(set(group.values())) > 1]
+    return [
+        (prompt, list(group.items()))
+        for prompt, group in found.items()
+        if len(set(group.values())) > 1
+    ]
 
 
 def _told_apart(one: Drawn) -> bool:

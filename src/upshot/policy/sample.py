@@ -1,4 +1,6 @@
-"""Answers drawn from a policy: by transformers, or by vLLM where it is installed and there is a GPU."""
+"""Answers drawn from a policy: by transformers, or by vLLM where it is installed and there is a
+GPU.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,9 @@ class Drawing(NamedTuple):
 class Sampler(Protocol):
     """Draws one answer a prompt."""
 
-    def __call__(self, prompts: Sequence[Sequence[Turn]], drawing: Drawing = Drawing()) -> list[str]:
+    def __call__(
+        self, prompts: Sequence[Sequence[Turn]], drawing: Drawing = Drawing()
+    ) -> list[str]:
         """Answers in the order of the prompts; the same seed gives the same answers."""
         ...
 
@@ -50,7 +54,9 @@ def open_policy(base: str, **init: Any) -> Any:
     try:
         model: Any = AutoModelForCausalLM.from_pretrained(base, **{"dtype": "float32", **init})
     except (OSError, ValueError, RuntimeError) as error:
-        raise ConfigError(f"could not open the policy {base}: {str(error).splitlines()[0]}") from error
+        raise ConfigError(
+            f"could not open the policy {base}: {str(error).splitlines()[0]}"
+        ) from error
     return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
 
 
@@ -67,7 +73,9 @@ class Local:
     def __init__(self, model: Any, tokenizer: Any) -> None:
         self.model, self.tokenizer = model, tokenizer
 
-    def __call__(self, prompts: Sequence[Sequence[Turn]], drawing: Drawing = Drawing()) -> list[str]:
+    def __call__(
+        self, prompts: Sequence[Sequence[Turn]], drawing: Drawing = Drawing()
+    ) -> list[str]:
         ids = [prompt_ids(self.tokenizer, prompt) for prompt in prompts]
         drawn = self.draw(ids, drawing)
         return self.tokenizer.batch_decode(drawn, skip_special_tokens=True)
@@ -87,14 +95,34 @@ class Local:
     def _batch(self, ids: Sequence[Sequence[int]], drawing: Drawing) -> list[list[int]]:
         width = max(map(len, ids))
         pad, device = self.tokenizer.pad_token_id, next(self.model.parameters()).device
-        inputs = torch.tensor([[pad] * (width - len(one)) + list(one) for one in ids], device=device)
-        mask = torch.tensor([[0] * (width - len(one)) + [1] * len(one) for one in ids], device=device)
-        chosen: dict[str, Any] = {"do_sample": False} if drawing.temperature == 0 else {"do_sample": True, "temperature": drawing.temperature, "top_p": drawing.top_p, "top_k": 0}
+        inputs = torch.tensor(
+            [[pad] * (width - len(one)) + list(one) for one in ids], device=device
+        )
+        mask = torch.tensor(
+            [[0] * (width - len(one)) + [1] * len(one) for one in ids], device=device
+        )
+        chosen: dict[str, Any] = (
+            {"do_sample": False}
+            if drawing.temperature == 0
+            else {
+                "do_sample": True,
+                "temperature": drawing.temperature,
+                "top_p": drawing.top_p,
+                "top_k": 0,
+            }
+        )
         with torch.inference_mode():
             found = self.model.generate(
-                input_ids=inputs, attention_mask=mask, max_new_tokens=drawing.max_tokens, pad_token_id=pad, eos_token_id=ends(self.model, self.tokenizer), **chosen
-            )  # fmt: skip
-        return [_until(answer, ends(self.model, self.tokenizer)) for answer in found[:, width:].tolist()]
+                input_ids=inputs,
+                attention_mask=mask,
+                max_new_tokens=drawing.max_tokens,
+                pad_token_id=pad,
+                eos_token_id=ends(self.model, self.tokenizer),
+                **chosen,
+            )
+        return [
+            _until(answer, ends(self.model, self.tokenizer)) for answer in found[:, width:].tolist()
+        ]
 
 
 class VLLM:
@@ -103,13 +131,30 @@ class VLLM:
     def __init__(self, base: str, **init: Any) -> None:
         from vllm import LLM  # pyright: ignore[reportMissingImports]
 
-        self.model = LLM(model=base, enable_prefix_caching=True, **{k: v for k, v in init.items() if k in ("dtype", "trust_remote_code", "max_model_len")})
+        self.model = LLM(
+            model=base,
+            enable_prefix_caching=True,
+            **{
+                k: v
+                for k, v in init.items()
+                if k in ("dtype", "trust_remote_code", "max_model_len")
+            },
+        )
 
-    def __call__(self, prompts: Sequence[Sequence[Turn]], drawing: Drawing = Drawing()) -> list[str]:
+    def __call__(
+        self, prompts: Sequence[Sequence[Turn]], drawing: Drawing = Drawing()
+    ) -> list[str]:
         from vllm import SamplingParams  # pyright: ignore[reportMissingImports]
 
-        chosen = SamplingParams(max_tokens=drawing.max_tokens, temperature=drawing.temperature, top_p=drawing.top_p, seed=drawing.seed)
-        told = [[{"role": turn.role, "content": turn.content} for turn in prompt] for prompt in prompts]
+        chosen = SamplingParams(
+            max_tokens=drawing.max_tokens,
+            temperature=drawing.temperature,
+            top_p=drawing.top_p,
+            seed=drawing.seed,
+        )
+        told = [
+            [{"role": turn.role, "content": turn.content} for turn in prompt] for prompt in prompts
+        ]
         return [out.outputs[0].text for out in self.model.chat(told, chosen, use_tqdm=False)]
 
 
@@ -133,4 +178,3 @@ def batches(lengths: Sequence[int], more: int) -> Iterator[list[int]]:
         size = max(1, _TOKENS // (lengths[order[start]] + more))
         yield order[start : start + size]
         start += size
-

@@ -1,7 +1,9 @@
-"""The self-taught reasoner (Zelikman et al., 2022): draw answers, keep what a verifier confirms, imitate it; again with the new policy.
+"""The self-taught reasoner (Zelikman et al., 2022): draw answers, keep what a verifier confirms,
+imitate it; again with the new policy.
 
-Where no answer to a prompt was confirmed, the policy is told the hint that its row has (`hint`, or what the user wrote next, `after`) and draws again;
-what is then confirmed is imitated as an answer to the prompt without the hint.
+Where no answer to a prompt was confirmed, the policy is told the hint that its row has (`hint`, or
+what the user wrote next, `after`) and draws again; what is then confirmed is imitated as an answer
+to the prompt without the hint.
 """
 
 from __future__ import annotations
@@ -44,14 +46,31 @@ def _confirmed(job: Job, chosen: Options) -> list[Tokens]:
     drawn = draw(job, chosen.answers, "drawn.jsonl")
     found = [(one.prompt, answer) for one in drawn for answer in _right(one, chosen.confirmed)]
     failed = {one.prompt for one in drawn if not _right(one, chosen.confirmed)}
-    hinted = {hinted_.turns: one.turns for one in job.data.prompts if one.turns in failed and (hinted_ := with_hint(one)) is not None}
+    hinted = {
+        hinted_.turns: one.turns
+        for one in job.data.prompts
+        if one.turns in failed and (hinted_ := with_hint(one)) is not None
+    }
     if hinted:
         facts = {one.turns: one.facts for one in job.data.prompts}
-        told = draw(job, chosen.answers, "hinted.jsonl", [Asked(turns, facts[plain]) for turns, plain in hinted.items()])
-        found += [(hinted[one.prompt], answer) for one in told for answer in _right(one, chosen.confirmed)]
+        told = draw(
+            job,
+            chosen.answers,
+            "hinted.jsonl",
+            [Asked(turns, facts[plain]) for turns, plain in hinted.items()],
+        )
+        found += [
+            (hinted[one.prompt], answer) for one in told for answer in _right(one, chosen.confirmed)
+        ]
     if not found:
-        raise NothingToLearnError("could not train by star: no answer was confirmed, with hints or without; the tasks are too hard for this policy yet")
-    return [answered(job.tokenizer, prompt, answer.strip(), job.recipe.max_length) for prompt, answer in found]
+        raise NothingToLearnError(
+            "could not train by star: no answer was confirmed, with hints or without; the tasks are"
+            " too hard for this policy yet"
+        )
+    return [
+        answered(job.tokenizer, prompt, answer.strip(), job.recipe.max_length)
+        for prompt, answer in found
+    ]
 
 
 def with_hint(one: Asked) -> Asked | None:
@@ -64,9 +83,17 @@ def with_hint(one: Asked) -> Asked | None:
 
 def _said(facts: Mapping[str, Any]) -> str:
     after = facts.get("after") or ()
-    return "\n".join(str(turn.get("content", "")) for turn in after if isinstance(turn, Mapping) and turn.get("role") == "user")
+    return "\n".join(
+        str(turn.get("content", ""))
+        for turn in after
+        if isinstance(turn, Mapping) and turn.get("role") == "user"
+    )
 
 
 def _right(one: Drawn, least: float) -> list[str]:
     """Distinct confirmed answers."""
-    return list(dict.fromkeys(answer for answer, score in zip(one.answers, one.scores, strict=True) if score >= least))
+    return list(
+        dict.fromkeys(
+            answer for answer, score in zip(one.answers, one.scores, strict=True) if score >= least
+        )
+    )

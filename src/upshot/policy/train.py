@@ -18,19 +18,28 @@ from upshot.reward.recipe import quiet
 
 
 def train(
-    recipe: Recipe, data: Data, folder: Path, rewards: Rewards | None = None, guard: Guard | None = None,
+    recipe: Recipe,
+    data: Data,
+    folder: Path,
+    rewards: Rewards | None = None,
+    guard: Guard | None = None,
     progress: Progress = lambda stage, done, total: None,
 ) -> Trained:
-    """Train a policy into a folder; what a killed run has done is not done again, and a finished run is left as it is.
+    """Train a policy into a folder; what a killed run has done is not done again, and a finished
+    run is left as it is.
 
     Raises:
-        InputError: the data has nothing that the method learns from, or a reward is missing; the folder holds another run.
+        InputError: the data has nothing that the method learns from, or a reward is missing; the
+            folder holds another run.
         ConfigError: a library refuses something of the recipe.
     """
     done = read_trained(folder)
     if done is not None:
         if done.recipe != recipe:
-            raise InputError(f"could not train into {folder}: it holds a policy trained otherwise; name another folder")
+            raise InputError(
+                f"could not train into {folder}: it holds a policy trained otherwise; name another"
+                " folder"
+            )
         return done
     folder.mkdir(parents=True, exist_ok=True)
     fit: Callable[[Job], Path] = import_module(f"upshot.policy.{recipe.method}").fit
@@ -52,7 +61,9 @@ class Size(NamedTuple):
     parameters: int
     trained: int
     gigabytes: float
-    """Weights, gradients and Adam's moments, and the reference where one is kept; without activations. Sharding divides it among devices."""
+    """Weights, gradients and Adam's moments, and the reference where one is kept; without
+    activations. Sharding divides it among devices.
+    """
 
 
 _REFERENCE = frozenset({"dpo", "kto", "rloo", "grpo", "ppo", "sdpo"})
@@ -62,7 +73,8 @@ _ADAM_AND_GRADIENT = 12
 
 @quiet()
 def check(recipe: Recipe) -> Size:
-    """Validate a recipe without a GPU and without the weights: its arguments, its adapter, its options, the model's shape.
+    """Validate a recipe without a GPU and without the weights: its arguments, its adapter, its
+    options, the model's shape.
 
     Raises:
         ConfigError: a library refuses something.
@@ -89,4 +101,3 @@ def check(recipe: Recipe) -> Size:
     width = _BYTES.get(str(recipe.init.get("dtype", "float32")), 4)
     copies = 2 if recipe.method in _REFERENCE and recipe.lora is None else 1
     return Size(every, trained, (every * width * copies + trained * _ADAM_AND_GRADIENT) / 1e9)
-

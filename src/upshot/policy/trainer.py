@@ -1,4 +1,6 @@
-"""Our own trainer, for methods that TRL lacks: transformers' `Trainer` on lists of tokens, with a loss of its own."""
+"""Our own trainer, for methods that TRL lacks: transformers' `Trainer` on lists of tokens, with a
+loss of its own.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ class ListTrainer(Trainer):
 
     loss_of: Loss
 
-    def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
+    def compute_loss(
+        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
         loss = self.loss_of(model, inputs["rows"])
         return (loss, None) if return_outputs else loss
 
@@ -43,13 +47,20 @@ def list_trainer(job: Job, rows: Sequence[Mapping[str, Any]], loss: Loss) -> Lis
 
         model = get_peft_model(model, lora)
     args = job.arguments(CONFIG, remove_unused_columns=False)
-    trainer = ListTrainer(model=model, args=args, train_dataset=Dataset.from_list([dict(row) for row in rows]), data_collator=lambda batch: {"rows": batch})
+    trainer = ListTrainer(
+        model=model,
+        args=args,
+        train_dataset=Dataset.from_list([dict(row) for row in rows]),
+        data_collator=lambda batch: {"rows": batch},
+    )
     trainer.loss_of = loss
     trainer.can_return_loss = True
     return trainer
 
 
-def padded(rows: Sequence[Sequence[int]], pad: int, device: Any) -> tuple[torch.Tensor, torch.Tensor]:
+def padded(
+    rows: Sequence[Sequence[int]], pad: int, device: Any
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Token ids and attention mask, padded on the right."""
     width = max(map(len, rows))
     ids = torch.tensor([list(row) + [pad] * (width - len(row)) for row in rows], device=device)
@@ -57,7 +68,9 @@ def padded(rows: Sequence[Sequence[int]], pad: int, device: Any) -> tuple[torch.
     return ids, mask
 
 
-def answer_mask(prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]], width: int, device: Any) -> torch.Tensor:
+def answer_mask(
+    prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]], width: int, device: Any
+) -> torch.Tensor:
     """1.0 where the next token is the answer's, shape (rows, width - 1)."""
     mask = torch.zeros(len(prompts), width - 1, device=device)
     for row, (p, a) in enumerate(zip(prompts, answers, strict=True)):
@@ -65,8 +78,12 @@ def answer_mask(prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int
     return mask
 
 
-def token_logps(model: Any, prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]], pad: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Log probability of every next token, and which of them are the answers'; shape (rows, width - 1)."""
+def token_logps(
+    model: Any, prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]], pad: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Log probability of every next token, and which of them are the answers'; shape (rows, width -
+    1).
+    """
     device = next(model.parameters()).device
     ids, seen = padded([[*p, *a] for p, a in zip(prompts, answers, strict=True)], pad, device)
     logits = model(input_ids=ids, attention_mask=seen, use_cache=False).logits[:, :-1].float()

@@ -22,4 +22,8 @@ class ByWeight:
         if len(data) != len(self.row_weights):  # rows too long to be learned from were dropped
             return trainer._get_train_sampler(train_dataset)
         seed = self.args.seed  # pyright: ignore[reportAttributeAccessIssue]
-        return WeightedRandomSampler(list(self.row_weights), len(self.row_weights), generator=torch.Generator().manual_seed(seed))
+        return WeightedRandomSampler(
+            list(self.row_weights),
+            len(self.row_weights),
+            generator=torch.Generator().manual_seed(seed),
+        )

@@ -8,6 +8,21 @@ from upshot.preferences.lake import buckets, pairs
 from upshot.preferences.pairs import KINDS
 
 __all__ = [
-    "FORMATS", "KINDS", "MASKED", "PAIRED", "UNPAIRED", "Balance", "buckets", "distinct", "even_length", "even_position", "masked", "pairs",
-    "read_preferences", "report", "split", "unpaired", "write",
-]  # fmt: skip
+    "FORMATS",
+    "KINDS",
+    "MASKED",
+    "PAIRED",
+    "UNPAIRED",
+    "Balance",
+    "buckets",
+    "distinct",
+    "even_length",
+    "even_position",
+    "masked",
+    "pairs",
+    "read_preferences",
+    "report",
+    "split",
+    "unpaired",
+    "write",
+]

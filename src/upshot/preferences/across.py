@@ -1,7 +1,8 @@
 """Pairs across users: one request that several people made, differently fated answers.
 
-Only requests that open a conversation, so that nothing else was in the context; the same words up to order, numbers and
-words that say nothing; verdicts less their user's leniency. No example leaves that fewer than k people stand behind.
+Only requests that open a conversation, so that nothing else was in the context; the same words up
+to order, numbers and words that say nothing; verdicts less their user's leniency. No example leaves
+that fewer than k people stand behind.
 """
 
 from __future__ import annotations
@@ -47,18 +48,33 @@ def openings(seen: Judged) -> Iterator[Answer]:
     """The first answers of a bucket's conversations."""
     line = seen.line
     lenient = _leniency(seen)
-    first = [p for p in line.responses.tolist() if p in seen.fate and line.index[p] <= 2 and p > 0 and line.role[p - 1] == USER]
+    first = [
+        p
+        for p in line.responses.tolist()
+        if p in seen.fate and line.index[p] <= 2 and p > 0 and line.role[p - 1] == USER
+    ]
     words = tokens.content(tokens.words([_DIGITS.sub(" ", line.text[p - 1]) for p in first], 4_000))
     for row, p in enumerate(first):
         known = np.unique(words.hashes[words.text == row])
         fate = seen.fate[p]
         if len(known) >= _LEAST_WORDS and fate.confidence >= _LEAST_SURE:
             user = str(line.user[p])
-            yield Answer(hash(known.tobytes()), user, prompt_of(line, p), line.text[p], place(line, p), fate.score - lenient.get(user, 0.0), fate.confidence, fate.told)
+            yield Answer(
+                hash(known.tobytes()),
+                user,
+                prompt_of(line, p),
+                line.text[p],
+                place(line, p),
+                fate.score - lenient.get(user, 0.0),
+                fate.confidence,
+                fate.told,
+            )
 
 
 def _leniency(seen: Judged) -> dict[str, float]:
-    """By user: how far the mean of their verdicts lies above everybody's, shrunk by how few they are."""
+    """By user: how far the mean of their verdicts lies above everybody's, shrunk by how few they
+    are.
+    """
     by_user: dict[str, list[float]] = {}
     for p, fate in seen.fate.items():
         if fate.confidence >= _LEAST_SURE:
@@ -66,7 +82,10 @@ def _leniency(seen: Judged) -> dict[str, float]:
     if not by_user:
         return {}
     mean = float(np.mean([score for scores in by_user.values() for score in scores]))
-    return {user: float(np.sum(np.array(scores) - mean)) / (len(scores) + _STRENGTH) for user, scores in by_user.items()}
+    return {
+        user: float(np.sum(np.array(scores) - mean)) / (len(scores) + _STRENGTH)
+        for user, scores in by_user.items()
+    }
 
 
 def pairs(answers: Iterable[Answer], least_users: int = 5) -> Iterator[Preference]:
@@ -86,6 +105,15 @@ def pairs(answers: Iterable[Answer], least_users: int = 5) -> Iterator[Preferenc
                 break
             if better.user == worse.user or better.text.strip() == worse.text.strip():
                 continue
-            source = Source("across", users, "", better.place, worse.place, note=f"{len(users)} users")
+            source = Source(
+                "across", users, "", better.place, worse.place, note=f"{len(users)} users"
+            )
             sure = float(np.sqrt(better.confidence * worse.confidence))
-            yield Preference(worse.prompt, answer(better.text), answer(worse.text), round(min(1.0, margin), 4), round(sure, 4), source)
+            yield Preference(
+                worse.prompt,
+                answer(better.text),
+                answer(worse.text),
+                round(min(1.0, margin), 4),
+                round(sure, 4),
+                source,
+            )

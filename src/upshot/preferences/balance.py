@@ -26,7 +26,9 @@ class Balance(msgspec.Struct, frozen=True):
     longer_chosen: float
     """Share of pairs in which the longer answer was chosen; .5 teaches nothing about length."""
     later_chosen: float
-    """Share in which the answer further down its conversation was chosen; 0 where positions are unknown."""
+    """Share in which the answer further down its conversation was chosen; 0 where positions are
+    unknown.
+    """
     near_duplicates: float
     """Share of pairs whose prompt and chosen answer, numbers aside, stand elsewhere in the set."""
 
@@ -37,12 +39,15 @@ def owners(row: Preference | Example) -> tuple[str, ...]:
 
 
 def side(users: Sequence[str], thread: str, test_share: float) -> str:
-    """`train` or `test` by user (by thread where no user is named); empty where users fall on both sides.
+    """`train` or `test` by user (by thread where no user is named); empty where users fall on both
+    sides.
 
     >>> side(["ana"], "", 0.0), side(["ana"], "", 1.0)
     ('train', 'test')
     """
-    sides = {"test" if draw(f"split/{name}") < test_share else "train" for name in (users or [thread])}
+    sides = {
+        "test" if draw(f"split/{name}") < test_share else "train" for name in users or [thread]
+    }
     return sides.pop() if len(sides) == 1 else ""
 
 
@@ -50,7 +55,9 @@ def split(rows: Iterable[Row], test_share: float) -> Iterator[Row]:
     """Mark each row with its side; rows with users on both sides are left out."""
     for row in rows:
         if where := side(owners(row), "", test_share):
-            yield msgspec.structs.replace(row, source=msgspec.structs.replace(row.source, split=where))
+            yield msgspec.structs.replace(
+                row, source=msgspec.structs.replace(row.source, split=where)
+            )
 
 
 def _key(turns: Iterable[Turn]) -> str:
@@ -59,40 +66,67 @@ def _key(turns: Iterable[Turn]) -> str:
 
 
 def distinct(rows: Iterable[Preference]) -> Iterator[Preference]:
-    """The first of each near-duplicate: same prompt and chosen answer but for numbers, case and marks."""
+    """The first of each near-duplicate: same prompt and chosen answer but for numbers, case and
+    marks.
+    """
     known: set[bytes] = set()
     for row in rows:
-        key = hashlib.blake2b(f"{_key(row.prompt)}\0{_key(row.chosen)}".encode(), digest_size=12).digest()
+        key = hashlib.blake2b(
+            f"{_key(row.prompt)}\0{_key(row.chosen)}".encode(), digest_size=12
+        ).digest()
         if key not in known:
             known.add(key)
             yield row
 
 
 def even_length(rows: Sequence[Preference]) -> list[Preference]:
-    """As many pairs in which the longer was chosen as the shorter, at every difference of length, by leaving out."""
-    gap = np.array([np.log1p(_length(row.chosen)) - np.log1p(_length(row.rejected)) for row in rows])
+    """As many pairs in which the longer was chosen as the shorter, at every difference of length,
+    by leaving out.
+    """
+    gap = np.array(
+        [np.log1p(_length(row.chosen)) - np.log1p(_length(row.rejected)) for row in rows]
+    )
     return _even(rows, gap, (0.1, 0.3, 0.7, 1.5))
 
 
 def even_position(rows: Sequence[Preference]) -> list[Preference]:
-    """As many pairs in which the later answer of a conversation was chosen as the earlier, by leaving out; pairs without places are kept.
+    """As many pairs in which the later answer of a conversation was chosen as the earlier, by
+    leaving out; pairs without places are kept.
 
     What failed and then worked is always later, so of `thread` pairs alone none is left.
     """
-    gap = np.array([float(a.index - b.index) if (a := row.source.chosen) and (b := row.source.rejected) else 0.0 for row in rows])
+    gap = np.array(
+        [
+            (
+                float(a.index - b.index)
+                if (a := row.source.chosen) and (b := row.source.rejected)
+                else 0.0
+            )
+            for row in rows
+        ]
+    )
     return _even(rows, gap, (3.0, 8.0))
 
 
-def _even(rows: Sequence[Preference], gap: NDArray[np.float64], edges: Sequence[float]) -> list[Preference]:
-    """As many rows on either side of 0 at every size of the gap. What is kept of the commoner side is drawn by a hash, so that
-    a second run keeps the same."""
+def _even(
+    rows: Sequence[Preference], gap: NDArray[np.float64], edges: Sequence[float]
+) -> list[Preference]:
+    """As many rows on either side of 0 at every size of the gap.
+
+    What is kept of the commoner side is drawn by a hash, so that a second run keeps the same.
+    """
     size = np.digitize(np.abs(gap), edges)
     kept = np.abs(gap) < 1e-9
     for level in np.unique(size):
         more, less = (np.flatnonzero((size == level) & (side_ * gap > 1e-9)) for side_ in (1, -1))
         most = min(len(more), len(less))
         for part in (more, less):
-            order = sorted(part.tolist(), key=lambda i: draw(f"even/{rows[i].source.chosen}/{rows[i].source.rejected}/{_key(rows[i].chosen)[:200]}"))
+            order = sorted(
+                part.tolist(),
+                key=lambda i: draw(
+                    f"even/{rows[i].source.chosen}/{rows[i].source.rejected}/{_key(rows[i].chosen)[:200]}"
+                ),
+            )
             kept[order[:most]] = True
     return [row for row, keep in zip(rows, kept, strict=True) if keep]
 
@@ -104,11 +138,17 @@ def _length(turns: Iterable[Turn]) -> int:
 def report(rows: Sequence[Preference]) -> Balance:
     """Describe a set of pairs."""
     longer = [_length(row.chosen) > _length(row.rejected) for row in rows]
-    placed = [(a.index, b.index) for row in rows if (a := row.source.chosen) and (b := row.source.rejected) and a.index != b.index]
+    placed = [
+        (a.index, b.index)
+        for row in rows
+        if (a := row.source.chosen) and (b := row.source.rejected) and a.index != b.index
+    ]
     unique = sum(1 for _ in distinct(rows))
     return Balance(
-        len(rows), dict(Counter(row.source.kind for row in rows)), len({user for row in rows for user in row.source.users}),
+        len(rows),
+        dict(Counter(row.source.kind for row in rows)),
+        len({user for row in rows for user in row.source.users}),
         round(float(np.mean(longer)), 4) if longer else 0.0,
         round(float(np.mean([a > b for a, b in placed])), 4) if placed else 0.0,
         round(1 - unique / len(rows), 4) if rows else 0.0,
-    )  # fmt: skip
+    )

@@ -1,4 +1,6 @@
-"""Pairs and examples in the shapes that trainers read as they are: one function a trainer, each row a dictionary."""
+"""Pairs and examples in the shapes that trainers read as they are: one function a trainer, each row
+a dictionary.
+"""
 
 from __future__ import annotations
 
@@ -28,35 +30,65 @@ def jsonl(row: Preference | Example) -> Row:
 
 
 def trl(row: Preference) -> Row:
-    """TRL, preference with an explicit prompt (RewardTrainer, DPOTrainer); margin and weight beside it."""
-    return {"prompt": messages(row.prompt), "chosen": messages(row.chosen), "rejected": messages(row.rejected), "margin": row.margin, "weight": row.weight}
+    """TRL, preference with an explicit prompt (RewardTrainer, DPOTrainer); margin and weight beside
+    it.
+    """
+    return {
+        "prompt": messages(row.prompt),
+        "chosen": messages(row.chosen),
+        "rejected": messages(row.rejected),
+        "margin": row.margin,
+        "weight": row.weight,
+    }
 
 
 def kto(row: Example) -> Row:
     """TRL, unpaired (KTOTrainer): good where the score is at least one half."""
-    return {"prompt": messages(row.prompt), "completion": messages(row.completion), "label": row.score >= 0.5, "weight": row.weight}
+    return {
+        "prompt": messages(row.prompt),
+        "completion": messages(row.completion),
+        "label": row.score >= 0.5,
+        "weight": row.weight,
+    }
 
 
 def sft(row: Example) -> Row:
-    """TRL, SFT: whole conversations; `train` says which messages are imitated, for trainers that mask."""
+    """TRL, SFT: whole conversations; `train` says which messages are imitated, for trainers that
+    mask.
+    """
     turns = [*row.prompt, *row.completion]
     train = row.train or (False,) * len(row.prompt) + (True,) * len(row.completion)
-    return {"messages": messages(turns), "train": list(train), "weight": row.weight, "score": row.score, "users": list(row.source.users)}
+    return {
+        "messages": messages(turns),
+        "train": list(train),
+        "weight": row.weight,
+        "score": row.score,
+        "users": list(row.source.users),
+    }
 
 
 def openrlhf(row: Preference) -> Row:
     """OpenRLHF: whole conversations under `chosen` and `rejected` (`--apply_chat_template`)."""
     prompt = messages(row.prompt)
-    return {"chosen": prompt + messages(row.chosen), "rejected": prompt + messages(row.rejected), "margin": row.margin}
+    return {
+        "chosen": prompt + messages(row.chosen),
+        "rejected": prompt + messages(row.rejected),
+        "margin": row.margin,
+    }
 
 
 def verl(row: Example) -> Row:
     """verl: a prompt with its reference answer, for Parquet."""
     return {
-        "data_source": f"upshot/{row.source.kind}", "prompt": messages(row.prompt), "ability": "chat",
-        "reward_model": {"style": "model", "ground_truth": "\n".join(turn.content for turn in row.completion)},
+        "data_source": f"upshot/{row.source.kind}",
+        "prompt": messages(row.prompt),
+        "ability": "chat",
+        "reward_model": {
+            "style": "model",
+            "ground_truth": "\n".join(turn.content for turn in row.completion),
+        },
         "extra_info": {"score": row.score, "weight": row.weight, "split": row.source.split},
-    }  # fmt: skip
+    }
 
 
 _SHARE_GPT = {"user": "human", "assistant": "gpt", "system": "system", "tool": "observation"}
@@ -68,17 +100,28 @@ def llamafactory(row: Preference) -> Row:
     def said(turns: Iterable[Turn]) -> list[dict[str, str]]:
         return [{"from": _SHARE_GPT[turn.role], "value": turn.content} for turn in turns]
 
-    return {"conversations": said(row.prompt), "chosen": said(row.chosen)[-1], "rejected": said(row.rejected)[-1]}
+    return {
+        "conversations": said(row.prompt),
+        "chosen": said(row.chosen)[-1],
+        "rejected": said(row.rejected)[-1],
+    }
 
 
-PAIRED: Mapping[str, Callable[[Preference], Row]] = {"jsonl": jsonl, "parquet": jsonl, "trl": trl, "openrlhf": openrlhf, "llamafactory": llamafactory}
+PAIRED: Mapping[str, Callable[[Preference], Row]] = {
+    "jsonl": jsonl,
+    "parquet": jsonl,
+    "trl": trl,
+    "openrlhf": openrlhf,
+    "llamafactory": llamafactory,
+}
 UNPAIRED: Mapping[str, Callable[[Example], Row]] = {"kto": kto, "verl": verl, "examples": jsonl}
 MASKED: Mapping[str, Callable[[Example], Row]] = {"sft": sft}
 FORMATS = (*PAIRED, *UNPAIRED, *MASKED)
 
 
 def write(rows: Iterable[Row], path: str | os.PathLike[str], format: str) -> int:
-    """Write rows to one file, whole or not at all: Parquet for `parquet` and `verl` or a name that ends so, else JSON lines.
+    """Write rows to one file, whole or not at all: Parquet for `parquet` and `verl` or a name that
+    ends so, else JSON lines.
 
     Raises:
         InputError: Parquet was asked for on standard output.
@@ -86,7 +129,9 @@ def write(rows: Iterable[Row], path: str | os.PathLike[str], format: str) -> int
     path = os.fspath(path)
     if format in ("parquet", "verl") or path.endswith(".parquet"):
         if path == "-":
-            raise InputError(f"could not write {format} to standard output: it is Parquet; name a file with -o")
+            raise InputError(
+                f"could not write {format} to standard output: it is Parquet; name a file with -o"
+            )
         return _parquet(rows, Path(path))
     count = json_lines.write(rows, path)
     if format == "llamafactory" and path != "-":
@@ -130,7 +175,9 @@ def _dataset_info(path: Path) -> None:
     register = path.with_name("dataset_info.json")
     known = json.loads(register.read_text("utf-8")) if register.is_file() else {}
     known[path.stem] = {
-        "file_name": path.name, "formatting": "sharegpt", "ranking": True,
+        "file_name": path.name,
+        "formatting": "sharegpt",
+        "ranking": True,
         "columns": {"messages": "conversations", "chosen": "chosen", "rejected": "rejected"},
-    }  # fmt: skip
+    }
     register.write_text(json.dumps(known, indent=2) + "\n", "utf-8")

@@ -1,7 +1,9 @@
-"""Preference data that exists, as `Preference`s: one function a shape, recognised by the keys of a record.
+"""Preference data that exists, as `Preference`s: one function a shape, recognised by the keys of a
+record.
 
-Pairs (Anthropic HH, LLMBar, PandaLM, SHP, Arena, TRL and our own), votes (StackExchange), rankings and quality labels
-(OpenAssistant), scores (UltraFeedback). Ties give no pair. The margin is the difference of votes, ranks or scores, in [0, 1].
+Pairs (Anthropic HH, LLMBar, PandaLM, SHP, Arena, TRL and our own), votes (StackExchange), rankings
+and quality labels (OpenAssistant), scores (UltraFeedback). Ties give no pair. The margin is the
+difference of votes, ranks or scores, in [0, 1].
 """
 
 from __future__ import annotations
@@ -28,7 +30,9 @@ _VOTES = 10.0
 """Ratio of votes that is a margin of 1."""
 
 
-def read_preferences(path: str | os.PathLike[str], bad: Callable[[BadRecord], None] | None = None) -> Iterator[Preference]:
+def read_preferences(
+    path: str | os.PathLike[str], bad: Callable[[BadRecord], None] | None = None
+) -> Iterator[Preference]:
     """Read preferences from JSON lines, a JSON array or Parquet; `-` is standard input.
 
     `bad`: told of every record that cannot be read; without it the first one raises.
@@ -39,7 +43,9 @@ def read_preferences(path: str | os.PathLike[str], bad: Callable[[BadRecord], No
     for name in expand([os.fspath(path)]):
         source = open_input(name)
         try:
-            yield from of_records(name, _parquet(name) if name.endswith(".parquet") else json_records(source), bad)
+            yield from of_records(
+                name, _parquet(name) if name.endswith(".parquet") else json_records(source), bad
+            )
         finally:
             source.close()
 
@@ -54,7 +60,9 @@ def _parquet(name: str) -> Iterator[tuple[str, Any]]:
             yield f"row {number}", row
 
 
-def of_records(name: str, records: Iterable[tuple[str, Any]], bad: Callable[[BadRecord], None] | None = None) -> Iterator[Preference]:
+def of_records(
+    name: str, records: Iterable[tuple[str, Any]], bad: Callable[[BadRecord], None] | None = None
+) -> Iterator[Preference]:
     """The same of decoded records of the file `name`, each with its position."""
     shape: Callable[[Record], Iterator[Preference]] | None = None
     tree: list[Record] = []
@@ -72,7 +80,10 @@ def of_records(name: str, records: Iterable[tuple[str, Any]], bad: Callable[[Bad
             yield from shape(record)
         except (RecordError, KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
             if shape is None and not tree:
-                raise FormatError(f"could not read preferences from {name}: {position} is of no known shape ({error}); see docs/preferences.md") from error
+                raise FormatError(
+                    f"could not read preferences from {name}: {position} is of no known shape"
+                    f" ({error}); see docs/preferences.md"
+                ) from error
             if bad is None:
                 raise RecordError(f"could not read {name}: {position}: {error}") from error
             bad(BadRecord(name, position, str(error)))
@@ -96,15 +107,31 @@ def _turns(value: Any, role: str = "user") -> tuple[Turn, ...]:
         return _transcript(value) if _TURN.match(value.lstrip("\n")) else (Turn(role, value),)  # type: ignore[arg-type]
     if isinstance(value, Mapping):
         value = [value]
-    return tuple(Turn(fields.role(turn.get("role", turn.get("from"))), fields.text(turn.get("content", turn.get("value")))) for turn in value)
+    return tuple(
+        Turn(
+            fields.role(turn.get("role", turn.get("from"))),
+            fields.text(turn.get("content", turn.get("value"))),
+        )
+        for turn in value
+    )
 
 
 def _transcript(text: str) -> tuple[Turn, ...]:
     parts = _TURN.split(text)
-    return tuple(Turn("user" if who == "Human" else "assistant", said.strip()) for who, said in zip(parts[1::2], parts[2::2], strict=True))
+    return tuple(
+        Turn("user" if who == "Human" else "assistant", said.strip())
+        for who, said in zip(parts[1::2], parts[2::2], strict=True)
+    )
 
 
-def _pair(prompt: Sequence[Turn], better: Any, worse: Any, kind: str, margin: float = 0.0, weight: float = 1.0) -> Preference:
+def _pair(
+    prompt: Sequence[Turn],
+    better: Any,
+    worse: Any,
+    kind: str,
+    margin: float = 0.0,
+    weight: float = 1.0,
+) -> Preference:
     chosen, rejected = _turns(better, "assistant"), _turns(worse, "assistant")
     if chosen == rejected:
         raise RecordError("chosen and rejected are the same")
@@ -114,20 +141,38 @@ def _pair(prompt: Sequence[Turn], better: Any, worse: Any, kind: str, margin: fl
 def _ours(record: Record) -> Iterator[Preference]:
     """Our own, and TRL's with an explicit prompt."""
     from_us = record.get("source")
-    source = Source(**_known(from_us)) if isinstance(from_us, Mapping) and "kind" in from_us else Source("pairs")
-    pair = _pair(_turns(record["prompt"]), record["chosen"], record["rejected"], source.kind, float(record.get("margin") or 0.0), float(record.get("weight", 1.0)))
+    source = (
+        Source(**_known(from_us))
+        if isinstance(from_us, Mapping) and "kind" in from_us
+        else Source("pairs")
+    )
+    pair = _pair(
+        _turns(record["prompt"]),
+        record["chosen"],
+        record["rejected"],
+        source.kind,
+        float(record.get("margin") or 0.0),
+        float(record.get("weight", 1.0)),
+    )
     yield Preference(pair.prompt, pair.chosen, pair.rejected, pair.margin, pair.weight, source)
 
 
 def _known(source: Record) -> dict[str, Any]:
     out = {key: source[key] for key in ("kind", "thread", "split", "note") if key in source}
-    out |= {key: Place(str(source[key]["id"]), int(source[key]["index"])) for key in ("chosen", "rejected") if source.get(key)}
+    out |= {
+        key: Place(str(source[key]["id"]), int(source[key]["index"]))
+        for key in ("chosen", "rejected")
+        if source.get(key)
+    }
     return out | {"users": tuple(source.get("users", ()))}
 
 
 def _implicit(record: Record) -> Iterator[Preference]:
     """Whole conversations that share a prefix: Anthropic HH, TRL with an implicit prompt."""
-    chosen, rejected = _turns(record["chosen"], "assistant"), _turns(record["rejected"], "assistant")
+    chosen, rejected = (
+        _turns(record["chosen"], "assistant"),
+        _turns(record["rejected"], "assistant"),
+    )
     shared = 0
     while shared < min(len(chosen), len(rejected)) - 1 and chosen[shared] == rejected[shared]:
         shared += 1
@@ -140,7 +185,12 @@ def _two_outputs(record: Record) -> Iterator[Preference]:
     """LLMBar: `label` 1 or 2."""
     outputs = (record["output_1"], record["output_2"])
     first = int(record["label"]) == 1
-    yield _pair(_turns(str(record["input"])), outputs[not first], outputs[first], str(record.get("subset", "pairs")))
+    yield _pair(
+        _turns(str(record["input"])),
+        outputs[not first],
+        outputs[first],
+        str(record.get("subset", "pairs")),
+    )
 
 
 def _panel(record: Record) -> Iterator[Preference]:
@@ -152,17 +202,42 @@ def _panel(record: Record) -> Iterator[Preference]:
     asked = "\n".join(str(record[key]) for key in ("instruction", "input") if record.get(key))
     responses = (str(record["response1"]), str(record["response2"]))
     if responses[0] != responses[1]:
-        yield _pair(_turns(asked), responses[first < second], responses[first > second], "people", abs(first - second) / total, max(first, second) / total)
+        yield _pair(
+            _turns(asked),
+            responses[first < second],
+            responses[first > second],
+            "people",
+            abs(first - second) / total,
+            max(first, second) / total,
+        )
 
 
 def _votes(record: Record) -> Iterator[Preference]:
     """StackExchange: answers with votes; the margin is the ratio of votes on a log scale."""
     asked = _turns(fields.text(record["question"]))
-    answers = [(fields.text(a.get("text", a.get("body", a.get("answer")))), float(a.get("pm_score", a.get("score", a.get("votes", 0))))) for a in record["answers"]]
-    yield from _ranked(asked, answers, "votes", lambda high, low: min(1.0, math.log((max(high, 0) + 1) / (max(low, 0) + 1)) / math.log(_VOTES)))
+    answers = [
+        (
+            fields.text(a.get("text", a.get("body", a.get("answer")))),
+            float(a.get("pm_score", a.get("score", a.get("votes", 0)))),
+        )
+        for a in record["answers"]
+    ]
+    yield from _ranked(
+        asked,
+        answers,
+        "votes",
+        lambda high, low: min(
+            1.0, math.log((max(high, 0) + 1) / (max(low, 0) + 1)) / math.log(_VOTES)
+        ),
+    )
 
 
-def _ranked(prompt: Sequence[Turn], answers: Sequence[tuple[str, float]], kind: str, margin: Callable[[float, float], float]) -> Iterator[Preference]:
+def _ranked(
+    prompt: Sequence[Turn],
+    answers: Sequence[tuple[str, float]],
+    kind: str,
+    margin: Callable[[float, float], float],
+) -> Iterator[Preference]:
     ordered = sorted(answers, key=lambda answer: -answer[1])
     pairs = [(a, b) for a, b in combinations(ordered, 2) if a[1] > b[1] and a[0] != b[0]]
     for better, worse in sorted(pairs, key=lambda pair: pair[1][1] - pair[0][1])[:_MOST_PAIRS]:
@@ -172,9 +247,17 @@ def _ranked(prompt: Sequence[Turn], answers: Sequence[tuple[str, float]], kind: 
 def _shp(record: Record) -> Iterator[Preference]:
     """SHP: two comments with votes, `labels` 1 where A is preferred."""
     first = int(record["labels"]) == 1
-    high, low = (float(record[key]) for key in (("score_A", "score_B") if first else ("score_B", "score_A")))
+    high, low = (
+        float(record[key]) for key in (("score_A", "score_B") if first else ("score_B", "score_A"))
+    )
     refs = (record["human_ref_A"], record["human_ref_B"])
-    yield _pair(_turns(str(record["history"])), refs[not first], refs[first], "votes", min(1.0, max(0.0, math.log((high + 1) / (max(low, 0) + 1)) / math.log(_VOTES))))
+    yield _pair(
+        _turns(str(record["history"])),
+        refs[not first],
+        refs[first],
+        "votes",
+        min(1.0, max(0.0, math.log((high + 1) / (max(low, 0) + 1)) / math.log(_VOTES))),
+    )
 
 
 def _arena(record: Record) -> Iterator[Preference]:
@@ -184,7 +267,9 @@ def _arena(record: Record) -> Iterator[Preference]:
         return
     first = winner == "model_a"
     a, b = _turns(record["conversation_a"]), _turns(record["conversation_b"])
-    yield from _implicit({"chosen": _plain(a if first else b), "rejected": _plain(b if first else a)})
+    yield from _implicit(
+        {"chosen": _plain(a if first else b), "rejected": _plain(b if first else a)}
+    )
 
 
 def _plain(turns: Sequence[Turn]) -> list[dict[str, str]]:
@@ -197,18 +282,33 @@ def _scored(record: Record) -> Iterator[Preference]:
     for answer in record["completions"]:
         value = answer.get("overall_score", answer.get("score"))
         if value is None:
-            ratings = [float(part["Rating"]) for part in answer["annotations"].values() if str(part.get("Rating", "N/A")) != "N/A"]
+            ratings = [
+                float(part["Rating"])
+                for part in answer["annotations"].values()
+                if str(part.get("Rating", "N/A")) != "N/A"
+            ]
             value = sum(ratings) / len(ratings)
         answers.append((fields.text(answer.get("response", answer.get("text"))), float(value)))
     top = 10.0 if any(value > 5 for _, value in answers) else 5.0
-    yield from _ranked(_turns(fields.text(record["instruction"])), answers, "scores", lambda high, low: (high - low) / top)
+    yield from _ranked(
+        _turns(fields.text(record["instruction"])),
+        answers,
+        "scores",
+        lambda high, low: (high - low) / top,
+    )
 
 
 def _tree(record: Record) -> Iterator[Preference]:
     """OpenAssistant: a tree of messages, replies ranked (0 is best)."""
 
     def below(node: Record, path: tuple[Turn, ...]) -> Iterator[Preference]:
-        here = (*path, Turn("user" if node["role"] in ("prompter", "user") else "assistant", fields.text(node["text"])))
+        here = (
+            *path,
+            Turn(
+                "user" if node["role"] in ("prompter", "user") else "assistant",
+                fields.text(node["text"]),
+            ),
+        )
         replies = [child for child in node.get("replies", ()) if not child.get("deleted")]
         yield from _siblings(here, replies)
         for child in replies:
@@ -220,11 +320,21 @@ def _tree(record: Record) -> Iterator[Preference]:
 def _siblings(prompt: tuple[Turn, ...], replies: Sequence[Record]) -> Iterator[Preference]:
     """By rank where people ranked them, else by their quality labels."""
     assistants = [reply for reply in replies if reply.get("role") == "assistant"]
-    ranked = [(fields.text(reply["text"]), -float(reply["rank"])) for reply in assistants if reply.get("rank") is not None]
+    ranked = [
+        (fields.text(reply["text"]), -float(reply["rank"]))
+        for reply in assistants
+        if reply.get("rank") is not None
+    ]
     if len(ranked) > 1:
-        yield from _ranked(prompt, ranked, "ranks", lambda high, low: (high - low) / (len(ranked) - 1))
+        yield from _ranked(
+            prompt, ranked, "ranks", lambda high, low: (high - low) / (len(ranked) - 1)
+        )
         return
-    rated = [(fields.text(reply["text"]), quality) for reply in assistants if (quality := _quality(reply.get("labels"))) is not None]
+    rated = [
+        (fields.text(reply["text"]), quality)
+        for reply in assistants
+        if (quality := _quality(reply.get("labels"))) is not None
+    ]
     yield from _ranked(prompt, rated, "quality", lambda high, low: high - low)
 
 
@@ -236,7 +346,11 @@ def _quality(labels: Any) -> float | None:
     if isinstance(labels.get("quality"), Mapping):
         return float(labels["quality"]["value"])
     names, values = labels.get("name"), labels.get("value")
-    return float(values[list(names).index("quality")]) if names is not None and values is not None and "quality" in list(names) else None
+    return (
+        float(values[list(names).index("quality")])
+        if names is not None and values is not None and "quality" in list(names)
+        else None
+    )
 
 
 def _flat_tree(records: Sequence[Record]) -> Iterator[Preference]:
@@ -250,7 +364,12 @@ def _flat_tree(records: Sequence[Record]) -> Iterator[Preference]:
         path: list[Turn] = []
         node: Record | None = known.get(parent)
         while node is not None:
-            path.append(Turn("user" if node["role"] in ("prompter", "user") else "assistant", fields.text(node["text"])))
+            path.append(
+                Turn(
+                    "user" if node["role"] in ("prompter", "user") else "assistant",
+                    fields.text(node["text"]),
+                )
+            )
             node = known.get(str(node.get("parent_id") or ""))
         if path:
             yield from _siblings(tuple(reversed(path)), replies)

@@ -23,18 +23,28 @@ def buckets(lake: Lake, curve: Curve | None = None) -> Iterator[Judged]:
         conversations = lake.read("conversations", bucket)
         if not conversations.num_rows:
             continue
-        messages, events, threads = (lake.read(name, bucket) for name in ("messages", "events", "threads"))
+        messages, events, threads = (
+            lake.read(name, bucket) for name in ("messages", "events", "threads")
+        )
         verdicts = lake.read("verdicts", bucket, ("id", "index", "score", "confidence", "evidence"))
         score = verdicts["score"].to_numpy()
         score = curve(score) if curve is not None and len(score) else score
         names = zip(verdicts["id"].to_pylist(), verdicts["index"].to_pylist(), strict=True)
-        rows = zip(names, score.tolist(), verdicts["confidence"].to_pylist(), verdicts["evidence"].to_pylist(), strict=True)
+        rows = zip(
+            names,
+            score.tolist(),
+            verdicts["confidence"].to_pylist(),
+            verdicts["evidence"].to_pylist(),
+            strict=True,
+        )
         fates = {name: fate(s, sure, evidence) for name, s, sure, evidence in rows}
         line = timeline(messages, conversations, threads)
         yield judged(line, all_events(events, line), conversations, fates)
 
 
-def pairs(lake: Lake, kinds: Sequence[str] = KINDS, least_users: int = 5, curve: Curve | None = None) -> Iterator[Preference]:
+def pairs(
+    lake: Lake, kinds: Sequence[str] = KINDS, least_users: int = 5, curve: Curve | None = None
+) -> Iterator[Preference]:
     """Every pair of a lake; those across users last, since they need every bucket."""
     openings: list[across.Answer] = []
     for seen in buckets(lake, curve):

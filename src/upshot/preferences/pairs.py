@@ -1,8 +1,9 @@
 """Pairs from verdicts: what became of two answers to one request.
 
-*sibling*: regenerated or branched answers at one place of a conversation. *thread*: the answer that finally worked against the
-earlier one that failed, the context cut at the first request so that the prompt fits both. *edit*: the user's edit of an
-answer against the answer. What a user writes as a correction is never "chosen".
+*sibling*: regenerated or branched answers at one place of a conversation. *thread*: the answer that
+finally worked against the earlier one that failed, the context cut at the first request so that the
+prompt fits both. *edit*: the user's edit of an answer against the answer. What a user writes as a
+correction is never "chosen".
 """
 
 from __future__ import annotations
@@ -48,7 +49,9 @@ class Fate(NamedTuple):
 
 def fate(score: float, confidence: float, evidence: Sequence[Mapping[str, Any]]) -> Fate:
     """A verdict's row, for a pair."""
-    return Fate(score, confidence, any(e["polarity"] > 0 and e["kind"] not in _POLITE for e in evidence))
+    return Fate(
+        score, confidence, any(e["polarity"] > 0 and e["kind"] not in _POLITE for e in evidence)
+    )
 
 
 class Judged(NamedTuple):
@@ -58,13 +61,27 @@ class Judged(NamedTuple):
     fate: Mapping[int, Fate]
     events: Sequence[Event]
     branch_of: Mapping[str, tuple[str, int]]
-    """Of each branch: the conversation it shares a prefix with, and the first index that it does not share."""
+    """Of each branch: the conversation it shares a prefix with, and the first index that it does
+    not share.
+    """
 
 
-def judged(line: Timeline, events: Sequence[Event], conversations: CleanTable, fates: Mapping[tuple[str, int], Fate]) -> Judged:
+def judged(
+    line: Timeline,
+    events: Sequence[Event],
+    conversations: CleanTable,
+    fates: Mapping[tuple[str, int], Fate],
+) -> Judged:
     """Put verdicts beside the messages they are about. `fates`: by (conversation, index)."""
-    names = zip(line.conversation[line.responses].tolist(), line.index[line.responses].tolist(), line.responses.tolist(), strict=True)
-    found = {position: fates[(name, index)] for name, index, position in names if (name, index) in fates}
+    names = zip(
+        line.conversation[line.responses].tolist(),
+        line.index[line.responses].tolist(),
+        line.responses.tolist(),
+        strict=True,
+    )
+    found = {
+        position: fates[(name, index)] for name, index, position in names if (name, index) in fates
+    }
     branches = {
         row["id"]: (row["branch_of"], int(row["branch_at"]))
         for row in conversations.select(["id", "branch_of", "branch_at"]).to_pylist()
@@ -84,9 +101,15 @@ def pairs(seen: Judged, kinds: Sequence[str] = KINDS) -> Iterator[Preference]:
 
 
 def prompt_of(line: Timeline, response: int) -> tuple[Turn, ...]:
-    """The messages before a response in its own conversation, the latest of them where they are many."""
+    """The messages before a response in its own conversation, the latest of them where they are
+    many.
+    """
     first = response
-    while first > 0 and line.session[first - 1] == line.session[response] and response - first < _MOST_CONTEXT:
+    while (
+        first > 0
+        and line.session[first - 1] == line.session[response]
+        and response - first < _MOST_CONTEXT
+    ):
         first -= 1
     return tuple(Turn(ROLES[line.role[p]], line.text[p]) for p in range(first, response))
 
@@ -126,27 +149,54 @@ def _siblings(seen: Judged) -> Iterator[Preference]:
 def _pair(seen: Judged, better: int, worse: int, kind: str) -> Preference | None:
     line, good, bad = seen.line, seen.fate[better], seen.fate[worse]
     margin, sure = good.score - bad.score, float(np.sqrt(good.confidence * bad.confidence))
-    if margin < _LEAST_MARGIN or min(good.confidence, bad.confidence) <= LEAST_SURE or bad.score >= _GOOD or not good.told:
+    if (
+        margin < _LEAST_MARGIN
+        or min(good.confidence, bad.confidence) <= LEAST_SURE
+        or bad.score >= _GOOD
+        or not good.told
+    ):
         return None  # silence about an answer does not make it the worse one
     if line.text[better].strip() == line.text[worse].strip():
         return None
     source = Source(
-        kind, (str(line.user[better]),), str(line.conversation[worse]) if kind == "sibling" else work(line, worse),
-        place(line, better), place(line, worse),
-    )  # fmt: skip
-    return Preference(prompt_of(line, worse), answer(line.text[better]), answer(line.text[worse]), round(margin, 4), round(sure, 4), source)
+        kind,
+        (str(line.user[better]),),
+        str(line.conversation[worse]) if kind == "sibling" else work(line, worse),
+        place(line, better),
+        place(line, worse),
+    )
+    return Preference(
+        prompt_of(line, worse),
+        answer(line.text[better]),
+        answer(line.text[worse]),
+        round(margin, 4),
+        round(sure, 4),
+        source,
+    )
 
 
 def _within(seen: Judged) -> Iterator[Preference]:
     line = seen.line
-    failed = [p for p in line.responses.tolist() if (f := seen.fate.get(p)) and f.score < BAD and f.confidence > LEAST_SURE]
+    failed = [
+        p
+        for p in line.responses.tolist()
+        if (f := seen.fate.get(p)) and f.score < BAD and f.confidence > LEAST_SURE
+    ]
     used: set[int] = set()
     for worse in failed:
         for better in _following(line, worse):
             good = seen.fate.get(better)
-            if good is None or good.score < _GOOD or good.confidence <= LEAST_SURE or better in used:
+            if (
+                good is None
+                or good.score < _GOOD
+                or good.confidence <= LEAST_SURE
+                or better in used
+            ):
                 continue
-            if _answers_the_same(line, worse, better) and (pair := _pair(seen, better, worse, "thread")) is not None:
+            if (
+                _answers_the_same(line, worse, better)
+                and (pair := _pair(seen, better, worse, "thread")) is not None
+            ):
                 used.add(better)
                 yield pair
                 break
@@ -155,7 +205,11 @@ def _within(seen: Judged) -> Iterator[Preference]:
 def _following(line: Timeline, response: int) -> list[int]:
     """The next responses of the same thread, in order."""
     row = int(np.searchsorted(line.responses, response))
-    return [q for q in line.responses[row + 1 : row + 1 + _MOST_LATER].tolist() if line.thread[q] == line.thread[response]]
+    return [
+        q
+        for q in line.responses[row + 1 : row + 1 + _MOST_LATER].tolist()
+        if line.thread[q] == line.thread[response]
+    ]
 
 
 def _request(line: Timeline, response: int) -> int:
@@ -168,13 +222,20 @@ def _request(line: Timeline, response: int) -> int:
 
 
 def _answers_the_same(line: Timeline, worse: int, better: int) -> bool:
-    """Whether the later answer would stand in the earlier one's place: same work, and little in it that only the messages in
-    between can have told."""
+    """Whether the later answer would stand in the earlier one's place: same work, and little in it
+    that only the messages in between can have told.
+    """
     first, last = _request(line, worse), _request(line, better)
     if first < 0 or last < 0:
         return False
     between = [p for p in range(worse + 1, better) if line.role[p] != ASSISTANT]
-    texts = [line.text[first], line.text[last], line.text[worse], line.text[better], "\n".join(line.text[p] for p in between)]
+    texts = [
+        line.text[first],
+        line.text[last],
+        line.text[worse],
+        line.text[better],
+        "\n".join(line.text[p] for p in between),
+    ]
     asked, again, old, new, said = (set(part.tolist()) for part in _word_sets(texts))
     if not asked or not new:
         return False
@@ -192,8 +253,14 @@ def _word_sets(texts: Sequence[str]) -> list[NDArray[np.uint64]]:
 def _edits(seen: Judged) -> Iterator[Preference]:
     line = seen.line
     for event in seen.events:
-        if event.kind != "edit" or not event.detail.strip() or event.detail.strip() == line.text[event.response].strip():
+        if (
+            event.kind != "edit"
+            or not event.detail.strip()
+            or event.detail.strip() == line.text[event.response].strip()
+        ):
             continue
         p = event.response
         source = Source("edit", (str(line.user[p]),), work(line, p), rejected=place(line, p))
-        yield Preference(prompt_of(line, p), answer(event.detail), answer(line.text[p]), 0.5, 0.9, source)
+        yield Preference(
+            prompt_of(line, p), answer(event.detail), answer(line.text[p]), 0.5, 0.9, source
+        )

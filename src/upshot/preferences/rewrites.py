@@ -1,8 +1,10 @@
-"""Pairs from corrections: a language model writes the answer that should have been given, against the answer the user corrected.
+"""Pairs from corrections: a language model writes the answer that should have been given, against
+the answer the user corrected.
 
-The user's own text is never "chosen": a rewrite that copies it is refused. Another request, which does not see that it is a rewrite,
-checks that it meets every requirement. A rewrite that uses what only the correction told is kept with a note that says so
-(METHODS: such an answer teaches to guess).
+The user's own text is never "chosen": a rewrite that copies it is refused. Another request, which
+does not see that it is a rewrite, checks that it meets every requirement. A rewrite that uses what
+only the correction told is kept with a note that says so (METHODS: such an answer teaches to
+guess).
 """
 
 from __future__ import annotations
@@ -28,7 +30,9 @@ _LEAST_TOLD = 3
 """Words of a correction that tells something."""
 _LONGER = 3
 _SPARE = 600
-"""A rewrite may have so many times the characters of the answer, and so many more: one that says everything proves nothing."""
+"""A rewrite may have so many times the characters of the answer, and so many more: one that says
+everything proves nothing.
+"""
 _SHOWN = 6_000
 _TOKENS = 3_000
 _LEAST_SCORE = 7
@@ -83,19 +87,39 @@ def corrections(seen: Judged) -> Iterator[Corrected]:
     line = seen.line
     for p, fate in seen.fate.items():
         q = p + 1
-        if fate.score < BAD and fate.confidence > LEAST_SURE and q < len(line.text) and line.role[q] == USER and line.thread[q] == line.thread[p]:
+        if (
+            fate.score < BAD
+            and fate.confidence > LEAST_SURE
+            and q < len(line.text)
+            and line.role[q] == USER
+            and line.thread[q] == line.thread[p]
+        ):
             said = hostile.drop(line.text[q], hostile.scan(line.text[q]))
             if len(said.split()) >= _LEAST_TOLD:
                 yield Corrected(seen, p, q)
 
 
 def pairs(
-    parts: Iterable[Judged], endpoint: Endpoint, budget: Budget, replies: Replies, progress: Callable[[int, int], None] = lambda done, total: None
+    parts: Iterable[Judged],
+    endpoint: Endpoint,
+    budget: Budget,
+    replies: Replies,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[list[Preference], Tally]:
-    """Rewrites of all corrected answers. A spent budget, or an endpoint that gives up, ends it with what was made kept."""
+    """Rewrites of all corrected answers.
+
+    A spent budget, or an endpoint that gives up, ends it with what was made kept.
+    """
     found = [one for seen in parts for one in corrections(seen)]
     tally = Tally(asked=len(found), spent=budget.spent)
-    made, tally.stopped = work_through(len(found), lambda number, asker: _one(found[number], asker, endpoint, tally), endpoint, budget, replies, progress)
+    made, tally.stopped = work_through(
+        len(found),
+        lambda number, asker: _one(found[number], asker, endpoint, tally),
+        endpoint,
+        budget,
+        replies,
+        progress,
+    )
     kept = [pair for number in sorted(made) if (pair := made[number]) is not None]
     tally.kept, tally.told_later = len(kept), sum(pair.source.note == LATER for pair in kept)
     return kept, tally
@@ -106,8 +130,17 @@ async def _one(one: Corrected, asker: Asker, endpoint: Endpoint, tally: Tally) -
     user = str(line.user[p])
     turns = prompt_of(line, p)
     before = [{"role": turn.role, "content": hostile.shown(turn.content, _SHOWN)} for turn in turns]
-    shown = {"conversation": before, "answer": hostile.shown(line.text[p], _SHOWN), "next": hostile.shown(line.text[one.next], _SHOWN)}
-    (rewrite, *_) = await asker.ask(question(endpoint, _system("rewrite.md"), shown, Rewrite, _TOKENS), Rewrite, lambda _: "", user)
+    shown = {
+        "conversation": before,
+        "answer": hostile.shown(line.text[p], _SHOWN),
+        "next": hostile.shown(line.text[one.next], _SHOWN),
+    }
+    rewrite, *_ = await asker.ask(
+        question(endpoint, _system("rewrite.md"), shown, Rewrite, _TOKENS),
+        Rewrite,
+        lambda _: "",
+        user,
+    )
     if rewrite is None:
         tally.unusable += 1
         return None
@@ -125,20 +158,43 @@ async def _one(one: Corrected, asker: Asker, endpoint: Endpoint, tally: Tally) -
         return None
     wanted = rewrite.wanted or ["It answers the last message of the conversation."]
     asked = {"conversation": before, "answer": hostile.shown(text, _SHOWN), "requirements": wanted}
-    (found, *_) = await asker.ask(
-        question(endpoint, _system("check.md"), asked, Check, _TOKENS), Check, lambda c: "" if len(c.met) == len(wanted) else f"`met` needs {len(wanted)} entries", user
+    found, *_ = await asker.ask(
+        question(endpoint, _system("check.md"), asked, Check, _TOKENS),
+        Check,
+        lambda c: "" if len(c.met) == len(wanted) else f"`met` needs {len(wanted)} entries",
+        user,
     )
-    if found is None or len(found.met) != len(wanted) or not all(found.met) or not _LEAST_SCORE <= found.score <= 10:
+    if (
+        found is None
+        or len(found.met) != len(wanted)
+        or not all(found.met)
+        or not _LEAST_SCORE <= found.score <= 10
+    ):
         tally.unmet += 1
         return None
     fate = one.seen.fate[p]
-    source = Source(KIND, (user,), work(line, p), rejected=place(line, p), note=LATER if told or rewrite.later else "")
+    source = Source(
+        KIND,
+        (user,),
+        work(line, p),
+        rejected=place(line, p),
+        note=LATER if told or rewrite.later else "",
+    )
     margin = max(0.0, found.score / 10 - fate.score)
-    return Preference(turns, answer(text), answer(line.text[p]), round(margin, 4), round(fate.confidence * found.score / 10, 4), source)
+    return Preference(
+        turns,
+        answer(text),
+        answer(line.text[p]),
+        round(margin, 4),
+        round(fate.confidence * found.score / 10, 4),
+        source,
+    )
 
 
 def _system(name: str) -> str:
-    return resources.files("upshot.preferences").joinpath("prompts", name).read_text("utf-8").strip()
+    return (
+        resources.files("upshot.preferences").joinpath("prompts", name).read_text("utf-8").strip()
+    )
 
 
 def usable(text: str, old: str) -> bool:
@@ -147,12 +203,17 @@ def usable(text: str, old: str) -> bool:
     >>> usable("Use sorted(rows).", "Use rows.sort()."), usable("Same.", " Same. "), usable("", "x")
     (True, False, False)
     """
-    return bool(text) and text != old.strip() and len(text) <= _LONGER * len(old) + _SPARE and not hostile.scan(text, "assistant")
+    return (
+        bool(text)
+        and text != old.strip()
+        and len(text) <= _LONGER * len(old) + _SPARE
+        and not hostile.scan(text, "assistant")
+    )
 
 
 def overlap(text: str, correction: str, known: str) -> tuple[float, bool]:
-    """(share of the text's word triples that stand in the correction and not in what was known before, does it use words that only the
-    correction told).
+    """(share of the text's word triples that stand in the correction and not in what was known
+    before, does it use words that only the correction told).
 
     >>> overlap("Use tabs here, four wide.", "please use tabs here, four wide, as always", "how do I indent?")[0]
     1.0
@@ -163,7 +224,9 @@ def overlap(text: str, correction: str, known: str) -> tuple[float, bool]:
     own, said, before = (_triples(part) for part in words)
     copied = len((own & said) - before) / max(1, len(own))
     found = tokens.content(tokens.words(words, 20_000))
-    mine, theirs, old = (set(np.unique(found.hashes[found.text == row]).tolist()) for row in range(3))
+    mine, theirs, old = (
+        set(np.unique(found.hashes[found.text == row]).tolist()) for row in range(3)
+    )
     return copied, bool((mine & theirs) - old)
 
 

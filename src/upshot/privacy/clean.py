@@ -1,4 +1,6 @@
-"""Raw conversations in, clean tables out: the only place where a `CleanTable` is made from a source."""
+"""Raw conversations in, clean tables out: the only place where a `CleanTable` is made from a
+source.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,11 @@ class CleanBatch(NamedTuple):
     @property
     def tables(self) -> dict[str, CleanTable]:
         """The tables by name; conversations last, since their row makes the rest count."""
-        return {"messages": self.messages, "events": self.events, "conversations": self.conversations}
+        return {
+            "messages": self.messages,
+            "events": self.events,
+            "conversations": self.conversations,
+        }
 
 
 def clean(
@@ -43,7 +49,9 @@ def clean(
     buckets: int,
     now: datetime | None = None,
 ) -> CleanBatch:
-    """Pseudonymise and redact a batch; `redactor` None keeps texts as they are (the user's explicit choice)."""
+    """Pseudonymise and redact a batch; `redactor` None keeps texts as they are (the user's explicit
+    choice).
+    """
     now = now or datetime.now(UTC)
     ids, users = _names(conversations, pseudonyms)
     texts: list[str] = []
@@ -53,7 +61,9 @@ def clean(
             texts.append(message.content)
         details = [signal.detail for message in conversation.messages for signal in message.signals]
         texts += details
-        texts.append(_ENCODER.encode(conversation.metadata).decode() if conversation.metadata else "")
+        texts.append(
+            _ENCODER.encode(conversation.metadata).decode() if conversation.metadata else ""
+        )
         owners += [user] * (len(conversation.messages) + len(details) + 1)
     counts: list[Counter[str]] | None = None
     if redactor is not None:
@@ -61,19 +71,29 @@ def clean(
     return _tables(conversations, ids, users, texts, counts, pseudonyms, buckets, now)
 
 
-def _names(conversations: Sequence[RawConversation], pseudonyms: Pseudonyms) -> tuple[list[str], list[str]]:
+def _names(
+    conversations: Sequence[RawConversation], pseudonyms: Pseudonyms
+) -> tuple[list[str], list[str]]:
     ids: list[str] = []
     users: list[str] = []
     for conversation in conversations:
         name = conversation.id or content_id(conversation)
         ids.append(safe_id(name, pseudonyms))
-        users.append(pseudonyms.user(conversation.user or f"conversation/{conversation.branch_of or name}"))
+        users.append(
+            pseudonyms.user(conversation.user or f"conversation/{conversation.branch_of or name}")
+        )
     return ids, users
 
 
 def safe_id(name: str, pseudonyms: Pseudonyms) -> str:
-    """An id is kept where it is plainly an id; anything that could be a person's name or address is replaced."""
-    if _SAFE_ID.fullmatch(name) and any(c.isdigit() for c in name) and not (name.count(".") and find([name])[0]):
+    """An id is kept where it is plainly an id; anything that could be a person's name or address is
+    replaced.
+    """
+    if (
+        _SAFE_ID.fullmatch(name)
+        and any(c.isdigit() for c in name)
+        and not (name.count(".") and find([name])[0])
+    ):
         return name
     return pseudonyms.conversation(name)
 
@@ -98,7 +118,8 @@ def _tables(
     now: datetime,
 ) -> CleanBatch:
     rows: dict[str, dict[str, list[Any]]] = {
-        table: {name: [] for name in SCHEMAS[table].names} for table in ("conversations", "messages", "events")
+        table: {name: [] for name in SCHEMAS[table].names}
+        for table in ("conversations", "messages", "events")
     }
     total: Counter[str] = Counter()
     bucket_of_user: dict[str, int] = {}
@@ -125,11 +146,25 @@ def _tables(
         branch_of = safe_id(conversation.branch_of, pseudonyms) if conversation.branch_of else ""
         _extend(
             rows["conversations"],
-            (*common, _micro(conversation.started_at or _first_time(conversation)), conversation.model,
-             conversation.source, size, digest, branch_of, conversation.branch_at, conversation.fork,
-             mine[-1] or "{}", _ENCODER.encode(redactions).decode() if redactions else "{}", now),
-        )  # fmt: skip
-    made = {table: CleanTable(pa.table(columns, schema=SCHEMAS[table])) for table, columns in rows.items()}
+            (
+                *common,
+                _micro(conversation.started_at or _first_time(conversation)),
+                conversation.model,
+                conversation.source,
+                size,
+                digest,
+                branch_of,
+                conversation.branch_at,
+                conversation.fork,
+                mine[-1] or "{}",
+                _ENCODER.encode(redactions).decode() if redactions else "{}",
+                now,
+            ),
+        )
+    made = {
+        table: CleanTable(pa.table(columns, schema=SCHEMAS[table]))
+        for table, columns in rows.items()
+    }
     return CleanBatch(made["conversations"], made["messages"], made["events"], total)
 
 
@@ -156,7 +191,8 @@ def _add_messages(
     columns["text"] += texts
     columns["time"] += [_micro(message.time) for message in messages]
     columns["name"] += [
-        (pseudonyms.user(m.name) if m.role == "user" else m.name) if m.name else "" for m in messages
+        (pseudonyms.user(m.name) if m.role == "user" else m.name) if m.name else ""
+        for m in messages
     ]
     columns["model"] += [message.model for message in messages]
 
@@ -173,7 +209,16 @@ def _add_events(
         for signal in message.signals:
             _extend(
                 columns,
-                (*common, digest, index, signal.kind, signal.value, signal.at, details[at], _micro(signal.time)),
+                (
+                    *common,
+                    digest,
+                    index,
+                    signal.kind,
+                    signal.value,
+                    signal.at,
+                    details[at],
+                    _micro(signal.time),
+                ),
             )
             at += 1
 
@@ -183,7 +228,9 @@ def _digest(cid: str, conversation: RawConversation, texts: Sequence[str]) -> st
     digest = hashlib.blake2b(cid.encode(), digest_size=12)
     digest.update("\x1e".join(texts).encode("utf-8", "surrogatepass"))
     digest.update("".join(message.role[0] for message in conversation.messages).encode())
-    digest.update("".join(signal.kind for m in conversation.messages for signal in m.signals).encode())
+    digest.update(
+        "".join(signal.kind for m in conversation.messages for signal in m.signals).encode()
+    )
     return digest.hexdigest()
 
 
@@ -192,4 +239,6 @@ def _micro(seconds: float | None) -> int | None:
 
 
 def _first_time(conversation: RawConversation) -> float | None:
-    return next((message.time for message in conversation.messages if message.time is not None), None)
+    return next(
+        (message.time for message in conversation.messages if message.time is not None), None
+    )

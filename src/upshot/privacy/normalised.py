@@ -1,8 +1,9 @@
-"""Values that were rewritten to pass a filter, found through a normalised view that maps back to the original span.
+"""Values that were rewritten to pass a filter, found through a normalised view that maps back to
+the original span.
 
-A view is a list of characters, each with the span it came from: escapes decoded, look-alike digits and full-width
-letters folded, invisible characters dropped. On it, and on versions of it without line breaks or without the spaces
-between single characters, the ordinary patterns are tried again.
+A view is a list of characters, each with the span it came from: escapes decoded, look-alike digits
+and full-width letters folded, invisible characters dropped. On it, and on versions of it without
+line breaks or without the spaces between single characters, the ordinary patterns are tried again.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ _DIGIT_JOIN = r"[ \t.\-/_*]"
 TRIGGERS = (
     rb"\xEF\xBC[\x90-\x99\xA0-\xBA]|\xEF\xBD[\x81-\x9A]"  # full-width digits, letters, @
     rb"|\xE2\x80[\x8B-\x8F\xAA-\xAE]|\xE2\x81[\xA0-\xA4]|\xEF\xBB\xBF|\xC2\xAD"  # invisible
-    rb"|\xD9[\xA0-\xA9]|\xDB[\xB0-\xB9]|\xE0\xA5[\xA6-\xAF]|\xF0\x9D[\x90-\x9F]"  # other scripts' digits, letters
+    # other scripts' digits, letters
+    rb"|\xD9[\xA0-\xA9]|\xDB[\xB0-\xB9]|\xE0\xA5[\xA6-\xAF]|\xF0\x9D[\x90-\x9F]"
     rb"|[0-9](?:\xC2\xA0|\xE2\x80[\x80-\x95\xAF]|\xC2\xB7)[0-9]"
     rb"|(?i:%40|%2B[0-9]|[0-9)]%20[0-9]|[0-9]%2D[0-9]|\\u00[0-9a-f][0-9a-f]|&#x?[0-9a-f]+;|&commat;|&period;)"
     rb"|(?i:[ \[({<]at[ \])}>][^\x1e\n]{1,80}[ \[({<]dot[ \])}>])|(?i:[\[({<] ?(?:at|dot) ?[\])}>])"
@@ -45,11 +47,17 @@ _SPELT = re.compile(r"(?i)\bdot\b|[\[({<]\s*(?:at|@)\s*[\])}>]|\s@|@\s")
 _CANDIDATES = re.compile(patterns.CANDIDATES_WITHOUT_NAMES)
 _ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}|\\u[0-9A-Fa-f]{4}|\\[ntr]|&#?[A-Za-z0-9]{2,8};")
 _SINGLES = re.compile(r"(?<!\S)(?:[A-Za-z0-9_+\-@.] ){6,}[A-Za-z0-9_+\-@.](?![^\s,;:!?)])")
-_DIGITS = re.compile(rf"(?<![0-9A-Za-z])[+(]?[0-9](?:{_DIGIT_JOIN}{{0,3}}\(?[0-9]\)?){{6,22}}(?![0-9])")
+_DIGITS = re.compile(
+    rf"(?<![0-9A-Za-z])[+(]?[0-9](?:{_DIGIT_JOIN}{{0,3}}\(?[0-9]\)?){{6,22}}(?![0-9])"
+)
 _SPACED = re.compile(r"[0-9](?:([ \-_*/.]{1,3})\(?[0-9]\)?)(?:\1\(?[0-9]\)?){5,}")
 """Single digits, all with the same mark between them."""
-_INVISIBLE = frozenset("\u00ad\u200b\u200c\u200d\u200e\u200f\u2060\u2061\u2062\u2063\u2064\ufeff\u202a\u202b\u202c\u202d\u202e")
-_SAFE_JOINED = frozenset({"EMAIL", "CARD", "IBAN", "KEY", "IP", "CREDENTIALS", "NATIONAL_ID", "PHONE"})
+_INVISIBLE = frozenset(
+    "\u00ad\u200b\u200c\u200d\u200e\u200f\u2060\u2061\u2062\u2063\u2064\ufeff\u202a\u202b\u202c\u202d\u202e"
+)
+_SAFE_JOINED = frozenset(
+    {"EMAIL", "CARD", "IBAN", "KEY", "IP", "CREDENTIALS", "NATIONAL_ID", "PHONE"}
+)
 
 
 class View(NamedTuple):
@@ -70,12 +78,15 @@ class View(NamedTuple):
             keep[match.start() : match.end()] = [False] * (match.end() - match.start())
         kept = [i for i, flag in enumerate(keep) if flag]
         return View(
-            "".join(self.text[i] for i in kept), [self.starts[i] for i in kept], [self.ends[i] for i in kept]
+            "".join(self.text[i] for i in kept),
+            [self.starts[i] for i in kept],
+            [self.ends[i] for i in kept],
         )
 
 
 def normalise(text: str) -> View:
-    """Decode escapes, fold compatibility characters and digits of any script, drop what cannot be seen.
+    """Decode escapes, fold compatibility characters and digits of any script, drop what cannot be
+    seen.
 
     >>> normalise("ｊ%40x").text
     'j@x'
@@ -138,7 +149,11 @@ def rewritten(text: str) -> Iterator[Found]:
     singles = _SINGLES.search(view.text)
     if singles:
         for match in _SINGLES.finditer(view.text):
-            part = View(match.group(), view.starts[match.start() : match.end()], view.ends[match.start() : match.end()])
+            part = View(
+                match.group(),
+                view.starts[match.start() : match.end()],
+                view.ends[match.start() : match.end()],
+            )
             yield from _plain(part.without(re.compile(" ")))
     if "\n" in view.text:
         yield from _joined_lines(view)
@@ -178,21 +193,33 @@ _BREAK = re.compile(r"[ \t]*\n[ \t]*")
 
 
 def _joined_lines(view: View) -> Iterator[Found]:
-    """Values split by a line break: only what crosses the break, and only types that can be checked."""
+    """Values split by a line break: only what crosses the break, and only types that can be
+    checked.
+    """
     for line_break in _BREAK.finditer(view.text):
         around = view.text[max(0, line_break.start() - 40) : line_break.end() + 40]
-        if "@" not in around and sum(map(str.isdigit, around)) < _LEAST_DIGITS and not _KEY_START.search(around):
+        if (
+            "@" not in around
+            and sum(map(str.isdigit, around)) < _LEAST_DIGITS
+            and not _KEY_START.search(around)
+        ):
             continue
         before = max(view.text.rfind("\n", 0, line_break.start()) + 1, line_break.start() - 80)
         after = view.text.find("\n", line_break.end())
         after = min(after if after >= 0 else len(view.text), line_break.end() + 80)
         kept = [*range(before, line_break.start()), *range(line_break.end(), after)]
         joined = View(
-            "".join(view.text[i] for i in kept), [view.starts[i] for i in kept], [view.ends[i] for i in kept]
+            "".join(view.text[i] for i in kept),
+            [view.starts[i] for i in kept],
+            [view.ends[i] for i in kept],
         )
         middle = line_break.start() - before
         for kind, start, end in _plain_spans(joined):
-            if kind in _SAFE_JOINED and start < middle < end and _split_by(joined.text, start, middle, end, kind):
+            if (
+                kind in _SAFE_JOINED
+                and start < middle < end
+                and _split_by(joined.text, start, middle, end, kind)
+            ):
                 yield (kind, *joined.original(start, end))
 
 
@@ -203,10 +230,18 @@ def _plain_spans(view: View) -> Iterator[Found]:
 
 
 def _split_by(text: str, start: int, middle: int, end: int, kind: str) -> bool:
-    """Whether neither half is already the value: `…at\\njane@example.org` is an address and a word before it."""
+    """Whether neither half is already the value: `…at\\njane@example.org` is an address and a word
+    before it.
+    """
     if kind != "EMAIL":
-        return not any(True for half in (text[start:middle], text[middle:end]) for _ in patterns.classify(half))
+        return not any(
+            True for half in (text[start:middle], text[middle:end]) for _ in patterns.classify(half)
+        )
     at = text.index("@", start)
     if at < middle:
-        return "." not in text[at:middle] or middle == end or not re.search(r"\.[a-z]{2,}$", text[at:middle])
+        return (
+            "." not in text[at:middle]
+            or middle == end
+            or not re.search(r"\.[a-z]{2,}$", text[at:middle])
+        )
     return middle < at and not re.match(r"[\w.+\-]{3,}@", text[middle:end])

@@ -1,7 +1,7 @@
 """What personal data looks like: one line a type, with the check that its digits must pass.
 
-RE2 finds candidates in a whole batch in one pass; each candidate is then named and validated here. A candidate
-pattern may be loose, since `classify` decides.
+RE2 finds candidates in a whole batch in one pass; each candidate is then named and validated here.
+A candidate pattern may be loose, since `classify` decides.
 """
 
 from __future__ import annotations
@@ -57,10 +57,15 @@ _HIDDEN = (
     r"(?:api[_\-]?key|apikey|secret(?:[_\-]?(?:access[_\-]?)?key)?|access[_\-]?token|auth[_\-]?token|client[_\-]?secret"
     r"|token|passw(?:or)?d|passwd|pwd|passphrase|bearer)"
 )
-CONTEXT = rf"(?i:\b(?:[a-z0-9]+[_\-])*{_HIDDEN}[\"']?(?: ?(?:=>|:=|[:=])| is| )[ ]?[\"']?)[^\s\"'`,;<>()\[\]{{}}]{{6,}}"
+CONTEXT = (
+    rf"(?i:\b(?:[a-z0-9]+[_\-])*{_HIDDEN}[\"']?(?: ?(?:=>|:=|[:=])| is| )["
+    r" ]?[\"']?)[^\s\"'`,;<>()\[\]{}]{6,}"
+)
 PRIVATE_KEY = r"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----"
 
-EMAIL = r"[A-Za-z0-9._%+'\-]*[A-Za-z0-9_+\-]@[A-Za-z0-9][A-Za-z0-9.\-]*\.[A-Za-z][A-Za-z0-9\-]*[A-Za-z]"
+EMAIL = (
+    r"[A-Za-z0-9._%+'\-]*[A-Za-z0-9_+\-]@[A-Za-z0-9][A-Za-z0-9.\-]*\.[A-Za-z][A-Za-z0-9\-]*[A-Za-z]"
+)
 NUMBER = r"[+(]?[0-9][0-9 ().\-/\t]{5,}[0-9](?: ?(?:x|ext\.?) ?[0-9]{1,6})?"
 IBAN = r"\b[A-Z]{2}[0-9]{2}(?:[ \-]?[A-Z0-9]){11,30}\b"
 IPV6 = r"(?:[0-9A-Fa-f]{1,4}:|::)(?:[0-9A-Fa-f]{0,4}:){1,6}[0-9A-Fa-f]{1,4}(?:\.[0-9.]+)?"
@@ -76,42 +81,137 @@ ADDRESS = (
     rf"\b[0-9]{{1,5}}[A-Za-z]? (?:(?:[NSEW]\.?|{_WORD}) ){{1,4}}(?:{_STREET})\b\.?"
     r"(?:,? (?:Apt|Apartment|Suite|Ste|Unit|Flat|#)\.? ?[0-9A-Za-z\-]+)?",
     r"\b[A-Z][a-zäöüß]+(?:straße|strasse|str\.|weg|allee|platz|gasse) [0-9]{1,4}[a-z]?\b",
-    rf"\b[0-9]{{1,4}},? (?:bis )?(?:rue|avenue|boulevard|place|chemin|impasse|quai) (?:[a-zé]+ |[dl]['’])*{_WORD}(?: {_WORD})*",
-    rf"\b(?:Calle|Avenida|Via|Viale|Piazza|Rua|Plaza|Paseo) (?:{_WORD} |d[aeio] |della |del |de la ){{0,3}}{_WORD},? [0-9]{{1,4}}\b",
+    (
+        r"\b[0-9]{1,4},? (?:bis )?(?:rue|avenue|boulevard|place|chemin|impasse|quai) (?:[a-zé]+"
+        rf" |[dl]['’])*{_WORD}(?: {_WORD})*"
+    ),
+    (
+        rf"\b(?:Calle|Avenida|Via|Viale|Piazza|Rua|Plaza|Paseo) (?:{_WORD} |d[aeio] |della |del |de"
+        rf" la ){{0,3}}{_WORD},? [0-9]{{1,4}}\b"
+    ),
     r"(?i:\bP\.? ?O\.? Box [0-9]{1,6})",
 )
 SAID = (
-    r"(?i:\b(?:ssn|social security|phone|telephone|tel|mobile|cell|fax|whatsapp|call me|text me|reach me)\b"
+    r"(?i:\b(?:ssn|social security|phone|telephone|tel|mobile|cell|fax|whatsapp|call me|text"
+    r" me|reach me)\b"
     r"[^0-9+(\x1e\n]{0,24})[+(]?[0-9][0-9 ().\-/]{5,18}[0-9]"
 )
 NAME = (
-    rf"(?i:\b(?:my (?:full |last |first )?name(?:'s| is)|name:|i am called|call me|this is))[ ]{_WORD}(?: {_WORD}){{0,3}}",
+    (
+        r"(?i:\b(?:my (?:full |last |first )?name(?:'s| is)|name:|i am called|call me|this is))["
+        rf" ]{_WORD}(?: {_WORD}){{0,3}}"
+    ),
     rf"\b(?:Mr|Mrs|Ms|Mx|Dr|Prof)\.? {_WORD}(?: {_WORD}){{0,2}}",
     rf"(?:^|[\n\x1e])(?:Dear|Hi|Hello) {_WORD}(?: {_WORD})?,",
-    rf"(?:Best|Kind|Warm)?(?: ?[Rr]egards|Sincerely|Cheers|Yours(?: truly| sincerely)?),\s+{_WORD}(?: {_WORD}){{0,2}}",
+    (
+        r"(?:Best|Kind|Warm)?(?: ?[Rr]egards|Sincerely|Cheers|Yours(?: truly|"
+        rf" sincerely)?),\s+{_WORD}(?: {_WORD}){{0,2}}"
+    ),
 )
 
 CANDIDATES = "|".join(
     f"(?:{pattern})"
-    for pattern in (PRIVATE_KEY, URL, *KEYS, CONTEXT, EMAIL, IBAN, *NATIONAL, IPV6, *ADDRESS, SAID, NUMBER, *NAME)
+    for pattern in (
+        PRIVATE_KEY,
+        URL,
+        *KEYS,
+        CONTEXT,
+        EMAIL,
+        IBAN,
+        *NATIONAL,
+        IPV6,
+        *ADDRESS,
+        SAID,
+        NUMBER,
+        *NAME,
+    )
 )
-CANDIDATES_WITHOUT_NAMES = CANDIDATES.removesuffix("|" + "|".join(f"(?:{pattern})" for pattern in NAME))
+CANDIDATES_WITHOUT_NAMES = CANDIDATES.removesuffix(
+    "|" + "|".join(f"(?:{pattern})" for pattern in NAME)
+)
 
 _IS_EMAIL = re.compile(EMAIL)
 _IS_KEY = re.compile("|".join(KEYS))
 _IS_SAID = re.compile(SAID)
-_CONTEXT_NAME = re.compile(rf"(?i)^(?:[a-z0-9]+[_\-])*{_HIDDEN}[\"']?(?: ?(?:=>|:=|[:=])| is| ) ?[\"']?")
+_CONTEXT_NAME = re.compile(
+    rf"(?i)^(?:[a-z0-9]+[_\-])*{_HIDDEN}[\"']?(?: ?(?:=>|:=|[:=])| is| ) ?[\"']?"
+)
 _IS_IBAN = re.compile(IBAN)
 _IS_IPV6 = re.compile(IPV6)
 _IS_URL = re.compile(URL)
 _IS_ADDRESS = re.compile("|".join(ADDRESS))
 _IS_NAME = re.compile("|".join(NAME), re.MULTILINE)
 _NAME_LEAD = re.compile(
-    r"(?i)^\s*(?:my (?:full |last |first )?name(?:'s| is)|name:|i am called|call me|this is|mr\.?|mrs\.?|ms\.?|mx\.?|dr\.?"
-    r"|prof\.?|dear|hi|hello|(?:best|kind|warm)? ?regards,|sincerely,|cheers,|yours(?: truly| sincerely)?,)\s+"
+    r"(?i)^\s*(?:my (?:full |last |first )?name(?:'s| is)|name:|i am called|call me|this"
+    r" is|mr\.?|mrs\.?|ms\.?|mx\.?|dr\.?"
+    r"|prof\.?|dear|hi|hello|(?:best|kind|warm)? ?regards,|sincerely,|cheers,|yours(?: truly|"
+    r" sincerely)?,)\s+"
 )
 _NOT_NAMES = frozenset(
-    ["The", "This", "That", "There", "Here", "Sir", "Madam", "All", "Everyone", "Team", "Folks", "Please", "Thanks", "Thank", "Can", "Could", "What", "How", "Why", "When", "Where", "Is", "Are", "Not", "Just", "My", "Your", "Our", "It", "A", "An", "Python", "Java", "JavaScript", "Docker", "Linux", "Windows", "Ubuntu", "Claude", "ChatGPT", "GPT", "AI", "Assistant", "Google", "Bing", "World", "User", "Friend", "Customer", "Hiring", "Support", "I", "If", "In", "On", "For", "So", "But", "And", "Now", "Yes", "No"]
+    [
+        "The",
+        "This",
+        "That",
+        "There",
+        "Here",
+        "Sir",
+        "Madam",
+        "All",
+        "Everyone",
+        "Team",
+        "Folks",
+        "Please",
+        "Thanks",
+        "Thank",
+        "Can",
+        "Could",
+        "What",
+        "How",
+        "Why",
+        "When",
+        "Where",
+        "Is",
+        "Are",
+        "Not",
+        "Just",
+        "My",
+        "Your",
+        "Our",
+        "It",
+        "A",
+        "An",
+        "Python",
+        "Java",
+        "JavaScript",
+        "Docker",
+        "Linux",
+        "Windows",
+        "Ubuntu",
+        "Claude",
+        "ChatGPT",
+        "GPT",
+        "AI",
+        "Assistant",
+        "Google",
+        "Bing",
+        "World",
+        "User",
+        "Friend",
+        "Customer",
+        "Hiring",
+        "Support",
+        "I",
+        "If",
+        "In",
+        "On",
+        "For",
+        "So",
+        "But",
+        "And",
+        "Now",
+        "Yes",
+        "No",
+    ]
 )
 
 
@@ -167,7 +267,9 @@ def _said(text: str) -> Iterator[Found]:
     match = re.search(r"[+(]?[0-9][0-9 ().\-/]*$", text)
     found = list(_numbers(text[match.start() :])) if match else []
     if match and found:
-        yield from ((kind, start + match.start(), end + match.start()) for kind, start, end in found)
+        yield from (
+            (kind, start + match.start(), end + match.start()) for kind, start, end in found
+        )
     elif match and is_phone(match.group()):
         yield ("NATIONAL_ID" if text[0] in "sS" else "PHONE"), match.start(), match.end()
 
@@ -178,26 +280,46 @@ def _name(text: str, start: int) -> Iterator[Found]:
         yield "NAME", start, len(text.rstrip(","))
 
 
-_PLAIN_NUMBER = re.compile(r"[0-9]*\.[0-9]+|[0-9]{7,9}|[01][0-9]{9}|[0-9]{11,12}|[0-9]{20,}|[0-9]{4}-[0-9]{2}-[0-9]{2}|[0-9]{1,2}/[0-9]{1,2}/[0-9]{2,4}")
+_PLAIN_NUMBER = re.compile(
+    r"[0-9]*\.[0-9]+|[0-9]{7,9}|[01][0-9]{9}|[0-9]{11,12}|[0-9]{20,}|[0-9]{4}-[0-9]{2}-[0-9]{2}|[0-9]{1,2}/[0-9]{1,2}/[0-9]{2,4}"
+)
 """Decimals, plain integers, times of computers, short dates and ranges: looked at no further."""
 _CARD = re.compile(r"(?<![0-9.])[2-6][0-9]{3}(?:[ \-.]?[0-9]){9,15}(?![0-9])")
 _IPV4 = re.compile(r"(?<![0-9.])(?:[0-9]{1,3}\.){3}[0-9]{1,3}(?![0-9.])")
-_SSN = re.compile(r"(?<![0-9\-])(?!000|666|9)[0-9]{3}([\- ])(?!00)[0-9]{2}\1(?!0000)[0-9]{4}(?![0-9\-])")
+_SSN = re.compile(
+    r"(?<![0-9\-])(?!000|666|9)[0-9]{3}([\- ])(?!00)[0-9]{2}\1(?!0000)[0-9]{4}(?![0-9\-])"
+)
 _CPF = re.compile(r"(?<![0-9])[0-9]{3}\.[0-9]{3}\.[0-9]{3}-[0-9]{2}(?![0-9])")
 _AADHAAR = re.compile(r"(?<![0-9])[2-9][0-9]{3}[ \-][0-9]{4}[ \-][0-9]{4}(?![0-9])")
-_NIR = re.compile(r"(?<![0-9])[12] ?[0-9]{2} ?(?:0[1-9]|1[0-2]) ?[0-9]{2} ?[0-9]{3} ?[0-9]{3} ?[0-9]{2}(?![0-9])")
+_NIR = re.compile(
+    r"(?<![0-9])[12] ?[0-9]{2} ?(?:0[1-9]|1[0-2]) ?[0-9]{2} ?[0-9]{3} ?[0-9]{3} ?[0-9]{2}(?![0-9])"
+)
 _TAX_DE = re.compile(r"(?<![0-9])[1-9][0-9] [0-9]{3} [0-9]{3} [0-9]{3}(?![0-9])")
 _PHONES = (
     re.compile(r"(?<![0-9])\+[0-9][0-9 ().\-/]{6,18}[0-9](?: ?(?:x|ext\.?) ?[0-9]{1,6})?"),
-    re.compile(r"(?<![0-9+])(?:\+?1[ .\-]?)?\([0-9]{3}\)[ .\-]?[0-9]{3}[ .\-]?[0-9]{4}(?: ?(?:x|ext\.?) ?[0-9]{1,6})?(?![0-9])"),
-    re.compile(r"(?<![0-9.\-])(?:1[.\-])?[2-9][0-9]{2}([.\- ])[0-9]{3}\1[0-9]{4}(?: ?(?:x|ext\.?) ?[0-9]{1,6})?(?![0-9])"),
+    re.compile(
+        r"(?<![0-9+])(?:\+?1[ .\-]?)?\([0-9]{3}\)[ .\-]?[0-9]{3}[ .\-]?[0-9]{4}(?: ?(?:x|ext\.?)"
+        r" ?[0-9]{1,6})?(?![0-9])"
+    ),
+    re.compile(
+        r"(?<![0-9.\-])(?:1[.\-])?[2-9][0-9]{2}([.\- ])[0-9]{3}\1[0-9]{4}(?: ?(?:x|ext\.?)"
+        r" ?[0-9]{1,6})?(?![0-9])"
+    ),
     re.compile(r"(?<![0-9.\-/])\(?00?[1-9][0-9]{0,4}\)?(?:[ /\-][0-9]{2,5}){2,4}(?![0-9])"),
     re.compile(r"(?<![0-9.\-/])\(?0[1-9][0-9]{1,4}\)?[ /\-][0-9]{5,8}(?![0-9])"),
-    re.compile(r"(?<![0-9])001[ .\-]?[0-9]{3}[ .\-]?[0-9]{3}[ .\-]?[0-9]{4}(?: ?(?:x|ext\.?) ?[0-9]{1,6})?(?![0-9])"),
+    re.compile(
+        r"(?<![0-9])001[ .\-]?[0-9]{3}[ .\-]?[0-9]{3}[ .\-]?[0-9]{4}(?: ?(?:x|ext\.?)"
+        r" ?[0-9]{1,6})?(?![0-9])"
+    ),
     re.compile(r"(?<![0-9.\-/_#])[2-9][0-9]{2}[2-9][0-9]{6}(?![0-9.\-/_])"),
-    re.compile(r"(?<![0-9])[2-9][0-9]{2}[.\-]?[0-9]{3}[.\-]?[0-9]{4} ?(?:x|ext\.?) ?[0-9]{1,6}(?![0-9])"),
+    re.compile(
+        r"(?<![0-9])[2-9][0-9]{2}[.\-]?[0-9]{3}[.\-]?[0-9]{4} ?(?:x|ext\.?) ?[0-9]{1,6}(?![0-9])"
+    ),
 )
-_DATE = re.compile(r"(?:19|20)[0-9]{2}[\-/. ][01]?[0-9][\-/. ][0-3]?[0-9]|[0-3]?[0-9][\-/.][01]?[0-9][\-/.](?:19|20)[0-9]{2}")
+_DATE = re.compile(
+    r"(?:19|20)[0-9]{2}[\-/. ][01]?[0-9][\-/."
+    r" ][0-3]?[0-9]|[0-3]?[0-9][\-/.][01]?[0-9][\-/.](?:19|20)[0-9]{2}"
+)
 _NATIONAL: tuple[tuple[re.Pattern[str], Callable[[str], bool]], ...] = (
     (_SSN, lambda text: True),
     (_CPF, lambda text: is_cpf(_digits(text))),
@@ -239,7 +361,12 @@ def _digits(text: str) -> str:
 def is_phone(text: str) -> bool:
     """Nine to fifteen digits (E.164; seven after a +), not a date, not all one digit."""
     digits = _digits(re.split("x|ext", text)[0])
-    return (7 if text[0] == "+" else 9) <= len(digits) <= 15 and not _DATE.search(text) and len(set(digits)) > 1 and "  " not in text.strip()
+    return (
+        (7 if text[0] == "+" else 9) <= len(digits) <= 15
+        and not _DATE.search(text)
+        and len(set(digits)) > 1
+        and "  " not in text.strip()
+    )
 
 
 def is_card(digits: str) -> bool:
@@ -248,7 +375,11 @@ def is_card(digits: str) -> bool:
     >>> is_card("4111111111111111"), is_card("4111111111111112")
     (True, False)
     """
-    if not 13 <= len(digits) <= 19 or len(set(digits)) < 2 or not re.match(r"4|5[0-8]|2[2-7]|3[0-9]|6", digits):
+    if (
+        not 13 <= len(digits) <= 19
+        or len(set(digits)) < 2
+        or not re.match(r"4|5[0-8]|2[2-7]|3[0-9]|6", digits)
+    ):
         return False
     total = 0
     for position, digit in enumerate(reversed(digits)):
@@ -274,7 +405,12 @@ def is_public_ipv4(text: str) -> bool:
         address = ipaddress.IPv4Address(text)
     except ValueError:
         return False
-    return not (address.is_loopback or address.is_unspecified or text.startswith(("255.", "0.")) or address.packed[0] < 5)
+    return not (
+        address.is_loopback
+        or address.is_unspecified
+        or text.startswith(("255.", "0."))
+        or address.packed[0] < 5
+    )
 
 
 def is_ipv6(text: str) -> bool:
@@ -296,16 +432,27 @@ def is_cpf(digits: str) -> bool:
 
 
 _VERHOEFF_D = [
-    [0, 1, 2, 3, 4, 5, 6, 7, 8, 9], [1, 2, 3, 4, 0, 6, 7, 8, 9, 5], [2, 3, 4, 0, 1, 7, 8, 9, 5, 6],
-    [3, 4, 0, 1, 2, 8, 9, 5, 6, 7], [4, 0, 1, 2, 3, 9, 5, 6, 7, 8], [5, 9, 8, 7, 6, 0, 4, 3, 2, 1],
-    [6, 5, 9, 8, 7, 1, 0, 4, 3, 2], [7, 6, 5, 9, 8, 2, 1, 0, 4, 3], [8, 7, 6, 5, 9, 3, 2, 1, 0, 4],
+    [0, 1, 2, 3, 4, 5, 6, 7, 8, 9],
+    [1, 2, 3, 4, 0, 6, 7, 8, 9, 5],
+    [2, 3, 4, 0, 1, 7, 8, 9, 5, 6],
+    [3, 4, 0, 1, 2, 8, 9, 5, 6, 7],
+    [4, 0, 1, 2, 3, 9, 5, 6, 7, 8],
+    [5, 9, 8, 7, 6, 0, 4, 3, 2, 1],
+    [6, 5, 9, 8, 7, 1, 0, 4, 3, 2],
+    [7, 6, 5, 9, 8, 2, 1, 0, 4, 3],
+    [8, 7, 6, 5, 9, 3, 2, 1, 0, 4],
     [9, 8, 7, 6, 5, 4, 3, 2, 1, 0],
-]  # fmt: skip
+]
 _VERHOEFF_P = [
-    [0, 1, 2, 3, 4, 5, 6, 7, 8, 9], [1, 5, 7, 6, 2, 8, 3, 0, 9, 4], [5, 8, 0, 3, 7, 9, 6, 1, 4, 2],
-    [8, 9, 1, 6, 0, 4, 3, 5, 2, 7], [9, 4, 5, 3, 1, 2, 6, 8, 7, 0], [4, 2, 8, 6, 5, 7, 3, 9, 0, 1],
-    [2, 7, 9, 3, 8, 0, 6, 4, 1, 5], [7, 0, 4, 6, 9, 1, 3, 2, 5, 8],
-]  # fmt: skip
+    [0, 1, 2, 3, 4, 5, 6, 7, 8, 9],
+    [1, 5, 7, 6, 2, 8, 3, 0, 9, 4],
+    [5, 8, 0, 3, 7, 9, 6, 1, 4, 2],
+    [8, 9, 1, 6, 0, 4, 3, 5, 2, 7],
+    [9, 4, 5, 3, 1, 2, 6, 8, 7, 0],
+    [4, 2, 8, 6, 5, 7, 3, 9, 0, 1],
+    [2, 7, 9, 3, 8, 0, 6, 4, 1, 5],
+    [7, 0, 4, 6, 9, 1, 3, 2, 5, 8],
+]
 
 
 def is_verhoeff(digits: str) -> bool:
@@ -347,4 +494,8 @@ def is_letter_id(text: str) -> bool:
         if len(number) == (7 if prefix else 8):
             return _DNI[int(str("XYZ".find(prefix)) + number if prefix else number) % 23] == letter
         return False
-    return bool(_NINO.fullmatch(text) or _CODICE.fullmatch(text) or re.fullmatch(r"[A-Z]{3}[ABCFGHJLPT][A-Z][0-9]{4}[A-Z]", text))
+    return bool(
+        _NINO.fullmatch(text)
+        or _CODICE.fullmatch(text)
+        or re.fullmatch(r"[A-Z]{3}[ABCFGHJLPT][A-Z][0-9]{4}[A-Z]", text)
+    )

@@ -1,4 +1,7 @@
-"""Keyed pseudonyms: without the key nobody can test a guess of a user's name. The key is never in the lake."""
+"""Keyed pseudonyms: without the key nobody can test a guess of a user's name.
+
+The key is never in the lake.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,9 @@ class Pseudonyms:
 
     def __init__(self, key: str) -> None:
         if len(key) < _LEAST_KEY:
-            raise ConfigError(f"the pseudonym key has {len(key)} characters; it needs {_LEAST_KEY} or more")
+            raise ConfigError(
+                f"the pseudonym key has {len(key)} characters; it needs {_LEAST_KEY} or more"
+            )
         self._key = hashlib.blake2b(key.encode(), digest_size=32).digest()
 
     def user(self, name: str) -> str:
@@ -34,15 +39,20 @@ class Pseudonyms:
         return "c_" + self._digest("conversation", name)
 
     def number(self, owner: str, kind: str, value: str) -> int:
-        """The number in a placeholder, 1 to 9999: the same value of one owner has it in every session."""
+        """The number in a placeholder, 1 to 9999: the same value of one owner has it in every
+        session.
+        """
         return 1 + int(self._digest(f"value/{owner}/{kind}", value), 16) % 9999
 
     def _digest(self, purpose: str, text: str) -> str:
-        return hashlib.blake2b(f"{purpose}\0{text}".encode(), key=self._key, digest_size=10).hexdigest()
+        return hashlib.blake2b(
+            f"{purpose}\0{text}".encode(), key=self._key, digest_size=10
+        ).hexdigest()
 
 
 def load_key(setting: str, lake: str, is_local: bool) -> str:
-    """The key from the environment, or from the file `DIR.key` beside a local lake, made on first use (mode 600).
+    """The key from the environment, or from the file `DIR.key` beside a local lake, made on first
+    use (mode 600).
 
     Raises:
         ConfigError: the lake is remote and no key is set.
@@ -50,7 +60,10 @@ def load_key(setting: str, lake: str, is_local: bool) -> str:
     if setting:
         return setting
     if not is_local:
-        raise ConfigError(f"no pseudonym key for {lake}: set UPSHOT_KEY to a secret of {_LEAST_KEY} or more characters")
+        raise ConfigError(
+            f"no pseudonym key for {lake}: set UPSHOT_KEY to a secret of {_LEAST_KEY} or more"
+            " characters"
+        )
     path = Path(lake.rstrip("/") + ".key")
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f"{path.name}.{os.getpid()}")

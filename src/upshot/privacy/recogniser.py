@@ -1,4 +1,6 @@
-"""An optional recogniser for names and other free-text data: Presidio with the user's own model, or a function."""
+"""An optional recogniser for names and other free-text data: Presidio with the user's own model, or
+a function.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,13 @@ from collections.abc import Iterable
 from upshot.errors import ConfigError
 from upshot.privacy.redact import Recogniser, Span
 
-_TYPES = {"PERSON": "NAME", "LOCATION": "ADDRESS", "EMAIL_ADDRESS": "EMAIL", "PHONE_NUMBER": "PHONE", "NRP": "GROUP"}
+_TYPES = {
+    "PERSON": "NAME",
+    "LOCATION": "ADDRESS",
+    "EMAIL_ADDRESS": "EMAIL",
+    "PHONE_NUMBER": "PHONE",
+    "NRP": "GROUP",
+}
 
 
 def load(name: str) -> Recogniser:
@@ -23,19 +31,27 @@ def load(name: str) -> Recogniser:
     try:
         found = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError) as error:
-        raise ConfigError(f"could not load recogniser {name!r}: {error}; give `presidio` or `module:function`") from error
+        raise ConfigError(
+            f"could not load recogniser {name!r}: {error}; give `presidio` or `module:function`"
+        ) from error
     return found
 
 
 def _presidio() -> Recogniser:
     try:
-        from presidio_analyzer import AnalyzerEngine  # pyright: ignore[reportMissingImports, reportUnknownVariableType]
+        from presidio_analyzer import (
+            AnalyzerEngine,
+        )  # pyright: ignore[reportMissingImports, reportUnknownVariableType]
     except ImportError as error:
-        raise ConfigError("the presidio recogniser needs `pip install 'upshot[recogniser]'` and a spaCy model") from error
+        raise ConfigError(
+            "the presidio recogniser needs `pip install 'upshot[recogniser]'` and a spaCy model"
+        ) from error
     engine = AnalyzerEngine()  # pyright: ignore[reportUnknownVariableType]
 
     def recognise(text: str) -> Iterable[Span]:
         found = engine.analyze(text=text, language="en", entities=["PERSON", "LOCATION", "NRP"])  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
-        return [Span(_TYPES.get(str(r.entity_type), str(r.entity_type)), r.start, r.end) for r in found]  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType, reportUnknownArgumentType]
+        return [
+            Span(_TYPES.get(str(r.entity_type), str(r.entity_type)), r.start, r.end) for r in found
+        ]  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType, reportUnknownArgumentType]
 
     return recognise

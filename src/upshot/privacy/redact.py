@@ -1,7 +1,8 @@
-"""Redaction of a batch of texts: typed placeholders that are the same for one value in all of a user's sessions.
+"""Redaction of a batch of texts: typed placeholders that are the same for one value in all of a
+user's sessions.
 
-All texts of a batch are joined with a separator and scanned once by RE2, which is linear in the text whatever a
-stranger wrote. Only candidates are looked at in Python.
+All texts of a batch are joined with a separator and scanned once by RE2, which is linear in the
+text whatever a stranger wrote. Only candidates are looked at in Python.
 """
 
 from __future__ import annotations
@@ -46,7 +47,9 @@ def _compile(pattern: bytes) -> Any:
 def _for_bytes(pattern: str) -> bytes:
     """Text patterns as bytes of UTF-8: a letter such as é in a class becomes a group."""
     spelled = pattern.replace("[a-zäöüß]", "(?:[a-z]|ä|ö|ü|ß)").replace("[a-zé]", "(?:[a-z]|é)")
-    return spelled.replace("['’]", "(?:'|’)").replace("[a-zA-Z'’\\-]", "(?:[a-zA-Z'\\-]|’)").encode()
+    return (
+        spelled.replace("['’]", "(?:'|’)").replace("[a-zA-Z'’\\-]", "(?:[a-zA-Z'\\-]|’)").encode()
+    )
 
 
 _WITH_NAMES = _compile(_for_bytes(patterns.CANDIDATES))
@@ -54,7 +57,9 @@ _WITHOUT_NAMES = _compile(_for_bytes(patterns.CANDIDATES_WITHOUT_NAMES))
 _TRIGGERS = _compile(TRIGGERS)
 
 
-def find(texts: Sequence[str], names: bool = True, recogniser: Recogniser | None = None) -> list[list[Span]]:
+def find(
+    texts: Sequence[str], names: bool = True, recogniser: Recogniser | None = None
+) -> list[list[Span]]:
     """Personal data in each text: spans in order, not overlapping.
 
     >>> find(["call +1 415 555 0132"])
@@ -80,7 +85,8 @@ def find(texts: Sequence[str], names: bool = True, recogniser: Recogniser | None
         original = texts[text]
         for start, end in windows:
             found.setdefault(text, []).extend(
-                Span(kind, start + begin, start + finish) for kind, begin, finish in rewritten(original[start:end])
+                Span(kind, start + begin, start + finish)
+                for kind, begin, finish in rewritten(original[start:end])
             )
     if recogniser is not None:
         for text, original in enumerate(texts):
@@ -114,7 +120,16 @@ def _end_of_key(text: str, start: int) -> int:
     return match.end() if match else len(text)
 
 
-_RANK = {"PRIVATE_KEY": 0, "CREDENTIALS": 1, "KEY": 2, "SECRET": 3, "EMAIL": 4, "CARD": 5, "IBAN": 5, "NATIONAL_ID": 6}
+_RANK = {
+    "PRIVATE_KEY": 0,
+    "CREDENTIALS": 1,
+    "KEY": 2,
+    "SECRET": 3,
+    "EMAIL": 4,
+    "CARD": 5,
+    "IBAN": 5,
+    "NATIONAL_ID": 6,
+}
 
 
 def _merge(spans: Iterable[Span]) -> list[Span]:
@@ -139,13 +154,19 @@ class Redactor:
     (True, 1)
     """
 
-    def __init__(self, pseudonyms: Pseudonyms, names: bool = True, recogniser: Recogniser | None = None) -> None:
+    def __init__(
+        self, pseudonyms: Pseudonyms, names: bool = True, recogniser: Recogniser | None = None
+    ) -> None:
         self._pseudonyms = pseudonyms
         self._names = names
         self._recogniser = recogniser
 
-    def redact(self, texts: Sequence[str], owners: Sequence[str]) -> tuple[list[str], list[Counter[str]]]:
-        """The texts with placeholders, and how many of each type were put in each; `owners` are the texts' users."""
+    def redact(
+        self, texts: Sequence[str], owners: Sequence[str]
+    ) -> tuple[list[str], list[Counter[str]]]:
+        """The texts with placeholders, and how many of each type were put in each; `owners` are the
+        texts' users.
+        """
         clean = list(texts)
         counts: list[Counter[str]] = [_NONE] * len(clean)
         for i, spans in enumerate(find(texts, self._names, self._recogniser)):
@@ -179,7 +200,11 @@ def _canonical(value: str) -> str:
     folded = normalise(value).text.lower()
     folded = re.sub(r"[\[({<]?\bat\b[\])}>]?", "@", folded)
     folded = re.sub(r"[\[({<]?\bdot\b[\])}>]?", ".", folded)
-    return re.sub(r"[\s()\-/+]", "", folded) if re.search("[0-9]", folded) else re.sub(r"\s", "", folded)
+    return (
+        re.sub(r"[\s()\-/+]", "", folded)
+        if re.search("[0-9]", folded)
+        else re.sub(r"\s", "", folded)
+    )
 
 
 def _in_code(text: str, span: Span, placeholder: str) -> str:
@@ -188,4 +213,8 @@ def _in_code(text: str, span: Span, placeholder: str) -> str:
     quoted = any(line.count(quote) % 2 for quote in "\"'`")
     commented = re.search(r"(?:^|\s)(?:#|//|--)|^\s*\*", line) is not None
     inside_word = bool(line) and (line[-1].isalnum() or line[-1] in "_/:@.=-")
-    return placeholder if quoted or commented or (inside_word and line[-1] not in "=:") else f'"{placeholder}"'
+    return (
+        placeholder
+        if quoted or commented or (inside_word and line[-1] not in "=:")
+        else f'"{placeholder}"'
+    )

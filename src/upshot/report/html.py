@@ -1,4 +1,7 @@
-"""The summary as one HTML file: no script, no network, light and dark, usable on a phone. Plots are drawn as SVG."""
+"""The summary as one HTML file: no script, no network, light and dark, usable on a phone.
+
+Plots are drawn as SVG.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +22,12 @@ _HALF = 400
 def _environment() -> jinja2.Environment:
     """Templates escape everything that they are given: texts are strangers'."""
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("upshot.report", "."), autoescape=True, undefined=jinja2.StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
+        loader=jinja2.PackageLoader("upshot.report", "."),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     environment.filters["percent"] = lambda share: f"{100 * share:.0f}%"
     environment.filters["thousands"] = lambda number: f"{number:,}"
     return environment
@@ -30,17 +36,30 @@ def _environment() -> jinja2.Environment:
 def to_html(summary: Summary) -> str:
     """The report as one page."""
     judged = max(1, summary.all.total - summary.all.silent)
-    return _environment().get_template("template.html").render(
-        s=summary, judged=judged, share_plot=_share(summary.all), week_plot=_weeks(summary.by_week),
-        model_plot=_bars(summary.by_model), topic_plot=_bars(summary.by_topic),
-        histogram_plot=_histogram(summary.histogram), kind_plot=_kinds(summary.kinds), shift_plot=_shifts(summary),
-    )  # fmt: skip
+    return (
+        _environment()
+        .get_template("template.html")
+        .render(
+            s=summary,
+            judged=judged,
+            share_plot=_share(summary.all),
+            week_plot=_weeks(summary.by_week),
+            model_plot=_bars(summary.by_model),
+            topic_plot=_bars(summary.by_topic),
+            histogram_plot=_histogram(summary.histogram),
+            kind_plot=_kinds(summary.kinds),
+            shift_plot=_shifts(summary),
+        )
+    )
 
 
 def _svg(height: float, label: str, body: Sequence[str], width: int = _WIDTH) -> Markup:
     """`body` holds only numbers and escaped text."""
     return Markup('<svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
-        width, round(height), label, Markup("").join(Markup(part) for part in body)  # noqa: S704  # parts escape what they are given
+        width,
+        round(height),
+        label,
+        Markup("").join(Markup(part) for part in body),  # noqa: S704  # parts escape what they are given
     )
 
 
@@ -50,7 +69,10 @@ def _text(x: float, y: float, text: object, css: str = "") -> str:
 
 def _rect(x: float, y: float, width: float, height: float, css: str, title: str = "") -> str:
     inner = f"<title>{escape(title)}</title>" if title else ""
-    return f'<rect x="{x:.1f}" y="{y:.1f}" width="{max(width, 0):.1f}" height="{max(height, 0):.1f}" class="{css}" rx="2">{inner}</rect>'
+    return (
+        f'<rect x="{x:.1f}" y="{y:.1f}" width="{max(width, 0):.1f}" height="{max(height, 0):.1f}"'
+        f' class="{css}" rx="2">{inner}</rect>'
+    )
 
 
 def _share(row: Row) -> Markup:
@@ -85,7 +107,9 @@ def _bars(rows: Sequence[Row]) -> Markup:
 
 
 def _weeks(rows: Sequence[Row]) -> Markup:
-    """Columns a week, as high as there were responses; those without evidence are left out of the height."""
+    """Columns a week, as high as there were responses; those without evidence are left out of the
+    height.
+    """
     most = max([row.total for row in rows] or [1])
     step = _WIDTH / max(8, len(rows))
     body: list[str] = []
@@ -95,7 +119,16 @@ def _weeks(rows: Sequence[Row]) -> Markup:
             count: int = getattr(row, fate)
             height = 140.0 * count / most
             y -= height
-            body.append(_rect(number * step + 2, y, step - 4, height - 1, fate, f"week of {row.name}, {fate}: {count:,}"))
+            body.append(
+                _rect(
+                    number * step + 2,
+                    y,
+                    step - 4,
+                    height - 1,
+                    fate,
+                    f"week of {row.name}, {fate}: {count:,}",
+                )
+            )
         if number % max(1, len(rows) // 8) == 0:
             body.append(_text(number * step + 2, 168, row.name[5:], "quiet"))
     return _svg(176, "responses by week", body)
@@ -108,8 +141,21 @@ def _histogram(bins: Sequence[int]) -> Markup:
     for number, count in enumerate(bins):
         height = 120.0 * count / most
         css = "harmed" if number < 8 else "helped" if number >= 12 else "unclear"
-        body.append(_rect(number * step + 2, 124 - height, step - 2, height, css, f"score {number / 20:.2f}-{(number + 1) / 20:.2f}: {count:,}"))
-    body += [_text(0, 142, "0  harmed", "quiet"), _text(_HALF / 2 - 10, 142, "0.5", "quiet"), _text(_HALF - 62, 142, "helped  1", "quiet")]
+        body.append(
+            _rect(
+                number * step + 2,
+                124 - height,
+                step - 2,
+                height,
+                css,
+                f"score {number / 20:.2f}-{(number + 1) / 20:.2f}: {count:,}",
+            )
+        )
+    body += [
+        _text(0, 142, "0  harmed", "quiet"),
+        _text(_HALF / 2 - 10, 142, "0.5", "quiet"),
+        _text(_HALF - 62, 142, "helped  1", "quiet"),
+    ]
     return _svg(148, "scores of responses with evidence", body, _HALF)
 
 
@@ -117,16 +163,24 @@ def _kinds(kinds: Sequence[tuple[str, int, int]]) -> Markup:
     """Kinds of evidence, good news to the right and bad to the left."""
     most = max([count for _, _, count in kinds] or [1])
     middle = _HALF / 2
-    body: list[str] = [f'<line x1="{middle}" x2="{middle}" y1="0" y2="{26 * len(kinds)}" class="axis"/>']
+    body: list[str] = [
+        f'<line x1="{middle}" x2="{middle}" y1="0" y2="{26 * len(kinds)}" class="axis"/>'
+    ]
     for number, (kind, polarity, count) in enumerate(kinds):
         y = number * 26.0
         width = (middle - 110) * count / most
         said = f"{kind.replace('_', ' ')} {count:,}"
         if polarity < 0:
-            body += [_rect(middle - width, y + 3, width, 18, "harmed", said), _text(middle + 8, y + 17, said)]
+            body += [
+                _rect(middle - width, y + 3, width, 18, "harmed", said),
+                _text(middle + 8, y + 17, said),
+            ]
         else:
             css = "helped" if polarity > 0 else "unclear"
-            body += [_rect(middle, y + 3, width, 18, css, said), f'<text x="{middle - 8}" y="{y + 17}" text-anchor="end">{escape(said)}</text>']
+            body += [
+                _rect(middle, y + 3, width, 18, css, said),
+                f'<text x="{middle - 8}" y="{y + 17}" text-anchor="end">{escape(said)}</text>',
+            ]
     return _svg(max(26, 26 * len(kinds)), "kinds of evidence", body, _HALF)
 
 
@@ -134,15 +188,27 @@ def _shifts(summary: Summary) -> Markup:
     """From foresight to hindsight: an arrow for each of the cases shown."""
     cases = summary.overturned
     body: list[str] = [
-        '<defs><marker id="tip" viewBox="0 0 8 8" refX="6" refY="4" markerWidth="4" markerHeight="4" orient="auto">'
-        '<path d="M0 0 L8 4 L0 8 z" class="tip"/></marker></defs>',
-        f'<line x1="{_WIDTH / 2}" x2="{_WIDTH / 2}" y1="0" y2="{26 * len(cases) + 6}" class="axis"/>',
+        (
+            '<defs><marker id="tip" viewBox="0 0 8 8" refX="6" refY="4" markerWidth="4"'
+            ' markerHeight="4" orient="auto"><path d="M0 0 L8 4 L0 8 z"'
+            ' class="tip"/></marker></defs>'
+        ),
+        (
+            f'<line x1="{_WIDTH / 2}" x2="{_WIDTH / 2}" y1="0" y2="{26 * len(cases) + 6}"'
+            ' class="axis"/>'
+        ),
     ]
     for number, case in enumerate(cases):
         y = 16 + number * 26.0
         x1, x2 = 20 + (_WIDTH - 40) * case.foresight, 20 + (_WIDTH - 40) * case.score
         css = "up" if x2 > x1 else "down"
-        body.append(f'<line x1="{x1:.0f}" x2="{x2:.0f}" y1="{y:.0f}" y2="{y:.0f}" class="shift {css}" marker-end="url(#tip)"><title>{escape(case.request[:80])}</title></line>')
+        body.append(
+            f'<line x1="{x1:.0f}" x2="{x2:.0f}" y1="{y:.0f}" y2="{y:.0f}" class="shift {css}"'
+            f' marker-end="url(#tip)"><title>{escape(case.request[:80])}</title></line>'
+        )
         body.append(f'<circle cx="{x1:.0f}" cy="{y:.0f}" r="4" class="dot"/>')
-    body += [_text(0, 26 * len(cases) + 22, "0", "quiet"), _text(_WIDTH - 12, 26 * len(cases) + 22, "1", "quiet")]
+    body += [
+        _text(0, 26 * len(cases) + 22, "0", "quiet"),
+        _text(_WIDTH - 12, 26 * len(cases) + 22, "1", "quiet"),
+    ]
     return _svg(26 * len(cases) + 28, "scores without and with hindsight", body)

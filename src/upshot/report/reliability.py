@@ -1,4 +1,6 @@
-"""A reliability plot as one self-contained page: predicted against observed, before and after calibration."""
+"""A reliability plot as one self-contained page: predicted against observed, before and after
+calibration.
+"""
 
 from __future__ import annotations
 
@@ -50,13 +52,21 @@ or neither hold: that decides {{ "%.0f" | format(100 * found.decided) }}&nbsp;%.
 
 def reliability_page(found: Calibration) -> str:
     """The page of a calibration."""
-    template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(_PAGE)
+    template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(
+        _PAGE
+    )
     return template.render(found=found, side=_SIDE, points=_points)
 
 
 def _points(bins: Sequence[Bin]) -> list[tuple[float, float, float, float, str]]:
     place = lambda share: round(_SIDE - share * _SIDE, 1)  # noqa: E731  # a formula
     return [
-        (round(b.predicted * _SIDE, 1), place(b.low), place(b.high), place(b.observed), f"{b.size} responses: said {b.predicted:.2f}, was {b.observed:.2f}")
+        (
+            round(b.predicted * _SIDE, 1),
+            place(b.low),
+            place(b.high),
+            place(b.observed),
+            f"{b.size} responses: said {b.predicted:.2f}, was {b.observed:.2f}",
+        )
         for b in bins
     ]

@@ -1,4 +1,7 @@
-"""Count what became of the responses of a lake, and find the cases worth reading. One bucket in memory at a time."""
+"""Count what became of the responses of a lake, and find the cases worth reading.
+
+One bucket in memory at a time.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,222 @@ _CASES = 6
 _EXCERPT = 420
 _CENSORED = timedelta(days=1)
 _STOP = frozenset(
-    ["please", "could", "would", "should", "about", "there", "their", "which", "where", "while", "after", "before", "still", "thanks", "thank", "hello", "using", "write", "make", "give", "need", "want", "help", "what", "when", "with", "from", "this", "that", "have", "does", "work", "working", "have", "just", "like", "also", "your", "into", "some", "them", "then", "than", "they", "been", "were", "will", "more", "most", "over", "only", "very", "here", "how", "can", "you", "the", "and", "for", "are", "not", "but", "was", "our", "out", "all", "get", "has", "its", "why", "who", "use", "one", "two", "new", "any", "may", "let", "did", "now", "explain", "create", "tell", "show", "find", "code", "file", "line", "lines", "getting", "trying", "tried", "same", "think", "know", "sure", "good", "great", "okay", "message", "question", "answer", "text", "name", "worked", "works", "wrong", "right", "error", "errors", "problem", "problems", "issue", "better", "best", "back", "again", "today", "tomorrow", "yesterday", "first", "last", "next", "time", "times", "week", "weeks", "month", "year", "day", "days", "long", "short", "small", "large", "many", "much", "every", "each", "other", "another", "something", "someone", "anything", "really", "actually", "maybe", "keep", "keeps", "take", "takes", "change", "changed", "changes", "look", "looks", "fixed", "fails", "failed", "wrote", "says", "said", "asked", "gives", "given", "gave", "yours", "mine", "without", "between", "under", "done", "doing", "going", "come", "comes", "different", "able", "seems", "because", "since", "instead", "however", "always", "never", "enough", "example", "examples", "exactly", "only", "even", "both", "these", "those", "being", "having", "made", "makes", "making", "adds", "added", "want", "wants", "needs", "needed", "goes", "went", "best", "http", "https", "following", "function", "write", "written"]
+    [
+        "please",
+        "could",
+        "would",
+        "should",
+        "about",
+        "there",
+        "their",
+        "which",
+        "where",
+        "while",
+        "after",
+        "before",
+        "still",
+        "thanks",
+        "thank",
+        "hello",
+        "using",
+        "write",
+        "make",
+        "give",
+        "need",
+        "want",
+        "help",
+        "what",
+        "when",
+        "with",
+        "from",
+        "this",
+        "that",
+        "have",
+        "does",
+        "work",
+        "working",
+        "have",
+        "just",
+        "like",
+        "also",
+        "your",
+        "into",
+        "some",
+        "them",
+        "then",
+        "than",
+        "they",
+        "been",
+        "were",
+        "will",
+        "more",
+        "most",
+        "over",
+        "only",
+        "very",
+        "here",
+        "how",
+        "can",
+        "you",
+        "the",
+        "and",
+        "for",
+        "are",
+        "not",
+        "but",
+        "was",
+        "our",
+        "out",
+        "all",
+        "get",
+        "has",
+        "its",
+        "why",
+        "who",
+        "use",
+        "one",
+        "two",
+        "new",
+        "any",
+        "may",
+        "let",
+        "did",
+        "now",
+        "explain",
+        "create",
+        "tell",
+        "show",
+        "find",
+        "code",
+        "file",
+        "line",
+        "lines",
+        "getting",
+        "trying",
+        "tried",
+        "same",
+        "think",
+        "know",
+        "sure",
+        "good",
+        "great",
+        "okay",
+        "message",
+        "question",
+        "answer",
+        "text",
+        "name",
+        "worked",
+        "works",
+        "wrong",
+        "right",
+        "error",
+        "errors",
+        "problem",
+        "problems",
+        "issue",
+        "better",
+        "best",
+        "back",
+        "again",
+        "today",
+        "tomorrow",
+        "yesterday",
+        "first",
+        "last",
+        "next",
+        "time",
+        "times",
+        "week",
+        "weeks",
+        "month",
+        "year",
+        "day",
+        "days",
+        "long",
+        "short",
+        "small",
+        "large",
+        "many",
+        "much",
+        "every",
+        "each",
+        "other",
+        "another",
+        "something",
+        "someone",
+        "anything",
+        "really",
+        "actually",
+        "maybe",
+        "keep",
+        "keeps",
+        "take",
+        "takes",
+        "change",
+        "changed",
+        "changes",
+        "look",
+        "looks",
+        "fixed",
+        "fails",
+        "failed",
+        "wrote",
+        "says",
+        "said",
+        "asked",
+        "gives",
+        "given",
+        "gave",
+        "yours",
+        "mine",
+        "without",
+        "between",
+        "under",
+        "done",
+        "doing",
+        "going",
+        "come",
+        "comes",
+        "different",
+        "able",
+        "seems",
+        "because",
+        "since",
+        "instead",
+        "however",
+        "always",
+        "never",
+        "enough",
+        "example",
+        "examples",
+        "exactly",
+        "only",
+        "even",
+        "both",
+        "these",
+        "those",
+        "being",
+        "having",
+        "made",
+        "makes",
+        "making",
+        "adds",
+        "added",
+        "want",
+        "wants",
+        "needs",
+        "needed",
+        "goes",
+        "went",
+        "best",
+        "http",
+        "https",
+        "following",
+        "function",
+        "write",
+        "written",
+    ]
 )
 
 
@@ -131,7 +349,11 @@ class _Tally:
         self.redactions: Counter[str] = Counter()
         self.reasons: Counter[str] = Counter()
         self.words: Counter[str] = Counter()
-        self.best: dict[str, list[tuple[float, str, int, dict[str, Any]]]] = {"good": [], "bad": [], "turned": []}
+        self.best: dict[str, list[tuple[float, str, int, dict[str, Any]]]] = {
+            "good": [],
+            "bad": [],
+            "turned": [],
+        }
 
     def add(self, group: str, name: str, what: str) -> None:
         """Count one response under a group."""
@@ -146,7 +368,9 @@ class _Tally:
         elif entry[:3] > heap[0][:3]:
             heapq.heapreplace(heap, entry)
 
-    def rows(self, group: str, names: Sequence[str] | None = None, most: int = 12) -> tuple[Row, ...]:
+    def rows(
+        self, group: str, names: Sequence[str] | None = None, most: int = 12
+    ) -> tuple[Row, ...]:
         """Bars of a group: the largest, or the named ones in order."""
         found = {name: counts for (g, name), counts in self.fates.items() if g == group}
         chosen = names or sorted(found, key=lambda name: -found[name].total())[:most]
@@ -163,15 +387,31 @@ def summarise(lake: Lake, timings: Sequence[IngestReport | StageReport] = ()) ->
     quarantine = lake.read("quarantine")
     every = tally.rows("all") or (Row("all", 0, 0, 0, 0),)
     return Summary(
-        lake.root, datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"), len(tally.users), tally.conversations,
-        tally.messages, len(tally.threads), tally.joined, every[0], tally.up, tally.down, tally.censored,
-        tally.rows("model"), tally.rows("week", weeks) if weeks else (), tally.rows("topic"),
-        tuple((kind, polarity, n) for (kind, polarity), n in tally.kinds.most_common(14)), tuple(tally.histogram),
-        _cases(lake, tally.best["good"]), _cases(lake, tally.best["bad"]), _cases(lake, tally.best["turned"]),
+        lake.root,
+        datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        len(tally.users),
+        tally.conversations,
+        tally.messages,
+        len(tally.threads),
+        tally.joined,
+        every[0],
+        tally.up,
+        tally.down,
+        tally.censored,
+        tally.rows("model"),
+        tally.rows("week", weeks) if weeks else (),
+        tally.rows("topic"),
+        tuple((kind, polarity, n) for (kind, polarity), n in tally.kinds.most_common(14)),
+        tuple(tally.histogram),
+        _cases(lake, tally.best["good"]),
+        _cases(lake, tally.best["bad"]),
+        _cases(lake, tally.best["turned"]),
         tuple(tally.redactions.most_common()),
-        tuple((r["file"], r["position"], r["reason"]) for r in quarantine.slice(0, 12).to_pylist()), quarantine.num_rows,
-        _timings(timings), tuple((name, str(n)) for name, n in tally.reasons.most_common(6)),
-    )  # fmt: skip
+        tuple((r["file"], r["position"], r["reason"]) for r in quarantine.slice(0, 12).to_pylist()),
+        quarantine.num_rows,
+        _timings(timings),
+        tuple((name, str(n)) for name, n in tally.reasons.most_common(6)),
+    )
 
 
 def _topics(lake: Lake, tally: _Tally) -> dict[str, str]:
@@ -179,15 +419,22 @@ def _topics(lake: Lake, tally: _Tally) -> dict[str, str]:
     requests: dict[str, set[str]] = {}
     for bucket in range(lake.buckets):
         messages = lake.read("messages", bucket, ["id", "index", "role", "text"])
-        mine = messages.filter(pc.and_(pc.equal(messages["role"], "user"), pc.less(messages["index"], 2)))
+        mine = messages.filter(
+            pc.and_(pc.equal(messages["role"], "user"), pc.less(messages["index"], 2))
+        )
         heads = pc.utf8_lower(pc.utf8_slice_codeunits(mine["text"], 0, 300))
         for cid, head in zip(mine["id"].to_pylist(), heads.to_pylist(), strict=True):
             words = {w.strip(".,:;!?()[]'\"`*#<>") for w in head.split()}
-            requests.setdefault(cid, set()).update(w for w in words if len(w) > 3 and w.isalpha() and w not in _STOP)
+            requests.setdefault(cid, set()).update(
+                w for w in words if len(w) > 3 and w.isalpha() and w not in _STOP
+            )
     for words in requests.values():
         tally.words.update(words)
     wide = [word for word, n in tally.words.most_common(12) if n > 1]
-    return {cid: next((word for word in wide if word in words), "other") for cid, words in requests.items()}
+    return {
+        cid: next((word for word in wide if word in words), "other")
+        for cid, words in requests.items()
+    }
 
 
 def _count_bucket(lake: Lake, bucket: int, tally: _Tally, topics: dict[str, str]) -> None:
@@ -207,14 +454,19 @@ def _count_bucket(lake: Lake, bucket: int, tally: _Tally, topics: dict[str, str]
     about = {
         cid: (model or "not said", started)
         for cid, model, started in zip(
-            conversations["id"].to_pylist(), conversations["model"].to_pylist(), conversations["started_at"].to_pylist(), strict=True
+            conversations["id"].to_pylist(),
+            conversations["model"].to_pylist(),
+            conversations["started_at"].to_pylist(),
+            strict=True,
         )
     }
     for row in lake.read("verdicts", bucket).to_pylist():
         _count(row, about.get(row["id"], ("not said", None)), tally, topics)
 
 
-def _count(row: dict[str, Any], about: tuple[str, datetime | None], tally: _Tally, topics: dict[str, str]) -> None:
+def _count(
+    row: dict[str, Any], about: tuple[str, datetime | None], tally: _Tally, topics: dict[str, str]
+) -> None:
     model, started = about
     what = fate(row["score"], row["confidence"], len(row["evidence"]))
     tally.add("all", "all", what)
@@ -259,21 +511,43 @@ def _cases(lake: Lake, shelf: Iterable[tuple[float, str, int, dict[str, Any]]]) 
 def _case(lake: Lake, row: dict[str, Any]) -> Case:
     ids = {row["id"], *(e["id"] for e in row["evidence"])}
     messages = lake.read("messages", row["bucket"], ["id", "index", "role", "text", "time"])
-    messages = messages.filter(pc.is_in(messages["id"], value_set=pa.array(sorted(ids), pa.string())))
+    messages = messages.filter(
+        pc.is_in(messages["id"], value_set=pa.array(sorted(ids), pa.string()))
+    )
     text = {(m["id"], m["index"]): m for m in messages.to_pylist()}
     conversations = lake.read("conversations", row["bucket"], ["id", "started_at"])
-    started = dict(zip(conversations["id"].to_pylist(), conversations["started_at"].to_pylist(), strict=True))
+    started = dict(
+        zip(conversations["id"].to_pylist(), conversations["started_at"].to_pylist(), strict=True)
+    )
     request = next(
-        (text[(row["id"], i)]["text"] for i in range(row["index"] - 1, -1, -1) if text[(row["id"], i)]["role"] == "user"), ""
+        (
+            text[(row["id"], i)]["text"]
+            for i in range(row["index"] - 1, -1, -1)
+            if text[(row["id"], i)]["role"] == "user"
+        ),
+        "",
     )
     quotes = [_quote(row, e, text, started) for e in row["evidence"] if e["quote"]]
     return Case(
-        row["id"], row["index"], row["model"], row["score"], row["foresight"], row["confidence"], row["label"],
-        _cut(request), _cut(text[(row["id"], row["index"])]["text"]), tuple(_merge_quotes(quotes))[:4],
-    )  # fmt: skip
+        row["id"],
+        row["index"],
+        row["model"],
+        row["score"],
+        row["foresight"],
+        row["confidence"],
+        row["label"],
+        _cut(request),
+        _cut(text[(row["id"], row["index"])]["text"]),
+        tuple(_merge_quotes(quotes))[:4],
+    )
 
 
-def _quote(row: dict[str, Any], e: dict[str, Any], text: dict[Any, Any], started: dict[str, datetime | None]) -> Quote:
+def _quote(
+    row: dict[str, Any],
+    e: dict[str, Any],
+    text: dict[Any, Any],
+    started: dict[str, datetime | None],
+) -> Quote:
     message = text[(e["id"], e["index"])]
     whole = message["text"]
     before, after = whole[max(0, e["start"] - 90) : e["start"]], whole[e["end"] : e["end"] + 140]
@@ -283,9 +557,15 @@ def _quote(row: dict[str, Any], e: dict[str, Any], text: dict[Any, Any], started
         a, b = started.get(row["id"]), started.get(e["id"])
         gap = "in a later session" + (f", {_span(b - a)} on" if a and b else "")
     return Quote(
-        ("…" if e["start"] > 90 else "") + before, e["quote"], after + ("…" if e["end"] + 140 < len(whole) else ""),
-        message["role"], e["kind"], e["polarity"], gap, other,
-    )  # fmt: skip
+        ("…" if e["start"] > 90 else "") + before,
+        e["quote"],
+        after + ("…" if e["end"] + 140 < len(whole) else ""),
+        message["role"],
+        e["kind"],
+        e["polarity"],
+        gap,
+        other,
+    )
 
 
 def _merge_quotes(quotes: list[Quote]) -> Iterable[Quote]:
@@ -299,7 +579,15 @@ def _merge_quotes(quotes: list[Quote]) -> Iterable[Quote]:
 
 def _span(gap: timedelta) -> str:
     hours = gap.total_seconds() / 3600
-    return f"{gap.days} days" if gap.days > 1 else "a day" if gap.days == 1 else f"{hours:.0f} hours" if hours >= 1.5 else "minutes"
+    return (
+        f"{gap.days} days"
+        if gap.days > 1
+        else "a day"
+        if gap.days == 1
+        else f"{hours:.0f} hours"
+        if hours >= 1.5
+        else "minutes"
+    )
 
 
 def _cut(text: str) -> str:
@@ -311,8 +599,20 @@ def _timings(timings: Sequence[IngestReport | StageReport]) -> tuple[tuple[str, 
     for timing in timings:
         if isinstance(timing, IngestReport):
             speed = timing.text_mb / max(timing.seconds, 1e-9)
-            said = f"{timing.conversations:,} conversations, {timing.text_mb:,.1f} MB of text, {speed:,.1f} MB/s"
+            said = (
+                f"{timing.conversations:,} conversations, {timing.text_mb:,.1f} MB of text,"
+                f" {speed:,.1f} MB/s"
+            )
             rows.append(("ingest", timing.seconds, said))
         else:
-            rows.append((timing.stage, timing.seconds, f"{timing.rows:,} rows; {timing.skipped} of {timing.skipped + timing.buckets} buckets had nothing new"))
+            rows.append(
+                (
+                    timing.stage,
+                    timing.seconds,
+                    (
+                        f"{timing.rows:,} rows; {timing.skipped} of"
+                        f" {timing.skipped + timing.buckets} buckets had nothing new"
+                    ),
+                )
+            )
     return tuple(rows)

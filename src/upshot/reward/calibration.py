@@ -1,5 +1,6 @@
-"""From logits to probabilities that hold: a temperature and a share of labels that were turned round, both learned on rows
-that the fit has not seen."""
+"""From logits to probabilities that hold: a temperature and a share of labels that were turned
+round, both learned on rows that the fit has not seen.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +40,9 @@ def soften(logits: Array, variance: Array) -> Array:
 
 
 def calibrate(logits: Array, weight: Array) -> Calibration:
-    """Maximum likelihood over a grid. `logits`: cross-fitted, positive where the model sides with the label.
+    """Maximum likelihood over a grid.
+
+    `logits`: cross-fitted, positive where the model sides with the label.
 
     >>> rng = np.random.default_rng(0)
     >>> z = rng.normal(size=4000); y = np.where(rng.random(4000) < 1 / (1 + np.exp(-2 * z)), 1, -1)
@@ -49,7 +52,10 @@ def calibrate(logits: Array, weight: Array) -> Calibration:
     probability = sigmoid(_TEMPERATURES[:, None] * logits[None])
     best, found = -np.inf, (1.0, 0.0)
     for noise in _NOISES:
-        likelihood = np.log(np.maximum((1 - noise) * probability + noise * (1 - probability), 1e-12)) @ weight
+        likelihood = (
+            np.log(np.maximum((1 - noise) * probability + noise * (1 - probability), 1e-12))
+            @ weight
+        )
         at = int(likelihood.argmax())
         if likelihood[at] > best + 1.0:  # another parameter must pay for itself
             best, found = float(likelihood[at]), (float(_TEMPERATURES[at]), float(noise))

@@ -1,7 +1,9 @@
-"""DP-SGD by user for transformers (Abadi et al., 2016), on Opacus: its per-sample gradients, its optimiser, its accountant.
+"""DP-SGD by user for transformers (Abadi et al., 2016), on Opacus: its per-sample gradients, its
+optimiser, its accountant.
 
-A step draws each user with the same probability, and of a drawn user one row at random, so that a record of the mechanism is a
-person, not a row. The gradients of a pair's two sequences are added up before they are clipped.
+A step draws each user with the same probability, and of a drawn user one row at random, so that a
+record of the mechanism is a person, not a row. The gradients of a pair's two sequences are added up
+before they are clipped.
 """
 
 from __future__ import annotations
@@ -37,15 +39,20 @@ def _quiet() -> Iterator[None]:
 
 @_quiet()
 def fit(
-    model: Any, args: Any, items: Sequence[Item], collate: Callable[[Sequence[Item]], dict[str, torch.Tensor]],
-    losses: Callable[[torch.Tensor, dict[str, torch.Tensor]], torch.Tensor], privacy: Privacy, progress: Callable[[int, int], None],
+    model: Any,
+    args: Any,
+    items: Sequence[Item],
+    collate: Callable[[Sequence[Item]], dict[str, torch.Tensor]],
+    losses: Callable[[torch.Tensor, dict[str, torch.Tensor]], torch.Tensor],
+    privacy: Privacy,
+    progress: Callable[[int, int], None],
 ) -> None:
-    """Train in place. Of `args` (trl.RewardConfig): learning_rate, num_train_epochs, per_device_train_batch_size, max_grad_norm (where a
-    user's gradient is clipped).
+    """Train in place. Of `args` (trl.RewardConfig): learning_rate, num_train_epochs,
+    per_device_train_batch_size, max_grad_norm (where a user's gradient is clipped).
 
     Raises:
         InputError: too few users.
-    """  # fmt: skip
+    """
     people: dict[str, list[Item]] = {}
     for item in items:
         people.setdefault(item.owner, []).append(item)
@@ -59,22 +66,41 @@ def fit(
     for module in model.modules():
         if not isinstance(module, torch.nn.Linear | torch.nn.Embedding):
             for parameter in module.parameters(recurse=False):
-                parameter.requires_grad_(False)  # norms: Opacus has no per-sample gradient of theirs
+                parameter.requires_grad_(
+                    False
+                )  # norms: Opacus has no per-sample gradient of theirs
     wrapped: Any = GradSampleModule(model, loss_reduction="sum", strict=False)
     trained = [parameter for parameter in wrapped.parameters() if parameter.requires_grad]
-    multiplier = get_noise_multiplier(target_epsilon=privacy.epsilon, target_delta=privacy.delta, sample_rate=rate, steps=steps, accountant="prv")
+    multiplier = get_noise_multiplier(
+        target_epsilon=privacy.epsilon,
+        target_delta=privacy.delta,
+        sample_rate=rate,
+        steps=steps,
+        accountant="prv",
+    )
     optimiser = DPOptimizer(
-        torch.optim.AdamW(trained, lr=args.learning_rate, weight_decay=args.weight_decay), noise_multiplier=multiplier,
-        max_grad_norm=args.max_grad_norm, expected_batch_size=max(1, round(rate * len(names))), generator=generator,
-    )  # fmt: skip
+        torch.optim.AdamW(trained, lr=args.learning_rate, weight_decay=args.weight_decay),
+        noise_multiplier=multiplier,
+        max_grad_norm=args.max_grad_norm,
+        expected_batch_size=max(1, round(rate * len(names))),
+        generator=generator,
+    )
     device = trained[0].device
     wrapped.train()
     for step in range(steps):
-        drawn = [people[name][int(chance.integers(len(people[name])))] for name, yes in zip(names, chance.random(len(names)) < rate, strict=True) if yes]
+        drawn = [
+            people[name][int(chance.integers(len(people[name])))]
+            for name, yes in zip(names, chance.random(len(names)) < rate, strict=True)
+            if yes
+        ]
         optimiser.zero_grad()
         if drawn:
             batch = {name: value.to(device) for name, value in collate(drawn).items()}
-            found = wrapped(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False).logits.float()
+            found = wrapped(
+                input_ids=batch["input_ids"],
+                attention_mask=batch["attention_mask"],
+                use_cache=False,
+            ).logits.float()
             (losses(found, batch) * batch["weight"]).sum().backward()
             _join(trained, batch["second"])
         else:  # nobody was drawn: a step of noise alone

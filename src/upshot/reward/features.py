@@ -1,7 +1,8 @@
 """What a reward model sees of a prompt and a response: named features in groups, without a GPU.
 
-*form* (length, layout, marks) is what raters have a taste for; *relation* is how the response answers its prompt; *words*
-are families of words (`lexicon.toml`); *grams* are hashed words and pairs of words; *embedding* needs the `minilm` extra.
+*form* (length, layout, marks) is what raters have a taste for; *relation* is how the response
+answers its prompt; *words* are families of words (`lexicon.toml`); *grams* are hashed words and
+pairs of words; *embedding* needs the `minilm` extra.
 """
 
 from __future__ import annotations
@@ -35,17 +36,87 @@ _ITEM = re.compile(r"^\s*(?:[-*•]|\d+[.)])\s", re.MULTILINE)
 _HEADING = re.compile(r"^#{1,6} |\*\*[^*\n]+\*\*", re.MULTILINE)
 _MARKUP = re.compile(r"<[a-z/][^>\n]{0,80}>", re.IGNORECASE)
 _ECHO = re.compile(r"###|\b(?:Instruction|Input|Output|Response|Question|Answer|Human|Assistant):")
-_STOP = frozenset(["the", "a", "an", "of", "to", "and", "in", "is", "it", "for", "on", "that", "this", "with", "as", "be", "are", "you", "i", "do", "what", "how", "can", "your", "my", "me", "we", "so", "or", "not", "no", "if", "but", "at", "by", "from"])
+_STOP = frozenset(
+    [
+        "the",
+        "a",
+        "an",
+        "of",
+        "to",
+        "and",
+        "in",
+        "is",
+        "it",
+        "for",
+        "on",
+        "that",
+        "this",
+        "with",
+        "as",
+        "be",
+        "are",
+        "you",
+        "i",
+        "do",
+        "what",
+        "how",
+        "can",
+        "your",
+        "my",
+        "me",
+        "we",
+        "so",
+        "or",
+        "not",
+        "no",
+        "if",
+        "but",
+        "at",
+        "by",
+        "from",
+    ]
+)
 
 FORM = (
-    "log_words", "log_words_squared", "short", "empty", "log_sentences", "log_words_a_sentence", "letters_a_word", "list_items",
-    "headings", "lines", "code", "digits", "capitals", "quotes", "brackets", "commas", "colons", "exclamations", "markup", "links",
-    "other_scripts", "starts_with_a_capital",
-)  # fmt: skip
+    "log_words",
+    "log_words_squared",
+    "short",
+    "empty",
+    "log_sentences",
+    "log_words_a_sentence",
+    "letters_a_word",
+    "list_items",
+    "headings",
+    "lines",
+    "code",
+    "digits",
+    "capitals",
+    "quotes",
+    "brackets",
+    "commas",
+    "colons",
+    "exclamations",
+    "markup",
+    "links",
+    "other_scripts",
+    "starts_with_a_capital",
+)
 RELATION = (
-    "shared_words", "covered_words", "shared_pairs", "repeats_the_prompt", "is_in_the_prompt", "different_words", "repeated_triples",
-    "repeated_triples_log", "questions", "ends_with_a_question", "ends_a_sentence", "echoes_a_template", "about_oneself", "about_the_user",
-)  # fmt: skip
+    "shared_words",
+    "covered_words",
+    "shared_pairs",
+    "repeats_the_prompt",
+    "is_in_the_prompt",
+    "different_words",
+    "repeated_triples",
+    "repeated_triples_log",
+    "questions",
+    "ends_with_a_question",
+    "ends_a_sentence",
+    "echoes_a_template",
+    "about_oneself",
+    "about_the_user",
+)
 
 
 class Features(NamedTuple):
@@ -73,18 +144,28 @@ class Family(NamedTuple):
 @cache
 def families() -> tuple[Family, ...]:
     """The shipped lexicon."""
-    tables = tomllib.loads(resources.files("upshot.reward").joinpath("lexicon.toml").read_text("utf-8"))
+    tables = tomllib.loads(
+        resources.files("upshot.reward").joinpath("lexicon.toml").read_text("utf-8")
+    )
     options = re2.Options()
     options.case_sensitive = False
     options.never_capture = True
     return tuple(
-        Family(name, re2.compile(rf"\b(?:{'|'.join(table['patterns'])})\b", options), bool(table.get("opening")))
+        Family(
+            name,
+            re2.compile(rf"\b(?:{'|'.join(table['patterns'])})\b", options),
+            bool(table.get("opening")),
+        )
         for name, table in tables.items()
     )
 
 
-def features(prompts: Sequence[Sequence[str]], responses: Sequence[str], embed: bool = False) -> Features:
-    """Look at responses. `prompts`: for each its messages' texts, the last being its user's; `embed` needs `minilm`.
+def features(
+    prompts: Sequence[Sequence[str]], responses: Sequence[str], embed: bool = False
+) -> Features:
+    """Look at responses.
+
+    `prompts`: for each its messages' texts, the last being its user's; `embed` needs `minilm`.
 
     >>> found = features([["how do I sort a list?"]], ["Use sorted(). Here is how."])
     >>> found.values.shape == (1, len(found.names))
@@ -102,13 +183,25 @@ def features(prompts: Sequence[Sequence[str]], responses: Sequence[str], embed: 
         context = ["\n".join(texts)[-_CONTEXT:] for texts in prompts]
         inner, cosines = embeddings(said, asked, context)
         blocks += [cosines, inner]
-        names += ["cosine_to_request", "cosine_to_context", *(f"embedding_{i}" for i in range(inner.shape[1]))]
-        group = np.concatenate([group, np.full(2, GROUPS.index("relation")), np.full(inner.shape[1], GROUPS.index("embedding"))])
+        names += [
+            "cosine_to_request",
+            "cosine_to_context",
+            *(f"embedding_{i}" for i in range(inner.shape[1])),
+        ]
+        group = np.concatenate(
+            [
+                group,
+                np.full(2, GROUPS.index("relation")),
+                np.full(inner.shape[1], GROUPS.index("embedding")),
+            ]
+        )
     return Features(np.concatenate(blocks, axis=1), tuple(names), group)
 
 
 def looks(found: Features) -> Array:
-    """The features of form, relation and words, shape (responses, looks): what needs no embedding and no hashing."""
+    """The features of form, relation and words, shape (responses, looks): what needs no embedding
+    and no hashing.
+    """
     return found.values[:, : len(FORM) + len(RELATION) + len(_family_names())]
 
 
@@ -119,11 +212,20 @@ def request_form(requests: Sequence[str]) -> Array:
 
 
 def _plain(text: str) -> str:
-    return text[:_MOST].encode("utf-8", "replace").decode("utf-8").replace("’", "'").replace("“", '"').replace("”", '"')
+    return (
+        text[:_MOST]
+        .encode("utf-8", "replace")
+        .decode("utf-8")
+        .replace("’", "'")
+        .replace("“", '"')
+        .replace("”", '"')
+    )
 
 
 def _form_and_relation(prompts: Sequence[str], responses: Sequence[str]) -> tuple[Array, Array]:
-    asked: Mapping[str, list[str]] = {prompt: _WORD.findall(prompt.lower()) for prompt in set(prompts)}
+    asked: Mapping[str, list[str]] = {
+        prompt: _WORD.findall(prompt.lower()) for prompt in set(prompts)
+    }
     form = np.zeros((len(responses), len(FORM)), np.float32)
     relation = np.zeros((len(responses), len(RELATION)), np.float32)
     for row, (prompt, text) in enumerate(zip(prompts, responses, strict=True)):
@@ -138,16 +240,34 @@ def _form(text: str, words: Sequence[str]) -> tuple[float, ...]:
     sentences = max(1, len(_SENTENCE.findall(text)))
     long = np.log1p(count)
     return (
-        long, long * long / 5, count < 6, count == 0, np.log1p(sentences), np.log1p(count / sentences),
-        sum(map(len, words)) / max(1, count), len(_ITEM.findall(text)) ** 0.5, len(_HEADING.findall(text)) ** 0.5,
-        text.count("\n") ** 0.5, "```" in text, sum(map(str.isdigit, text)) ** 0.5, sum(map(str.isupper, text)) / size,
-        text.count('"') ** 0.5, text.count("(") ** 0.5, text.count(",") / max(1, count), text.count(":") ** 0.5,
-        min(3, text.count("!")), bool(_MARKUP.search(text)), "http" in text, (size - len(text.encode("ascii", "ignore"))) / size,
+        long,
+        long * long / 5,
+        count < 6,
+        count == 0,
+        np.log1p(sentences),
+        np.log1p(count / sentences),
+        sum(map(len, words)) / max(1, count),
+        len(_ITEM.findall(text)) ** 0.5,
+        len(_HEADING.findall(text)) ** 0.5,
+        text.count("\n") ** 0.5,
+        "```" in text,
+        sum(map(str.isdigit, text)) ** 0.5,
+        sum(map(str.isupper, text)) / size,
+        text.count('"') ** 0.5,
+        text.count("(") ** 0.5,
+        text.count(",") / max(1, count),
+        text.count(":") ** 0.5,
+        min(3, text.count("!")),
+        bool(_MARKUP.search(text)),
+        "http" in text,
+        (size - len(text.encode("ascii", "ignore"))) / size,
         text.lstrip()[:1].isupper(),
-    )  # fmt: skip
+    )
 
 
-def _relation(prompt: str, asked: Sequence[str], text: str, words: Sequence[str]) -> tuple[float, ...]:
+def _relation(
+    prompt: str, asked: Sequence[str], text: str, words: Sequence[str]
+) -> tuple[float, ...]:
     count = len(words)
     wanted, used = set(asked) - _STOP, set(words) - _STOP
     shared = len(wanted & used)
@@ -157,19 +277,29 @@ def _relation(prompt: str, asked: Sequence[str], text: str, words: Sequence[str]
     repeated = len(triples) - len(set(triples))
     stripped, lowered = text.strip(), prompt.lower()
     return (
-        shared / max(3, len(used)), shared / max(1, len(wanted)), sum(pair in asked_pairs for pair in pairs) / max(3, len(pairs)),
-        stripped.lower() == lowered.strip().rsplit("\n", 1)[-1], count > 2 and stripped.lower() in lowered,
-        len(set(words)) / max(5, count), repeated / max(1, len(triples)), np.log1p(repeated), min(5, text.count("?")),
-        stripped.endswith(("?", "？")), stripped.endswith((".", "!", "?", ")", '"', "'", "`", "。", "！", "？")), bool(_ECHO.search(text)),
+        shared / max(3, len(used)),
+        shared / max(1, len(wanted)),
+        sum(pair in asked_pairs for pair in pairs) / max(3, len(pairs)),
+        stripped.lower() == lowered.strip().rsplit("\n", 1)[-1],
+        count > 2 and stripped.lower() in lowered,
+        len(set(words)) / max(5, count),
+        repeated / max(1, len(triples)),
+        np.log1p(repeated),
+        min(5, text.count("?")),
+        stripped.endswith(("?", "？")),
+        stripped.endswith((".", "!", "?", ")", '"', "'", "`", "。", "！", "？")),
+        bool(_ECHO.search(text)),
         sum(word in ("i", "i'm", "i'd", "i'll", "me", "my") for word in words) / max(5, count),
         sum(word in ("you", "your", "you're") for word in words) / max(5, count),
-    )  # fmt: skip
+    )
 
 
 def _family_names() -> list[str]:
     names: list[str] = []
     for family in families():
-        names += [f"{family.name}_rate", f"{family.name}_any"] + ([f"{family.name}_first"] if family.opening else [])
+        names += [f"{family.name}_rate", f"{family.name}_any"] + (
+            [f"{family.name}_first"] if family.opening else []
+        )
     return names
 
 
@@ -184,13 +314,17 @@ def _families(responses: Sequence[str]) -> Array:
         out[:, column + 1] = counts > 0
         column += 2
         if family.opening:
-            out[:, column] = [family.pattern.search(text[:_OPENING]) is not None for text in responses]
+            out[:, column] = [
+                family.pattern.search(text[:_OPENING]) is not None for text in responses
+            ]
             column += 1
     return out
 
 
 def _grams(responses: Sequence[str]) -> Array:
-    """Words and pairs: each text's different ones, added up with signs in `GRAMS` places, of length 1."""
+    """Words and pairs: each text's different ones, added up with signs in `GRAMS` places, of length
+    1.
+    """
     words = tokens.words(responses)
     out = np.zeros((len(responses), GRAMS), np.float32)
     for found in (words, tokens.pairs(words)):

@@ -1,4 +1,6 @@
-"""Reward models as folders: `model.json`, `weights.npz`, `card.md`, and `users.json` for erasure; a transformer's members beside them."""
+"""Reward models as folders: `model.json`, `weights.npz`, `card.md`, and `users.json` for erasure; a
+transformer's members beside them.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,9 @@ class _Head(msgspec.Struct, frozen=True):
 
     @property
     def shares(self) -> dict[str, float]:
-        return {name: float("nan") if share is None else share for name, share in self.accuracy.items()}
+        return {
+            name: float("nan") if share is None else share for name, share in self.accuracy.items()
+        }
 
 
 class _Domain(msgspec.Struct, frozen=True):
@@ -69,32 +73,68 @@ class _Model(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def save(model: RewardModel, path: str | os.PathLike[str]) -> None:
-    """Write an embedded model and its card into a folder; each file whole or not at all, `model.json` last."""
+    """Write an embedded model and its card into a folder; each file whole or not at all,
+    `model.json` last.
+    """
     arrays: dict[str, Any] = {"group": model.group, "centre": model.centre, "spread": model.spread}
     for number, head in enumerate(model.heads):
-        arrays |= {f"mean_{number}": head.posterior.mean, f"root_{number}": head.posterior.root.astype(np.float32)}
+        arrays |= {
+            f"mean_{number}": head.posterior.mean,
+            f"root_{number}": head.posterior.root.astype(np.float32),
+        }
         arrays |= {f"precision_{number}": head.posterior.precision, f"cuts_{number}": head.cuts}
     heads = [_head(head) for head in model.heads]
-    kept = _Model(_EMBEDDED, heads, _domain(model.domain, arrays), dict(model.weights), list(model.names), list(GROUPS), model.epsilon, model.delta)
+    kept = _Model(
+        _EMBEDDED,
+        heads,
+        _domain(model.domain, arrays),
+        dict(model.weights),
+        list(model.names),
+        list(GROUPS),
+        model.epsilon,
+        model.delta,
+    )
     _finish(Path(path), arrays, kept, model)
 
 
 def save_transformer(model: Transformer, recipe: Recipe, path: str | os.PathLike[str]) -> None:
     """Write what belongs to the members that `transformer.train` left in the folder."""
     folder = Path(path)
-    arrays: dict[str, Any] = {"centre": model.centre, "form_centre": model.form.centre, "form_spread": model.form.spread, "form_slope": model.form.slope}
-    heads = [msgspec.structs.replace(_head(head), columns=list(head.columns)) for head in model.heads]
+    arrays: dict[str, Any] = {
+        "centre": model.centre,
+        "form_centre": model.form.centre,
+        "form_spread": model.form.spread,
+        "form_slope": model.form.slope,
+    }
+    heads = [
+        msgspec.structs.replace(_head(head), columns=list(head.columns)) for head in model.heads
+    ]
     kept = _Model(
-        _TRANSFORMER, heads, _domain(model.domain, arrays), dict(model.weights), epsilon=model.epsilon, delta=model.delta, recipe=recipe,
+        _TRANSFORMER,
+        heads,
+        _domain(model.domain, arrays),
+        dict(model.weights),
+        epsilon=model.epsilon,
+        delta=model.delta,
+        recipe=recipe,
         max_length=model.max_length,
-    )  # fmt: skip
+    )
     model.tokenizer.save_pretrained(folder / "tokenizer")
     _finish(folder, arrays, kept, model)
 
 
 def _head(head: Any) -> _Head:
     c = head.calibration
-    return _Head(head.name, head.kind, c.slope, c.noise, c.error, list(c.bins), head.rows, {name: None if np.isnan(share) else float(share) for name, share in head.accuracy.items()})
+    return _Head(
+        head.name,
+        head.kind,
+        c.slope,
+        c.noise,
+        c.error,
+        list(c.bins),
+        head.rows,
+        {name: None if np.isnan(share) else float(share) for name, share in head.accuracy.items()},
+    )
 
 
 def _domain(domain: Domain | None, arrays: dict[str, Any]) -> _Domain | None:
@@ -103,11 +143,21 @@ def _domain(domain: Domain | None, arrays: dict[str, Any]) -> _Domain | None:
     for number, vocabulary in enumerate(domain.vocabularies):
         arrays[f"vocabulary_{number}"] = vocabulary.counts
     for number, shape in enumerate(domain.shapes):
-        arrays |= {f"shape_{number}_{part}": getattr(shape, part) for part in ("centre", "scale", "precision")}
-    return _Domain(domain.threshold, domain.false_alarms, [(v.usual, v.spread) for v in domain.vocabularies], [(s.usual, s.spread) for s in domain.shapes])
+        arrays |= {
+            f"shape_{number}_{part}": getattr(shape, part)
+            for part in ("centre", "scale", "precision")
+        }
+    return _Domain(
+        domain.threshold,
+        domain.false_alarms,
+        [(v.usual, v.spread) for v in domain.vocabularies],
+        [(s.usual, s.spread) for s in domain.shapes],
+    )
 
 
-def _finish(folder: Path, arrays: Mapping[str, Any], kept: _Model, model: RewardModel | Transformer) -> None:
+def _finish(
+    folder: Path, arrays: Mapping[str, Any], kept: _Model, model: RewardModel | Transformer
+) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     draft = folder / "weights.part.npz"
     np.savez_compressed(draft, **arrays)
@@ -115,11 +165,15 @@ def _finish(folder: Path, arrays: Mapping[str, Any], kept: _Model, model: Reward
     json_lines.replace(folder / "users.json", msgspec.json.encode(model.users))
     json_lines.replace(folder / "card.md", card(model).encode())
     json_lines.replace(folder / "calibration.svg", plot(model).encode())
-    json_lines.replace(folder / "model.json", msgspec.json.format(msgspec.json.encode(kept), indent=1))
+    json_lines.replace(
+        folder / "model.json", msgspec.json.format(msgspec.json.encode(kept), indent=1)
+    )
 
 
 def prepare(path: str | os.PathLike[str], identity: str) -> Path:
-    """A folder to train a transformer into. An interrupted training of the same `identity` goes on; a whole model is replaced.
+    """A folder to train a transformer into.
+
+    An interrupted training of the same `identity` goes on; a whole model is replaced.
 
     Raises:
         InputError: another training was interrupted there.
@@ -127,7 +181,10 @@ def prepare(path: str | os.PathLike[str], identity: str) -> Path:
     folder = Path(path)
     mark = folder / "training"
     if mark.is_file() and mark.read_text() != identity:
-        raise InputError(f"could not train into {folder}: another training was interrupted there, with other data or another recipe; remove the folder or choose another")
+        raise InputError(
+            f"could not train into {folder}: another training was interrupted there, with other"
+            " data or another recipe; remove the folder or choose another"
+        )
     if not mark.is_file():
         for member in [*folder.glob("member-*"), folder / "checkpoints"]:
             shutil.rmtree(member, ignore_errors=True)
@@ -151,7 +208,10 @@ def load(path: str | os.PathLike[str]) -> RewardModel | Transformer:
     """
     folder = Path(path)
     if not (folder / "model.json").is_file():
-        raise NotFoundError(f"could not load a reward model from {folder}: it has no model.json; make one with `upshot train reward`")
+        raise NotFoundError(
+            f"could not load a reward model from {folder}: it has no model.json; make one with"
+            " `upshot train reward`"
+        )
     try:
         kept = msgspec.json.decode((folder / "model.json").read_bytes(), type=_Model)
         with np.load(folder / "weights.npz") as archive:
@@ -161,44 +221,111 @@ def load(path: str | os.PathLike[str]) -> RewardModel | Transformer:
         if kept.version == _TRANSFORMER:
             return _transformer(folder, kept, arrays, domain, users)
         if kept.version != _EMBEDDED or kept.groups != list(GROUPS):
-            raise FormatError(f"could not load {folder}: it is {kept.version!r}, this is {_EMBEDDED!r}; train it again")
+            raise FormatError(
+                f"could not load {folder}: it is {kept.version!r}, this is {_EMBEDDED!r}; train it"
+                " again"
+            )
         return _embedded(kept, arrays, domain, users)
     except FormatError:
         raise
     except _DAMAGE as error:
-        raise FormatError(f"could not load a reward model from {folder}: {error}; train it again") from error
+        raise FormatError(
+            f"could not load a reward model from {folder}: {error}; train it again"
+        ) from error
 
 
-def _embedded(kept: _Model, arrays: Mapping[str, Any], domain: Domain | None, users: tuple[str, ...]) -> RewardModel:
+def _embedded(
+    kept: _Model, arrays: Mapping[str, Any], domain: Domain | None, users: tuple[str, ...]
+) -> RewardModel:
     heads = tuple(
         Head(
-            h.name, "pairs" if h.kind == "pairs" else "scores",
-            Posterior(arrays[f"mean_{i}"], arrays[f"root_{i}"].astype(np.float64), arrays[f"precision_{i}"]), arrays[f"cuts_{i}"],
-            h.calibration, h.rows, h.shares,
+            h.name,
+            "pairs" if h.kind == "pairs" else "scores",
+            Posterior(
+                arrays[f"mean_{i}"],
+                arrays[f"root_{i}"].astype(np.float64),
+                arrays[f"precision_{i}"],
+            ),
+            arrays[f"cuts_{i}"],
+            h.calibration,
+            h.rows,
+            h.shares,
         )
         for i, h in enumerate(kept.heads)
-    )  # fmt: skip
-    return RewardModel(tuple(kept.names), arrays["group"], arrays["centre"], arrays["spread"], heads, domain, users, kept.weights, kept.epsilon, kept.delta)
+    )
+    return RewardModel(
+        tuple(kept.names),
+        arrays["group"],
+        arrays["centre"],
+        arrays["spread"],
+        heads,
+        domain,
+        users,
+        kept.weights,
+        kept.epsilon,
+        kept.delta,
+    )
 
 
-def _transformer(folder: Path, kept: _Model, arrays: Mapping[str, Any], domain: Domain | None, users: tuple[str, ...]) -> Transformer:
+def _transformer(
+    folder: Path,
+    kept: _Model,
+    arrays: Mapping[str, Any],
+    domain: Domain | None,
+    users: tuple[str, ...],
+) -> Transformer:
     from upshot.reward import transformer  # torch takes seconds to load
 
     recipe = kept.recipe or Recipe("")
     columns = sum(len(h.columns) for h in kept.heads)
-    heads = tuple(transformer.Head(h.name, "pairs" if h.kind == "pairs" else "scores", tuple(h.columns), h.calibration, h.rows, h.shares) for h in kept.heads)
+    heads = tuple(
+        transformer.Head(
+            h.name,
+            "pairs" if h.kind == "pairs" else "scores",
+            tuple(h.columns),
+            h.calibration,
+            h.rows,
+            h.shares,
+        )
+        for h in kept.heads
+    )
     form = transformer.Form(arrays["form_centre"], arrays["form_spread"], arrays["form_slope"])
-    members = tuple(transformer.load_member(folder / f"member-{number}", columns, recipe) for number in range(recipe.members))
+    members = tuple(
+        transformer.load_member(folder / f"member-{number}", columns, recipe)
+        for number in range(recipe.members)
+    )
     tokenizer = transformer.open_tokenizer(str(folder / "tokenizer"))
-    return transformer.Transformer(members, tokenizer, kept.max_length, heads, arrays["centre"], form, domain, users, kept.weights, recipe.base, kept.epsilon, kept.delta)
+    return transformer.Transformer(
+        members,
+        tokenizer,
+        kept.max_length,
+        heads,
+        arrays["centre"],
+        form,
+        domain,
+        users,
+        kept.weights,
+        recipe.base,
+        kept.epsilon,
+        kept.delta,
+    )
 
 
 def _read_domain(kept: _Domain | None, arrays: Mapping[str, Any]) -> Domain | None:
     if kept is None:
         return None
-    vocabularies = tuple(Vocabulary(arrays[f"vocabulary_{i}"], usual, spread) for i, (usual, spread) in enumerate(kept.vocabularies))
+    vocabularies = tuple(
+        Vocabulary(arrays[f"vocabulary_{i}"], usual, spread)
+        for i, (usual, spread) in enumerate(kept.vocabularies)
+    )
     shapes = tuple(
-        Shape(arrays[f"shape_{i}_centre"], arrays[f"shape_{i}_scale"], arrays[f"shape_{i}_precision"], usual, spread)
+        Shape(
+            arrays[f"shape_{i}_centre"],
+            arrays[f"shape_{i}_scale"],
+            arrays[f"shape_{i}_precision"],
+            usual,
+            spread,
+        )
         for i, (usual, spread) in enumerate(kept.shapes)
     )
     return Domain(vocabularies, shapes, kept.threshold, kept.false_alarms)
@@ -208,5 +335,7 @@ def holding(user: str, folders: Sequence[Path]) -> Iterator[Path]:
     """Reward models and policies at or below these folders that learned from a user."""
     for folder in folders:
         for path in sorted(folder.rglob("users.json")):
-            if any((path.parent / mark).is_file() for mark in ("model.json", "policy.json")) and user in msgspec.json.decode(path.read_bytes(), type=list[str]):
+            if any(
+                (path.parent / mark).is_file() for mark in ("model.json", "policy.json")
+            ) and user in msgspec.json.decode(path.read_bytes(), type=list[str]):
                 yield path.parent

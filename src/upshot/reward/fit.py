@@ -1,5 +1,6 @@
-"""Logistic regression with a Gaussian prior for each group of features, its width learned by the evidence, and a Laplace
-posterior (MacKay, 1992). Bradley-Terry pairs, ratings above a threshold and pass/fail are all rows of it.
+"""Logistic regression with a Gaussian prior for each group of features, its width learned by the
+evidence, and a Laplace posterior (MacKay, 1992). Bradley-Terry pairs, ratings above a threshold and
+pass/fail are all rows of it.
 """
 
 from __future__ import annotations
@@ -43,8 +44,9 @@ def fit(
 ) -> Posterior:
     """Fit P(row is right) = σ(row · w + offset); negate a row for the opposite.
 
-    `floors`: least precision of each group's prior, for features in units of their own spread. `free`: features without a
-    prior, such as thresholds. `known`: a fit to start from, whose priors are kept.
+    `floors`: least precision of each group's prior, for features in units of their own spread.
+    `free`: features without a prior, such as thresholds. `known`: a fit to start from, whose priors
+    are kept.
     """
     size = rows.shape[1]
     weight = np.ones(len(rows)) if weight is None else weight
@@ -60,25 +62,44 @@ def fit(
             of = (group == g) & ~free
             if of.any():
                 learned = of.sum() - precision[g] * spread[of].sum()
-                precision[g] = np.clip(max(learned, 1e-3) / (mean[of] @ mean[of] + 1e-12), floors[g], 1e5)
+                precision[g] = np.clip(
+                    max(learned, 1e-3) / (mean[of] @ mean[of] + 1e-12), floors[g], 1e5
+                )
         if np.abs(np.log(precision / before)).max() < 0.05:
             break
     mean, root = _mode(rows, np.where(free, _FREE, precision[group]), weight, offset, mean)
     return Posterior(mean, root, precision)
 
 
-def update(known: Posterior, rows: Array, group: NDArray[np.int64], weight: Array, offset: Array, keep: float = 1.0) -> Posterior:
-    """The posterior after more rows; `known` is its prior, of which the share `keep` of the evidence counts (1: all of it).
+def update(
+    known: Posterior,
+    rows: Array,
+    group: NDArray[np.int64],
+    weight: Array,
+    offset: Array,
+    keep: float = 1.0,
+) -> Posterior:
+    """The posterior after more rows; `known` is its prior, of which the share `keep` of the
+    evidence counts (1: all of it).
 
-    With `keep` = 1 and rows that came in parts, it is the fit on all of them, but for Laplace's approximation.
+    With `keep` = 1 and rows that came in parts, it is the fit on all of them, but for Laplace's
+    approximation.
     """
     precision = keep * known.root.T @ known.root + (1 - keep) * np.diag(known.precision[group])
     mean, root = _mode(rows, precision, weight, offset, known.mean, known.mean)
     return Posterior(mean, root, known.precision)
 
 
-def _mode(rows: Array, prior: Array, weight: Array, offset: Array, start: Array, centre: Array | float = 0.0) -> tuple[Array, Array]:
-    """The most probable weights by Newton's method with step halving, and the root of the Hessian there.
+def _mode(
+    rows: Array,
+    prior: Array,
+    weight: Array,
+    offset: Array,
+    start: Array,
+    centre: Array | float = 0.0,
+) -> tuple[Array, Array]:
+    """The most probable weights by Newton's method with step halving, and the root of the Hessian
+    there.
 
     `prior`: precision, a vector for independent weights or a matrix; `centre`: its mean.
     """
@@ -94,7 +115,9 @@ def _mode(rows: Array, prior: Array, weight: Array, offset: Array, start: Array,
         else:
             hessian += prior
         root = cholesky(hessian)
-        step = cho_solve((root, False), rows.T @ (weight * (1 - right)) - _pull(prior, mean - centre))
+        step = cho_solve(
+            (root, False), rows.T @ (weight * (1 - right)) - _pull(prior, mean - centre)
+        )
         size, tried = 1.0, _objective(rows, prior, weight, offset, mean + step, centre)
         while size > 1e-3 and tried < value:
             size /= 2
@@ -110,6 +133,11 @@ def _pull(prior: Array, away: Array) -> Array:
     return prior * away if prior.ndim == 1 else prior @ away
 
 
-def _objective(rows: Array, prior: Array, weight: Array, offset: Array, mean: Array, centre: Array | float) -> float:
+def _objective(
+    rows: Array, prior: Array, weight: Array, offset: Array, mean: Array, centre: Array | float
+) -> float:
     right = sigmoid(rows @ mean + offset)
-    return float(weight @ np.log(np.maximum(right, 1e-12)) - 0.5 * ((mean - centre) @ _pull(prior, mean - centre)))
+    return float(
+        weight @ np.log(np.maximum(right, 1e-12))
+        - 0.5 * ((mean - centre) @ _pull(prior, mean - centre))
+    )

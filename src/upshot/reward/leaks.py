@@ -1,8 +1,10 @@
-"""How much a reward model tells of whose data it was trained on: an audit with planted canaries (membership inference).
+"""How much a reward model tells of whose data it was trained on: an audit with planted canaries
+(membership inference).
 
-Canaries are made-up users whose pairs are random words. A coin decides which of them are trained on; whoever has the model then
-guesses, from how much it favours a canary's chosen answers beyond a model that saw no canary. The true-positive rate at 0.1 %
-false positives is what counts for privacy (Carlini et al., 2022); from it follows a bound that ε cannot be below.
+Canaries are made-up users whose pairs are random words. A coin decides which of them are trained
+on; whoever has the model then guesses, from how much it favours a canary's chosen answers beyond a
+model that saw no canary. The true-positive rate at 0.1 % false positives is what counts for privacy
+(Carlini et al., 2022); from it follows a bound that ε cannot be below.
 """
 
 from __future__ import annotations
@@ -50,32 +52,52 @@ def canaries(count: int, pairs: int, seed: int) -> list[list[Preference]]:
 
     out: list[list[Preference]] = []
     for number in range(count):
-        prompt, chosen, rejected = (Turn("user", text()),), (Turn("assistant", text()),), (Turn("assistant", text()),)
-        row = Preference(prompt, chosen, rejected, 0.0, 1.0, Source("canary", (f"canary-{seed}-{number}",)))
+        prompt, chosen, rejected = (
+            (Turn("user", text()),),
+            (Turn("assistant", text()),),
+            (Turn("assistant", text()),),
+        )
+        row = Preference(
+            prompt, chosen, rejected, 0.0, 1.0, Source("canary", (f"canary-{seed}-{number}",))
+        )
         out.append([row] * pairs)
     return out
 
 
 def audit(
-    rows: Sequence[Preference], train: Callable[[list[Preference]], Scorer], count: int = 1000, runs: int = 2, pairs: int = 8, seed: int = 0,
-    delta: float = 0.0, progress: Callable[[int, int], None] = lambda done, total: None,
+    rows: Sequence[Preference],
+    train: Callable[[list[Preference]], Scorer],
+    count: int = 1000,
+    runs: int = 2,
+    pairs: int = 8,
+    seed: int = 0,
+    delta: float = 0.0,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Leak:
     """Train with and without canaries and try to tell which were there.
 
-    `count`: canaries a run; `pairs`: rows of each; `delta`: of the differential privacy that is audited.
+    `count`: canaries a run; `pairs`: rows of each; `delta`: of the differential privacy that is
+    audited.
 
     Raises:
         InputError: too few canaries to speak of 0.1 %.
     """
     if count < _LEAST or runs < 1:
-        raise InputError(f"could not audit with {count} canaries in {runs} runs: at least {_LEAST} and 1")
+        raise InputError(
+            f"could not audit with {count} canaries in {runs} runs: at least {_LEAST} and 1"
+        )
     inside: list[Array] = []
     outside: list[Array] = []
     plain = train(list(rows))
     for run in range(runs):
         planted = canaries(count, pairs, seed + run)
         there = np.random.default_rng(seed + run).random(count) < 0.5
-        taught = train([*rows, *(row for canary, yes in zip(planted, there, strict=True) if yes for row in canary)])
+        taught = train(
+            [
+                *rows,
+                *(row for canary, yes in zip(planted, there, strict=True) if yes for row in canary),
+            ]
+        )
         gain = _margins(taught, planted) - _margins(plain, planted)
         inside.append(gain[there])
         outside.append(gain[~there])
@@ -86,12 +108,21 @@ def audit(
 def _margins(model: Scorer, planted: Sequence[Sequence[Preference]]) -> Array:
     firsts = [canary[0] for canary in planted]
     prompts = [row.prompt for row in firsts]
-    a, b = model.score(prompts, [row.chosen for row in firsts]), model.score(prompts, [row.rejected for row in firsts])
-    return np.array([x.reward + x.parts.get("form", 0.0) - y.reward - y.parts.get("form", 0.0) for x, y in zip(a, b, strict=True)])
+    a, b = (
+        model.score(prompts, [row.chosen for row in firsts]),
+        model.score(prompts, [row.rejected for row in firsts]),
+    )
+    return np.array(
+        [
+            x.reward + x.parts.get("form", 0.0) - y.reward - y.parts.get("form", 0.0)
+            for x, y in zip(a, b, strict=True)
+        ]
+    )
 
 
 def measure(inside: Array, outside: Array, delta: float = 0.0) -> Leak:
-    """From how much each canary's answers gained, for those that were trained on and those that were not.
+    """From how much each canary's answers gained, for those that were trained on and those that
+    were not.
 
     >>> rng = np.random.default_rng(0)
     >>> measure(rng.normal(4, 1, 1000), rng.normal(0, 1, 1000)).found > 0.7
@@ -105,11 +136,19 @@ def measure(inside: Array, outside: Array, delta: float = 0.0) -> Leak:
     ranks = rankdata(np.concatenate([inside, outside]))[: len(inside)]
     auc = (ranks.mean() - (len(inside) + 1) / 2) / len(outside)
     low = float(beta.ppf(1 - _SURE, hits, len(inside) - hits + 1)) if hits else 0.0
-    return Leak(len(inside) + len(outside), hits / len(inside), low, float(auc), _bound(inside, outside, delta))
+    return Leak(
+        len(inside) + len(outside),
+        hits / len(inside),
+        low,
+        float(auc),
+        _bound(inside, outside, delta),
+    )
 
 
 def _bound(inside: Array, outside: Array, delta: float) -> float:
-    """The best of a few thresholds fixed in advance as shares of all; the confidence is divided among them."""
+    """The best of a few thresholds fixed in advance as shares of all; the confidence is divided
+    among them.
+    """
     everything = np.concatenate([inside, outside])
     shares = (0.5, 0.2, 0.1, 0.05, 0.02)
     level = (1 - _SURE) / len(shares) / 2

@@ -1,7 +1,7 @@
 """MiniLM's inner layers as features, where the `minilm` extra is installed.
 
-Not its sentence embedding: that is trained to forget how a thing is said. The mean over tokens of layers 2 and 4 keeps it
-(held-out pairs of HH harmless: .64 against .60, `docs/lab.md`).
+Not its sentence embedding: that is trained to forget how a thing is said. The mean over tokens of
+layers 2 and 4 keeps it (held-out pairs of HH harmless: .64 against .60, `docs/lab.md`).
 """
 
 from __future__ import annotations
@@ -32,9 +32,13 @@ def _model() -> tuple[Any, Any]:
     return AutoTokenizer.from_pretrained(path), AutoModel.from_pretrained(path).eval()
 
 
-def embed(responses: Sequence[str], requests: Sequence[str], contexts: Sequence[str]) -> tuple[Array, Array]:
-    """Inner layers of each response, shape (responses, 768), and its cosine to its request and to its context, shape
-    (responses, 2). The first 256 tokens of each text are read, each different text once."""
+def embed(
+    responses: Sequence[str], requests: Sequence[str], contexts: Sequence[str]
+) -> tuple[Array, Array]:
+    """Inner layers of each response, shape (responses, 768), and its cosine to its request and to
+    its context, shape (responses, 2). The first 256 tokens of each text are read, each different
+    text once.
+    """
     texts = list(dict.fromkeys([*responses, *requests, *contexts]))
     row = {text: number for number, text in enumerate(texts)}
     inner, whole = _layers(texts)
@@ -54,13 +58,21 @@ def _layers(texts: Sequence[str]) -> tuple[Array, Array]:
     with torch.inference_mode():
         for start in range(0, len(order), _BATCH):
             rows = order[start : start + _BATCH]
-            batch = tokenizer([texts[row] for row in rows], padding=True, truncation=True, max_length=_TOKENS, return_tensors="pt")
+            batch = tokenizer(
+                [texts[row] for row in rows],
+                padding=True,
+                truncation=True,
+                max_length=_TOKENS,
+                return_tensors="pt",
+            )
             hidden = model(**batch, output_hidden_states=True).hidden_states
             mask = batch["attention_mask"][..., None].float()
             means = [(hidden[layer] * mask).sum(1) / mask.sum(1) for layer in (*LAYERS, -1)]
             out[rows] = torch.cat(means, dim=1).float().numpy()
     whole = out[:, width * len(LAYERS) :]
-    return out[:, : width * len(LAYERS)], whole / np.maximum(np.linalg.norm(whole, axis=1, keepdims=True), 1e-6)
+    return out[:, : width * len(LAYERS)], whole / np.maximum(
+        np.linalg.norm(whole, axis=1, keepdims=True), 1e-6
+    )
 
 
 def sentences(texts: Sequence[str]) -> Array:

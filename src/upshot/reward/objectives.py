@@ -21,7 +21,8 @@ def mean(rewards: Array) -> Array:
 
 
 def cvar(rewards: Array, alpha: float) -> Array:
-    """Mean over the worst-served share `alpha` of users (Rockafellar and Uryasev, 2000); alpha = 1 is the mean.
+    """Mean over the worst-served share `alpha` of users (Rockafellar and Uryasev, 2000); alpha = 1
+    is the mean.
 
     >>> cvar(np.array([[0.0], [1.0], [2.0], [3.0]]), 0.5).tolist()
     [0.5]

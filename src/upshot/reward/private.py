@@ -1,18 +1,23 @@
-"""Embedded reward models that are differentially private by user: noise in the objective (Chaudhuri et al., 2011; Kifer et al., 2012).
+"""Embedded reward models that are differentially private by user: noise in the objective (Chaudhuri
+et al., 2011; Kifer et al., 2012).
 
-What is minimised is Σ_u ℓ_u(w) + ½(1 + Δ)‖w‖² + b·w with b ~ N(0, σ²I), once, to convergence. A user's loss ℓ_u is the mean of
-their rows' logistic losses, each row of length at most L and all weights of a user adding up to at most 1. Then, for a user
-who is added or removed, with ε = ε₁ + ε₂:
+What is minimised is Σ_u ℓ_u(w) + ½(1 + Δ)‖w‖² + b·w with b ~ N(0, σ²I), once, to convergence. A
+user's loss ℓ_u is the mean of their rows' logistic losses, each row of length at most L and all
+weights of a user adding up to at most 1. Then, for a user who is added or removed, with ε = ε₁ +
+ε₂:
 
-- the Jacobian of w ↦ b changes by a factor of at most det(I + A⁻¹E) ≤ exp(tr E / (1 + Δ)) ≤ exp(ε₁), since E, the user's
+- the Jacobian of w ↦ b changes by a factor of at most det(I + A⁻¹E) ≤ exp(tr E / (1 + Δ)) ≤
+  exp(ε₁), since E, the user's
   Hessian, has trace at most L²/4 (for any number of rows; no rank-one assumption) and A ⪰ (1 + Δ)I;
-- the density of b changes by exp((2⟨b, g⟩ + ‖g‖²)/2σ²), g the user's gradient: a combination of their m rows with weights that
-  add up to at most 1, so |⟨b, g⟩| ≤ max_j |⟨b, x_j⟩| ≤ σLt but for probability δ, with t = √(2 ln(2m/δ)) (union bound); that is at most
-  exp(ε₂) where σ = L (t + √(t² + 2ε₂)) / (2ε₂).
+- the density of b changes by exp((2⟨b, g⟩ + ‖g‖²)/2σ²), g the user's gradient: a combination of
+  their m rows with weights that
+  add up to at most 1, so |⟨b, g⟩| ≤ max_j |⟨b, x_j⟩| ≤ σLt but for probability δ, with t = √(2
+  ln(2m/δ)) (union bound); that is at most exp(ε₂) where σ = L (t + √(t² + 2ε₂)) / (2ε₂).
 
-Everything else that is kept is public (scales of features, widths of priors), or comes from other users than the weights do (calibration
-and accuracy: Laplace noise on a histogram to which each of them adds 1), so a user is in one part only and pays ε once for
-each head. Heads share ε and δ. The minimum is taken to be exact, noise to be real numbers (no defence against floating-point attacks).
+Everything else that is kept is public (scales of features, widths of priors), or comes from other
+users than the weights do (calibration and accuracy: Laplace noise on a histogram to which each of
+them adds 1), so a user is in one part only and pays ε once for each head. Heads share ε and δ. The
+minimum is taken to be exact, noise to be real numbers (no defence against floating-point attacks).
 """
 
 from __future__ import annotations
@@ -58,7 +63,10 @@ class Privacy(msgspec.Struct, frozen=True):
 
     def __post_init__(self) -> None:
         if not (self.epsilon > 0 and 0 < self.delta < 1 and self.rows_a_user >= 1):
-            raise InputError(f"could not train with epsilon {self.epsilon}, delta {self.delta}, {self.rows_a_user} rows a user: epsilon > 0, 0 < delta < 1, at least 1 row")
+            raise InputError(
+                f"could not train with epsilon {self.epsilon}, delta {self.delta},"
+                f" {self.rows_a_user} rows a user: epsilon > 0, 0 < delta < 1, at least 1 row"
+            )
 
 
 def noise(privacy: Privacy, length: float = LENGTH) -> tuple[float, float]:
@@ -70,18 +78,24 @@ def noise(privacy: Privacy, length: float = LENGTH) -> tuple[float, float]:
     """
     first, second = privacy.epsilon * _JACOBIAN, privacy.epsilon * (1 - _JACOBIAN)
     t = np.sqrt(2 * np.log(2 * privacy.rows_a_user / privacy.delta))
-    return float(length * (t + np.sqrt(t * t + 2 * second)) / (2 * second)), float(max(0.0, length**2 / 4 / first - 1))
+    return float(length * (t + np.sqrt(t * t + 2 * second)) / (2 * second)), float(
+        max(0.0, length**2 / 4 / first - 1)
+    )
 
 
 def train(data: Mapping[str, Rows], privacy: Privacy, embed: bool = False) -> RewardModel:
-    """Train heads whose weights, calibration and accuracy tell little of any one user; without a picture of the domain.
+    """Train heads whose weights, calibration and accuracy tell little of any one user; without a
+    picture of the domain.
 
-    Rows of several users are left out: nobody could be forgotten alone. Rows that name nobody belong to their thread, or prompt.
+    Rows of several users are left out: nobody could be forgotten alone. Rows that name nobody
+    belong to their thread, or prompt.
 
     Raises:
         InputError: a head has rows of too few users.
     """
-    share = msgspec.structs.replace(privacy, epsilon=privacy.epsilon / len(data), delta=privacy.delta / len(data))
+    share = msgspec.structs.replace(
+        privacy, epsilon=privacy.epsilon / len(data), delta=privacy.delta / len(data)
+    )
     own = {name: limited(rows, share.rows_a_user) for name, rows in data.items()}
     heads: list[Head] = []
     names: tuple[str, ...] = ()
@@ -90,14 +104,27 @@ def train(data: Mapping[str, Rows], privacy: Privacy, embed: bool = False) -> Re
     for name, rows in own.items():
         owners = [owner(row) for row in rows]
         if len(set(owners)) < _LEAST:
-            raise InputError(f"could not train head {name!r} on rows of {len(set(owners))} single users: at least {_LEAST} are needed")
+            raise InputError(
+                f"could not train head {name!r} on rows of {len(set(owners))} single users: at"
+                f" least {_LEAST} are needed"
+            )
         batch = batch_of(rows)
         found = features(batch.prompts, batch.responses, embed)
         names, group = found.names, found.group
         centre, spread = public(names)
         values = np.clip((found.values - centre) / spread, -_CLIP, _CLIP) / np.sqrt(FLOORS[group])
         heads.append(_head(name, rows, owners, values, group, share))
-    return RewardModel(names, group, centre, spread, tuple(heads), None, users_of(own), epsilon=privacy.epsilon, delta=privacy.delta)
+    return RewardModel(
+        names,
+        group,
+        centre,
+        spread,
+        tuple(heads),
+        None,
+        users_of(own),
+        epsilon=privacy.epsilon,
+        delta=privacy.delta,
+    )
 
 
 @cache
@@ -125,9 +152,20 @@ def limited(rows: Rows, most: int) -> list[Preference] | list[Example]:
     return kept  # pyright: ignore[reportReturnType]  # one kind only
 
 
-def _head(name: str, rows: Rows, owners: Sequence[str], values: Array, group: NDArray[np.int64], privacy: Privacy) -> Head:
+def _head(
+    name: str,
+    rows: Rows,
+    owners: Sequence[str],
+    values: Array,
+    group: NDArray[np.int64],
+    privacy: Privacy,
+) -> Head:
     held = np.array([draw(f"private/{who}") < _HELD for who in owners])
-    weight, size, scale = bounded([row.weight for row in rows], owners), values.shape[1], np.sqrt(FLOORS[group])
+    weight, size, scale = (
+        bounded([row.weight for row in rows], owners),
+        values.shape[1],
+        np.sqrt(FLOORS[group]),
+    )
     usual = 1.0 / FLOORS[group]
     if isinstance(rows[0], Preference):
         kind, sign = "pairs", np.ones(len(rows))
@@ -140,15 +178,28 @@ def _head(name: str, rows: Rows, owners: Sequence[str], values: Array, group: ND
         levels = len(LEVELS)
         above = np.where(score[:, None] > LEVELS, 1.0, -1.0)
         cut = np.broadcast_to(-np.eye(levels), (len(rows), levels, levels))
-        data = above[:, :, None] * np.concatenate([np.repeat(values[:, None], levels, axis=1), cut], axis=2)
-        taught, counts = data[~held].reshape(-1, size + levels), np.repeat(weight[~held] / levels, levels)
+        data = above[:, :, None] * np.concatenate(
+            [np.repeat(values[:, None], levels, axis=1), cut], axis=2
+        )
+        taught, counts = (
+            data[~held].reshape(-1, size + levels),
+            np.repeat(weight[~held] / levels, levels),
+        )
         shared = msgspec.structs.replace(privacy, rows_a_user=privacy.rows_a_user * levels)
-        mean, precision = perturbed(taught, counts, np.zeros(len(taught)), np.concatenate([usual, np.full(levels, 1 / levels)]), shared)
+        mean, precision = perturbed(
+            taught,
+            counts,
+            np.zeros(len(taught)),
+            np.concatenate([usual, np.full(levels, 1 / levels)]),
+            shared,
+        )
     cuts = mean[size:]
     posterior = Posterior(mean[:size] / scale, np.diag(np.sqrt(precision[:size]) * scale), FLOORS)
     merits = merits[held] * scale
     logits = merits @ posterior.mean - (np.median(cuts) if len(cuts) else 0.0)
-    calibration, accuracy = measured(sign[held] * soften(logits, posterior.variance(merits)), weight[held], privacy.epsilon)
+    calibration, accuracy = measured(
+        sign[held] * soften(logits, posterior.variance(merits)), weight[held], privacy.epsilon
+    )
     return Head(name, kind, posterior, cuts, calibration, rounded(len(rows)), {"all": accuracy})
 
 
@@ -160,16 +211,25 @@ def bounded(weights: Sequence[float], owners: Sequence[str]) -> Array:
 
 
 def perturbed(
-    rows: Array, weight: Array, offset: Array, usual: Array, privacy: Privacy, rng: np.random.Generator | None = None
+    rows: Array,
+    weight: Array,
+    offset: Array,
+    usual: Array,
+    privacy: Privacy,
+    rng: np.random.Generator | None = None,
 ) -> tuple[Array, Array]:
     """The private minimum, and a precision of each weight.
 
-    The precision is made of what is public: `usual` (mean squares of the features), the rounded number of rows, the noise.
-    `rows`: shape (rows, features), P(row is right) = σ(row · w + offset). `rng`: for tests; noise is secret otherwise.
+    The precision is made of what is public: `usual` (mean squares of the features), the rounded
+    number of rows, the noise.
+    `rows`: shape (rows, features), P(row is right) = σ(row · w + offset). `rng`: for tests; noise
+    is secret otherwise.
     """
     rng = rng or np.random.default_rng(secrets.randbits(256))
     sigma, raised = noise(privacy)
-    rows = rows * np.minimum(1.0, LENGTH / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12))
+    rows = rows * np.minimum(
+        1.0, LENGTH / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+    )
     pull, prior = rng.normal(0.0, sigma, rows.shape[1]), 1.0 + raised
     mean = np.zeros(rows.shape[1])
     for _ in range(_STEPS):
@@ -179,23 +239,40 @@ def perturbed(
             break
         curve = (rows * (weight * right * (1 - right))[:, None]).T @ rows
         step = cho_solve(cho_factor(curve + prior * np.eye(len(mean))), slope)
-        mean = mean + step / max(1.0, float(np.abs(rows @ step).max(initial=0.0)) / 4.0)  # a bounded step keeps Newton in its valley
+        mean = mean + step / max(
+            1.0, float(np.abs(rows @ step).max(initial=0.0)) / 4.0
+        )  # a bounded step keeps Newton in its valley
     steep = prior + rounded(len(rows)) / 4 * usual * min(1.0, LENGTH**2 / float(usual.sum()))
     return mean, steep**2 / (steep + sigma**2)
 
 
-def measured(logits: Array, weight: Array, epsilon: float, rng: np.random.Generator | None = None) -> tuple[Calibration, float]:
-    """Calibration and accuracy from a noisy histogram of predicted probability and whether it was right; a user adds 1 at most."""
+def measured(
+    logits: Array, weight: Array, epsilon: float, rng: np.random.Generator | None = None
+) -> tuple[Calibration, float]:
+    """Calibration and accuracy from a noisy histogram of predicted probability and whether it was
+    right; a user adds 1 at most.
+    """
     rng = rng or np.random.default_rng(secrets.randbits(256))
     sure = sigmoid(np.abs(logits))
-    place = np.minimum(((sure - 0.5) * 2 * _BINS).astype(np.int64), _BINS - 1) + _BINS * (logits > 0)
-    counts = np.maximum(np.bincount(place, weight, 2 * _BINS) + rng.laplace(0.0, 1.0 / epsilon, 2 * _BINS), 0.0)
-    middle = np.log((0.5 + (np.arange(_BINS) + 0.5) / (2 * _BINS)) / (0.5 - (np.arange(_BINS) + 0.5) / (2 * _BINS)))
+    place = np.minimum(((sure - 0.5) * 2 * _BINS).astype(np.int64), _BINS - 1) + _BINS * (
+        logits > 0
+    )
+    counts = np.maximum(
+        np.bincount(place, weight, 2 * _BINS) + rng.laplace(0.0, 1.0 / epsilon, 2 * _BINS), 0.0
+    )
+    middle = np.log(
+        (0.5 + (np.arange(_BINS) + 0.5) / (2 * _BINS))
+        / (0.5 - (np.arange(_BINS) + 0.5) / (2 * _BINS))
+    )
     wrong, right = counts[:_BINS], counts[_BINS:]
     found = calibrate(np.concatenate([-middle, middle]), counts)
     total = max(float(counts.sum()), 1e-9)
     error = float(np.abs(found.apply(middle) * (wrong + right) - right).sum() / total)
-    bins = tuple((float(p), float(r / (w + r)), round(w + r)) for p, w, r in zip(found.apply(middle), wrong, right, strict=True) if w + r >= 1)
+    bins = tuple(
+        (float(p), float(r / (w + r)), round(w + r))
+        for p, w, r in zip(found.apply(middle), wrong, right, strict=True)
+        if w + r >= 1
+    )
     return found._replace(error=error, bins=bins), float(right.sum() / total)
 
 

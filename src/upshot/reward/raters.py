@@ -1,9 +1,10 @@
 """Who rated: leniency, scale and taste of each rater, told apart from the merit of what they rated.
 
-s_ui = b_u + a_u (q_i + (γ + g_u) · z_i) + ε with ε ~ N(0, σ_u²): q is the merit of response i with its style z at the
-reference, b_u leniency, a_u scale, γ the taste all raters share, g_u a rater's own, σ_u how far to trust a rater. Priors
-tie the raters together; iterated conditional modes with the spreads re-estimated. A rater who follows a plan instead of
-the responses agrees with nobody outside it: his σ_u grows and his a_u shrinks, so he is heard less.
+s_ui = b_u + a_u (q_i + (γ + g_u) · z_i) + ε with ε ~ N(0, σ_u²): q is the merit of response i with
+its style z at the reference, b_u leniency, a_u scale, γ the taste all raters share, g_u a rater's
+own, σ_u how far to trust a rater. Priors tie the raters together; iterated conditional modes with
+the spreads re-estimated. A rater who follows a plan instead of the responses agrees with nobody
+outside it: his σ_u grows and his a_u shrinks, so he is heard less.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ _ROUNDS = 60
 _DEGREES = 10.0
 """Prior strength of a rater's noise, in ratings."""
 _SAME_PLAN, _OWN_PLAN = 0.7, 0.35
-"""A crowd's members predict so much of each other's variance, and everybody else so little: people who agree on what
-is good are predicted by all, people with a taste of their own are noisy."""
+"""A crowd's members predict so much of each other's variance, and everybody else so little: people
+who agree on what is good are predicted by all, people with a taste of their own are noisy.
+"""
 _LEAST_SHARED = 6
 _FACTORS = 5
 _GROWTH = 6
@@ -60,8 +62,12 @@ class _State(NamedTuple):
     careless: float
 
 
-def separate(rater: NDArray[np.int64], item: NDArray[np.int64], rating: Array, style: Array | None = None) -> Raters:
-    """Fit the model to ratings. `rater`, `item`: numbers from 0; `style`: shape (items, styles), any units.
+def separate(
+    rater: NDArray[np.int64], item: NDArray[np.int64], rating: Array, style: Array | None = None
+) -> Raters:
+    """Fit the model to ratings.
+
+    `rater`, `item`: numbers from 0; `style`: shape (items, styles), any units.
 
     >>> who, what = np.repeat([0, 1, 2], 4), np.tile([0, 1, 2, 3], 3)
     >>> given = np.array([1.0, 2, 3, 4, 2, 3, 4, 5, 1, 1.5, 2, 2.5])
@@ -76,12 +82,26 @@ def separate(rater: NDArray[np.int64], item: NDArray[np.int64], rating: Array, s
     state = _fit(rater, item, s, z, raters, items, heard)
     usual = float(np.median(state.scale[heard > 0])) or 1.0
     return Raters(
-        state.merit, 1.0 / np.sqrt(state.precision), rating.mean() + spread * state.leniency, state.scale / usual, state.taste,
-        spread * state.noise, state.careless, heard == 0,
-    )  # fmt: skip
+        state.merit,
+        1.0 / np.sqrt(state.precision),
+        rating.mean() + spread * state.leniency,
+        state.scale / usual,
+        state.taste,
+        spread * state.noise,
+        state.careless,
+        heard == 0,
+    )
 
 
-def _fit(rater: NDArray[np.int64], item: NDArray[np.int64], s: Array, z: Array, raters: int, items: int, heard: Array) -> _State:
+def _fit(
+    rater: NDArray[np.int64],
+    item: NDArray[np.int64],
+    s: Array,
+    z: Array,
+    raters: int,
+    items: int,
+    heard: Array,
+) -> _State:
     leniency = _means(rater, s, raters, 1.0)
     merit = _means(item, (s - leniency[rater]) * heard[rater], items, 1.0)
     merit /= max(merit.std(), 1e-6)
@@ -92,44 +112,101 @@ def _fit(rater: NDArray[np.int64], item: NDArray[np.int64], s: Array, z: Array, 
     breadth = max(float(s.max() - s.min()), 1e-6)
     given, ends = s, _ends(s)
     for _ in range(_ROUNDS):
-        s = _beyond(given, ends, leniency[rater] + scale[rater] * (merit[item] + ((shared + own)[rater] * z[item]).sum(axis=1)), noise[rater])
+        s = _beyond(
+            given,
+            ends,
+            leniency[rater]
+            + scale[rater] * (merit[item] + ((shared + own)[rater] * z[item]).sum(axis=1)),
+            noise[rater],
+        )
         trust = meant * heard[rater] / noise[rater] ** 2
         liked = ((shared + own)[rater] * z[item]).sum(axis=1)
-        line = _lines(rater, merit[item] + liked, s, meant / noise[rater] ** 2, raters, level, slope)
+        line = _lines(
+            rater, merit[item] + liked, s, meant / noise[rater] ** 2, raters, level, slope
+        )
         leniency, scale = line.b, line.a
         level = float(leniency.mean()), float(leniency.var() + line.b_var.mean())
         slope = max(float(scale.mean()), 0.05), float(scale.var() + line.a_var.mean())
-        shared, own, wide, own_var = _tastes(rater, item, s - leniency[rater] - scale[rater] * merit[item], z, scale, shared, own, wide, trust)
+        shared, own, wide, own_var = _tastes(
+            rater,
+            item,
+            s - leniency[rater] - scale[rater] * merit[item],
+            z,
+            scale,
+            shared,
+            own,
+            wide,
+            trust,
+        )
         liked = ((shared + own)[rater] * z[item]).sum(axis=1)
         pull = scale[rater]
         precision = np.bincount(item, trust * pull**2, minlength=items) + 1.0
-        merit = np.bincount(item, trust * pull * (s - leniency[rater] - pull * liked), minlength=items) / precision
+        merit = (
+            np.bincount(item, trust * pull * (s - leniency[rater] - pull * liked), minlength=items)
+            / precision
+        )
         size = max(float(np.sqrt(np.mean(merit**2 + 1.0 / precision))), 1e-6)
-        merit, precision, scale, shared, own = (merit - merit.mean()) / size, precision * size**2, scale * size, shared / size, own / size
+        merit, precision, scale, shared, own = (
+            (merit - merit.mean()) / size,
+            precision * size**2,
+            scale * size,
+            shared / size,
+            own / size,
+        )
         slope, wide = (slope[0] * size, slope[1] * size**2), wide / size**2
-        # the noise of each rater, shrunk to everybody's, and which ratings have nothing to do with the response
-        error = s - leniency[rater] - scale[rater] * (merit[item] + ((shared + own)[rater] * z[item]).sum(axis=1))
-        square = error**2 + scale[rater] ** 2 * (1 / precision[item] + (own_var[rater] * z[item] ** 2).sum(axis=1)) + line.b_var[rater] + line.a_var[rater] * merit[item] ** 2
-        density = (1 - careless) * np.exp(-0.5 * square / noise[rater] ** 2) / (noise[rater] * 2.5066)
+        # the noise of each rater, shrunk to everybody's, and which ratings have nothing to do with
+        # the response
+        error = (
+            s
+            - leniency[rater]
+            - scale[rater] * (merit[item] + ((shared + own)[rater] * z[item]).sum(axis=1))
+        )
+        square = (
+            error**2
+            + scale[rater] ** 2
+            * (1 / precision[item] + (own_var[rater] * z[item] ** 2).sum(axis=1))
+            + line.b_var[rater]
+            + line.a_var[rater] * merit[item] ** 2
+        )
+        density = (
+            (1 - careless) * np.exp(-0.5 * square / noise[rater] ** 2) / (noise[rater] * 2.5066)
+        )
         meant = density / (density + careless / breadth)
         careless = float(np.clip(1 - meant.mean(), 0.005, 0.5))
         common = float((meant * square).sum() / meant.sum())
         count = np.bincount(rater, meant, minlength=raters)
-        noise = np.sqrt((np.bincount(rater, meant * square, minlength=raters) + _DEGREES * common) / (count + _DEGREES))
+        noise = np.sqrt(
+            (np.bincount(rater, meant * square, minlength=raters) + _DEGREES * common)
+            / (count + _DEGREES)
+        )
         noise = np.maximum(noise, 0.2 * np.sqrt(common) + 1e-3)
     return _State(merit, precision, leniency, scale, shared + own, noise, careless)
 
 
 def _tastes(
-    rater: NDArray[np.int64], item: NDArray[np.int64], left: Array, z: Array, scale: Array, shared: Array, own: Array, wide: Array, trust: Array
+    rater: NDArray[np.int64],
+    item: NDArray[np.int64],
+    left: Array,
+    z: Array,
+    scale: Array,
+    shared: Array,
+    own: Array,
+    wide: Array,
+    trust: Array,
 ) -> tuple[Array, Array, Array, Array]:
-    """What all raters like in a style, what each one does, how far they differ, and how sure that is; a style at a time."""
+    """What all raters like in a style, what each one does, how far they differ, and how sure that
+    is; a style at a time.
+    """
     shared, own, wide, unsure = shared.copy(), own.copy(), wide.copy(), np.zeros_like(own)
     for k in range(z.shape[1]):
         others = np.delete(np.arange(z.shape[1]), k)
-        rest = left - scale[rater] * ((shared + own)[rater][:, others] * z[item][:, others]).sum(axis=1)
+        rest = left - scale[rater] * ((shared + own)[rater][:, others] * z[item][:, others]).sum(
+            axis=1
+        )
         pull = scale[rater] * z[item, k]
-        shared[k] = (trust * pull * (rest - pull * own[rater, k])).sum() / ((trust * pull**2).sum() + 1.0)
+        shared[k] = (trust * pull * (rest - pull * own[rater, k])).sum() / (
+            (trust * pull**2).sum() + 1.0
+        )
         up = np.bincount(rater, trust * pull * (rest - pull * shared[k]), minlength=len(scale))
         known = np.bincount(rater, trust * pull**2, minlength=len(scale)) + 1 / max(wide[k], 1e-3)
         own[:, k], unsure[:, k] = up / known, 1 / known
@@ -137,8 +214,11 @@ def _tastes(
     return shared, own, wide, unsure
 
 
-def _followers(rater: NDArray[np.int64], item: NDArray[np.int64], s: Array, raters: int, items: int) -> NDArray[np.bool_]:
-    """Raters of a crowd that agrees within itself and with nobody else, grown from the leading factors of all ratings.
+def _followers(
+    rater: NDArray[np.int64], item: NDArray[np.int64], s: Array, raters: int, items: int
+) -> NDArray[np.bool_]:
+    """Raters of a crowd that agrees within itself and with nobody else, grown from the leading
+    factors of all ratings.
 
     Before any model is fitted: a crowd bends the model until it looks right.
     """
@@ -160,23 +240,47 @@ def _followers(rater: NDArray[np.int64], item: NDArray[np.int64], s: Array, rate
     return found
 
 
-def _crowd(rater: NDArray[np.int64], item: NDArray[np.int64], left: Array, crowd: NDArray[np.bool_], items: int) -> NDArray[np.bool_]:
+def _crowd(
+    rater: NDArray[np.int64],
+    item: NDArray[np.int64],
+    left: Array,
+    crowd: NDArray[np.bool_],
+    items: int,
+) -> NDArray[np.bool_]:
     """Raters whom the others of a crowd predict, and those outside it do not."""
     member = crowd[rater]
-    inside, outside = _predicted(rater, item, left, member, items), _predicted(rater, item, left, ~member, items)
+    inside, outside = (
+        _predicted(rater, item, left, member, items),
+        _predicted(rater, item, left, ~member, items),
+    )
     return (inside > _SAME_PLAN) & (outside < _OWN_PLAN)
 
 
-def _predicted(rater: NDArray[np.int64], item: NDArray[np.int64], left: Array, by: NDArray[np.bool_], items: int) -> Array:
-    """Share of each rater's variance that the mean of the others among `by` predicts; -1 where they share too little."""
-    total, count = np.bincount(item, left * by, minlength=items), np.bincount(item, by, minlength=items)
+def _predicted(
+    rater: NDArray[np.int64],
+    item: NDArray[np.int64],
+    left: Array,
+    by: NDArray[np.bool_],
+    items: int,
+) -> Array:
+    """Share of each rater's variance that the mean of the others among `by` predicts; -1 where they
+    share too little.
+    """
+    total, count = (
+        np.bincount(item, left * by, minlength=items),
+        np.bincount(item, by, minlength=items),
+    )
     among = count[item] - by
     usable = among > 0
     mean = (total[item] - left * by) / np.maximum(among, 1)
     raters = int(rater.max()) + 1
     size = np.bincount(rater, usable * left**2, minlength=raters)
     missed = np.bincount(rater, usable * (left - mean) ** 2, minlength=raters)
-    return np.where(np.bincount(rater, usable, minlength=raters) >= _LEAST_SHARED, 1 - missed / np.maximum(size, 1e-9), -1.0)
+    return np.where(
+        np.bincount(rater, usable, minlength=raters) >= _LEAST_SHARED,
+        1 - missed / np.maximum(size, 1e-9),
+        -1.0,
+    )
 
 
 def _ends(s: Array) -> tuple[float, float] | None:
@@ -189,14 +293,18 @@ def _ends(s: Array) -> tuple[float, float] | None:
 
 
 def _beyond(s: Array, ends: tuple[float, float] | None, expected: Array, noise: Array) -> Array:
-    """Ratings at an end of the scale stand for all that lies beyond it: their mean given the rest (Tobin, 1958)."""
+    """Ratings at an end of the scale stand for all that lies beyond it: their mean given the rest
+    (Tobin, 1958).
+    """
     if ends is None:
         return s
     out = s.copy()
     for sign, end in ((-1.0, ends[0]), (1.0, ends[1])):
         at = sign * s > sign * end
         distance = sign * (end - expected[at]) / noise[at]
-        out[at] = expected[at] + sign * noise[at] * np.exp(norm.logpdf(distance) - norm.logsf(distance))
+        out[at] = expected[at] + sign * noise[at] * np.exp(
+            norm.logpdf(distance) - norm.logsf(distance)
+        )
     return out
 
 
@@ -217,9 +325,17 @@ class _Lines(NamedTuple):
 
 
 def _lines(
-    group: NDArray[np.int64], x: Array, y: Array, trust: Array, size: int, level: tuple[float, float], slope: tuple[float, float]
+    group: NDArray[np.int64],
+    x: Array,
+    y: Array,
+    trust: Array,
+    size: int,
+    level: tuple[float, float],
+    slope: tuple[float, float],
 ) -> _Lines:
-    """For each group the line y = b + a x, shrunk to the common one; `level` and `slope`: mean and variance of b and a."""
+    """For each group the line y = b + a x, shrunk to the common one; `level` and `slope`: mean and
+    variance of b and a.
+    """
     level_var, slope_var = max(level[1], 1e-3), max(slope[1], 1e-3)
     s0 = np.bincount(group, trust, minlength=size) + 1 / level_var
     s1 = np.bincount(group, trust * x, minlength=size)
@@ -227,4 +343,9 @@ def _lines(
     t0 = np.bincount(group, trust * y, minlength=size) + level[0] / level_var
     t1 = np.bincount(group, trust * x * y, minlength=size) + slope[0] / slope_var
     determinant = s0 * s2 - s1 * s1
-    return _Lines((s2 * t0 - s1 * t1) / determinant, (s0 * t1 - s1 * t0) / determinant, s2 / determinant, s0 / determinant)
+    return _Lines(
+        (s2 * t0 - s1 * t1) / determinant,
+        (s0 * t1 - s1 * t0) / determinant,
+        s2 / determinant,
+        s0 / determinant,
+    )

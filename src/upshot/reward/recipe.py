@@ -1,16 +1,13 @@
 """What a transformer is trained with: a TOML file, whose tables go to the libraries as they are.
 
 ```
-base = "Qwen/Qwen3-8B"          # a name on a hub, or a folder; one with a config and no weights starts from nothing
-members = 3                     # models of the ensemble
-vary = "bootstrap"              # what tells them apart: "seed", or users drawn with replacement as well
-held_out = 0.1                  # share of users kept for calibration
-[init]                          # from_pretrained: dtype, attn_implementation, …
-dtype = "bfloat16"
-[trainer]                       # trl.RewardConfig: learning_rate, fsdp, deepspeed, gradient_checkpointing, …
-max_length = 4096
-[lora]                          # peft.LoraConfig; without this table all weights are trained
-r = 16
+base = "Qwen/Qwen3-8B"          # a name on a hub, or a folder; one with a config and no weights
+starts from nothing members = 3                     # models of the ensemble vary = "bootstrap"
+# what tells them apart: "seed", or users drawn with replacement as well held_out = 0.1
+# share of users kept for calibration [init]                          # from_pretrained: dtype,
+attn_implementation, … dtype = "bfloat16" [trainer]                       # trl.RewardConfig:
+learning_rate, fsdp, deepspeed, gradient_checkpointing, … max_length = 4096 [lora]
+# peft.LoraConfig; without this table all weights are trained r = 16
 ```
 """
 
@@ -66,7 +63,9 @@ class Size(NamedTuple):
     parameters: int
     trained: int
     gigabytes: float
-    """Weights, gradients and Adam's moments of one member, without activations; sharding divides it among devices."""
+    """Weights, gradients and Adam's moments of one member, without activations; sharding divides it
+    among devices.
+    """
 
 
 def load_recipe(path: str | Path, base: str = "") -> Recipe:
@@ -93,13 +92,22 @@ def arguments(recipe: Recipe, folder: Path, seed: int, **more: Any) -> Any:
     """
     from trl.trainer.reward_config import RewardConfig
 
-    usual = {"report_to": "none", "save_strategy": "epoch", "save_total_limit": 1, "logging_steps": 10, "disable_tqdm": True}
+    usual = {
+        "report_to": "none",
+        "save_strategy": "epoch",
+        "save_total_limit": 1,
+        "logging_steps": 10,
+        "disable_tqdm": True,
+    }
     fixed = {"output_dir": str(folder), "remove_unused_columns": False, "seed": seed}
     try:
         with quiet():
             return RewardConfig(**{**usual, **more, **recipe.trainer, **fixed})
     except PackageNotFoundError as error:
-        raise ConfigError(f"could not use the recipe's [trainer]: it needs a package that is not installed: {error}") from error
+        raise ConfigError(
+            "could not use the recipe's [trainer]: it needs a package that is not installed:"
+            f" {error}"
+        ) from error
     except (TypeError, ValueError, ImportError, OSError) as error:
         raise ConfigError(f"could not use the recipe's [trainer]: {error}") from error
 
@@ -129,7 +137,11 @@ def quiet() -> Iterator[None]:
 
 def last_checkpoint(folder: Path) -> str | None:
     """The newest checkpoint that is whole; what a kill left half written is passed over."""
-    found = sorted((int(path.name.rpartition("-")[2]), path) for path in folder.glob("checkpoint-*") if path.name.rpartition("-")[2].isdigit())
+    found = sorted(
+        (int(path.name.rpartition("-")[2]), path)
+        for path in folder.glob("checkpoint-*")
+        if path.name.rpartition("-")[2].isdigit()
+    )
     return next((str(path) for _, path in reversed(found) if _is_whole(path)), None)
 
 
@@ -143,7 +155,9 @@ def _is_whole(checkpoint: Path) -> bool:
 def from_nothing(recipe: Recipe) -> bool:
     """Does the base have a configuration and no weights?"""
     folder = Path(recipe.base)
-    return folder.is_dir() and not any(path for kind in ("*.safetensors", "*.bin") for path in folder.glob(kind))
+    return folder.is_dir() and not any(
+        path for kind in ("*.safetensors", "*.bin") for path in folder.glob(kind)
+    )
 
 
 def adapter(recipe: Recipe) -> Any:
@@ -155,18 +169,29 @@ def adapter(recipe: Recipe) -> Any:
     if recipe.lora is None:
         return None
     if from_nothing(recipe):
-        raise ConfigError(f"could not adapt {recipe.base}: it has no weights; leave [lora] out to train from nothing")
+        raise ConfigError(
+            f"could not adapt {recipe.base}: it has no weights; leave [lora] out to train from"
+            " nothing"
+        )
     from peft import LoraConfig
 
     try:
-        return LoraConfig(**{"task_type": "SEQ_CLS", "target_modules": "all-linear", "modules_to_save": ["score"], **recipe.lora})
+        return LoraConfig(
+            **{
+                "task_type": "SEQ_CLS",
+                "target_modules": "all-linear",
+                "modules_to_save": ["score"],
+                **recipe.lora,
+            }
+        )
     except (TypeError, ValueError) as error:
         raise ConfigError(f"could not use the recipe's [lora]: {error}") from error
 
 
 @quiet()
 def check(recipe: Recipe, columns: int = 1) -> Size:
-    """Validate a recipe without a GPU and without the weights: its arguments, its adapter, and the model's shape.
+    """Validate a recipe without a GPU and without the weights: its arguments, its adapter, and the
+    model's shape.
 
     Raises:
         ConfigError: a library refuses something.
@@ -191,7 +216,11 @@ def cpu_when_alone(trainer: Mapping[str, Any]) -> dict[str, Any]:
     """Where there is no GPU, say so, or TRL refuses what it sets by default."""
     import torch
 
-    return {} if torch.cuda.is_available() or "use_cpu" in trainer else {"use_cpu": True, "bf16": False}
+    return (
+        {}
+        if torch.cuda.is_available() or "use_cpu" in trainer
+        else {"use_cpu": True, "bf16": False}
+    )
 
 
 def base_config(recipe: Recipe, columns: int) -> Any:
@@ -217,7 +246,9 @@ def config_of(base: str, init: Mapping[str, Any]) -> Any:
     try:
         return AutoConfig.from_pretrained(base, **trust)
     except (OSError, ValueError) as error:
-        raise NotFoundError(f"could not find the base model {base!r}: {str(error).splitlines()[0]}") from error
+        raise NotFoundError(
+            f"could not find the base model {base!r}: {str(error).splitlines()[0]}"
+        ) from error
 
 
 def is_main() -> bool:

@@ -1,8 +1,9 @@
-"""Edits that change the form of a response and not what it says: what a reward changes by under them is taste for form.
+"""Edits that change the form of a response and not what it says: what a reward changes by under
+them is taste for form.
 
-A reward and form are often correlated because better answers look different; regressing one on the other would take the
-merit away too. An edit moves form alone, so the slope over edits is form's own effect (as in counterfactual probes of
-reward models: Reber et al., "RATE", 2024).
+A reward and form are often correlated because better answers look different; regressing one on the
+other would take the merit away too. An edit moves form alone, so the slope over edits is form's own
+effect (as in counterfactual probes of reward models: Reber et al., "RATE", 2024).
 """
 
 from __future__ import annotations
@@ -14,7 +15,10 @@ _MARK = re.compile(r"^(?:\s*(?:[-*•]|\d+[.)])\s+|#{1,6}\s+)|\*\*|__", re.MULTI
 _LINES = re.compile(r"\s*\n\s*")
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z])")
 _STOP = re.compile(r"\.(?=\s|$)")
-_FILLER = "To put it in other words, this is the answer to what was asked. Everything that was said above holds. As was said, this answers it."
+_FILLER = (
+    "To put it in other words, this is the answer to what was asked. Everything that was said above"
+    " holds. As was said, this answers it."
+)
 
 
 def plain(text: str) -> str:
@@ -57,4 +61,6 @@ def shouted(text: str) -> str:
 EDITS: tuple[Callable[[str], str], ...] = (plain, listed, headed, padded, shouted)
 
 MOVED = ("log_words", "list_items", "headings", "lines", "exclamations")
-"""Features of form that the edits move on purpose; what they move in passing has no slope of its own."""
+"""Features of form that the edits move on purpose; what they move in passing has no slope of its
+own.
+"""

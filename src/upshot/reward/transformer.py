@@ -1,9 +1,12 @@
-"""A transformer as a reward model: any Hugging Face model with a scoring head, trained by TRL's `RewardTrainer`.
+"""A transformer as a reward model: any Hugging Face model with a scoring head, trained by TRL's
+`RewardTrainer`.
 
-A head of pairs has one logit, its reward (Bradley-Terry with margins); a head of scores has one for each of `LEVELS`,
-P(score > level), and their mean is its reward. All heads share the body, each row teaches only its own head, with its weight. Users are
-held out for calibration and accuracy. What edits of form alone change in the reward (`restyle`; a linear model of length, layout
-and marks) is taken out when scoring. Members of an ensemble differ by seed or by the users they were shown; where they disagree, the reward is uncertain.
+A head of pairs has one logit, its reward (Bradley-Terry with margins); a head of scores has one for
+each of `LEVELS`, P(score > level), and their mean is its reward. All heads share the body, each row
+teaches only its own head, with its weight. Users are held out for calibration and accuracy. What
+edits of form alone change in the reward (`restyle`; a linear model of length, layout and marks) is
+taken out when scoring. Members of an ensemble differ by seed or by the users they were shown; where
+they disagree, the reward is uncertain.
 """
 
 from __future__ import annotations
@@ -33,7 +36,17 @@ from upshot.reward.domain import Domain, learn, unfamiliarity
 from upshot.reward.features import FORM, Features, features, looks
 from upshot.reward.model import LEVELS, Rows, Score, inside, owner, said, texts, users_of
 from upshot.reward.private import Privacy
-from upshot.reward.recipe import Recipe, adapter, arguments, base_config, cpu_when_alone, from_nothing, is_main, last_checkpoint, quiet
+from upshot.reward.recipe import (
+    Recipe,
+    adapter,
+    arguments,
+    base_config,
+    cpu_when_alone,
+    from_nothing,
+    is_main,
+    last_checkpoint,
+    quiet,
+)
 from upshot.reward.restyle import EDITS, MOVED
 
 Array = NDArray[np.float64]
@@ -99,15 +112,30 @@ class Transformer:
             InputError: no head has such a name.
         """
         if unknown := sorted(set(weights) - {head.name for head in self.heads}):
-            raise InputError(f"could not weigh heads {unknown}: the model has {[head.name for head in self.heads]}")
+            raise InputError(
+                f"could not weigh heads {unknown}: the model has"
+                f" {[head.name for head in self.heads]}"
+            )
         return replace(self, weights=dict(weights))
 
-    def rewards(self, prompts: Sequence[Sequence[Turn]], completions: Sequence[Sequence[Turn]]) -> Array:
+    def rewards(
+        self, prompts: Sequence[Sequence[Turn]], completions: Sequence[Sequence[Turn]]
+    ) -> Array:
         """Raw rewards in logits, shape (members, responses, heads), form and all."""
-        ids = [encode(self.tokenizer, (*p, *c), self.max_length) for p, c in zip(prompts, completions, strict=True)]
-        return np.stack([_by_head(logits(member, ids, self.tokenizer.pad_token_id), self.heads) for member in self.members])
+        ids = [
+            encode(self.tokenizer, (*p, *c), self.max_length)
+            for p, c in zip(prompts, completions, strict=True)
+        ]
+        return np.stack(
+            [
+                _by_head(logits(member, ids, self.tokenizer.pad_token_id), self.heads)
+                for member in self.members
+            ]
+        )
 
-    def score(self, prompts: Sequence[Sequence[Turn]], completions: Sequence[Sequence[Turn]]) -> list[Score]:
+    def score(
+        self, prompts: Sequence[Sequence[Turn]], completions: Sequence[Sequence[Turn]]
+    ) -> list[Score]:
         """Score responses."""
         if not completions:
             return []
@@ -118,20 +146,34 @@ class Transformer:
         content = raw - form
         weight = np.array([self.weights.get(head.name, 1.0) for head in self.heads])
         total = content @ weight
-        spread, variance, mean = np.sqrt(_disagreement(total)), _disagreement(content), content.mean(axis=0)
+        spread, variance, mean = (
+            np.sqrt(_disagreement(total)),
+            _disagreement(content),
+            content.mean(axis=0),
+        )
         alone = len(self.members) == 1
-        better = np.mean([head.calibration.apply(soften(mean[:, h], variance[:, h])) for h, head in enumerate(self.heads)], axis=0)
-        strange = None if self.domain is None else unfamiliarity(self.domain, asked, answers, looks(seen))
+        better = np.mean(
+            [
+                head.calibration.apply(soften(mean[:, h], variance[:, h]))
+                for h, head in enumerate(self.heads)
+            ],
+            axis=0,
+        )
+        strange = (
+            None if self.domain is None else unfamiliarity(self.domain, asked, answers, looks(seen))
+        )
         return [
             Score(
-                float(total[:, i].mean()), None if alone else float(spread[i]), float(better[i]),
+                float(total[:, i].mean()),
+                None if alone else float(spread[i]),
+                float(better[i]),
                 inside(self.domain, strange, i),
                 None if strange is None else float(strange[i]),
                 {"text": float(total[:, i].mean()), "form": float(form[i] @ weight)},
                 {head.name: float(mean[i, h]) for h, head in enumerate(self.heads)},
             )
             for i in range(len(answers))
-        ]  # fmt: skip
+        ]
 
 
 class Item(NamedTuple):
@@ -153,11 +195,18 @@ def encode(tokenizer: Any, turns: Sequence[Turn], max_length: int) -> list[int]:
     """
     if tokenizer.chat_template is None:
         text = "".join(f"{turn.role}: {turn.content}\n" for turn in turns)
-        return [*tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id][-max_length:]
+        return [*tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id][
+            -max_length:
+        ]
     try:
-        ids = tokenizer.apply_chat_template([{"role": turn.role, "content": turn.content} for turn in turns], return_dict=True)["input_ids"]
+        ids = tokenizer.apply_chat_template(
+            [{"role": turn.role, "content": turn.content} for turn in turns], return_dict=True
+        )["input_ids"]
     except Exception as error:  # templates raise whatever they like
-        raise InputError(f"could not format {[turn.role for turn in turns]}: the model's chat template says {error}") from error
+        raise InputError(
+            f"could not format {[turn.role for turn in turns]}: the model's chat template says"
+            f" {error}"
+        ) from error
     return ids[-max_length:]
 
 
@@ -170,7 +219,10 @@ def logits(model: Any, ids: Sequence[Sequence[int]], pad: int) -> Array:
     with torch.inference_mode():
         for start in range(0, len(order), _BATCH):
             rows = order[start : start + _BATCH]
-            batch = {name: value.to(device) for name, value in _padded([ids[i] for i in rows], pad).items()}
+            batch = {
+                name: value.to(device)
+                for name, value in _padded([ids[i] for i in rows], pad).items()
+            }
             out[rows] = model(**batch, use_cache=False).logits.float().cpu().numpy()
     return out
 
@@ -184,20 +236,30 @@ def _padded(ids: Sequence[Sequence[int]], pad: int) -> dict[str, torch.Tensor]:
 
 
 def collate(items: Sequence[Item], pad: int) -> dict[str, torch.Tensor]:
-    """First sequences of all rows, then the second ones of pairs; `second` says where a row's is, -1 for none."""
+    """First sequences of all rows, then the second ones of pairs; `second` says where a row's is,
+    -1 for none.
+    """
     sequences = [item.ids[0] for item in items]
     second: list[int] = []
     for item in items:
         second.append(len(sequences) if len(item.ids) > 1 else -1)
         sequences += item.ids[1:]
     return {
-        **_padded(sequences, pad), "second": torch.tensor(second), "margin": torch.tensor([item.margin for item in items]),
-        "weight": torch.tensor([item.weight for item in items]), "head": torch.tensor([item.head for item in items]),
-    }  # fmt: skip
+        **_padded(sequences, pad),
+        "second": torch.tensor(second),
+        "margin": torch.tensor([item.margin for item in items]),
+        "weight": torch.tensor([item.weight for item in items]),
+        "head": torch.tensor([item.head for item in items]),
+    }
 
 
-def losses(found: torch.Tensor, batch: Mapping[str, torch.Tensor], columns: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Loss of each row, unweighted, and whether the model is right about it. `found`: logits, shape (sequences, columns)."""
+def losses(
+    found: torch.Tensor, batch: Mapping[str, torch.Tensor], columns: Sequence[Sequence[int]]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Loss of each row, unweighted, and whether the model is right about it.
+
+    `found`: logits, shape (sequences, columns).
+    """
     rows = len(batch["second"])
     loss, right = [found.new_zeros(()) for _ in range(rows)], found.new_zeros(rows)
     for i in range(rows):
@@ -220,11 +282,17 @@ class _Trainer(RewardTrainer):
     columns: Sequence[Sequence[int]] = ()
     usual_weight = 1.0
 
-    def _prepare_dataset(self, dataset: Any, processing_class: Any, args: Any, dataset_name: str) -> Any:
+    def _prepare_dataset(
+        self, dataset: Any, processing_class: Any, args: Any, dataset_name: str
+    ) -> Any:
         return dataset  # it is tokenised
 
-    def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
-        outputs = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False)
+    def compute_loss(
+        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        outputs = model(
+            input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False
+        )
         found = outputs.logits.float()
         each, right = losses(found, inputs, self.columns)
         loss = (each * inputs["weight"] / self.usual_weight).mean()
@@ -232,7 +300,9 @@ class _Trainer(RewardTrainer):
         if args.center_rewards_coefficient is not None:
             loss = loss + args.center_rewards_coefficient * (found**2).mean()
         gathered: Any = self.accelerator.gather_for_metrics(right)
-        self._metrics["train" if model.training else "eval"]["accuracy"].append(gathered.mean().item())
+        self._metrics["train" if model.training else "eval"]["accuracy"].append(
+            gathered.mean().item()
+        )
         return (loss, outputs) if return_outputs else loss
 
 
@@ -244,7 +314,9 @@ class _Shown(TrainerCallback):
         self.progress(state.global_step, state.max_steps)
 
 
-def heads_of(data: Mapping[str, Rows]) -> list[tuple[str, Literal["pairs", "scores"], tuple[int, ...]]]:
+def heads_of(
+    data: Mapping[str, Rows],
+) -> list[tuple[str, Literal["pairs", "scores"], tuple[int, ...]]]:
     """Name, kind and columns of each head.
 
     Raises:
@@ -254,7 +326,9 @@ def heads_of(data: Mapping[str, Rows]) -> list[tuple[str, Literal["pairs", "scor
     start = 0
     for name, rows in data.items():
         if len(rows) < _LEAST:
-            raise InputError(f"could not train head {name!r} on {len(rows)} rows: at least {_LEAST} are needed")
+            raise InputError(
+                f"could not train head {name!r} on {len(rows)} rows: at least {_LEAST} are needed"
+            )
         size = 1 if isinstance(rows[0], Preference) else len(LEVELS)
         out.append((name, "pairs" if size == 1 else "scores", tuple(range(start, start + size))))
         start += size
@@ -267,15 +341,27 @@ def items_of(data: Mapping[str, Rows], tokenizer: Any, max_length: int) -> list[
     for head, rows in enumerate(data.values()):
         for row in rows:
             if isinstance(row, Preference):
-                ids = (encode(tokenizer, (*row.prompt, *row.chosen), max_length), encode(tokenizer, (*row.prompt, *row.rejected), max_length))
+                ids = (
+                    encode(tokenizer, (*row.prompt, *row.chosen), max_length),
+                    encode(tokenizer, (*row.prompt, *row.rejected), max_length),
+                )
                 out.append(Item(ids, row.margin, row.weight, head, owner(row)))
             else:
-                out.append(Item((encode(tokenizer, (*row.prompt, *row.completion), max_length),), row.score, row.weight, head, owner(row)))
+                out.append(
+                    Item(
+                        (encode(tokenizer, (*row.prompt, *row.completion), max_length),),
+                        row.score,
+                        row.weight,
+                        head,
+                        owner(row),
+                    )
+                )
     return out
 
 
 def open_base(recipe: Recipe, columns: int, seed: int) -> tuple[Any, Any]:
-    """Model and tokenizer: the base's weights, or new ones where its folder has a configuration only.
+    """Model and tokenizer: the base's weights, or new ones where its folder has a configuration
+    only.
 
     Raises:
         NotFoundError: there is no such base.
@@ -286,17 +372,27 @@ def open_base(recipe: Recipe, columns: int, seed: int) -> tuple[Any, Any]:
     config.pad_token_id = tokenizer.pad_token_id
     if from_nothing(recipe):
         return AutoModelForSequenceClassification.from_config(config), tokenizer
-    return AutoModelForSequenceClassification.from_pretrained(recipe.base, config=config, **{"dtype": "float32", **recipe.init}), tokenizer
+    return (
+        AutoModelForSequenceClassification.from_pretrained(
+            recipe.base, config=config, **{"dtype": "float32", **recipe.init}
+        ),
+        tokenizer,
+    )
 
 
 def train(
-    data: Mapping[str, Rows], recipe: Recipe, folder: Path, false_alarms: float = 0.05, privacy: Privacy | None = None,
+    data: Mapping[str, Rows],
+    recipe: Recipe,
+    folder: Path,
+    false_alarms: float = 0.05,
+    privacy: Privacy | None = None,
     progress: Progress = lambda done, total: None,
 ) -> Transformer:
-    """Train an ensemble and leave its members in `folder`; what an interrupted run finished is not done again.
+    """Train an ensemble and leave its members in `folder`; what an interrupted run finished is not
+    done again.
 
-    Under `accelerate launch` every process calls it, and all return the model. With `privacy` it is trained by DP-SGD
-    (`dp_sgd`); members share ε and δ.
+    Under `accelerate launch` every process calls it, and all return the model. With `privacy` it is
+    trained by DP-SGD (`dp_sgd`); members share ε and δ.
 
     Raises:
         InputError: a set has too few rows, or no user could be held out.
@@ -315,10 +411,35 @@ def train(
     learned = np.flatnonzero(~held)
     for number in range(recipe.members):
         if not (folder / f"member-{number}").is_dir():
-            _train_member(recipe, folder, number, [items[i] for i in learned], columns, size, privacy, progress)
-    members = tuple(load_member(folder / f"member-{number}", size, recipe) for number in range(recipe.members))
-    made = Transformer(members, tokenizer, max_length, tuple(Head(*head, Calibration(1.0, 0.0, 0.0, ()), 0, {}) for head in layout), np.zeros(len(layout)), no_form(len(layout)), None, users_of(data), base=recipe.base)  # fmt: skip
-    return measure(made, data, held, false_alarms) if privacy is None else _measured_privately(made, data, held, privacy)
+            _train_member(
+                recipe,
+                folder,
+                number,
+                [items[i] for i in learned],
+                columns,
+                size,
+                privacy,
+                progress,
+            )
+    members = tuple(
+        load_member(folder / f"member-{number}", size, recipe) for number in range(recipe.members)
+    )
+    made = Transformer(
+        members,
+        tokenizer,
+        max_length,
+        tuple(Head(*head, Calibration(1.0, 0.0, 0.0, ()), 0, {}) for head in layout),
+        np.zeros(len(layout)),
+        no_form(len(layout)),
+        None,
+        users_of(data),
+        base=recipe.base,
+    )
+    return (
+        measure(made, data, held, false_alarms)
+        if privacy is None
+        else _measured_privately(made, data, held, privacy)
+    )
 
 
 def open_tokenizer(base: str) -> Any:
@@ -338,12 +459,24 @@ def held_out(items: Sequence[Item], share: float) -> NDArray[np.bool_]:
     owners = sorted({item.owner for item in items}, key=lambda name: draw(f"held-out/{name}"))
     chosen = set(owners[: max(1, round(share * len(owners)))])
     if len(chosen) == len(owners):
-        raise InputError(f"could not hold out {share:.0%} of {len(owners)} users or threads for calibration; give more of them")
+        raise InputError(
+            f"could not hold out {share:.0%} of {len(owners)} users or threads for calibration;"
+            " give more of them"
+        )
     return np.array([item.owner in chosen for item in items])
 
 
 @quiet()
-def _train_member(recipe: Recipe, folder: Path, number: int, items: Sequence[Item], columns: Sequence[Sequence[int]], size: int, privacy: Privacy | None, progress: Progress) -> None:
+def _train_member(
+    recipe: Recipe,
+    folder: Path,
+    number: int,
+    items: Sequence[Item],
+    columns: Sequence[Sequence[int]],
+    size: int,
+    privacy: Privacy | None,
+    progress: Progress,
+) -> None:
     checkpoints = folder / "checkpoints" / f"member-{number}"
     args = arguments(recipe, checkpoints, number, **cpu_when_alone(recipe.trainer))
     model, tokenizer = open_base(recipe, size, number)
@@ -360,12 +493,27 @@ def _train_member(recipe: Recipe, folder: Path, number: int, items: Sequence[Ite
     PartialState().wait_for_everyone()
 
 
-def _fit(recipe: Recipe, args: Any, model: Any, tokenizer: Any, items: Sequence[Item], columns: Sequence[Sequence[int]], size: int, progress: Progress, draft: Path) -> None:
+def _fit(
+    recipe: Recipe,
+    args: Any,
+    model: Any,
+    tokenizer: Any,
+    items: Sequence[Item],
+    columns: Sequence[Sequence[int]],
+    size: int,
+    progress: Progress,
+    draft: Path,
+) -> None:
     model.config.num_labels = 1  # TRL takes no more; its own loss is not used
     trainer = _Trainer(
-        model=model, args=args, train_dataset=_dataset(items), processing_class=tokenizer, peft_config=adapter(recipe),
-        data_collator=lambda rows: collate([_item(row) for row in rows], tokenizer.pad_token_id), callbacks=[_Shown(progress)],
-    )  # fmt: skip
+        model=model,
+        args=args,
+        train_dataset=_dataset(items),
+        processing_class=tokenizer,
+        peft_config=adapter(recipe),
+        data_collator=lambda rows: collate([_item(row) for row in rows], tokenizer.pad_token_id),
+        callbacks=[_Shown(progress)],
+    )
     model.config.num_labels = size
     trainer.remove_callback(PrinterCallback)
     trainer.columns, trainer.usual_weight = columns, float(np.mean([item.weight for item in items]))
@@ -374,7 +522,17 @@ def _fit(recipe: Recipe, args: Any, model: Any, tokenizer: Any, items: Sequence[
     trainer.accelerator.wait_for_everyone()
 
 
-def _fit_privately(recipe: Recipe, args: Any, model: Any, tokenizer: Any, items: Sequence[Item], columns: Sequence[Sequence[int]], privacy: Privacy, progress: Progress, draft: Path) -> None:
+def _fit_privately(
+    recipe: Recipe,
+    args: Any,
+    model: Any,
+    tokenizer: Any,
+    items: Sequence[Item],
+    columns: Sequence[Sequence[int]],
+    privacy: Privacy,
+    progress: Progress,
+    draft: Path,
+) -> None:
     from upshot.reward import dp_sgd
 
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
@@ -383,11 +541,18 @@ def _fit_privately(recipe: Recipe, args: Any, model: Any, tokenizer: Any, items:
         from peft import get_peft_model
 
         model = get_peft_model(model, lora)
-    share = msgspec.structs.replace(privacy, epsilon=privacy.epsilon / recipe.members, delta=privacy.delta / recipe.members)
+    share = msgspec.structs.replace(
+        privacy, epsilon=privacy.epsilon / recipe.members, delta=privacy.delta / recipe.members
+    )
     dp_sgd.fit(
-        model.to("cuda" if torch.cuda.is_available() else "cpu"), args, items, lambda rows: collate(rows, tokenizer.pad_token_id),
-        lambda found, batch: losses(found, batch, columns)[0], share, progress,
-    )  # fmt: skip
+        model.to("cuda" if torch.cuda.is_available() else "cpu"),
+        args,
+        items,
+        lambda rows: collate(rows, tokenizer.pad_token_id),
+        lambda found, batch: losses(found, batch, columns)[0],
+        share,
+        progress,
+    )
     model.save_pretrained(draft)
 
 
@@ -437,7 +602,9 @@ def no_form(heads: int) -> Form:
     return Form(np.zeros(len(MOVED)), np.ones(len(MOVED)), np.zeros((len(MOVED), heads)))
 
 
-def measure(model: Transformer, data: Mapping[str, Rows], held: NDArray[np.bool_], false_alarms: float) -> Transformer:
+def measure(
+    model: Transformer, data: Mapping[str, Rows], held: NDArray[np.bool_], false_alarms: float
+) -> Transformer:
     """The same model with its calibration, accuracy, domain, centre and what form explains."""
     prompts, completions, place = flat(data)
     raw = model.rewards(prompts, completions)
@@ -445,28 +612,58 @@ def measure(model: Transformer, data: Mapping[str, Rows], held: NDArray[np.bool_
     seen = features(asked, answers)
     heads = [_measured(*part) for part in _by_set(model, data, held, raw, place)]
     form = form_of(model, prompts, completions, raw.mean(axis=0), _moved(seen))
-    return replace(model, heads=tuple(heads), centre=raw.mean(axis=(0, 1)), form=form, domain=learn(asked, answers, looks(seen), false_alarms))
+    return replace(
+        model,
+        heads=tuple(heads),
+        centre=raw.mean(axis=(0, 1)),
+        form=form,
+        domain=learn(asked, answers, looks(seen), false_alarms),
+    )
 
 
 def _moved(seen: Features) -> Array:
     return seen.values[:, [FORM.index(name) for name in MOVED]].astype(np.float64)
 
 
-def _measured_privately(model: Transformer, data: Mapping[str, Rows], held: NDArray[np.bool_], privacy: Privacy) -> Transformer:
-    """Calibration and accuracy with noise, of users whom the weights never met; nothing else is kept of the data."""
+def _measured_privately(
+    model: Transformer, data: Mapping[str, Rows], held: NDArray[np.bool_], privacy: Privacy
+) -> Transformer:
+    """Calibration and accuracy with noise, of users whom the weights never met; nothing else is
+    kept of the data.
+    """
     prompts, completions, place = flat(data)
     raw = model.rewards(prompts, completions)
     heads: list[Head] = []
     for head, rows, values, out in _by_set(model, data, held, raw, place):
-        logits = np.where(_good(rows), 1.0, -1.0) * soften(values.mean(axis=0), _disagreement(values))
+        logits = np.where(_good(rows), 1.0, -1.0) * soften(
+            values.mean(axis=0), _disagreement(values)
+        )
         weight = private.bounded([row.weight for row in rows], [owner(row) for row in rows])
-        calibration, accuracy = private.measured(logits[out], weight[out], privacy.epsilon / len(data))
-        heads.append(replace(head, calibration=calibration, rows=private.rounded(len(rows)), accuracy={"all": accuracy}))
+        calibration, accuracy = private.measured(
+            logits[out], weight[out], privacy.epsilon / len(data)
+        )
+        heads.append(
+            replace(
+                head,
+                calibration=calibration,
+                rows=private.rounded(len(rows)),
+                accuracy={"all": accuracy},
+            )
+        )
     return replace(model, heads=tuple(heads), epsilon=privacy.epsilon, delta=privacy.delta)
 
 
-def form_of(model: Transformer, prompts: Sequence[Sequence[Turn]], completions: Sequence[Sequence[Turn]], raw: Array, look: Array) -> Form:
-    """Form's own effect on the reward, from edits of a sample. `raw`: shape (responses, heads); `look`: form, shape (responses, features)."""
+def form_of(
+    model: Transformer,
+    prompts: Sequence[Sequence[Turn]],
+    completions: Sequence[Sequence[Turn]],
+    raw: Array,
+    look: Array,
+) -> Form:
+    """Form's own effect on the reward, from edits of a sample.
+
+    `raw`: shape (responses, heads); `look`: form, shape (responses, features).
+    """
     centre, spread = look.mean(axis=0), look.std(axis=0) + 1e-3
     sample = np.random.default_rng(0).permutation(len(completions))[:_EDITED].tolist()
     of = [i for i in sample for _ in EDITS]
@@ -478,8 +675,16 @@ def form_of(model: Transformer, prompts: Sequence[Sequence[Turn]], completions: 
     return Form(centre, spread, slope)
 
 
-def flat(data: Mapping[str, Rows]) -> tuple[list[tuple[Turn, ...]], list[tuple[Turn, ...]], list[tuple[NDArray[np.int64], NDArray[np.int64]]]]:
-    """All prompts and completions of all rows, and for each set where its first and second ones are."""
+def flat(
+    data: Mapping[str, Rows],
+) -> tuple[
+    list[tuple[Turn, ...]],
+    list[tuple[Turn, ...]],
+    list[tuple[NDArray[np.int64], NDArray[np.int64]]],
+]:
+    """All prompts and completions of all rows, and for each set where its first and second ones
+    are.
+    """
     prompts: list[tuple[Turn, ...]] = []
     completions: list[tuple[Turn, ...]] = []
     place: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
@@ -487,7 +692,9 @@ def flat(data: Mapping[str, Rows]) -> tuple[list[tuple[Turn, ...]], list[tuple[T
         start = len(prompts)
         first = np.arange(start, start + len(rows))
         prompts += [row.prompt for row in rows]
-        completions += [row.chosen if isinstance(row, Preference) else row.completion for row in rows]
+        completions += [
+            row.chosen if isinstance(row, Preference) else row.completion for row in rows
+        ]
         second = np.arange(0)
         if isinstance(rows[0], Preference):
             second = np.arange(len(prompts), len(prompts) + len(rows))
@@ -498,9 +705,15 @@ def flat(data: Mapping[str, Rows]) -> tuple[list[tuple[Turn, ...]], list[tuple[T
 
 
 def _by_set(
-    model: Transformer, data: Mapping[str, Rows], held: NDArray[np.bool_], raw: Array, place: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]]
+    model: Transformer,
+    data: Mapping[str, Rows],
+    held: NDArray[np.bool_],
+    raw: Array,
+    place: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]],
 ) -> Iterator[tuple[Head, Rows, Array, NDArray[np.bool_]]]:
-    """Each head with its rows, their logits (shape (members, rows)), and which of them were held out."""
+    """Each head with its rows, their logits (shape (members, rows)), and which of them were held
+    out.
+    """
     start = 0
     for h, (head, rows) in enumerate(zip(model.heads, data.values(), strict=True)):
         first, second = place[h]
@@ -516,7 +729,13 @@ def _measured(head: Head, rows: Rows, values: Array, held: NDArray[np.bool_]) ->
     right = (mean > 0) == good
     slices = {"all": held, "seen in training": ~held}
     if head.kind == "pairs":
-        longer = np.array([len(said(row.chosen)) > len(said(row.rejected)) for row in rows if isinstance(row, Preference)])
+        longer = np.array(
+            [
+                len(said(row.chosen)) > len(said(row.rejected))
+                for row in rows
+                if isinstance(row, Preference)
+            ]
+        )
         slices |= {"the longer was chosen": held & longer, "the shorter was chosen": held & ~longer}
     else:
         slices |= {"good": held & good, "bad": held & ~good}

@@ -1,6 +1,8 @@
-"""Where experience comes from: one file per format, each a function from a file to an iterator of conversations.
+"""Where experience comes from: one file per format, each a function from a file to an iterator of
+conversations.
 
-A new format is one new file with `NAME`, `matches(head)` and `read(input)`, and one line in `FORMATS`.
+A new format is one new file with `NAME`, `matches(head)` and `read(input)`, and one line in
+`FORMATS`.
 """
 
 from __future__ import annotations
@@ -59,7 +61,8 @@ def read(
 ) -> Iterator[RawConversation | BadRecord]:
     """Conversations of files, folders, globs or `-`; unreadable records come as `BadRecord`.
 
-    In a folder, files of no known format are passed over as bad records; a file named by itself must be readable.
+    In a folder, files of no known format are passed over as bad records; a file named by itself
+    must be readable.
 
     Raises:
         FormatError: a named file is in no known format.

@@ -1,12 +1,14 @@
 """aider's chat history (`.aider.chat.history.md`).
 
-`# aider chat started at` opens a session, `#### ` is the user, `> ` the tool, the rest the assistant. aider ends the
-lines of user and tool with two spaces, which tells them from headings and quotations in an answer.
+`# aider chat started at` opens a session, `#### ` is the user, `> ` the tool, the rest the
+assistant. aider ends the lines of user and tool with two spaces, which tells them from headings and
+quotations in an answer.
 
-Commits become `commit` events on the response they come from: one that was made before the answer's edits were applied
-holds the user's own changes and is an `own_commit` of the response before. An undo says which commit was removed and
-where HEAD is; both stand on the tool's message, since the response they concern may be in an earlier session, and are
-resolved by hash when the user's history is judged.
+Commits become `commit` events on the response they come from: one that was made before the answer's
+edits were applied holds the user's own changes and is an `own_commit` of the response before. An
+undo says which commit was removed and where HEAD is; both stand on the tool's message, since the
+response they concern may be in an earlier session, and are resolved by hash when the user's history
+is judged.
 """
 
 from __future__ import annotations
@@ -39,7 +41,9 @@ def matches(head: bytes) -> bool:
 
 
 def read(source: Input) -> Iterator[RawConversation | BadRecord]:
-    """One conversation a session; sessions without an answer are kept, since an undo may be all they hold."""
+    """One conversation a session; sessions without an answer are kept, since an undo may be all
+    they hold.
+    """
     user = f"local:{os.path.basename(os.path.dirname(os.path.abspath(source.name)))}/{os.path.basename(source.name)}"
     started, number, body = "", 0, list[str]()
     for line in _text_lines(source.stream):
@@ -64,8 +68,22 @@ def _session(user: str, started: str, number: int, body: list[str]) -> Iterator[
     if not messages:
         return
     when = fields.epoch(started) if started else None
-    model = next((m.group(1) for message in messages if message.role == "tool" and (m := _MODEL.search(message.content))), "")
-    yield RawConversation(_with_signals(messages), f"aider-{started.replace(' ', 'T') or '0'}-{number}", user, when, model, NAME)
+    model = next(
+        (
+            m.group(1)
+            for message in messages
+            if message.role == "tool" and (m := _MODEL.search(message.content))
+        ),
+        "",
+    )
+    yield RawConversation(
+        _with_signals(messages),
+        f"aider-{started.replace(' ', 'T') or '0'}-{number}",
+        user,
+        when,
+        model,
+        NAME,
+    )
 
 
 def _messages(body: list[str]) -> list[RawMessage]:
@@ -118,13 +136,20 @@ def _with_signals(messages: list[RawMessage]) -> tuple[RawMessage, ...]:
     )
 
 
-def _tool_signals(text: str, index: int, response: int, earlier: int) -> Iterator[tuple[int, Signal]]:
+def _tool_signals(
+    text: str, index: int, response: int, earlier: int
+) -> Iterator[tuple[int, Signal]]:
     applied_at = match.start() if (match := _APPLIED.search(text)) else len(text)
     for match in _COMMIT.finditer(text):
         own = match.start() < applied_at < len(text)
         target = earlier if own else response
         if target >= 0:
-            yield target, Signal("own_commit" if own else "commit", 0.3 if own else 0.5, index, match.group(1))
+            yield (
+                target,
+                Signal(
+                    "own_commit" if own else "commit", 0.3 if own else 0.5, index, match.group(1)
+                ),
+            )
         else:
             yield index, Signal("own_commit", 0.3, index, match.group(1))
     for match in _REMOVED.finditer(text):

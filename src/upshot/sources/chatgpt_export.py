@@ -1,8 +1,9 @@
 """ChatGPT's data export (`conversations.json`): each conversation is a tree.
 
-The path to `current_node` is the conversation. Where a message was regenerated or edited the tree forks; every other
-leaf becomes a *branch*: a conversation of its own that shares the prefix, with the index at which it departs. The
-replaced response gets a `regenerate` event: its user asked for another.
+The path to `current_node` is the conversation. Where a message was regenerated or edited the tree
+forks; every other leaf becomes a *branch*: a conversation of its own that shares the prefix, with
+the index at which it departs. The replaced response gets a `regenerate` event: its user asked for
+another.
 """
 
 from __future__ import annotations
@@ -42,12 +43,18 @@ def _conversations(record: Any) -> list[RawConversation]:
     if not isinstance(mapping, Mapping) or not mapping:
         raise RecordError("needs an object with a `mapping` of message nodes")
     name = str(record.get("conversation_id") or record.get("id") or "")
-    leaves = [key for key, node in mapping.items() if isinstance(node, Mapping) and not node.get("children")]
+    leaves = [
+        key
+        for key, node in mapping.items()
+        if isinstance(node, Mapping) and not node.get("children")
+    ]
     current = record.get("current_node")
     main = current if current in mapping else leaves[-1] if leaves else None
     if main is None:
         raise RecordError("`mapping` has no leaf: its nodes form a circle")
-    paths = {leaf: _path(mapping, leaf) for leaf in [main, *(leaf for leaf in leaves if leaf != main)]}
+    paths = {
+        leaf: _path(mapping, leaf) for leaf in [main, *(leaf for leaf in leaves if leaf != main)]
+    }
     main_path = paths.pop(main)
     shared_fields = {
         "user": str(record.get("user_id") or record.get("user") or "owner of this export"),
@@ -59,18 +66,33 @@ def _conversations(record: Any) -> list[RawConversation]:
     made: list[RawConversation] = []
     fork = -1
     for leaf, path in paths.items():
-        shared = next((i for i, (a, b) in enumerate(zip(path, main_path, strict=False)) if a != b), min(len(path), len(main_path)))
+        shared = next(
+            (i for i, (a, b) in enumerate(zip(path, main_path, strict=False)) if a != b),
+            min(len(path), len(main_path)),
+        )
         if shared >= len(path):
             continue
         fork = shared if fork < 0 else min(fork, shared)
         later = _time(mapping, main_path[shared]) if shared < len(main_path) else None
         messages = _messages(mapping, path, shared, later)
         if messages:
-            made.append(RawConversation(messages, f"{name}~{leaf[:12]}", metadata=metadata, branch_of=name, branch_at=shared, **shared_fields))  # pyright: ignore[reportArgumentType]
+            made.append(
+                RawConversation(
+                    messages,
+                    f"{name}~{leaf[:12]}",
+                    metadata=metadata,
+                    branch_of=name,
+                    branch_at=shared,
+                    **shared_fields,
+                )
+            )  # pyright: ignore[reportArgumentType]
     messages = _messages(mapping, main_path)
     if not messages:
         raise RecordError("no message of the current path has text")
-    return [RawConversation(messages, name, metadata=metadata, fork=fork, **shared_fields), *made]  # pyright: ignore[reportArgumentType]
+    return [
+        RawConversation(messages, name, metadata=metadata, fork=fork, **shared_fields),
+        *made,
+    ]  # pyright: ignore[reportArgumentType]
 
 
 def _path(mapping: Mapping[str, Any], leaf: str) -> list[str]:
@@ -124,7 +146,13 @@ def _messages(
             elif index == shared + 1 and messages and messages[-1].role == "user":
                 signals = (*signals, Signal("regenerate", _EDITED, index, "", replaced_at))
         messages.append(
-            RawMessage(role, _text(message), fields.epoch(message.get("create_time")), signals,
-                       str(author.get("name") or ""), str(metadata.get("model_slug") or ""))
-        )  # fmt: skip
+            RawMessage(
+                role,
+                _text(message),
+                fields.epoch(message.get("create_time")),
+                signals,
+                str(author.get("name") or ""),
+                str(metadata.get("model_slug") or ""),
+            )
+        )
     return tuple(messages)

@@ -1,7 +1,8 @@
 """Claude Code's session logs: JSON lines, one session a file (`~/.claude/projects/*/*.jsonl`).
 
-Tool results come as user lines; they are tool messages here. A tool result that is an error is a `trace` or `exit`
-event on the response that called the tool; an interrupt by the user is an `interrupt`.
+Tool results come as user lines; they are tool messages here. A tool result that is an error is a
+`trace` or `exit` event on the response that called the tool; an interrupt by the user is an
+`interrupt`.
 """
 
 from __future__ import annotations
@@ -17,8 +18,12 @@ from upshot.sources.files import Bad, Input, json_records
 
 NAME = "claude-code"
 _HEAD = re.compile(rb'"sessionId"\s*:')
-_INTERRUPTED = re.compile(r"\[Request interrupted by user|The user doesn't want to (?:proceed|take this action)")
-_INJECTED = re.compile(r"^\s*<(?:command-name|command-message|local-command-stdout|system-reminder)>")
+_INTERRUPTED = re.compile(
+    r"\[Request interrupted by user|The user doesn't want to (?:proceed|take this action)"
+)
+_INJECTED = re.compile(
+    r"^\s*<(?:command-name|command-message|local-command-stdout|system-reminder)>"
+)
 
 
 def matches(head: bytes) -> bool:
@@ -32,7 +37,9 @@ def read(source: Input) -> Iterator[RawConversation | BadRecord]:
     turns: list[Mapping[str, Any]] = []
     for position, value in json_records(source):
         if isinstance(value, Bad) or not isinstance(value, Mapping):
-            yield BadRecord(source.name, position, value.reason if isinstance(value, Bad) else "not an object")
+            yield BadRecord(
+                source.name, position, value.reason if isinstance(value, Bad) else "not an object"
+            )
             continue
         if value.get("type") not in ("user", "assistant") or value.get("isMeta"):
             continue
@@ -45,14 +52,18 @@ def read(source: Input) -> Iterator[RawConversation | BadRecord]:
         yield from _session(source.name, session, turns)
 
 
-def _session(name: str, session: str, turns: list[Mapping[str, Any]]) -> Iterator[RawConversation | BadRecord]:
+def _session(
+    name: str, session: str, turns: list[Mapping[str, Any]]
+) -> Iterator[RawConversation | BadRecord]:
     messages: list[RawMessage] = []
     interrupts: dict[int, int] = {}
     for turn in turns:
         try:
             for message in _messages(turn, messages):
                 if message.role != "assistant" and _INTERRUPTED.search(message.content):
-                    last = max((i for i, m in enumerate(messages) if m.role == "assistant"), default=-1)
+                    last = max(
+                        (i for i, m in enumerate(messages) if m.role == "assistant"), default=-1
+                    )
                     if last >= 0:
                         interrupts[last] = len(messages)
                 messages.append(message)
@@ -67,9 +78,14 @@ def _session(name: str, session: str, turns: list[Mapping[str, Any]]) -> Iterato
         metadata = {key: first[key] for key in ("cwd", "gitBranch", "version") if first.get(key)}
         model = next((message.model for message in messages if message.model), "")
         yield RawConversation(
-            tuple(messages), session, str(first.get("userId") or f"local:{first.get('cwd', '')}"),
-            messages[0].time, model, NAME, metadata,
-        )  # fmt: skip
+            tuple(messages),
+            session,
+            str(first.get("userId") or f"local:{first.get('cwd', '')}"),
+            messages[0].time,
+            model,
+            NAME,
+            metadata,
+        )
 
 
 def _messages(turn: Mapping[str, Any], before: list[RawMessage]) -> Iterator[RawMessage]:
@@ -87,10 +103,14 @@ def _messages(turn: Mapping[str, Any], before: list[RawMessage]) -> Iterator[Raw
             yield RawMessage("assistant", text, time, (), "", str(message.get("model") or ""))
         return
     parts = content if isinstance(content, list) else [content]
-    results = [part for part in parts if isinstance(part, Mapping) and part.get("type") == "tool_result"]
+    results = [
+        part for part in parts if isinstance(part, Mapping) and part.get("type") == "tool_result"
+    ]
     for part in results:
         text = fields.text(part.get("content"))
-        yield RawMessage("tool", f"{'exit code 1' + chr(10) if part.get('is_error') else ''}{text}", time)
+        yield RawMessage(
+            "tool", f"{'exit code 1' + chr(10) if part.get('is_error') else ''}{text}", time
+        )
     said = fields.text([part for part in parts if part not in results])
     if said and not _INJECTED.match(said):
         yield RawMessage("user", said, time)

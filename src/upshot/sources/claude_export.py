@@ -1,4 +1,6 @@
-"""Claude's data export (`conversations.json` with `chat_messages`); forks by `parent_message_uuid` become branches."""
+"""Claude's data export (`conversations.json` with `chat_messages`); forks by `parent_message_uuid`
+become branches.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +49,10 @@ def _conversations(record: Any) -> list[RawConversation]:
     for number, (path, shared) in enumerate(paths):
         made.append(
             RawConversation(
-                tuple(_message(turn, index, number > 0 and index == shared) for index, turn in enumerate(path)),
+                tuple(
+                    _message(turn, index, number > 0 and index == shared)
+                    for index, turn in enumerate(path)
+                ),
                 name if number == 0 else f"{name}~{number}",
                 user or "owner of this export",
                 fields.epoch(record.get("created_at")),
@@ -63,7 +68,9 @@ def _conversations(record: Any) -> list[RawConversation]:
 
 
 def _paths(turns: list[Any]) -> list[tuple[list[Any], int]]:
-    """Paths from root to leaf, the newest leaf first, each with the index at which it leaves the first path."""
+    """Paths from root to leaf, the newest leaf first, each with the index at which it leaves the
+    first path.
+    """
     if not all(isinstance(turn, Mapping) for turn in turns):
         raise RecordError("`chat_messages` holds something that is not an object")
     by_id = {turn["uuid"]: turn for turn in turns if turn.get("uuid")}
@@ -82,7 +89,16 @@ def _paths(turns: list[Any]) -> list[tuple[list[Any], int]]:
     if not paths:
         raise RecordError("`chat_messages` form a circle")
     main = paths[0]
-    return [(path, next((i for i, (a, b) in enumerate(zip(path, main, strict=False)) if a is not b), len(main))) for path in paths]
+    return [
+        (
+            path,
+            next(
+                (i for i, (a, b) in enumerate(zip(path, main, strict=False)) if a is not b),
+                len(main),
+            ),
+        )
+        for path in paths
+    ]
 
 
 def _message(turn: Mapping[str, Any], index: int, replaced: bool) -> RawMessage:

@@ -1,4 +1,6 @@
-"""Codex CLI's session logs ("rollouts"): JSON lines, one session a file, `response_item` lines hold the messages."""
+"""Codex CLI's session logs ("rollouts"): JSON lines, one session a file, `response_item` lines hold
+the messages.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ _INJECTED = re.compile(r"^\s*<(?:environment_context|user_instructions|turn_abor
 
 def matches(head: bytes) -> bool:
     """Whether the start of a file looks like this format (also that of 2025's first versions)."""
-    return _HEAD.search(head) is not None or (b'"git"' in head[:4000] and b'"instructions"' in head[:4000] and b'"input_text"' in head)
+    return _HEAD.search(head) is not None or (
+        b'"git"' in head[:4000] and b'"instructions"' in head[:4000] and b'"input_text"' in head
+    )
 
 
 def read(source: Input) -> Iterator[RawConversation | BadRecord]:
@@ -29,7 +33,9 @@ def read(source: Input) -> Iterator[RawConversation | BadRecord]:
     messages: list[RawMessage] = []
     for position, value in json_records(source):
         if isinstance(value, Bad) or not isinstance(value, Mapping):
-            yield BadRecord(source.name, position, value.reason if isinstance(value, Bad) else "not an object")
+            yield BadRecord(
+                source.name, position, value.reason if isinstance(value, Bad) else "not an object"
+            )
             continue
         kind, payload = value.get("type"), value.get("payload", value)
         if not isinstance(payload, Mapping):
@@ -38,17 +44,27 @@ def read(source: Input) -> Iterator[RawConversation | BadRecord]:
             meta.update(payload)
         elif kind == "turn_context":
             meta.setdefault("model", payload.get("model"))
-        elif kind in ("response_item", "message", "function_call", "function_call_output", "local_shell_call"):
+        elif kind in (
+            "response_item",
+            "message",
+            "function_call",
+            "function_call_output",
+            "local_shell_call",
+        ):
             try:
                 _add(messages, payload, fields.epoch(value.get("timestamp")))
             except RecordError as error:
                 yield BadRecord(source.name, position, str(error))
     if messages:
         yield RawConversation(
-            tuple(messages), str(meta.get("id") or ""), f"local:{meta.get('cwd', '')}",
-            fields.epoch(meta.get("timestamp")), str(meta.get("model") or meta.get("model_provider") or ""), NAME,
+            tuple(messages),
+            str(meta.get("id") or ""),
+            f"local:{meta.get('cwd', '')}",
+            fields.epoch(meta.get("timestamp")),
+            str(meta.get("model") or meta.get("model_provider") or ""),
+            NAME,
             {name: meta[name] for name in ("cwd", "git", "cli_version") if meta.get(name)},
-        )  # fmt: skip
+        )
 
 
 def _add(messages: list[RawMessage], item: Mapping[str, Any], time: float | None) -> None:
@@ -59,7 +75,14 @@ def _add(messages: list[RawMessage], item: Mapping[str, Any], time: float | None
         if content and not (role == "user" and _INJECTED.match(content)):
             _append(messages, RawMessage(role, content, time))
     elif kind in ("function_call", "custom_tool_call", "local_shell_call"):
-        _append(messages, RawMessage("assistant", fields.tool_call({"arguments": item.get("action") or item.get("input"), **item}), time))
+        _append(
+            messages,
+            RawMessage(
+                "assistant",
+                fields.tool_call({"arguments": item.get("action") or item.get("input"), **item}),
+                time,
+            ),
+        )
     elif kind in ("function_call_output", "custom_tool_call_output"):
         messages.append(RawMessage("tool", _output(item.get("output")), time))
 

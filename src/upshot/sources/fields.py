@@ -12,13 +12,32 @@ from upshot.errors import RecordError
 from upshot.records import Role, Signal
 
 _ROLES: Mapping[str, Role] = {
-    "system": "system", "developer": "system", "instructions": "system",
-    "user": "user", "human": "user", "prompter": "user", "customer": "user", "student": "user",
-    "assistant": "assistant", "gpt": "assistant", "chatgpt": "assistant", "bing": "assistant", "bard": "assistant",
-    "model": "assistant", "bot": "assistant", "ai": "assistant", "agent": "assistant", "claude": "assistant",
-    "tool": "tool", "function": "tool", "observation": "tool", "ipython": "tool", "environment": "tool",
-    "function_response": "tool", "tool_result": "tool",
-}  # fmt: skip
+    "system": "system",
+    "developer": "system",
+    "instructions": "system",
+    "user": "user",
+    "human": "user",
+    "prompter": "user",
+    "customer": "user",
+    "student": "user",
+    "assistant": "assistant",
+    "gpt": "assistant",
+    "chatgpt": "assistant",
+    "bing": "assistant",
+    "bard": "assistant",
+    "model": "assistant",
+    "bot": "assistant",
+    "ai": "assistant",
+    "agent": "assistant",
+    "claude": "assistant",
+    "tool": "tool",
+    "function": "tool",
+    "observation": "tool",
+    "ipython": "tool",
+    "environment": "tool",
+    "function_response": "tool",
+    "tool_result": "tool",
+}
 _LATEST = 253_402_300_800.0
 """The year 10000; larger numbers are milliseconds, microseconds or nanoseconds."""
 
@@ -80,7 +99,8 @@ def tool_call(call: Mapping[str, Any]) -> str:
 
 
 def epoch(value: Any) -> float | None:
-    """Seconds since the epoch of an ISO string, a datetime or a number of any grain; None where there is none.
+    """Seconds since the epoch of an ISO string, a datetime or a number of any grain; None where
+    there is none.
 
     >>> epoch("1970-01-01T00:01:00Z"), epoch(1_700_000_000_000)
     (60.0, 1700000000.0)
@@ -95,9 +115,15 @@ def epoch(value: Any) -> float | None:
         except ValueError:
             pass
         try:
-            return epoch(datetime.fromisoformat(value.strip().replace("Z", "+00:00").replace(" UTC", "+00:00")))
+            return epoch(
+                datetime.fromisoformat(
+                    value.strip().replace("Z", "+00:00").replace(" UTC", "+00:00")
+                )
+            )
         except ValueError:
-            raise RecordError(f"time {value[:40]!r} is neither ISO 8601 nor a number of seconds") from None
+            raise RecordError(
+                f"time {value[:40]!r} is neither ISO 8601 nor a number of seconds"
+            ) from None
     if isinstance(value, (int, float)):
         seconds = float(value)
         if seconds != seconds or seconds < 0:
@@ -108,12 +134,50 @@ def epoch(value: Any) -> float | None:
     raise RecordError(f"time {value!r} is neither ISO 8601 nor a number of seconds")
 
 
-_GOOD = frozenset({"up", "thumbs_up", "thumbsup", "thumb_up", "like", "liked", "positive", "good", "upvote", "accept", "accepted", "1", "true", "👍"})
-_BAD = frozenset({"down", "thumbs_down", "thumbsdown", "thumb_down", "dislike", "disliked", "negative", "bad", "downvote", "flag", "flagged", "reject", "rejected", "-1", "0", "false", "👎"})
+_GOOD = frozenset(
+    {
+        "up",
+        "thumbs_up",
+        "thumbsup",
+        "thumb_up",
+        "like",
+        "liked",
+        "positive",
+        "good",
+        "upvote",
+        "accept",
+        "accepted",
+        "1",
+        "true",
+        "👍",
+    }
+)
+_BAD = frozenset(
+    {
+        "down",
+        "thumbs_down",
+        "thumbsdown",
+        "thumb_down",
+        "dislike",
+        "disliked",
+        "negative",
+        "bad",
+        "downvote",
+        "flag",
+        "flagged",
+        "reject",
+        "rejected",
+        "-1",
+        "0",
+        "false",
+        "👎",
+    }
+)
 
 
 def feedback(value: Any, at: int) -> tuple[Signal, ...]:
-    """Signals of an explicit `feedback` field: a word, a number, or an object with `thumb`, `rating`, `edit` and so on.
+    """Signals of an explicit `feedback` field: a word, a number, or an object with `thumb`,
+    `rating`, `edit` and so on.
 
     Ratings are read as 1 to 5 where above 1, else as -1 to 1.
 
@@ -148,10 +212,18 @@ def _feedback_object(value: Mapping[str, Any], at: int):
     for name, content in value.items():
         if content is None or name in ("time", "timestamp", "created_at", "kind", "value"):
             continue
-        if name in ("rating", "score", "stars") and isinstance(content, (int, float)) and not isinstance(content, bool):
+        if (
+            name in ("rating", "score", "stars")
+            and isinstance(content, (int, float))
+            and not isinstance(content, bool)
+        ):
             yield Signal("rating", _rating(float(content)), at, "", time)
         elif name in ("rating", "thumb", "thumbs", "reaction", "vote", "type"):
-            yield from (Signal(s.kind, s.value, at, s.detail, time) for s in feedback(str(content), at) if s.kind != "comment")
+            yield from (
+                Signal(s.kind, s.value, at, s.detail, time)
+                for s in feedback(str(content), at)
+                if s.kind != "comment"
+            )
         elif name in ("regenerate", "regenerated", "retry") and content:
             yield Signal("regenerate", -0.6, at, "", time)
         elif name in ("edit", "edited", "edited_text") and isinstance(content, str):

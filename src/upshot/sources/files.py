@@ -51,14 +51,20 @@ def expand(paths: Sequence[str | os.PathLike[str]]) -> list[str]:
         if path == "-" or os.path.isfile(path):
             found.append(path)
         elif os.path.isdir(path):
-            inside = [p for p in sorted(Path(path).rglob("*")) if p.is_file() and not _IGNORED & set(p.parts)]
+            inside = [
+                p
+                for p in sorted(Path(path).rglob("*"))
+                if p.is_file() and not _IGNORED & set(p.parts)
+            ]
             if not inside:
                 raise NotFoundError(f"could not read {path}: the folder holds no files")
             found += map(str, inside)
         else:
             matched = sorted(p for p in glob.glob(path, recursive=True) if os.path.isfile(p))
             if not matched:
-                raise NotFoundError(f"could not read {path}: there is no such file, folder or pattern")
+                raise NotFoundError(
+                    f"could not read {path}: there is no such file, folder or pattern"
+                )
             found += matched
     return found
 
@@ -95,7 +101,9 @@ def open_input(path: str) -> Input:
     if magic[:2] == b"\x1f\x8b":
         stream = gzip.open(stream, "rb")  # noqa: SIM115  # pyright: ignore[reportAssignmentType]  # a BinaryIO in all but name
     elif magic == b"\x28\xb5\x2f\xfd":
-        stream = io.BufferedReader(zstandard.ZstdDecompressor().stream_reader(stream, read_across_frames=True), _BLOCK)  # pyright: ignore[reportArgumentType]
+        stream = io.BufferedReader(
+            zstandard.ZstdDecompressor().stream_reader(stream, read_across_frames=True), _BLOCK
+        )  # pyright: ignore[reportArgumentType]
     try:
         head = _read_exactly(stream, _HEAD)
     except (OSError, EOFError, zstandard.ZstdError) as error:
@@ -139,7 +147,8 @@ def lines(stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
 def json_records(source: Input) -> Iterator[tuple[str, Any | Bad]]:
     """(position, value) for each item of a JSON array, each JSON line, or the one value of a file.
 
-    Memory is bounded by the largest item. What is not JSON becomes a `Bad` and the next item is looked for.
+    Memory is bounded by the largest item. What is not JSON becomes a `Bad` and the next item is
+    looked for.
     """
     start = source.head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
     if start == b"[":
@@ -164,7 +173,9 @@ def json_objects(path: str | os.PathLike[str]) -> Iterator[tuple[str, Mapping[st
         source.close()
 
 
-def as_objects(name: str, records: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def as_objects(
+    name: str, records: Iterable[tuple[str, Any]]
+) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """The same of records that are being read already.
 
     Raises:
@@ -172,7 +183,10 @@ def as_objects(name: str, records: Iterable[tuple[str, Any]]) -> Iterator[tuple[
     """
     for position, record in records:
         if isinstance(record, Bad) or not isinstance(record, Mapping):
-            raise InputError(f"could not read {name}: {position}: {record.reason if isinstance(record, Bad) else 'not an object'}")
+            raise InputError(
+                f"could not read {name}: {position}:"
+                f" {record.reason if isinstance(record, Bad) else 'not an object'}"
+            )
         yield f"{name}: {position}", record
 
 
@@ -191,7 +205,11 @@ def _is_one_value(head: bytes) -> bool:
     try:
         msgspec.json.decode(first)
     except msgspec.DecodeError:
-        return first[:1] == b"{" and (not rest.strip() or not rest.lstrip().startswith(b"{")) and len(head) > len(first)
+        return (
+            first[:1] == b"{"
+            and (not rest.strip() or not rest.lstrip().startswith(b"{"))
+            and len(head) > len(first)
+        )
     return False
 
 
@@ -230,7 +248,10 @@ def _array(stream: BinaryIO) -> Iterator[tuple[str, Any | Bad]]:
             if position >= len(window):
                 return
             item += 1
-            yield f"item {item}", Bad(f"not JSON: {error.msg} at character {error.pos - position} of the item")
+            yield (
+                f"item {item}",
+                Bad(f"not JSON: {error.msg} at character {error.pos - position} of the item"),
+            )
             following = _NEXT_ITEM.search(window, max(position, error.pos - 1))
             if following is None:
                 return

@@ -1,4 +1,7 @@
-"""From files to the lake: read, pseudonymise, redact, append in chunks. Memory is bounded by the chunks in flight."""
+"""From files to the lake: read, pseudonymise, redact, append in chunks.
+
+Memory is bounded by the chunks in flight.
+"""
 
 from __future__ import annotations
 
@@ -67,7 +70,8 @@ def ingest(
     workers: int = 1,
     progress: Callable[[int, float], None] | None = None,
 ) -> IngestReport:
-    """Write conversations to the lake; `progress(conversations, megabytes)` is called after each chunk.
+    """Write conversations to the lake; `progress(conversations, megabytes)` is called after each
+    chunk.
 
     The same conversation twice is one; a longer version of it counts instead of the shorter.
     """
@@ -80,7 +84,9 @@ def ingest(
     size = 0.0
     with system_memory():
         for written in _each_chunk(_chunks(items, bad, chunk_mb), lake, cleaning, known, workers):
-            totals.update(conversations=written.conversations, messages=written.messages, known=written.known)
+            totals.update(
+                conversations=written.conversations, messages=written.messages, known=written.known
+            )
             redactions.update(written.redactions)
             size += written.text_mb
             if progress:
@@ -89,9 +95,14 @@ def ingest(
                 totals["quarantined"] += quarantine(lake, bad, cleaning)
     totals["quarantined"] += quarantine(lake, bad, cleaning)
     return IngestReport(
-        totals["conversations"], totals["known"], totals["messages"], totals["quarantined"], size,
-        dict(redactions.most_common()), time.perf_counter() - started,
-    )  # fmt: skip
+        totals["conversations"],
+        totals["known"],
+        totals["messages"],
+        totals["quarantined"],
+        size,
+        dict(redactions.most_common()),
+        time.perf_counter() - started,
+    )
 
 
 class _Written(msgspec.Struct):
@@ -122,7 +133,11 @@ def _chunks(
 
 
 def _each_chunk(
-    chunks: Iterator[list[RawConversation]], lake: Lake, cleaning: Cleaning, known: np.ndarray, workers: int
+    chunks: Iterator[list[RawConversation]],
+    lake: Lake,
+    cleaning: Cleaning,
+    known: np.ndarray,
+    workers: int,
 ) -> Iterator[_Written]:
     if workers <= 1:
         pseudonyms, redactor = cleaning.tools()
@@ -131,7 +146,9 @@ def _each_chunk(
         return
     context = multiprocessing.get_context("spawn")
     arguments = (lake.root, lake.storage_options(), cleaning, known)
-    with ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=arguments) as pool:
+    with ProcessPoolExecutor(
+        workers, context, initializer=_start_worker, initargs=arguments
+    ) as pool:
         flying: deque[Future[_Written]] = deque()
         for chunk in chunks:
             flying.append(pool.submit(_write_in_worker, msgspec.msgpack.encode(chunk)))
@@ -151,7 +168,9 @@ class _Worker(NamedTuple):
 _worker: list[_Worker] = []
 
 
-def _start_worker(root: str, options: dict[str, str] | None, cleaning: Cleaning, known: np.ndarray) -> None:
+def _start_worker(
+    root: str, options: dict[str, str] | None, cleaning: Cleaning, known: np.ndarray
+) -> None:
     _worker.append(_Worker(Lake(root, storage_options=options), *cleaning.tools(), known))
 
 
@@ -162,10 +181,17 @@ def _write_in_worker(packed: bytes) -> _Written:
 
 
 def _write(
-    chunk: list[RawConversation], lake: Lake, pseudonyms: Pseudonyms, redactor: Redactor | None, known: np.ndarray
+    chunk: list[RawConversation],
+    lake: Lake,
+    pseudonyms: Pseudonyms,
+    redactor: Redactor | None,
+    known: np.ndarray,
 ) -> _Written:
     batch = clean(chunk, pseudonyms, redactor, lake.buckets)
-    size = sum(len(message.content) for conversation in chunk for message in conversation.messages) / 1e6
+    size = (
+        sum(len(message.content) for conversation in chunk for message in conversation.messages)
+        / 1e6
+    )
     digests = batch.conversations["digest"].combine_chunks()
     new = pa.array(~np.isin(_short(digests), known))
     fresh = digests.filter(new)
@@ -174,16 +200,28 @@ def _write(
     name = hashlib.blake2b("".join(fresh.to_pylist()).encode(), digest_size=16).hexdigest()
     rows: dict[str, int] = {}
     for table, content in batch.tables.items():
-        kept = content if len(fresh) == len(digests) else content.filter(pc.is_in(content["digest"], value_set=fresh))
+        kept = (
+            content
+            if len(fresh) == len(digests)
+            else content.filter(pc.is_in(content["digest"], value_set=fresh))
+        )
         rows[table] = kept.num_rows
         if kept.num_rows:
             lake.append(table, CleanTable(kept), (f"ingest/{name}", 1), {"stage": "ingest"})
-    return _Written(rows["conversations"], len(chunk) - len(fresh), rows["messages"], dict(batch.redactions), size)
+    return _Written(
+        rows["conversations"],
+        len(chunk) - len(fresh),
+        rows["messages"],
+        dict(batch.redactions),
+        size,
+    )
 
 
 def _known(lake: Lake) -> np.ndarray:
     """The first 8 bytes of every conversation's digest in the lake, sorted."""
-    return np.unique(_short(lake.read("conversations", columns=["digest"])["digest"].combine_chunks()))
+    return np.unique(
+        _short(lake.read("conversations", columns=["digest"])["digest"].combine_chunks())
+    )
 
 
 def _short(digests: pa.Array) -> np.ndarray:
@@ -191,7 +229,9 @@ def _short(digests: pa.Array) -> np.ndarray:
 
 
 def quarantine(lake: Lake, bad: list[BadRecord], cleaning: Cleaning) -> int:
-    """Write and clear the gathered bad records; reasons may quote a record, so they are redacted too."""
+    """Write and clear the gathered bad records; reasons may quote a record, so they are redacted
+    too.
+    """
     if not bad:
         return 0
     now = datetime.now(UTC)
@@ -200,12 +240,23 @@ def quarantine(lake: Lake, bad: list[BadRecord], cleaning: Cleaning) -> int:
     if redactor is not None:
         reasons = redactor.redact(reasons, [""] * len(bad))[0]
     rows = [
-        {"bucket": 0, "file": r.file, "position": r.position, "stage": "ingest", "reason": reason, "ingested_at": now}
+        {
+            "bucket": 0,
+            "file": r.file,
+            "position": r.position,
+            "stage": "ingest",
+            "reason": reason,
+            "ingested_at": now,
+        }
         for r, reason in zip(bad, reasons, strict=True)
     ]
-    name = hashlib.blake2b(msgspec.json.encode([(r.file, r.position, r.reason) for r in bad]), digest_size=16).hexdigest()
+    name = hashlib.blake2b(
+        msgspec.json.encode([(r.file, r.position, r.reason) for r in bad]), digest_size=16
+    ).hexdigest()
     table = pa.Table.from_pylist(rows, schema=SCHEMAS["quarantine"])
-    written = lake.append("quarantine", CleanTable(table), (f"quarantine/{name}", 1), {"stage": "ingest"})
+    written = lake.append(
+        "quarantine", CleanTable(table), (f"quarantine/{name}", 1), {"stage": "ingest"}
+    )
     count = len(bad) if written else 0
     bad.clear()
     return count

@@ -1,4 +1,6 @@
-"""Langfuse's export: traces with observations and scores (JSON array, JSON lines, or `{"data": […]}` of its API)."""
+"""Langfuse's export: traces with observations and scores (JSON array, JSON lines, or `{"data":
+[…]}` of its API).
+"""
 
 from __future__ import annotations
 
@@ -19,13 +21,21 @@ _HEAD = re.compile(rb'"(?:observations|traceId|sessionId|projectId|htmlPath)"\s*
 
 def matches(head: bytes) -> bool:
     """Whether the start of a file looks like this format."""
-    return _HEAD.search(head) is not None and re.search(rb'"input"\s*:', head) is not None and b'"output"' in head
+    return (
+        _HEAD.search(head) is not None
+        and re.search(rb'"input"\s*:', head) is not None
+        and b'"output"' in head
+    )
 
 
 def read(source: Input) -> Iterator[RawConversation | BadRecord]:
     """A conversation a trace."""
     for position, value in json_records(source):
-        items: Sequence[Any] = value["data"] if isinstance(value, Mapping) and isinstance(value.get("data"), list) else [value]
+        items: Sequence[Any] = (
+            value["data"]
+            if isinstance(value, Mapping) and isinstance(value.get("data"), list)
+            else [value]
+        )
         for item in items:
             try:
                 yield _trace(item)
@@ -39,7 +49,9 @@ def _trace(record: Any) -> RawConversation:
     if not isinstance(record, Mapping) or not record.get("id"):
         raise RecordError("needs a trace object with an `id`")
     generations = [
-        o for o in record.get("observations") or () if isinstance(o, Mapping) and str(o.get("type")).upper() == "GENERATION"
+        o
+        for o in record.get("observations") or ()
+        if isinstance(o, Mapping) and str(o.get("type")).upper() == "GENERATION"
     ]
     generations.sort(key=lambda o: str(o.get("startTime") or ""))
     messages = _best([(o.get("input"), o.get("output"), o.get("endTime")) for o in generations])
@@ -51,11 +63,18 @@ def _trace(record: Any) -> RawConversation:
     if signals and last >= 0:
         messages[last] = msgspec.structs.replace(messages[last], signals=signals)
     model = next((str(o["model"]) for o in reversed(generations) if o.get("model")), "")
-    metadata = {name: record[name] for name in ("name", "tags", "release", "sessionId") if record.get(name)}
+    metadata = {
+        name: record[name] for name in ("name", "tags", "release", "sessionId") if record.get(name)
+    }
     return RawConversation(
-        tuple(messages), str(record["id"]), str(record.get("userId") or record.get("sessionId") or ""),
-        fields.epoch(record.get("timestamp")), model, NAME, metadata,
-    )  # fmt: skip
+        tuple(messages),
+        str(record["id"]),
+        str(record.get("userId") or record.get("sessionId") or ""),
+        fields.epoch(record.get("timestamp")),
+        model,
+        NAME,
+        metadata,
+    )
 
 
 def _best(calls: list[tuple[Any, Any, Any]]) -> list[RawMessage]:
@@ -75,14 +94,28 @@ def _messages(value: Any, role: str) -> list[RawMessage]:
     if isinstance(value, Mapping) and isinstance(value.get("messages"), list):
         value = value["messages"]
     if isinstance(value, Mapping) and isinstance(value.get("choices"), list):
-        value = [choice.get("message") for choice in value["choices"] if isinstance(choice, Mapping)]
-    if isinstance(value, list) and value and all(isinstance(item, Mapping) and "role" in item for item in value):
+        value = [
+            choice.get("message") for choice in value["choices"] if isinstance(choice, Mapping)
+        ]
+    if (
+        isinstance(value, list)
+        and value
+        and all(isinstance(item, Mapping) and "role" in item for item in value)
+    ):
         return [
-            RawMessage(fields.role(item["role"]), "\n".join(
-                part for part in (fields.text(item.get("content")),
-                                  *(fields.tool_call(call) for call in item.get("tool_calls") or ())) if part))
+            RawMessage(
+                fields.role(item["role"]),
+                "\n".join(
+                    part
+                    for part in (
+                        fields.text(item.get("content")),
+                        *(fields.tool_call(call) for call in item.get("tool_calls") or ()),
+                    )
+                    if part
+                ),
+            )
             for item in value
-        ]  # fmt: skip
+        ]
     text = fields.text(value)
     return [RawMessage(fields.role(role), text)] if text else []
 
@@ -92,11 +125,22 @@ def _scores(scores: Any, index: int) -> Iterator[Signal]:
     for score in scores or ():
         if not isinstance(score, Mapping):
             continue
-        value, time = score.get("value"), fields.epoch(score.get("timestamp") or score.get("createdAt"))
+        value, time = (
+            score.get("value"),
+            fields.epoch(score.get("timestamp") or score.get("createdAt")),
+        )
         by_people = str(score.get("source") or "API").upper() in ("API", "ANNOTATION")
         if not isinstance(value, (int, float)) or not by_people:
             yield Signal("comment", 0.0, index, f"{score.get('name', '')}: {value}", time)
         elif str(score.get("dataType")).upper() == "BOOLEAN" or value in (0, 1):
-            yield Signal("thumb", 1.0 if value else -1.0, index, str(score.get("comment") or ""), time)
+            yield Signal(
+                "thumb", 1.0 if value else -1.0, index, str(score.get("comment") or ""), time
+            )
         else:
-            yield Signal("rating", max(-1.0, min(1.0, (value - 3) / 2 if value > 1 else 2 * value - 1)), index, str(score.get("comment") or ""), time)
+            yield Signal(
+                "rating",
+                max(-1.0, min(1.0, (value - 3) / 2 if value > 1 else 2 * value - 1)),
+                index,
+                str(score.get("comment") or ""),
+                time,
+            )

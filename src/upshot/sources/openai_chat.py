@@ -1,6 +1,7 @@
 """OpenAI-chat JSON lines: the interchange format of DESIGN.md, and what most tools write.
 
-Accepted spellings: `id`, `conversation_id`, `session_id`; `user`, `user_id`; `started_at`, `timestamp`, `created_at`.
+Accepted spellings: `id`, `conversation_id`, `session_id`; `user`, `user_id`; `started_at`,
+`timestamp`, `created_at`.
 """
 
 from __future__ import annotations
@@ -83,7 +84,10 @@ def _plain(line: _StrictLine) -> RawConversation:
     role, epoch = fields.role, fields.epoch
     return RawConversation(
         tuple(
-            [RawMessage(role(m.role), m.content, epoch(m.time) if m.time is not None else None) for m in line.messages]
+            [
+                RawMessage(role(m.role), m.content, epoch(m.time) if m.time is not None else None)
+                for m in line.messages
+            ]
         ),
         line.id,
         line.user,
@@ -116,14 +120,20 @@ def conversation(record: Any, source: str = NAME) -> RawConversation:
     Raises:
         RecordError: `messages` is missing, or a message cannot be read.
     """
-    if not isinstance(record, Mapping) or not isinstance(record.get("messages"), list) or not record["messages"]:
+    if (
+        not isinstance(record, Mapping)
+        or not isinstance(record.get("messages"), list)
+        or not record["messages"]
+    ):
         raise RecordError("needs an object with a list `messages` of at least one message")
     messages = tuple(_message(item, index) for index, item in enumerate(record["messages"]))
     return RawConversation(
         messages,
         _first(record, "id", "conversation_id", "session_id"),
         _first(record, "user", "user_id"),
-        fields.epoch(record.get("started_at") or record.get("timestamp") or record.get("created_at")),
+        fields.epoch(
+            record.get("started_at") or record.get("timestamp") or record.get("created_at")
+        ),
         str(record.get("model") or ""),
         source,
         {**_mapping(record.get("metadata")), **_rest(record)},
@@ -133,7 +143,9 @@ def conversation(record: Any, source: str = NAME) -> RawConversation:
 
 
 def _branch_at(record: Mapping[str, Any], size: int) -> int:
-    """Index of the first message that a branch does not share with the conversation it is a branch of."""
+    """Index of the first message that a branch does not share with the conversation it is a branch
+    of.
+    """
     at = record.get("branch_at", 0)
     if not isinstance(at, int) or not 0 <= at < size:
         raise RecordError(f"`branch_at` is {at!r}, not the index of one of {size} messages")
@@ -141,16 +153,34 @@ def _branch_at(record: Mapping[str, Any], size: int) -> int:
 
 
 _KNOWN = frozenset(
-    ["messages", "id", "conversation_id", "session_id", "user", "user_id", "started_at", "timestamp", "created_at", "model", "metadata", "branch_of", "branch_at"]
+    [
+        "messages",
+        "id",
+        "conversation_id",
+        "session_id",
+        "user",
+        "user_id",
+        "started_at",
+        "timestamp",
+        "created_at",
+        "model",
+        "metadata",
+        "branch_of",
+        "branch_at",
+    ]
 )
 
 
 def _rest(record: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in record.items() if name not in _KNOWN and value is not None}
+    return {
+        name: value for name, value in record.items() if name not in _KNOWN and value is not None
+    }
 
 
 def _mapping(value: Any) -> dict[str, Any]:
-    return dict(value) if isinstance(value, Mapping) else {} if value is None else {"metadata": value}
+    return (
+        dict(value) if isinstance(value, Mapping) else {} if value is None else {"metadata": value}
+    )
 
 
 def _first(record: Mapping[str, Any], *names: str) -> str:
@@ -161,7 +191,9 @@ def _message(item: Any, index: int) -> RawMessage:
     if not isinstance(item, Mapping) or "role" not in item:
         raise RecordError(f"message {index} is not an object with a `role`")
     content = fields.text(item.get("content"))
-    calls = [fields.tool_call(call) for call in item.get("tool_calls") or () if isinstance(call, Mapping)]
+    calls = [
+        fields.tool_call(call) for call in item.get("tool_calls") or () if isinstance(call, Mapping)
+    ]
     return RawMessage(
         fields.role(item["role"]),
         "\n".join(part for part in (content, *calls) if part),

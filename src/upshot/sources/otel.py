@@ -1,7 +1,9 @@
-"""OpenTelemetry GenAI spans in OTLP JSON: one span is one call of a model, with its whole prompt and its answer.
+"""OpenTelemetry GenAI spans in OTLP JSON: one span is one call of a model, with its whole prompt
+and its answer.
 
-Spans of one conversation (`gen_ai.conversation.id`, `session.id`, else the trace) are joined: the longest prompt and
-its answer are the conversation. Both conventions are read: `gen_ai.input.messages` attributes (JSON), and the older
+Spans of one conversation (`gen_ai.conversation.id`, `session.id`, else the trace) are joined: the
+longest prompt and its answer are the conversation. Both conventions are read:
+`gen_ai.input.messages` attributes (JSON), and the older
 `gen_ai.user.message` / `gen_ai.choice` span events.
 """
 
@@ -44,7 +46,9 @@ def read(source: Input) -> Iterator[RawConversation | BadRecord]:
     open_: OrderedDict[str, _Open] = OrderedDict()
     for position, value in json_records(source):
         if isinstance(value, Bad) or not isinstance(value, Mapping):
-            yield BadRecord(source.name, position, value.reason if isinstance(value, Bad) else "not an object")
+            yield BadRecord(
+                source.name, position, value.reason if isinstance(value, Bad) else "not an object"
+            )
             continue
         for number, span in enumerate(_spans(value), start=1):
             try:
@@ -64,7 +68,11 @@ def _spans(value: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 
 def _attributes(items: Any) -> dict[str, Any]:
-    return {item["key"]: _value(item.get("value")) for item in items or () if isinstance(item, Mapping) and "key" in item}
+    return {
+        item["key"]: _value(item.get("value"))
+        for item in items or ()
+        if isinstance(item, Mapping) and "key" in item
+    }
 
 
 def _value(value: Any) -> Any:
@@ -86,13 +94,22 @@ def _add(open_: OrderedDict[str, _Open], span: Mapping[str, Any]) -> None:
     attributes = _attributes(span.get("attributes"))
     messages = _messages(span, attributes)
     scores = _scores(span)
-    name = str(attributes.get("gen_ai.conversation.id") or attributes.get("session.id") or span.get("traceId") or "")
+    name = str(
+        attributes.get("gen_ai.conversation.id")
+        or attributes.get("session.id")
+        or span.get("traceId")
+        or ""
+    )
     if not messages and not (scores and name in open_):
         return
     entry = open_.setdefault(name, _Open())
     open_.move_to_end(name)
     entry.user = entry.user or str(attributes.get("user.id") or attributes.get("enduser.id") or "")
-    entry.model = str(attributes.get("gen_ai.response.model") or attributes.get("gen_ai.request.model") or entry.model)
+    entry.model = str(
+        attributes.get("gen_ai.response.model")
+        or attributes.get("gen_ai.request.model")
+        or entry.model
+    )
     start = _seconds(span.get("startTimeUnixNano"))
     entry.started = start if entry.started is None else min(entry.started, start or entry.started)
     end = _seconds(span.get("endTimeUnixNano"))
@@ -104,7 +121,11 @@ def _add(open_: OrderedDict[str, _Open], span: Mapping[str, Any]) -> None:
         if last >= 0:
             old = entry.messages[last]
             entry.messages[last] = msgspec.structs.replace(
-                old, signals=(*old.signals, *(Signal("rating", value, last, detail, end) for value, detail in scores))
+                old,
+                signals=(
+                    *old.signals,
+                    *(Signal("rating", value, last, detail, end) for value, detail in scores),
+                ),
             )
 
 
@@ -116,8 +137,12 @@ def _seconds(nanoseconds: Any) -> float | None:
 
 
 def _join(old: list[RawMessage], new: list[RawMessage]) -> list[RawMessage]:
-    """A prompt that repeats the conversation replaces it, keeping known times; another one continues it."""
-    shared = sum(1 for a, b in zip(old, new, strict=False) if (a.role, a.content) == (b.role, b.content))
+    """A prompt that repeats the conversation replaces it, keeping known times; another one
+    continues it.
+    """
+    shared = sum(
+        1 for a, b in zip(old, new, strict=False) if (a.role, a.content) == (b.role, b.content)
+    )
     if shared < min(len(old), 1):
         return old + new
     return [*old[:shared], *new[shared:]] if len(new) >= len(old) else old
@@ -137,7 +162,9 @@ def _messages(span: Mapping[str, Any], attributes: Mapping[str, Any]) -> list[Ra
         name = str(event.get("name") or "")
         if name == "gen_ai.choice":
             message = _decoded(found.get("message")) or found
-            messages += _one(message if isinstance(message, Mapping) else {"content": message}, "assistant")
+            messages += _one(
+                message if isinstance(message, Mapping) else {"content": message}, "assistant"
+            )
         elif match := re.fullmatch(r"gen_ai\.(system|user|assistant|tool)\.message", name):
             messages += _one(found, match.group(1))
     return messages
@@ -146,11 +173,19 @@ def _messages(span: Mapping[str, Any], attributes: Mapping[str, Any]) -> list[Ra
 def _one(item: Mapping[str, Any], role: str) -> list[RawMessage]:
     parts = item.get("parts")
     if isinstance(parts, list):
-        tool = [p for p in parts if isinstance(p, Mapping) and p.get("type") == "tool_call_response"]
+        tool = [
+            p for p in parts if isinstance(p, Mapping) and p.get("type") == "tool_call_response"
+        ]
         if tool:
-            return [RawMessage("tool", fields.text(p.get("response") or p.get("result"))) for p in tool]
+            return [
+                RawMessage("tool", fields.text(p.get("response") or p.get("result"))) for p in tool
+            ]
     content = fields.text(parts if parts is not None else item.get("content"))
-    calls = [fields.tool_call(call) for call in _decoded(item.get("tool_calls")) or () if isinstance(call, Mapping)]
+    calls = [
+        fields.tool_call(call)
+        for call in _decoded(item.get("tool_calls")) or ()
+        if isinstance(call, Mapping)
+    ]
     text = "\n".join(part for part in (content, *calls) if part)
     return [RawMessage(fields.role(item.get("role") or role), text)] if text else []
 
@@ -163,9 +198,16 @@ def _scores(span: Mapping[str, Any]) -> list[tuple[float, str]]:
             found = _attributes(event.get("attributes"))
             value = found.get("gen_ai.evaluation.score.value")
             if value is not None:
-                scores.append((max(-1.0, min(1.0, 2.0 * float(value) - 1.0)), str(found.get("gen_ai.evaluation.name") or "")))
+                scores.append(
+                    (
+                        max(-1.0, min(1.0, 2.0 * float(value) - 1.0)),
+                        str(found.get("gen_ai.evaluation.name") or ""),
+                    )
+                )
     return scores
 
 
 def _close(name: str, entry: _Open) -> RawConversation:
-    return RawConversation(tuple(entry.messages), name, entry.user, entry.started, entry.model, NAME)
+    return RawConversation(
+        tuple(entry.messages), name, entry.user, entry.started, entry.model, NAME
+    )

@@ -14,14 +14,32 @@ _UNITTEST = re.compile(r"^Ran (\d+) tests? in [^\n]*\n+(OK|FAILED[^\n]*)", re.MU
 _JEST = re.compile(r"^Tests:\s+(?:(\d+) failed, )?[^\n]*?(\d+) passed", re.MULTILINE)
 _CARGO = re.compile(r"^test result: (ok|FAILED)\.", re.MULTILINE)
 _GO = re.compile(r"^(ok|FAIL)\s+\S+\s+[0-9.]+s", re.MULTILINE)
-_EXIT = re.compile(r"(?i)(?:\bexit(?:ed)?(?: with)?(?: code| status)?:?|<returncode>|returned)\s*(-?\d{1,3})\b|\"exit_code\":\s*(-?\d+)")
-_LINT = re.compile(r"(?im)^(?:found \d+ errors?|.*\b[EFWC]\d{3}\b .*|\d+ problems? \(\d+ errors?|# Fix any (?:linting )?errors below.*)")
-_BUILD = re.compile(r"(?m)(?:^|\s)(?:error(?:\[E\d+\])?: |fatal error: |BUILD FAILED|npm ERR!|SyntaxError: |.*: error: )")
-_TRACE = re.compile(r"Traceback \(most recent call last\)|^\s+at .+\(.+:\d+:\d+\)|panic: |thread '.+' panicked|Exception in thread", re.MULTILINE)
+_EXIT = re.compile(
+    r"(?i)(?:\bexit(?:ed)?(?: with)?(?: code|"
+    r" status)?:?|<returncode>|returned)\s*(-?\d{1,3})\b|\"exit_code\":\s*(-?\d+)"
+)
+_LINT = re.compile(
+    r"(?im)^(?:found \d+ errors?|.*\b[EFWC]\d{3}\b .*|\d+ problems? \(\d+ errors?|# Fix any"
+    r" (?:linting )?errors below.*)"
+)
+_BUILD = re.compile(
+    r"(?m)(?:^|\s)(?:error(?:\[E\d+\])?: |fatal error: |BUILD FAILED|npm ERR!|SyntaxError: |.*:"
+    r" error: )"
+)
+_TRACE = re.compile(
+    r"Traceback \(most recent call last\)|^\s+at .+\(.+:\d+:\d+\)|panic: |thread '.+'"
+    r" panicked|Exception in thread",
+    re.MULTILINE,
+)
 _COMMIT = re.compile(r"(?m)^\[[^\[\]\n]{1,200} ([0-9a-f]{7,40})\] ")
-_HINT = re.compile(r"(?i)passed|failed|\bran \d|exit|returncode|returned|error|traceback|panic|problem|test result|^ok\s|exception|fix any", re.MULTILINE)
+_HINT = re.compile(
+    r"(?i)passed|failed|\bran \d|exit|returncode|returned|error|traceback|panic|problem|test"
+    r" result|^ok\s|exception|fix any",
+    re.MULTILINE,
+)
 _LOOK = 20_000
-"""Characters read at each end of an output: summaries stand at its end, tracebacks anywhere near."""
+"""Characters read at each end of an output: summaries stand at its end, tracebacks anywhere near.
+"""
 
 
 def results(output: str, at: int, time: float | None = None) -> Iterator[Signal]:
@@ -33,7 +51,9 @@ def results(output: str, at: int, time: float | None = None) -> Iterator[Signal]
     if len(output) > 2 * _LOOK:
         output = output[:_LOOK] + "\n" + output[-_LOOK:]
     for match in _COMMIT.finditer(output):
-        yield Signal("commit", 0.0, at, match.group(1), time)  # no news in itself; what becomes of its lines is
+        yield Signal(
+            "commit", 0.0, at, match.group(1), time
+        )  # no news in itself; what becomes of its lines is
     if not _HINT.search(output):
         return
     tests = _tests(output)
@@ -76,14 +96,26 @@ def with_results(conversation: RawConversation) -> RawConversation:
         if message.role == "assistant":
             response = index
         elif message.role == "tool" and response >= 0:
-            known = {signal.kind for signal in conversation.messages[response].signals if signal.at == index}
-            found = [signal for signal in results(message.content, index, message.time) if signal.kind not in known]
+            known = {
+                signal.kind
+                for signal in conversation.messages[response].signals
+                if signal.at == index
+            }
+            found = [
+                signal
+                for signal in results(message.content, index, message.time)
+                if signal.kind not in known
+            ]
             if found:
                 added.setdefault(response, []).extend(found)
     if not added:
         return conversation
     messages = tuple(
-        msgspec.structs.replace(message, signals=(*message.signals, *added[i])) if i in added else message
+        (
+            msgspec.structs.replace(message, signals=(*message.signals, *added[i]))
+            if i in added
+            else message
+        )
         for i, message in enumerate(conversation.messages)
     )
     return msgspec.structs.replace(conversation, messages=messages)

@@ -19,9 +19,21 @@ from upshot.sources.files import Input
 
 NAME = "parquet"
 PRESETS: Mapping[str, Mapping[str, str]] = {
-    "wildchat": {"messages": "conversation", "id": "conversation_hash", "user": "hashed_ip", "started_at": "timestamp", "model": "model"},
+    "wildchat": {
+        "messages": "conversation",
+        "id": "conversation_hash",
+        "user": "hashed_ip",
+        "started_at": "timestamp",
+        "model": "model",
+    },
     "lmsys": {"messages": "conversation", "id": "conversation_id", "model": "model"},
-    "plain": {"messages": "messages", "id": "id", "user": "user", "started_at": "started_at", "model": "model"},
+    "plain": {
+        "messages": "messages",
+        "id": "id",
+        "user": "user",
+        "started_at": "started_at",
+        "model": "model",
+    },
 }
 _BATCH = 256
 
@@ -31,23 +43,36 @@ def matches(head: bytes) -> bool:
     return head[:4] == b"PAR1"
 
 
-def read(source: Input, columns: Mapping[str, str] | None = None) -> Iterator[RawConversation | BadRecord]:
+def read(
+    source: Input, columns: Mapping[str, str] | None = None
+) -> Iterator[RawConversation | BadRecord]:
     """Conversations batch by batch.
 
     Raises:
-        FormatError: no preset fits the file's columns and no map was given, or the map names a column that is not there.
+        FormatError: no preset fits the file's columns and no map was given, or the map names a
+            column that is not there.
     """
     try:
         # Parquet is read from its end, so a pipe has to be held in memory; a file does not.
-        file = pq.ParquetFile(io.BytesIO(source.stream.read()) if source.name == "-" else source.name)
+        file = pq.ParquetFile(
+            io.BytesIO(source.stream.read()) if source.name == "-" else source.name
+        )
     except (pa.ArrowException, OSError) as error:
         raise FormatError(f"could not read {source.name}: {error}") from error
     names = file.schema_arrow.names
-    chosen = columns or next((preset for preset in PRESETS.values() if preset["messages"] in names and preset["id"] in names), None)
+    chosen = columns or next(
+        (
+            preset
+            for preset in PRESETS.values()
+            if preset["messages"] in names and preset["id"] in names
+        ),
+        None,
+    )
     if chosen is None or chosen.get("messages") not in names:
         raise FormatError(
-            f"could not read {source.name}: its columns are {', '.join(names)}; none holds the messages as "
-            "WildChat or LMSYS-Chat-1M do. Name them: --columns messages=COLUMN,id=COLUMN,user=COLUMN"
+            f"could not read {source.name}: its columns are {', '.join(names)}; none holds the"
+            " messages as WildChat or LMSYS-Chat-1M do. Name them: --columns"
+            " messages=COLUMN,id=COLUMN,user=COLUMN"
         )
     wanted = [column for column in dict.fromkeys(chosen.values()) if column in names]
     row = 0
@@ -65,7 +90,11 @@ def _record(item: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, An
     messages = record.get("messages")
     if isinstance(messages, list):
         record["messages"] = [
-            {k: v for k, v in message.items() if v is not None} if isinstance(message, Mapping) else message
+            (
+                {k: v for k, v in message.items() if v is not None}
+                if isinstance(message, Mapping)
+                else message
+            )
             for message in messages
         ]
     return record

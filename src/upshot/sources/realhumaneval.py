@@ -1,7 +1,8 @@
-"""RealHumanEval's chat table (CSV): a row a request with the history it was sent with, and what was copied from the answer.
+"""RealHumanEval's chat table (CSV): a row a request with the history it was sent with, and what was
+copied from the answer.
 
-Rows of one programmer whose history grows by the answer before are one conversation. Times count from the start of each
-programmer's work and name no day, so they are left out; the order stays.
+Rows of one programmer whose history grows by the answer before are one conversation. Times count
+from the start of each programmer's work and name no day, so they are left out; the order stays.
 """
 
 from __future__ import annotations
@@ -47,13 +48,19 @@ def read(source: Input) -> Iterator[RawConversation | BadRecord]:
         except (RecordError, csv.Error) as error:
             yield BadRecord(source.name, f"row {number}", str(error))
             continue
-        goes_on = following["programmer_id"] == row.get("programmer_id") and _said(request[: len(current)]) == _said(current)
+        goes_on = following["programmer_id"] == row.get("programmer_id") and _said(
+            request[: len(current)]
+        ) == _said(current)
         if not goes_on:
             if current:
                 yield _conversation(current, row, began)
             current, began = [], number
         current += request[len(current) :]
-        current.append(RawMessage("assistant", following["response"] or "", None, _copies(following, len(current))))
+        current.append(
+            RawMessage(
+                "assistant", following["response"] or "", None, _copies(following, len(current))
+            )
+        )
         row = following
     if current:
         yield _conversation(current, row, began)
@@ -61,9 +68,14 @@ def read(source: Input) -> Iterator[RawConversation | BadRecord]:
 
 def _request(row: Mapping[str, Any]) -> list[RawMessage]:
     messages = _literal(row, "request")
-    if not isinstance(messages, list) or not all(isinstance(message, Mapping) and "role" in message for message in messages):
+    if not isinstance(messages, list) or not all(
+        isinstance(message, Mapping) and "role" in message for message in messages
+    ):
         raise RecordError("`request` is not a list of messages with `role` and `content`")
-    return [RawMessage(fields.role(message["role"]), fields.text(message.get("content"))) for message in messages]
+    return [
+        RawMessage(fields.role(message["role"]), fields.text(message.get("content")))
+        for message in messages
+    ]
 
 
 def _literal(row: Mapping[str, Any], column: str) -> Any:
@@ -84,9 +96,16 @@ def _copies(row: Mapping[str, Any], index: int) -> tuple[Signal, ...]:
     return (Signal("copy", 1.0, index, texts[0]),) if texts else ()
 
 
-def _conversation(messages: list[RawMessage], row: Mapping[str, Any], number: int) -> RawConversation:
+def _conversation(
+    messages: list[RawMessage], row: Mapping[str, Any], number: int
+) -> RawConversation:
     programmer = str(row["programmer_id"] or "")
     return RawConversation(
-        tuple(messages), f"{NAME}-{programmer}-{number:05d}", f"programmer {programmer}", None, str(row.get("model") or ""), NAME,
+        tuple(messages),
+        f"{NAME}-{programmer}-{number:05d}",
+        f"programmer {programmer}",
+        None,
+        str(row.get("model") or ""),
+        NAME,
         {"task": row.get("task_name") or ""},
-    )  # fmt: skip
+    )

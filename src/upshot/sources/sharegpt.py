@@ -1,4 +1,6 @@
-"""ShareGPT exports: `{"conversations": [{"from": "human", "value": "…"}, …]}`, as an array or JSON lines."""
+"""ShareGPT exports: `{"conversations": [{"from": "human", "value": "…"}, …]}`, as an array or JSON
+lines.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ from upshot.sources import fields
 from upshot.sources.files import Bad, Input, json_records
 
 NAME = "sharegpt"
-_HEAD = re.compile(rb'"(?:conversations|items|conversation)"\s*:\s*\[\s*\{[^{}]*"(?:from|value)"\s*:')
+_HEAD = re.compile(
+    rb'"(?:conversations|items|conversation)"\s*:\s*\[\s*\{[^{}]*"(?:from|value)"\s*:'
+)
 
 
 def matches(head: bytes) -> bool:
@@ -32,7 +36,11 @@ def read(source: Input) -> Iterator[RawConversation | BadRecord]:
 def _conversation(record: Any) -> RawConversation:
     if isinstance(record, Bad):
         raise RecordError(record.reason)
-    turns = next((record[n] for n in ("conversations", "items", "conversation") if n in record), None) if isinstance(record, Mapping) else None
+    turns = (
+        next((record[n] for n in ("conversations", "items", "conversation") if n in record), None)
+        if isinstance(record, Mapping)
+        else None
+    )
     if not isinstance(turns, list) or not turns:
         raise RecordError("needs an object with a list `conversations` of at least one turn")
     messages: list[RawMessage] = []
@@ -42,9 +50,18 @@ def _conversation(record: Any) -> RawConversation:
         if not isinstance(turn, Mapping) or "from" not in turn:
             raise RecordError(f"turn {index} is not an object with `from` and `value`")
         messages.append(
-            RawMessage(fields.role(turn["from"]), fields.text(turn.get("value")), None, fields.feedback(turn.get("feedback"), index))
+            RawMessage(
+                fields.role(turn["from"]),
+                fields.text(turn.get("value")),
+                None,
+                fields.feedback(turn.get("feedback"), index),
+            )
         )
     return RawConversation(
-        tuple(messages), str(record.get("id") or ""), str(record.get("user") or ""),
-        fields.epoch(record.get("created_at") or record.get("timestamp")), str(record.get("model") or ""), NAME,
-    )  # fmt: skip
+        tuple(messages),
+        str(record.get("id") or ""),
+        str(record.get("user") or ""),
+        fields.epoch(record.get("created_at") or record.get("timestamp")),
+        str(record.get("model") or ""),
+        NAME,
+    )

@@ -1,4 +1,6 @@
-"""SWE-agent trajectories (`.traj`): thought and action are the response, the observation is the tool message."""
+"""SWE-agent trajectories (`.traj`): thought and action are the response, the observation is the
+tool message.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,10 @@ def _conversation(record: Any, name: str) -> RawConversation:
     for step in steps:
         if not isinstance(step, Mapping):
             raise RecordError("a step of `trajectory` is not an object")
-        response = fields.text(step.get("response")) or f"{step.get('thought', '')}\n```\n{step.get('action', '')}\n```"
+        response = (
+            fields.text(step.get("response"))
+            or f"{step.get('thought', '')}\n```\n{step.get('action', '')}\n```"
+        )
         messages.append(RawMessage("assistant", response))
         if step.get("observation"):
             messages.append(RawMessage("tool", fields.text(step["observation"])))
@@ -48,14 +53,20 @@ def _conversation(record: Any, name: str) -> RawConversation:
     last = max(i for i, message in enumerate(messages) if message.role == "assistant")
     status = str(info.get("exit_status") or "")
     if status and not status.startswith("submitted"):
-        messages[last] = RawMessage("assistant", messages[last].content, None, (Signal("exit", -0.3, last, status),))
+        messages[last] = RawMessage(
+            "assistant", messages[last].content, None, (Signal("exit", -0.3, last, status),)
+        )
     environment = str(record.get("environment") or "")
     stem = os.path.basename(name).split(".")[0]
     return RawConversation(
-        tuple(messages), f"{environment}:{stem}" if environment else stem, f"swe-agent:{environment}:{stem}",
-        None, str(info.get("model") or ""), NAME,
+        tuple(messages),
+        f"{environment}:{stem}" if environment else stem,
+        f"swe-agent:{environment}:{stem}",
+        None,
+        str(info.get("model") or ""),
+        NAME,
         {key: info[key] for key in ("exit_status", "model_stats") if key in info},
-    )  # fmt: skip
+    )
 
 
 def _opening(history: Any) -> list[RawMessage]:

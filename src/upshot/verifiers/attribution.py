@@ -1,9 +1,10 @@
 """Which lines of a repository an assistant wrote, by what the repository and logs say.
 
-In order of how exactly they say it: git notes of the git-ai standard (`refs/notes/ai`, lines of a commit), Agent Trace
-records (lines at a revision), the author's name ("... (aider)"), trailers of the commit message. Commits named in a
-log tie lines to a response. What was said of a commit that a rebase or a squash replaced passes to the commit that
-carries its lines: the one with the same author, time and subject, or one that adds the same lines to the same files.
+In order of how exactly they say it: git notes of the git-ai standard (`refs/notes/ai`, lines of a
+commit), Agent Trace records (lines at a revision), the author's name ("... (aider)"), trailers of
+the commit message. Commits named in a log tie lines to a response. What was said of a commit that a
+rebase or a squash replaced passes to the commit that carries its lines: the one with the same
+author, time and subject, or one that adds the same lines to the same files.
 """
 
 from __future__ import annotations
@@ -61,7 +62,9 @@ class Mention(NamedTuple):
     agent: str = ""
 
 
-def attribute(git: Git, history: LineHistory, mentions: Iterable[Mention] = (), traces: str | None = None) -> dict[int, Attribution]:
+def attribute(
+    git: Git, history: LineHistory, mentions: Iterable[Mention] = (), traces: str | None = None
+) -> dict[int, Attribution]:
     """What is said of each commit of a history, by its place there.
 
     Args:
@@ -76,7 +79,9 @@ def attribute(git: Git, history: LineHistory, mentions: Iterable[Mention] = (), 
     said = dict(_signed(history.commits))
     twins = {_identity(commit): number for number, commit in enumerate(history.commits)}
     other = {commit.hash: commit for commit in _elsewhere(git, history)}
-    left = [commit for commit in other.values() if _identity(commit) not in twins]  # what a rebased commit's name or message says, its twin says too
+    left = [
+        commit for commit in other.values() if _identity(commit) not in twins
+    ]  # what a rebased commit's name or message says, its twin says too
     aside = {left[number].hash: attribution for number, attribution in _signed(left).items()}
     for name, attribution in _noted(git, history.index.keys() | other.keys()).items():
         if name in history.index:
@@ -90,7 +95,9 @@ def attribute(git: Git, history: LineHistory, mentions: Iterable[Mention] = (), 
         known.setdefault(name[:_PREFIX], []).append(name)
     for mention in mentions:
         _mentioned(mention, known.get(mention.hash[:_PREFIX], []), history, said, aside)
-    _passed(git, history, twins, {other[name]: attribution for name, attribution in aside.items()}, said)
+    _passed(
+        git, history, twins, {other[name]: attribution for name, attribution in aside.items()}, said
+    )
     return said
 
 
@@ -109,24 +116,35 @@ def _signed(commits: Sequence[Commit]) -> dict[int, Attribution]:
 @cache
 def _agents() -> list[tuple[str, Any, Any]]:
     """(name, pattern of people, pattern of lines)."""
-    rows = tomllib.loads(files("upshot.verifiers").joinpath("agents.toml").read_text("utf-8"))["agent"]
+    rows = tomllib.loads(files("upshot.verifiers").joinpath("agents.toml").read_text("utf-8"))[
+        "agent"
+    ]
     return [(row["name"], _any(row.get("people", [])), _any(row.get("lines", []))) for row in rows]
 
 
 def _any(patterns: Sequence[str]) -> Any:
-    return re2.compile("(?i)" + "|".join(f"(?:{pattern})" for pattern in patterns)) if patterns else None
+    return (
+        re2.compile("(?i)" + "|".join(f"(?:{pattern})" for pattern in patterns))
+        if patterns
+        else None
+    )
 
 
 @cache
 def _person(who: str) -> str:
     """The agent that a name and address are of; empty for a person."""
-    return next((name for name, people, _ in _agents() if people is not None and people.search(who)), "")
+    return next(
+        (name for name, people, _ in _agents() if people is not None and people.search(who)), ""
+    )
 
 
 @cache
 def _hint() -> Any:
     """What a message that names an agent has somewhere: most have nothing of it."""
-    return re2.compile(r"(?im)-by\s*:|" + "|".join(f"(?:{lines.pattern})" for _, _, lines in _agents() if lines is not None))
+    return re2.compile(
+        r"(?im)-by\s*:|"
+        + "|".join(f"(?:{lines.pattern})" for _, _, lines in _agents() if lines is not None)
+    )
 
 
 def _message(message: str) -> str:
@@ -140,7 +158,9 @@ def _message(message: str) -> str:
         if colon and key.lower().endswith("-by") and (agent := _person(value.strip())):
             found.append(agent)
         else:
-            found += [name for name, _, lines in _agents() if lines is not None and lines.search(text)]
+            found += [
+                name for name, _, lines in _agents() if lines is not None and lines.search(text)
+            ]
     named = [agent for agent in found if agent != "unnamed"]
     return next(iter(named or found), "")
 
@@ -148,7 +168,11 @@ def _message(message: str) -> str:
 def _elsewhere(git: Git, history: LineHistory) -> Iterator[Commit]:
     """Commits of any branch or pull request that the history does not have."""
     tips = {history.commits[snapshot.commit].hash for snapshot in history.snapshots}
-    refs = [line.split()[1] for line in git.text("for-each-ref", "--format=%(objecttype) %(objectname)").splitlines() if line.startswith("commit ")]
+    refs = [
+        line.split()[1]
+        for line in git.text("for-each-ref", "--format=%(objecttype) %(objectname)").splitlines()
+        if line.startswith("commit ")
+    ]
     for commit in patches.commits(git, [*sorted(set(refs)), *(f"^{tip}" for tip in sorted(tips))]):
         if len(commit.parents) < 2 and commit.hash not in history.index:
             yield commit
@@ -158,9 +182,17 @@ def _noted(git: Git, wanted: Set[str]) -> dict[str, Attribution]:
     """By the notes of the git-ai standard, of some commits."""
     if not git.text("for-each-ref", "--format=%(refname)", NOTES).strip():
         return {}
-    rows = [row for line in git.text("notes", f"--ref={NOTES}", "list").splitlines() if (row := line.split())[1] in wanted]
+    rows = [
+        row
+        for line in git.text("notes", f"--ref={NOTES}", "list").splitlines()
+        if (row := line.split())[1] in wanted
+    ]
     contents = git.blobs([note for note, _ in rows])
-    return {commit: read_note(contents[note].decode(errors="replace"), commit) for note, commit in rows if note in contents}
+    return {
+        commit: read_note(contents[note].decode(errors="replace"), commit)
+        for note, commit in rows
+        if note in contents
+    }
 
 
 def read_note(text: str, commit: str = "") -> Attribution:
@@ -187,10 +219,18 @@ def read_note(text: str, commit: str = "") -> Attribution:
             key, _, ranges = line.strip().partition(" ")
             if key.startswith("h_"):
                 continue
-            agents[str(known.get(key.split("::")[0], {}).get("agent_id", {}).get("tool", "") or "unnamed")] += 1
+            agents[
+                str(
+                    known.get(key.split("::")[0], {}).get("agent_id", {}).get("tool", "")
+                    or "unnamed"
+                )
+            ] += 1
             spans.setdefault(path, []).extend(_span(part) for part in ranges.split(","))
     except (msgspec.DecodeError, AttributeError, ValueError) as error:
-        raise InputError(f"could not read the authorship log of commit {commit or '(unknown)'} in {NOTES}: {error}") from error
+        raise InputError(
+            f"could not read the authorship log of commit {commit or '(unknown)'} in {NOTES}:"
+            f" {error}"
+        ) from error
     return Attribution(agents.most_common(1)[0][0] if agents else "", "note", spans)
 
 
@@ -200,8 +240,12 @@ def _span(text: str) -> Span:
 
 
 def _traced(git: Git, history: LineHistory, given: str | None) -> dict[int, Attribution]:
-    """By Agent Trace records. A record names the revision its lines are counted at: a commit that added them, or, where
-    the tool wrote before committing, the commit before; then they are the next commit's that changes the file."""
+    """By Agent Trace records.
+
+    A record names the revision its lines are counted at: a commit that added them, or, where the
+    tool wrote before committing, the commit before; then they are the next commit's that changes
+    the file.
+    """
     if given is None:
         found = git.blobs([f"HEAD:{path}" for path in TRACES])
         given = "\n".join(content.decode(errors="replace") for content in found.values())
@@ -263,8 +307,16 @@ def _next_touching(history: LineHistory) -> Any:
     return later
 
 
-def _mentioned(mention: Mention, near: Sequence[str], history: LineHistory, said: dict[int, Attribution], aside: dict[str, Attribution]) -> None:
-    """Tie a response to the commit that a log names, here or on another branch; `near`: commits whose hash begins alike."""
+def _mentioned(
+    mention: Mention,
+    near: Sequence[str],
+    history: LineHistory,
+    said: dict[int, Attribution],
+    aside: dict[str, Attribution],
+) -> None:
+    """Tie a response to the commit that a log names, here or on another branch; `near`: commits
+    whose hash begins alike.
+    """
     found = [name for name in near if name.startswith(mention.hash)]
     if len(found) != 1:
         return  # not in the repository, or not one commit only
@@ -281,7 +333,13 @@ def _identity(commit: Commit) -> tuple[str, int, str]:
     return commit.author, commit.authored, commit.subject
 
 
-def _passed(git: Git, history: LineHistory, twins: Mapping[tuple[str, int, str], int], aside: Mapping[Commit, Attribution], said: dict[int, Attribution]) -> None:
+def _passed(
+    git: Git,
+    history: LineHistory,
+    twins: Mapping[tuple[str, int, str], int],
+    aside: Mapping[Commit, Attribution],
+    said: dict[int, Attribution],
+) -> None:
     """Pass what is said of replaced commits to those that carry their lines."""
     squashed: dict[Commit, Attribution] = {}
     for commit, attribution in aside.items():
@@ -294,15 +352,29 @@ def _passed(git: Git, history: LineHistory, twins: Mapping[tuple[str, int, str],
         _squashed(git, history, squashed, said)
 
 
-def _squashed(git: Git, history: LineHistory, aside: Mapping[Commit, Attribution], said: dict[int, Attribution]) -> None:
+def _squashed(
+    git: Git,
+    history: LineHistory,
+    aside: Mapping[Commit, Attribution],
+    said: dict[int, Attribution],
+) -> None:
     """Find the commits that add at least half of another's lines to the same files soon after."""
     touching = _touching(history, said)
     files = changed_files(git, [commit.hash for commit in aside])
     wanted: dict[int, list[Commit]] = {}
     for commit in aside:
-        near = Counter(number for path in files.get(commit.hash, ()) for number in touching.get(path, ()) if 0 <= history.commits[number].time - commit.time <= _WITHIN_S)
-        least = len(files.get(commit.hash, ())) / 4  # half of its lines are in at least some of its files
-        for number, _ in [(number, count) for number, count in near.most_common(_CARRIERS) if count >= least]:
+        near = Counter(
+            number
+            for path in files.get(commit.hash, ())
+            for number in touching.get(path, ())
+            if 0 <= history.commits[number].time - commit.time <= _WITHIN_S
+        )
+        least = (
+            len(files.get(commit.hash, ())) / 4
+        )  # half of its lines are in at least some of its files
+        for number, _ in [
+            (number, count) for number, count in near.most_common(_CARRIERS) if count >= least
+        ]:
             wanted.setdefault(number, []).append(commit)
     carried = {commit.hash for commits in wanted.values() for commit in commits}
     added = added_lines(git, sorted(carried))
@@ -313,14 +385,26 @@ def _squashed(git: Git, history: LineHistory, aside: Mapping[Commit, Attribution
             _carry(number, aside[commit], added.get(commit.hash, {}), theirs, said)
 
 
-def _carry(number: int, attribution: Attribution, ours: Mapping[str, list[tuple[int, bytes]]], theirs: Mapping[str, list[tuple[int, bytes]]], said: dict[int, Attribution]) -> None:
-    """Attribute the lines of a carrier that are also a replaced commit's, if they are at least half of those."""
+def _carry(
+    number: int,
+    attribution: Attribution,
+    ours: Mapping[str, list[tuple[int, bytes]]],
+    theirs: Mapping[str, list[tuple[int, bytes]]],
+    said: dict[int, Attribution],
+) -> None:
+    """Attribute the lines of a carrier that are also a replaced commit's, if they are at least half
+    of those.
+    """
     spans: dict[str, list[Span]] = {}
     total = matched = 0
     for path, lines in ours.items():
         if attribution.lines is not None:
             allowed = attribution.lines.get(path, ())
-            lines = [(at, text) for at, text in lines if any(first <= at <= last for first, last in allowed)]
+            lines = [
+                (at, text)
+                for at, text in lines
+                if any(first <= at <= last for first, last in allowed)
+            ]
         left = Counter(text for _, text in lines)
         total += left.total() - left[b""]
         for at, text in theirs.get(path, ()):
@@ -330,17 +414,34 @@ def _carry(number: int, attribution: Attribution, ours: Mapping[str, list[tuple[
                 spans.setdefault(path, []).append((at, at))
     if total and matched >= _HALF * total:
         before = said.get(number)
-        known = {path: list(lines) for path, lines in (before.lines or {}).items()} if before else {}
+        known = (
+            {path: list(lines) for path, lines in (before.lines or {}).items()} if before else {}
+        )
         for path, lines in spans.items():
             known.setdefault(path, []).extend(lines)
-        said[number] = Attribution(attribution.agent, attribution.how, known, attribution.response or (before.response if before else None))
+        said[number] = Attribution(
+            attribution.agent,
+            attribution.how,
+            known,
+            attribution.response or (before.response if before else None),
+        )
 
 
 def changed_files(git: Git, commits: Sequence[str]) -> dict[str, list[str]]:
     """Paths that commits changed or added."""
     found: dict[str, list[str]] = {}
     if commits:
-        with git.stream("diff-tree", "--stdin", "-r", "--root", "--no-renames", "--diff-filter=AM", "--name-only", "--format=%x00%H", stdin=commits) as out:
+        with git.stream(
+            "diff-tree",
+            "--stdin",
+            "-r",
+            "--root",
+            "--no-renames",
+            "--diff-filter=AM",
+            "--name-only",
+            "--format=%x00%H",
+            stdin=commits,
+        ) as out:
             files: list[str] = []
             for line in out:
                 if line.startswith(b"\0"):
@@ -351,10 +452,28 @@ def changed_files(git: Git, commits: Sequence[str]) -> dict[str, list[str]]:
 
 
 def added_lines(git: Git, commits: Sequence[str]) -> dict[str, dict[str, list[tuple[int, bytes]]]]:
-    """Lines that commits added, as (number in the file, from 1; text without white space around it), by commit and path."""
+    """Lines that commits added, as (number in the file, from 1; text without white space around
+    it), by commit and path.
+    """
     found: dict[str, dict[str, list[tuple[int, bytes]]]] = {}
     if commits:
-        with git.stream("diff-tree", "--stdin", "-r", "--root", "--no-renames", "--format=%x00%H", *patches.DIFF, stdin=commits) as out:
+        with git.stream(
+            "diff-tree",
+            "--stdin",
+            "-r",
+            "--root",
+            "--no-renames",
+            "--format=%x00%H",
+            *patches.DIFF,
+            stdin=commits,
+        ) as out:
             for name, files in patches.patches(out, text=True):
-                found[name] = {path: [(hunk.new + place, line[1:].strip()) for hunk in hunks for place, line in enumerate(hunk.text, 1)] for path, hunks in files.items()}
+                found[name] = {
+                    path: [
+                        (hunk.new + place, line[1:].strip())
+                        for hunk in hunks
+                        for place, line in enumerate(hunk.text, 1)
+                    ]
+                    for path, hunks in files.items()
+                }
     return found

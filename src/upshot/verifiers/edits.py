@@ -1,11 +1,14 @@
-"""How much of an edit's text is still there, and whether it was taken back: what editors' telemetry counts.
+"""How much of an edit's text is still there, and whether it was taken back: what editors' telemetry
+counts.
 
-Survival by lines counts a line that changed in one character as gone; four-grams count what is left of it. Of an
-attributed edit (one commit's change of one file) and the file at a later release:
+Survival by lines counts a line that changed in one character as gone; four-grams count what is left
+of it. Of an attributed edit (one commit's change of one file) and the file at a later release:
 
-- four-gram survival: the share of the four-grams (of bytes) that the edit brought, beyond those the file had, that are
+- four-gram survival: the share of the four-grams (of bytes) that the edit brought, beyond those the
+  file had, that are
   in the later file;
-- not reverted: 1 - (s(later, before) - s(after, before)) / (1 - s(after, before)), between 0 and 1, where s is the
+- not reverted: 1 - (s(later, before) - s(after, before)) / (1 - s(after, before)), between 0 and 1,
+  where s is the
   share of four-grams that two texts have in common: 0 where the file is as it was before the edit.
 """
 
@@ -55,18 +58,26 @@ def grams(text: bytes) -> Grams:
     raw = np.frombuffer(text, np.uint8).astype(np.uint32)
     if len(raw) < 4:
         return Grams(np.zeros(0, np.uint32), np.zeros(0, np.int64))
-    name, times = np.unique((raw[:-3] | raw[1:-2] << 8 | raw[2:-1] << 16 | raw[3:] << 24).astype(np.uint32), return_counts=True)
+    name, times = np.unique(
+        (raw[:-3] | raw[1:-2] << 8 | raw[2:-1] << 16 | raw[3:] << 24).astype(np.uint32),
+        return_counts=True,
+    )
     return Grams(name, times)
 
 
 def four_gram(before: bytes, after: bytes, later: bytes) -> float:
-    """Share of the four-grams that an edit brought which a later text has, in [0, 1]; NaN: it brought none.
+    """Share of the four-grams that an edit brought which a later text has, in [0, 1]; NaN: it
+    brought none.
 
     >>> four_gram(b"", b"hello", b"say hello"), four_gram(b"", b"hello", b"help")
     (1.0, 0.0)
     """
     brought = _less(grams(after), grams(before))
-    return float(_common(brought, grams(later)) / brought.times.sum()) if brought.times.sum() else float("nan")
+    return (
+        float(_common(brought, grams(later)) / brought.times.sum())
+        if brought.times.sum()
+        else float("nan")
+    )
 
 
 def not_reverted(before: bytes, after: bytes, later: bytes) -> float:
@@ -83,7 +94,11 @@ def not_reverted(before: bytes, after: bytes, later: bytes) -> float:
 def edits(git: Git, history: LineHistory, said: Mapping[int, Attribution]) -> Iterator[Edit]:
     """Every attributed edit at the first release that has it and at HEAD. Merges are left out."""
     head = next(snapshot for snapshot in reversed(history.snapshots) if snapshot.name == "HEAD")
-    wanted = [origin for origin in history.origins if origin.commit in said and len(history.commits[origin.commit].parents) < 2]
+    wanted = [
+        origin
+        for origin in history.origins
+        if origin.commit in said and len(history.commits[origin.commit].parents) < 2
+    ]
     first = _first(history)
     for start in range(0, len(wanted), _CHUNK):
         rows = list[tuple[str, str, str, Sequence[str]]]()
@@ -92,8 +107,27 @@ def edits(git: Git, history: LineHistory, said: Mapping[int, Attribution]) -> It
             before = f"{commit.parents[0]}:{origin.path}" if commit.parents else ""
             names = dict.fromkeys(name for name in (first.get(origin.commit), head.name) if name)
             for name in names:
-                tree = history.trees[history.commits[next(snapshot.commit for snapshot in history.snapshots if snapshot.name == name)].hash]
-                rows.append((commit.hash, origin.path, name, (before, f"{commit.hash}:{origin.path}", _blob(tree, origin.path, origin.base, origin.size))))
+                tree = history.trees[
+                    history.commits[
+                        next(
+                            snapshot.commit
+                            for snapshot in history.snapshots
+                            if snapshot.name == name
+                        )
+                    ].hash
+                ]
+                rows.append(
+                    (
+                        commit.hash,
+                        origin.path,
+                        name,
+                        (
+                            before,
+                            f"{commit.hash}:{origin.path}",
+                            _blob(tree, origin.path, origin.base, origin.size),
+                        ),
+                    )
+                )
         yield from _measured(git, rows)
 
 
@@ -102,15 +136,23 @@ def _measured(git: Git, rows: Sequence[tuple[str, str, str, Sequence[str]]]) -> 
     content = git.blobs([name for name in names if "\n" not in name])
     for commit, path, release, three in rows:
         before, after, later = (content.get(name, b"") for name in three)
-        share = four_gram(before, after, later) if max(len(before), len(after), len(later)) <= _LARGEST else float("nan")
+        share = (
+            four_gram(before, after, later)
+            if max(len(before), len(after), len(later)) <= _LARGEST
+            else float("nan")
+        )
         if share == share:
-            yield Edit(commit, path, release, round(share, 4), round(not_reverted(before, after, later), 4))
+            yield Edit(
+                commit, path, release, round(share, 4), round(not_reverted(before, after, later), 4)
+            )
 
 
 def _first(history: LineHistory) -> dict[int, str]:
     """The first release that has each commit."""
     first: dict[int, str] = {}
-    for snapshot in sorted(history.snapshots, key=lambda snapshot: history.commits[snapshot.commit].time):
+    for snapshot in sorted(
+        history.snapshots, key=lambda snapshot: history.commits[snapshot.commit].time
+    ):
         todo = [snapshot.commit]
         while todo:
             number = todo.pop()
@@ -121,7 +163,9 @@ def _first(history: LineHistory) -> dict[int, str]:
 
 
 def _blob(tree: Tree, path: str, base: int, count: int) -> str:
-    """The file of a release that an edit's lines are in: the one of the same name, or the one that has most of them."""
+    """The file of a release that an edit's lines are in: the one of the same name, or the one that
+    has most of them.
+    """
     if path in tree:
         return tree[path].blob
     held = [(_held(file, base, count), file.blob) for file in tree.values()]

@@ -1,4 +1,6 @@
-"""Retention of a repository from end to end: history, attribution, report, and back to the responses of a lake."""
+"""Retention of a repository from end to end: history, attribution, report, and back to the
+responses of a lake.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +64,9 @@ def follow(
     history = walk(git, retention.releases(git, releases), known, progress)
     if state is not None:
         kept.save(history, state)
-    said = attribute(git, history, mentions, None if traces is None else Path(traces).read_text("utf-8"))
+    said = attribute(
+        git, history, mentions, None if traces is None else Path(traces).read_text("utf-8")
+    )
     report = retention.report(git, history, said, horizon, paths)
     return Followed(report, list(edits(git, history, said)) if with_edits else None)
 
@@ -73,7 +77,11 @@ def of_logs(conversations: Iterable[RawConversation]) -> Iterator[Mention]:
         for index, message in enumerate(conversation.messages):
             for signal in message.signals:
                 if signal.kind == "commit":
-                    yield Mention(signal.detail, (conversation.id or content_id(conversation), index), conversation.source)
+                    yield Mention(
+                        signal.detail,
+                        (conversation.id or content_id(conversation), index),
+                        conversation.source,
+                    )
 
 
 def of_lake(lake: Lake) -> Iterator[Mention]:
@@ -85,12 +93,31 @@ def of_lake(lake: Lake) -> Iterator[Mention]:
 
 
 def outcomes(report: Report, time: float) -> Iterator[Outside]:
-    """What retention says of responses: more or less kept than lines of its kind, as far as that is known yet."""
+    """What retention says of responses: more or less kept than lines of its kind, as far as that is
+    known yet.
+    """
     for commit in report.commits:
-        if commit.id is not None and commit.index is not None and commit.outcome is not None and commit.lift is not None:
+        if (
+            commit.id is not None
+            and commit.index is not None
+            and commit.outcome is not None
+            and commit.lift is not None
+        ):
             value = max(-1.0, min(1.0, commit.lift * commit.outcome.known))
-            detail = f"{commit.commit[:12]} kept {commit.outcome.retained:.2f}, expected {commit.outcome.expected:.2f} at {report.horizon_days} days"
+            detail = (
+                f"{commit.commit[:12]} kept {commit.outcome.retained:.2f}, expected"
+                f" {commit.outcome.expected:.2f} at {report.horizon_days} days"
+            )
             yield Outside(commit.id, commit.index, KIND, value, time, detail)
 
 
-__all__ = ["Attribution", "Followed", "LineHistory", "Mention", "follow", "of_lake", "of_logs", "outcomes"]
+__all__ = [
+    "Attribution",
+    "Followed",
+    "LineHistory",
+    "Mention",
+    "follow",
+    "of_lake",
+    "of_logs",
+    "outcomes",
+]

@@ -1,7 +1,7 @@
 """Is code right? Its tests, tests it has not seen, and answers beside those of code that is right.
 
-Gates come before degrees: code that does not load, leaves before it has answered, passes something off as a result, or
-knows only the inputs of its tests gets 0, as much as a blank file.
+Gates come before degrees: code that does not load, leaves before it has answered, passes something
+off as a result, or knows only the inputs of its tests gets 0, as much as a blank file.
 """
 
 from __future__ import annotations
@@ -21,9 +21,13 @@ _INPUTS = 40
 _WITHIN_S = 0.1
 """For each answer."""
 _AT_ONCE = 8
-"""Answers of the reference asked for in one process: one that cannot be given up takes no more with it."""
+"""Answers of the reference asked for in one process: one that cannot be given up takes no more with
+it.
+"""
 _LEAST_AGREEMENT = 0.6
-"""Of answers with the reference's, averaged over the answers there are: a constant has at most half."""
+"""Of answers with the reference's, averaged over the answers there are: a constant has at most
+half.
+"""
 _LITERAL_SHARE = 0.5
 """Share of the tests' calls whose arguments stand in the code as they are."""
 
@@ -38,26 +42,53 @@ def job_of(tests: str, item: Item) -> dict[str, Any]:
 def tests(item: Item, limits: Limits) -> tuple[dict[str, bool], dict[str, Part], list[str]]:
     """Gates, parts and reasons of code under its tests."""
     if not loads(item.code):
-        return {"loads": False}, {"tests": Part(0.0, why="the code is empty or no Python")}, ["the code is empty or no Python"]
+        return (
+            {"loads": False},
+            {"tests": Part(0.0, why="the code is empty or no Python")},
+            ["the code is empty or no Python"],
+        )
     job, known = job_of(item.tests, item), None
     if item.reference and item.entry_point and job["style"] == "check":
         known = _known(item.reference, item.tests, item.entry_point, item.prompt)
         job |= {"inputs": known.inputs, "within": _WITHIN_S}
     ran = together(item.code, job, limits)
-    gates = {"loads": not ran.problem.startswith("the code does not load"), "runs_to_the_end": not ran.problem, "plain_results": not ran.refused, "tests_run": ran.passed + ran.failed > 0 or bool(ran.problem)}
-    parts = {"tests": Part(ran.share, {"passed": ran.passed, "failed": ran.failed, "seconds": round(ran.seconds, 3)}, "; ".join(ran.why[:3]))}
+    gates = {
+        "loads": not ran.problem.startswith("the code does not load"),
+        "runs_to_the_end": not ran.problem,
+        "plain_results": not ran.refused,
+        "tests_run": ran.passed + ran.failed > 0 or bool(ran.problem),
+    }
+    parts = {
+        "tests": Part(
+            ran.share,
+            {"passed": ran.passed, "failed": ran.failed, "seconds": round(ran.seconds, 3)},
+            "; ".join(ran.why[:3]),
+        )
+    }
     reasons = [text for text in (ran.problem, ran.refused, *ran.why[:3]) if text]
     if all(gates.values()) and ran.share == 1.0:
         _beyond(item, ran, known, limits, gates, parts, reasons)
     return gates, parts, reasons
 
 
-def _beyond(item: Item, ran: Ran, known: _Known | None, limits: Limits, gates: dict[str, bool], parts: dict[str, Part], reasons: list[str]) -> None:
+def _beyond(
+    item: Item,
+    ran: Ran,
+    known: _Known | None,
+    limits: Limits,
+    gates: dict[str, bool],
+    parts: dict[str, Part],
+    reasons: list[str],
+) -> None:
     """What code that passes its tests does where they do not look."""
     if item.hidden_tests:
         hidden = together(item.code, job_of(item.hidden_tests, item), limits)
         gates["hidden_tests"] = hidden.share == 1.0
-        parts["hidden_tests"] = Part(hidden.share, {"passed": hidden.passed, "failed": hidden.failed}, hidden.problem or hidden.refused or "; ".join(hidden.why[:3]))
+        parts["hidden_tests"] = Part(
+            hidden.share,
+            {"passed": hidden.passed, "failed": hidden.failed},
+            hidden.problem or hidden.refused or "; ".join(hidden.why[:3]),
+        )
     agreed = None
     if known is not None:
         parts["agreement"] = _agreement(known, ran.report.get("answers", []))
@@ -91,7 +122,11 @@ def _known(reference: str, tests: str, entry_point: str, prompt: str) -> _Known:
     known = _Known([], [])
     for start in range(0, len(near), _AT_ONCE):
         part = near[start : start + _AT_ONCE]
-        said = together(reference, {"style": "answers", "entry_point": entry_point, "inputs": part, "within": _WITHIN_S}, Limits(seconds=2 * _WITHIN_S * _AT_ONCE))
+        said = together(
+            reference,
+            {"style": "answers", "entry_point": entry_point, "inputs": part, "within": _WITHIN_S},
+            Limits(seconds=2 * _WITHIN_S * _AT_ONCE),
+        )
         for arguments, answer in zip(part, said.report.get("answers", []), strict=False):
             if answer[0] == "value":
                 known.inputs.append(arguments)
@@ -106,7 +141,10 @@ def _agreement(known: _Known, said: list[list[Any]]) -> Part:
         by_answer.setdefault(repr(true[1])[:200], []).append(float(_same(true, ours)))
     if len(by_answer) < 2:
         return Part(None, {"inputs": len(known.inputs)}, "too few different answers to compare")
-    return Part(fmean([fmean(values) for values in by_answer.values()]), {"inputs": len(known.inputs), "answers": len(by_answer)})
+    return Part(
+        fmean([fmean(values) for values in by_answer.values()]),
+        {"inputs": len(known.inputs), "answers": len(by_answer)},
+    )
 
 
 def _same(true: list[Any], said: list[Any]) -> bool:
@@ -129,7 +167,10 @@ def neighbours(calls: list[tuple[Any, ...]], count: int, seed: int = 0) -> list[
     for _ in range(count * 8):
         call = rng.choice(calls)
         if len(call) > 1 and rng.random() < 0.5:  # arguments of several calls together
-            call = tuple(rng.choice([other for other in calls if len(other) > place])[place] for place in range(len(call)))
+            call = tuple(
+                rng.choice([other for other in calls if len(other) > place])[place]
+                for place in range(len(call))
+            )
         if rng.random() < 0.75:
             call = tuple(_near(value, rng) if rng.random() < 0.8 else value for value in call)
         if repr(call) not in known:
@@ -172,7 +213,13 @@ def _shuffled(parts: list[Any], rng: random.Random, made: Any) -> Any:
 def loads(code: str) -> bool:
     """Is it Python that defines something?"""
     try:
-        return any(isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign)) for node in ast.parse(code).body)
+        return any(
+            isinstance(
+                node,
+                (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign),
+            )
+            for node in ast.parse(code).body
+        )
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return False
 
@@ -191,7 +238,9 @@ def _arguments(call: str) -> tuple[Any, ...] | None:
 
 
 def _literal_share(code: str, calls: list[tuple[Any, ...]]) -> float:
-    """Share of calls whose arguments stand in the code, among those that would not stand there by chance."""
+    """Share of calls whose arguments stand in the code, among those that would not stand there by
+    chance.
+    """
     telling = [call for call in calls if any(len(repr(value)) > 3 for value in call)]
     if len(telling) < 2:
         return 0.0
@@ -203,5 +252,14 @@ def _literal_share(code: str, calls: list[tuple[Any, ...]]) -> float:
                 standing.add(repr(ast.literal_eval(node)))
             except (ValueError, TypeError):
                 continue
-    standing -= {repr(node.value.value) for node in nodes if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)}
-    return fmean([float(all(repr(value) in standing for value in call if len(repr(value)) > 3)) for call in telling])
+    standing -= {
+        repr(node.value.value)
+        for node in nodes
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    }
+    return fmean(
+        [
+            float(all(repr(value) in standing for value in call if len(repr(value)) > 3))
+            for call in telling
+        ]
+    )

@@ -1,7 +1,7 @@
 """Reading a repository with git itself.
 
-Nothing is written to a repository. Its own settings cannot start programs: external diffs and text conversions are off,
-and every setting that changes what git prints is given.
+Nothing is written to a repository. Its own settings cannot start programs: external diffs and text
+conversions are off, and every setting that changes what git prints is given.
 """
 
 from __future__ import annotations
@@ -17,9 +17,28 @@ from typing import IO
 
 from upshot.errors import InputError, NotFoundError
 
-DIFF = ("-p", "-w", "-U0", "--text", "--no-ext-diff", "--no-textconv", "--src-prefix=a/", "--dst-prefix=b/", "--no-color", "--diff-algorithm=myers", "--indent-heuristic")
+DIFF = (
+    "-p",
+    "-w",
+    "-U0",
+    "--text",
+    "--no-ext-diff",
+    "--no-textconv",
+    "--src-prefix=a/",
+    "--dst-prefix=b/",
+    "--no-color",
+    "--diff-algorithm=myers",
+    "--indent-heuristic",
+)
 """What `git blame -w` compares with: no context, white space ignored, binary files as lines."""
-_SETTINGS = ("core.quotepath=false", "log.showRoot=true", "log.showSignature=false", "log.diffMerges=first-parent", "diff.ignoreSubmodules=none", "i18n.logOutputEncoding=UTF-8")
+_SETTINGS = (
+    "core.quotepath=false",
+    "log.showRoot=true",
+    "log.showSignature=false",
+    "log.diffMerges=first-parent",
+    "diff.ignoreSubmodules=none",
+    "i18n.logOutputEncoding=UTF-8",
+)
 _QUESTIONS = 500
 """Object names that fit into a pipe at once."""
 _PIPE = 1 << 20
@@ -37,13 +56,20 @@ class Git:
         self.repo = Path(repo)
         settings = [part for setting in _SETTINGS for part in ("-c", setting)]
         self._command = ["git", "-C", os.fspath(self.repo), *settings, "--literal-pathspecs"]
-        self._environment = {**os.environ, "LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0", "GIT_PAGER": "cat"}
+        self._environment = {
+            **os.environ,
+            "LC_ALL": "C",
+            "GIT_OPTIONAL_LOCKS": "0",
+            "GIT_PAGER": "cat",
+        }
         if not self.repo.is_dir():
             raise NotFoundError(f"could not read a repository: there is no folder {self.repo}")
         try:
             self.text("rev-parse", "--git-dir")
         except FileNotFoundError:
-            raise NotFoundError("could not start git: install it, for example with: apt-get install git") from None
+            raise NotFoundError(
+                "could not start git: install it, for example with: apt-get install git"
+            ) from None
         except InputError as error:
             raise NotFoundError(f"could not read a repository at {self.repo}: {error}") from error
 
@@ -57,7 +83,12 @@ class Git:
 
     def bytes(self, *arguments: str, stdin: str | None = None) -> bytes:
         """The same, as it is."""
-        done = subprocess.run([*self._command, *arguments], input=_encoded(stdin), capture_output=True, env=self._environment)  # noqa: S603
+        done = subprocess.run(
+            [*self._command, *arguments],
+            input=_encoded(stdin),
+            capture_output=True,
+            env=self._environment,
+        )  # noqa: S603
         if done.returncode:
             raise InputError(f"git {arguments[0]} failed in {self.repo}: {_said(done.stderr)}")
         return done.stdout
@@ -69,10 +100,20 @@ class Git:
         Raises:
             InputError: git failed, said when its output has been read.
         """
-        with TemporaryFile() as given, TemporaryFile() as complaints:  # pipes could fill while the other end waits
+        with (
+            TemporaryFile() as given,
+            TemporaryFile() as complaints,
+        ):  # pipes could fill while the other end waits
             given.writelines(f"{line}\n".encode(errors="surrogateescape") for line in stdin)
             given.seek(0)
-            with subprocess.Popen([*self._command, *arguments], stdin=given, stdout=subprocess.PIPE, stderr=complaints, env=self._environment, bufsize=1 << 20) as process:  # noqa: S603
+            with subprocess.Popen(
+                [*self._command, *arguments],
+                stdin=given,
+                stdout=subprocess.PIPE,
+                stderr=complaints,
+                env=self._environment,
+                bufsize=1 << 20,
+            ) as process:  # noqa: S603
                 assert process.stdout is not None
                 with suppress(OSError, AttributeError):  # git writes ahead while its output is read
                     fcntl.fcntl(process.stdout, fcntl.F_SETPIPE_SZ, _PIPE)
@@ -88,7 +129,9 @@ class Git:
                     raise
             if process.returncode:
                 complaints.seek(0)
-                raise InputError(f"git {arguments[0]} failed in {self.repo}: {_said(complaints.read())}")
+                raise InputError(
+                    f"git {arguments[0]} failed in {self.repo}: {_said(complaints.read())}"
+                )
 
     def sizes(self, objects: Sequence[str]) -> dict[str, int]:
         """Bytes of objects, by hash; what is missing is left out."""
@@ -98,7 +141,12 @@ class Git:
     @contextmanager
     def sizes_on_demand(self) -> Iterator[Callable[[Sequence[str]], dict[str, int]]]:
         """The same as a function, for many questions: one process answers them all."""
-        with subprocess.Popen([*self._command, "cat-file", "--batch-check=%(objectname) %(objectsize)"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=self._environment) as process:  # noqa: S603
+        with subprocess.Popen(
+            [*self._command, "cat-file", "--batch-check=%(objectname) %(objectsize)"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=self._environment,
+        ) as process:  # noqa: S603
             stdin, stdout = process.stdin, process.stdout
             assert stdin is not None
             assert stdout is not None

@@ -19,17 +19,22 @@ class Item(msgspec.Struct, frozen=True):
     code: str = ""
     """The submission; or, where `tests` are the submission, the code that they are to test."""
     tests: str = ""
-    """HumanEval's form (`def check(candidate)`), or a pytest file that imports the code as `solution`."""
+    """HumanEval's form (`def check(candidate)`), or a pytest file that imports the code as
+    `solution`.
+    """
     entry_point: str = ""
     """The function that `check` is given; also the one that is timed."""
     prompt: str = ""
-    """What stood before the code; helpers that tests call come from here, not from the submission."""
+    """What stood before the code; helpers that tests call come from here, not from the submission.
+    """
     hidden_tests: str = ""
     """More tests, in either form, that the author has not seen."""
     reference: str = ""
     """Code that is right: answers on inputs near those of the tests are compared with its."""
     inputs: str = ""
-    """A program with `inputs(size, seed)`, which gives the arguments of a call: for speed and growth."""
+    """A program with `inputs(size, seed)`, which gives the arguments of a call: for speed and
+    growth.
+    """
     submitted: str = "code"
     """code, tests or proof: what is judged."""
     proof: str = ""
@@ -64,7 +69,9 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 def read(path: str | os.PathLike[str]) -> Iterator[Item]:
-    """Items of a file, in order. HumanEval's own names are read too (`task_id`, `completion`, `test`, `canonical_solution`).
+    """Items of a file, in order.
+
+    HumanEval's own names are read too (`task_id`, `completion`, `test`, `canonical_solution`).
 
     Raises:
         InputError: a row is no item; says where.
@@ -92,4 +99,6 @@ def of_record(record: Mapping[str, Any], name: str = "") -> Item:
         row["code"] = prompt + str(row["completion"])
     if "canonical_solution" in row and "reference" not in row:
         row["reference"] = prompt + str(row["canonical_solution"])
-    return msgspec.convert({field: row[field] for field in Item.__struct_fields__ if field in row}, Item)
+    return msgspec.convert(
+        {field: row[field] for field in Item.__struct_fields__ if field in row}, Item
+    )

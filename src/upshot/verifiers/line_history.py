@@ -1,13 +1,16 @@
 """Where every line of a repository came from, for all of its history in one pass.
 
-`git blame` walks back from one file of one commit. Here commits are read forwards, oldest first: a file's lines carry
-their numbers (one for each line ever added) from version to version, so that the lines of every release are known when
-the pass reaches it, and one pass replaces a blame per file and release. What passes a line on is what `git blame -w`
-does: the same comparison (git computes it), a parent's file of the same path before a renamed one, parents in order, a
-file that equals a parent's taken from it whole (`pass_blame` in git's blame.c). So a line's origin is git's, to the line.
+`git blame` walks back from one file of one commit. Here commits are read forwards, oldest first: a
+file's lines carry their numbers (one for each line ever added) from version to version, so that the
+lines of every release are known when the pass reaches it, and one pass replaces a blame per file
+and release. What passes a line on is what `git blame -w` does: the same comparison (git computes
+it), a parent's file of the same path before a renamed one, parents in order, a file that equals a
+parent's taken from it whole (`pass_blame` in git's blame.c). So a line's origin is git's, to the
+line.
 
-Beside its origin by `git blame`, a line carries the origin that formatting has not taken from it: where a hunk's old
-and new text differ in white space, quotes, brackets and commas only, the new lines keep the old ones' numbers.
+Beside its origin by `git blame`, a line carries the origin that formatting has not taken from it:
+where a hunk's old and new text differ in white space, quotes, brackets and commas only, the new
+lines keep the old ones' numbers.
 """
 
 from __future__ import annotations
@@ -55,7 +58,9 @@ class Origin(NamedTuple):
     places: tuple[tuple[int, int], ...]
     """(first line, lines) in the file at that commit, from 0, in order."""
     churn: float
-    """Lines of the file removed in the 90 days before, as a share of its lines; NaN: the file was new."""
+    """Lines of the file removed in the 90 days before, as a share of its lines; NaN: the file was
+    new.
+    """
 
     @property
     def size(self) -> int:
@@ -73,7 +78,9 @@ class Removal(NamedTuple):
 
 
 class Counts(NamedTuple):
-    """How often lines are there, as changes from the snapshot before; a file that was split on renaming has a line twice."""
+    """How often lines are there, as changes from the snapshot before; a file that was split on
+    renaming has a line twice.
+    """
 
     lines: Lines
     change: NDArray[np.int32]
@@ -92,7 +99,9 @@ class Snapshot(NamedTuple):
 
 def _sum(one: Counts, other: Counts) -> Counts:
     lines, place = np.unique(np.concatenate([one.lines, other.lines]), return_inverse=True)
-    change = np.bincount(place, weights=np.concatenate([one.change, other.change]), minlength=len(lines)).astype(np.int32)
+    change = np.bincount(
+        place, weights=np.concatenate([one.change, other.change]), minlength=len(lines)
+    ).astype(np.int32)
     return Counts(lines[change != 0].astype(np.int32), change[change != 0])
 
 
@@ -109,7 +118,8 @@ class LineHistory:
         self.origins: list[Origin] = []
         """In the order of their bases."""
         self.removals: list[Removal] = []
-        """In the order of commits; where branches removed the same line, it comes more than once."""
+        """In the order of commits; where branches removed the same line, it comes more than once.
+        """
         self.snapshots: list[Snapshot] = []
         """In the order the pass reached them."""
         self.trees: dict[str, Tree] = {}
@@ -135,7 +145,10 @@ class LineHistory:
         del self.snapshots[place]
         if place < len(self.snapshots):
             after = self.snapshots[place]
-            self.snapshots[place] = after._replace(blamed=_sum(snapshot.blamed, after.blamed), carried=_sum(snapshot.carried, after.carried))
+            self.snapshots[place] = after._replace(
+                blamed=_sum(snapshot.blamed, after.blamed),
+                carried=_sum(snapshot.carried, after.carried),
+            )
 
     def number(self, commit: Commit) -> int:
         """The place of a commit, which is added where it is new."""
@@ -145,7 +158,12 @@ class LineHistory:
         return self.index[commit.hash]
 
 
-def walk(git: Git, releases: Mapping[str, str], known: LineHistory | None = None, progress: Progress | None = None) -> LineHistory:
+def walk(
+    git: Git,
+    releases: Mapping[str, str],
+    known: LineHistory | None = None,
+    progress: Progress | None = None,
+) -> LineHistory:
     """Follow every line up to the releases.
 
     Args:
@@ -200,7 +218,11 @@ class _Pass:
         ):
             changes, hunks = patches.changes(raw), patches.patches(text)
             for number, commit in enumerate(commits):
-                self._commit(commit, patches.expect(changes, commit.hash), patches.expect(hunks, commit.hash) if len(commit.parents) < 2 else {})
+                self._commit(
+                    commit,
+                    patches.expect(changes, commit.hash),
+                    patches.expect(hunks, commit.hash) if len(commit.parents) < 2 else {},
+                )
                 for parent in commit.parents:
                     children[parent] -= 1
                     if not children[parent] and parent not in keep:
@@ -208,17 +230,29 @@ class _Pass:
                 if number % 50 == 0:
                     progress("commits", number, len(commits))
         progress("commits", len(commits), len(commits))
-        self.history.trees = {name: self.trees[name] for name in {self.history.commits[snapshot.commit].hash for snapshot in self.history.snapshots}}
+        self.history.trees = {
+            name: self.trees[name]
+            for name in {
+                self.history.commits[snapshot.commit].hash for snapshot in self.history.snapshots
+            }
+        }
 
     def _new(self) -> tuple[list[Commit], list[str]]:
-        """The commits to read and the revisions that name them. Reading goes on where trees are kept; where a new commit
-        stands on one whose tree is not, it goes on further back, and old commits are read again."""
+        """The commits to read and the revisions that name them.
+
+        Reading goes on where trees are kept; where a new commit stands on one whose tree is not, it
+        goes on further back, and old commits are read again.
+        """
         tips = sorted(set(self.names) - set(self.trees))
         kept = set(self.trees) - self._above({tip for tip in tips if tip in self.history.index})
         while tips:
             revisions = [*tips, *(f"^{name}" for name in sorted(kept))]
             commits = list(patches.commits(self.git, revisions))
-            bare = {parent for commit in commits for parent in commit.parents} - {commit.hash for commit in commits} - kept
+            bare = (
+                {parent for commit in commits for parent in commit.parents}
+                - {commit.hash for commit in commits}
+                - kept
+            )
             if not bare:
                 return commits, revisions
             kept -= self._above(bare)
@@ -232,7 +266,9 @@ class _Pass:
                 above.add(commit.hash)
         return above
 
-    def _commit(self, commit: Commit, changed: Sequence[Change], hunks: Mapping[str, list[Hunk]]) -> None:
+    def _commit(
+        self, commit: Commit, changed: Sequence[Change], hunks: Mapping[str, list[Hunk]]
+    ) -> None:
         number = self.history.number(commit)
         parents = [self.trees[name] for name in commit.parents]
         tree = dict(parents[0]) if parents else {}
@@ -266,7 +302,9 @@ class _Pass:
         rest = carried < 0
         carried[rest] = lines[rest]
         self._removed(number, commit, change.path, sources, carried)
-        return File(change.blob, change.mode, lines, lines if np.array_equal(lines, carried) else carried)
+        return File(
+            change.blob, change.mode, lines, lines if np.array_equal(lines, carried) else carried
+        )
 
     def _carried(self, number: int, source: _Source, size: int) -> Lines:
         """The lines that a parent's version passes on, with formatting passed through."""
@@ -281,13 +319,22 @@ class _Pass:
                         self.history.joined.append((int(old[line]), int(old[host])))
         return passed
 
-    def _origin(self, number: int, commit: Commit, path: str, fresh: NDArray[np.intp], sources: Sequence[_Source]) -> Lines:
+    def _origin(
+        self,
+        number: int,
+        commit: Commit,
+        path: str,
+        fresh: NDArray[np.intp],
+        sources: Sequence[_Source],
+    ) -> Lines:
         """Numbers for new lines; those they have, where the commit is read again."""
         origin = self.origins.get((number, path))
         if origin is None:
             breaks = np.flatnonzero(np.diff(fresh) > 1) + 1
             places = tuple((int(run[0]), len(run)) for run in np.split(fresh, breaks))
-            origin = Origin(number, path, self.history.total, places, self._churn(path, commit.time, sources))
+            origin = Origin(
+                number, path, self.history.total, places, self._churn(path, commit.time, sources)
+            )
             self.history.total += len(fresh)
             self.history.origins.append(origin)
             self.origins[(number, path)] = origin
@@ -303,19 +350,25 @@ class _Pass:
             removed += lines if at <= time else 0
         return removed / max(len(sources[0].file.lines), 1)
 
-    def _removed(self, number: int, commit: Commit, path: str, sources: Sequence[_Source], carried: Lines) -> None:
+    def _removed(
+        self, number: int, commit: Commit, path: str, sources: Sequence[_Source], carried: Lines
+    ) -> None:
         if number < self.known or not sources:
             return
         touched = self.history.touched
         if sources[0].path != path and sources[0].path in touched:
             touched[path] = list(touched[sources[0].path])
         if len(commit.parents) > 1:
-            gone = np.setdiff1d(np.concatenate([source.file.carried for source in sources]), carried)
+            gone = np.setdiff1d(
+                np.concatenate([source.file.carried for source in sources]), carried
+            )
             self._remove(number, gone.astype(np.int32), 0)
             return
         for hunk in sources[0].hunks or []:
             if hunk.removed and not hunk.formatting:
-                self._remove(number, sources[0].file.carried[hunk.old : hunk.old + hunk.removed], hunk.added)
+                self._remove(
+                    number, sources[0].file.carried[hunk.old : hunk.old + hunk.removed], hunk.added
+                )
                 touched.setdefault(path, []).append((commit.time, hunk.removed))
 
     def _remove(self, number: int, lines: Lines, added: int) -> None:
@@ -325,14 +378,20 @@ class _Pass:
     def _snapshot(self, commit: str) -> None:
         files = self.trees[commit].values()
         history = self.history
-        blamed = np.bincount(np.concatenate([_NONE, *(file.lines for file in files)]), minlength=history.total).astype(np.int32)
+        blamed = np.bincount(
+            np.concatenate([_NONE, *(file.lines for file in files)]), minlength=history.total
+        ).astype(np.int32)
         carried = np.zeros(history.total, np.int32)
         carried[np.concatenate([_NONE, *(file.carried for file in files)])] = 1
         if history.joined:
-            line, host = np.array(history.joined[::-1], np.int64).T  # the last first: what a line was joined to may itself have been joined
+            line, host = np.array(
+                history.joined[::-1], np.int64
+            ).T  # the last first: what a line was joined to may itself have been joined
             for _ in range(2):
                 carried[line] = np.maximum(carried[line], carried[host])
-        changed = [_change(before, now) for before, now in zip(self.before, (blamed, carried), strict=True)]
+        changed = [
+            _change(before, now) for before, now in zip(self.before, (blamed, carried), strict=True)
+        ]
         self.before = [blamed, carried]
         for name in self.names[commit]:
             history.snapshots.append(Snapshot(name, history.index[commit], *changed))
@@ -361,29 +420,60 @@ class _Source(NamedTuple):
 
 
 class _Passing:
-    """Which files of its parents a commit's files come from, in the order in which `git blame` asks them."""
+    """Which files of its parents a commit's files come from, in the order in which `git blame` asks
+    them.
+    """
 
-    def __init__(self, git: Git, sizes: Sizes, commit: Commit, parents: Sequence[Tree], changed: Sequence[Change], hunks: Mapping[str, list[Hunk]]) -> None:
-        self.git, self.sizes, self.commit, self.parents, self.hunks = git, sizes, commit, parents, hunks
+    def __init__(
+        self,
+        git: Git,
+        sizes: Sizes,
+        commit: Commit,
+        parents: Sequence[Tree],
+        changed: Sequence[Change],
+        hunks: Mapping[str, list[Hunk]],
+    ) -> None:
+        self.git, self.sizes, self.commit, self.parents, self.hunks = (
+            git,
+            sizes,
+            commit,
+            parents,
+            hunks,
+        )
         self._changed = [change for change in changed if change.status != "D"]
         self._between: dict[int, dict[str, list[Hunk]]] = {}
         self.used: set[str] = set()
         """Paths that files were renamed from."""
-        self._gone = [self._deleted(number, changed) for number in range(len(parents))] if any(change.status == "A" for change in changed) or len(parents) > 1 else []
+        self._gone = (
+            [self._deleted(number, changed) for number in range(len(parents))]
+            if any(change.status == "A" for change in changed) or len(parents) > 1
+            else []
+        )
 
     def _deleted(self, parent: int, changed: Sequence[Change]) -> Tree:
         """The parent's files that the commit does not have."""
         if parent == 0:
             gone = [change.path for change in changed if change.status == "D"]
         else:
-            here = ({*self.parents[0]} | {change.path for change in changed}) - {change.path for change in changed if change.status == "D"}
+            here = ({*self.parents[0]} | {change.path for change in changed}) - {
+                change.path for change in changed if change.status == "D"
+            }
             gone = [path for path in self.parents[parent] if path not in here]
-        return {path: self.parents[parent][path] for path in sorted(gone) if path in self.parents[parent]}
+        return {
+            path: self.parents[parent][path]
+            for path in sorted(gone)
+            if path in self.parents[parent]
+        }
 
     def sources(self, change: Change) -> list[_Source]:
-        """The files that pass lines on to a changed one; a single one without hunks where it is the same."""
+        """The files that pass lines on to a changed one; a single one without hunks where it is the
+        same.
+        """
         same = [tree.get(change.path) for tree in self.parents]
-        same = [file if file is not None and _kind(file.mode) == _kind(change.mode) else None for file in same]
+        same = [
+            file if file is not None and _kind(file.mode) == _kind(change.mode) else None
+            for file in same
+        ]
         for file in same:
             if file is not None and file.blob == change.blob:
                 return [_Source(change.path, file, None)]
@@ -408,14 +498,26 @@ class _Passing:
             return self.hunks.get(path, [])
         if parent not in self._between:
             tree = self.parents[parent]
-            differ = [change.path for change in self._changed if change.path in tree and tree[change.path].blob != change.blob]
-            self._between[parent] = patches.between(self.git, self.commit.parents[parent], self.commit.hash, differ)
+            differ = [
+                change.path
+                for change in self._changed
+                if change.path in tree and tree[change.path].blob != change.blob
+            ]
+            self._between[parent] = patches.between(
+                self.git, self.commit.parents[parent], self.commit.hash, differ
+            )
         return self._between[parent].get(path, [])
 
     def _rename(self, parent: int, change: Change) -> _Source | None:
-        """What a new file was called before: first a deleted file with the same content, then what git finds similar."""
+        """What a new file was called before: first a deleted file with the same content, then what
+        git finds similar.
+        """
         gone = self._gone[parent]
-        equal = [path for path, file in gone.items() if file.blob == change.blob and _kind(file.mode) == _kind(change.mode)]
+        equal = [
+            path
+            for path, file in gone.items()
+            if file.blob == change.blob and _kind(file.mode) == _kind(change.mode)
+        ]
         if equal:
             path = next((path for path in equal if _base(path) == _base(change.path)), equal[0])
             self.used.add(path)
@@ -425,9 +527,14 @@ class _Passing:
             return None
         sizes = self.sizes([change.blob, *(file.blob for file in gone.values())])
         size = sizes.get(change.blob, 0)
-        if not any(min(sizes.get(file.blob, 0), size) * 2 >= max(sizes.get(file.blob, 0), size) for file in gone.values()):
+        if not any(
+            min(sizes.get(file.blob, 0), size) * 2 >= max(sizes.get(file.blob, 0), size)
+            for file in gone.values()
+        ):
             return None  # git calls nothing similar that is twice as long
-        found = patches.renamed(self.git, self.commit.parents[parent], self.commit.hash, change.path, list(gone))
+        found = patches.renamed(
+            self.git, self.commit.parents[parent], self.commit.hash, change.path, list(gone)
+        )
         if found is None or found[0] not in gone:
             return None
         self.used.add(found[0])

@@ -1,13 +1,16 @@
-"""Do tests test anything? Coverage of the code they run, and how many small faults in it they notice.
+"""Do tests test anything?
 
-Coverage counts what ran, not what was checked: at full coverage tests find anything from a third to nearly all of real
-faults. The mutation score (DeMillo, Lipton & Sayward, 1978) is the share of faulty versions that the tests fail on.
-Mutants are Cosmic Ray's; those that are the same program are none, and those that every run of the code would notice,
-because they crash or never end, are left out: so tests that assert nothing get 0.
+Coverage of the code they run, and how many small faults in it they notice.
 
-Here the tests are what is not trusted. They run apart from the code and see only its answers, so they cannot tell a
-mutant by its text; and they must pass on the right code each time, before, between and after the mutants, so that
-failing at random earns nothing.
+Coverage counts what ran, not what was checked: at full coverage tests find anything from a third to
+nearly all of real faults. The mutation score (DeMillo, Lipton & Sayward, 1978) is the share of
+faulty versions that the tests fail on. Mutants are Cosmic Ray's; those that are the same program
+are none, and those that every run of the code would notice, because they crash or never end, are
+left out: so tests that assert nothing get 0.
+
+Here the tests are what is not trusted. They run apart from the code and see only its answers, so
+they cannot tell a mutant by its text; and they must pass on the right code each time, before,
+between and after the mutants, so that failing at random earns nothing.
 """
 
 from __future__ import annotations
@@ -40,7 +43,10 @@ def coverage(item: Item, limits: Limits) -> Part:
         lines, covered, branches, taken = (int(part) for part in ran.code.stdout.split()[-4:])
     except ValueError:
         return Part(None, why="coverage was not reported")
-    return Part((covered + taken) / max(lines + branches, 1), {"lines": lines, "lines_run": covered, "branches": branches, "branches_taken": taken})
+    return Part(
+        (covered + taken) / max(lines + branches, 1),
+        {"lines": lines, "lines_run": covered, "branches": branches, "branches_taken": taken},
+    )
 
 
 def mutation(item: Item, limits: Limits, workers: int = 2, seed: int = 0) -> tuple[bool, Part]:
@@ -53,16 +59,30 @@ def mutation(item: Item, limits: Limits, workers: int = 2, seed: int = 0) -> tup
     if not versions:
         return True, Part(None, why="the code has nothing to mutate")
     step = max(len(versions) // (_ROUNDS - 1), 1)
-    order = [code for place, version in enumerate(versions) for code in ((item.code, version) if place % step == 0 else (version,))] + [item.code]
+    order = [
+        code
+        for place, version in enumerate(versions)
+        for code in ((item.code, version) if place % step == 0 else (version,))
+    ] + [item.code]
     with ThreadPoolExecutor(workers) as pool:
         results = list(pool.map(lambda code: _told(code, job, limits), order))
-    right = [told == "passed" for code, told in zip(order, results, strict=True) if code == item.code]
+    right = [
+        told == "passed" for code, told in zip(order, results, strict=True) if code == item.code
+    ]
     told = Counter(told for code, told in zip(order, results, strict=True) if code != item.code)
     if not all(right):
-        return False, Part(0.0, {"passed_on_right_code": sum(right), "of": len(right)}, "the tests fail on the right code" if not any(right) else "the tests do not always pass on the right code")
+        return False, Part(
+            0.0,
+            {"passed_on_right_code": sum(right), "of": len(right)},
+            "the tests fail on the right code"
+            if not any(right)
+            else "the tests do not always pass on the right code",
+        )
     facts = {"mutants": len(versions), "killed": told["noticed"], "crashed": told["crashed"]}
     left = told["noticed"] + told["passed"]
-    return True, Part(told["noticed"] / left if left else None, facts, "" if left else "every mutant crashes")
+    return True, Part(
+        told["noticed"] / left if left else None, facts, "" if left else "every mutant crashes"
+    )
 
 
 def mutants(code: str) -> Iterator[str]:

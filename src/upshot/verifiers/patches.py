@@ -66,11 +66,24 @@ class Hunk(NamedTuple):
 
 def commits(git: Git, revisions: Sequence[str]) -> Iterator[Commit]:
     """The commits of some revisions (as of rev-list, `^` for what to leave out), parents first."""
-    said = git.text(*_ORDER, f"--format=%x00{'%x00'.join(_FIELDS)}%x00", stdin="".join(f"{name}\n" for name in revisions))
+    said = git.text(
+        *_ORDER,
+        f"--format=%x00{'%x00'.join(_FIELDS)}%x00",
+        stdin="".join(f"{name}\n" for name in revisions),
+    )
     fields = iter(said.split("\0"))
     while len(row := list(islice(fields, 1 + len(_FIELDS)))) > len(_FIELDS):
         _, name, parents, author, email, committer, authored, time, message = row
-        yield Commit(name, tuple(parents.split()), author, email, committer, int(authored), int(time), message.strip("\n"))
+        yield Commit(
+            name,
+            tuple(parents.split()),
+            author,
+            email,
+            committer,
+            int(authored),
+            int(time),
+            message.strip("\n"),
+        )
 
 
 def changes(out: IO[bytes]) -> Iterator[tuple[str, list[Change]]]:
@@ -91,7 +104,14 @@ def changes(out: IO[bytes]) -> Iterator[tuple[str, list[Change]]]:
 
 def change_arguments() -> list[str]:
     """Of `git log`, for `changes`."""
-    return [*_ORDER, "--format=%H", "--raw", "--no-abbrev", "--no-renames", "--diff-merges=first-parent"]
+    return [
+        *_ORDER,
+        "--format=%H",
+        "--raw",
+        "--no-abbrev",
+        "--no-renames",
+        "--diff-merges=first-parent",
+    ]
 
 
 def patch_arguments() -> list[str]:
@@ -115,14 +135,33 @@ def patches(out: IO[bytes], text: bool = False) -> Iterator[tuple[str, dict[str,
         yield name, files
 
 
-def renamed(git: Git, parent: str, commit: str, path: str, sources: Sequence[str]) -> tuple[str, list[Hunk]] | None:
-    """Which of a parent's files a new file was, by git's rename detection for this file alone, and what changed in it."""
-    with git.stream("diff-tree", "-r", "-M", "--diff-filter=R", "--raw", "--no-abbrev", *DIFF, parent, commit, "--", path, *sources) as out:
+def renamed(
+    git: Git, parent: str, commit: str, path: str, sources: Sequence[str]
+) -> tuple[str, list[Hunk]] | None:
+    """Which of a parent's files a new file was, by git's rename detection for this file alone, and
+    what changed in it.
+    """
+    with git.stream(
+        "diff-tree",
+        "-r",
+        "-M",
+        "--diff-filter=R",
+        "--raw",
+        "--no-abbrev",
+        *DIFF,
+        parent,
+        commit,
+        "--",
+        path,
+        *sources,
+    ) as out:
         head = out.readline()
         if not head.startswith(b":"):
             return None
         source = unquoted(head[:-1].split(b"\t")[1])
-        return source, [hunk for _, files in patches(out) for hunks in files.values() for hunk in hunks]
+        return source, [
+            hunk for _, files in patches(out) for hunks in files.values() for hunk in hunks
+        ]
 
 
 def between(git: Git, parent: str, commit: str, paths: Sequence[str]) -> dict[str, list[Hunk]]:
@@ -139,7 +178,10 @@ def expect(stream: Iterator[tuple[str, T]], name: str) -> T:
     """
     found, value = next(stream, ("", None))
     if found != name or value is None:
-        raise InputError(f"could not read commit {name}: git gave {found or 'nothing more'}; is the repository whole (git fsck)?")
+        raise InputError(
+            f"could not read commit {name}: git gave {found or 'nothing more'}; is the repository"
+            " whole (git fsck)?"
+        )
     return value
 
 
@@ -148,11 +190,20 @@ def _hunk(line: bytes, out: IO[bytes], keep: bool) -> Hunk:
     assert match is not None, line
     old, removed, new, added = (1 if part is None else int(part) for part in match.groups())
     text = list(islice(out, removed + added))
-    if removed and added and text[removed].startswith(b"\\"):  # no newline at the old end of the file
+    if (
+        removed and added and text[removed].startswith(b"\\")
+    ):  # no newline at the old end of the file
         del text[removed]
         text.append(next(out))
     formatting = _form(text[:removed], text[removed:]) if removed and added else ()
-    return Hunk(old - (removed > 0), removed, new - (added > 0), added, formatting, text[removed : removed + added] if keep else ())
+    return Hunk(
+        old - (removed > 0),
+        removed,
+        new - (added > 0),
+        added,
+        formatting,
+        text[removed : removed + added] if keep else (),
+    )
 
 
 def _form(old: list[bytes], new: list[bytes]) -> tuple[int, ...]:

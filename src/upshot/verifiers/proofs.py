@@ -1,13 +1,19 @@
 """Is a proof one? The prover's kernel says so, and names what it was made to take for granted.
 
-What is to be proved stands in the item, not in the submission, and is compared by the kernel; so a proof of something
-else, a theorem that shadows the goal and a changed notation prove nothing. What counts as cheating: `sorry`, `admit`,
-`Admitted`, axioms (of Lean's, `propext`, `Classical.choice` and `Quot.sound` are allowed), checks switched off.
+What is to be proved stands in the item, not in the submission, and is compared by the kernel; so a
+proof of something else, a theorem that shadows the goal and a changed notation prove nothing. What
+counts as cheating: `sorry`, `admit`,
+`Admitted`, axioms (of Lean's, `propext`, `Classical.choice` and `Quot.sound` are allowed), checks
+switched off.
 
-- smt: `statement` is an SMT-LIB 2 script whose last assertion is the negated goal; `proof` is a list of lemmas, one
-  SMT-LIB term each, every one proved from the axioms and the lemmas before it. Z3 answers; nothing else can be asserted.
-- coq: `prompt` holds definitions, `statement` the goal, `proof` a file that defines `goal`. `coqc` checks its type, `Print
-  Assumptions` lists axioms, and `coqchk`, the kernel alone, checks it again (what it imports from Coq is taken as checked).
+- smt: `statement` is an SMT-LIB 2 script whose last assertion is the negated goal; `proof` is a
+  list of lemmas, one
+  SMT-LIB term each, every one proved from the axioms and the lemmas before it. Z3 answers; nothing
+  else can be asserted.
+- coq: `prompt` holds definitions, `statement` the goal, `proof` a file that defines `goal`. `coqc`
+  checks its type, `Print
+  Assumptions` lists axioms, and `coqchk`, the kernel alone, checks it again (what it imports from
+  Coq is taken as checked).
 - lean: the same in Lean 4, with `#print axioms`, and `lean4checker` where it is installed.
 """
 
@@ -23,10 +29,17 @@ from upshot.verifiers.items import Item, Part
 from upshot.verifiers.quality import need, roomy
 from upshot.verifiers.sandbox import Limits, Place, Run, python, run
 
-_COMMENT = {"coq": re.compile(r"\(\*.*?\*\)", re.DOTALL), "lean": re.compile(r"/-.*?-/|--[^\n]*", re.DOTALL)}
+_COMMENT = {
+    "coq": re.compile(r"\(\*.*?\*\)", re.DOTALL),
+    "lean": re.compile(r"/-.*?-/|--[^\n]*", re.DOTALL),
+}
 _CHEATS = {
-    "coq": re.compile(r"\b(?:Admitted|admit|give_up|Axioms?|Parameters?|Conjecture|Hypothes[ie]s|Variables?|Declare\s+ML\s+Module|bypass_check|Unset\s+(?:Guard|Positivity|Universe)\s+Checking|Redirect|Extraction|Load|Cd)\b"),
-    "lean": re.compile(r"\b(?:sorry|admit|axiom|native_decide|implemented_by|extern|unsafe|csimp|debug\.skipKernelTC|run_cmd|#eval|initialize|elab|macro)\b"),
+    "coq": re.compile(
+        r"\b(?:Admitted|admit|give_up|Axioms?|Parameters?|Conjecture|Hypothes[ie]s|Variables?|Declare\s+ML\s+Module|bypass_check|Unset\s+(?:Guard|Positivity|Universe)\s+Checking|Redirect|Extraction|Load|Cd)\b"
+    ),
+    "lean": re.compile(
+        r"\b(?:sorry|admit|axiom|native_decide|implemented_by|extern|unsafe|csimp|debug\.skipKernelTC|run_cmd|#eval|initialize|elab|macro)\b"
+    ),
 }
 _LEAN_ALLOWED = {"propext", "Classical.choice", "Quot.sound"}
 _NO_AXIOMS = "Closed under the global context"
@@ -72,7 +85,10 @@ def proof(item: Item, limits: Limits) -> tuple[dict[str, bool], Part]:
     """
     checks = {"smt": _smt, "coq": _coq, "lean": _lean}
     if item.language not in checks:
-        raise InputError(f"could not check the proof of {item.id}: language {item.language!r}; there are smt, coq and lean")
+        raise InputError(
+            f"could not check the proof of {item.id}: language {item.language!r}; there are smt,"
+            " coq and lean"
+        )
     if not item.statement.strip():
         raise InputError(f"could not check the proof of {item.id}: it has no statement to prove")
     return checks[item.language](item, limits)
@@ -83,7 +99,11 @@ def _smt(item: Item, limits: Limits) -> tuple[dict[str, bool], Part]:
     lemmas = _terms(item.proof)
     if lemmas is None:
         return {"only_lemmas": False}, Part(0.0, why="the proof is not a list of terms")
-    declarations = "".join(term for term in _terms(item.statement) or [] if not re.match(r"\(\s*(?:assert|check-sat|get-|exit|push|pop)", term))
+    declarations = "".join(
+        term
+        for term in _terms(item.statement) or []
+        if not re.match(r"\(\s*(?:assert|check-sat|get-|exit|push|pop)", term)
+    )
     done = run(python("-c", _SMT, item.statement, *lemmas), Place(), limits, declarations.encode())
     said = done.stdout.decode(errors="replace").strip().splitlines()
     last = said[-1] if said else ""
@@ -91,7 +111,14 @@ def _smt(item: Item, limits: Limits) -> tuple[dict[str, bool], Part]:
         return {"only_lemmas": True}, Part(1.0, {"lemmas": len(lemmas)})
     if done.killed or last == "answer unknown":
         return {"only_lemmas": True}, Part(None, why=f"z3 cannot tell: {done.killed or 'unknown'}")
-    return {"only_lemmas": True}, Part(0.0, why="there is a counterexample" if last == "answer sat" else last or done.stderr.decode(errors="replace")[-300:])
+    return {"only_lemmas": True}, Part(
+        0.0,
+        why=(
+            "there is a counterexample"
+            if last == "answer sat"
+            else last or done.stderr.decode(errors="replace")[-300:]
+        ),
+    )
 
 
 def _terms(text: str) -> list[str] | None:
@@ -132,44 +159,91 @@ def _cheats(item: Item) -> list[str]:
 
 def _coq(item: Item, limits: Limits) -> tuple[dict[str, bool], Part]:
     if shutil.which("coqc") is None or shutil.which("coqchk") is None:
-        raise InputError("could not check a proof in Coq: coqc is not installed; install it, for example with: apt-get install coq")
+        raise InputError(
+            "could not check a proof in Coq: coqc is not installed; install it, for example with:"
+            " apt-get install coq"
+        )
     cheats = _cheats(item)
     if cheats:
         return {"nothing_assumed": False}, Part(0.0, why=f"the proof uses {', '.join(cheats)}")
     name = f"Check_{secrets.token_hex(8)}"
-    check = f"Require Import Given.\nRequire Submission.\nDefinition checked : ({item.statement}) := Submission.goal.\nPrint Assumptions checked.\n"
-    script = f"coqc -q Given.v && coqc -q Submission.v && printf %s \"$1\" > {name}.v && coqc -q {name}.v && coqchk -silent -o -norec Given -norec Submission -norec {name} 2>&1"
-    place = Place({"Given.v": item.prompt.encode(), "Submission.v": f"Require Import Given.\n{item.proof}".encode()})
+    check = (
+        f"Require Import Given.\nRequire Submission.\nDefinition checked : ({item.statement}) :="
+        " Submission.goal.\nPrint Assumptions checked.\n"
+    )
+    script = (
+        f'coqc -q Given.v && coqc -q Submission.v && printf %s "$1" > {name}.v && coqc -q {name}.v'
+        f" && coqchk -silent -o -norec Given -norec Submission -norec {name} 2>&1"
+    )
+    place = Place(
+        {
+            "Given.v": item.prompt.encode(),
+            "Submission.v": f"Require Import Given.\n{item.proof}".encode(),
+        }
+    )
     done = run(["/bin/sh", "-c", script, "sh", check], place, roomy(limits, _ROOM))
     text = done.stdout.decode(errors="replace")
     if done.killed:
-        return {"nothing_assumed": True}, Part(None, why=f"coq did not finish: too much {done.killed}")
+        return {"nothing_assumed": True}, Part(
+            None, why=f"coq did not finish: too much {done.killed}"
+        )
     if done.code:
         return {"nothing_assumed": True}, Part(0.0, why=_last(done))
-    unsafe = [row for row in text.splitlines() if row.startswith("* ") and "relying on" in row and not row.endswith("<none>")]
-    closed = _NO_AXIOMS in text and not unsafe and not re.search(r"^\s+(?:Submission|Check_\w+)\.", text, re.MULTILINE)
-    return {"nothing_assumed": closed}, Part(float(closed), why="" if closed else "it assumes: " + " ".join(text.split())[:300])
+    unsafe = [
+        row
+        for row in text.splitlines()
+        if row.startswith("* ") and "relying on" in row and not row.endswith("<none>")
+    ]
+    closed = (
+        _NO_AXIOMS in text
+        and not unsafe
+        and not re.search(r"^\s+(?:Submission|Check_\w+)\.", text, re.MULTILINE)
+    )
+    return {"nothing_assumed": closed}, Part(
+        float(closed), why="" if closed else "it assumes: " + " ".join(text.split())[:300]
+    )
 
 
 def _lean(item: Item, limits: Limits) -> tuple[dict[str, bool], Part]:
     lean = shutil.which("lean")
     if lean is None:
-        raise InputError("could not check a proof in Lean: lean is not installed; see https://lean-lang.org/install")
+        raise InputError(
+            "could not check a proof in Lean: lean is not installed; see"
+            " https://lean-lang.org/install"
+        )
     cheats = _cheats(item)
     if cheats:
         return {"nothing_assumed": False}, Part(0.0, why=f"the proof uses {', '.join(cheats)}")
     name = f"checked_{secrets.token_hex(8)}"
-    text = f"{item.prompt}\nnamespace Submission\n{item.proof}\nend Submission\ntheorem {name} : ({item.statement}) := Submission.goal\n#print axioms {name}\n"
-    done = run([lean, "Proof.lean"], Place({"Proof.lean": text.encode()}, [os.path.dirname(os.path.dirname(os.path.realpath(lean)))]), roomy(limits, _ROOM))
+    text = (
+        f"{item.prompt}\nnamespace Submission\n{item.proof}\nend Submission\ntheorem {name} :"
+        f" ({item.statement}) := Submission.goal\n#print axioms {name}\n"
+    )
+    done = run(
+        [lean, "Proof.lean"],
+        Place(
+            {"Proof.lean": text.encode()},
+            [os.path.dirname(os.path.dirname(os.path.realpath(lean)))],
+        ),
+        roomy(limits, _ROOM),
+    )
     said = done.stdout.decode(errors="replace")
     if done.killed:
-        return {"nothing_assumed": True}, Part(None, why=f"lean did not finish: too much {done.killed}")
+        return {"nothing_assumed": True}, Part(
+            None, why=f"lean did not finish: too much {done.killed}"
+        )
     if done.code:
         return {"nothing_assumed": True}, Part(0.0, why=_last(done))
     axioms = re.search(rf"'{name}' depends on axioms: \[(.*?)\]", said, re.DOTALL)
     used = set() if axioms is None else {part.strip() for part in axioms.group(1).split(",")}
-    closed = (axioms is not None or f"'{name}' does not depend on any axioms" in said) and used <= _LEAN_ALLOWED
-    return {"nothing_assumed": closed}, Part(float(closed), {"axioms": sorted(used)}, "" if closed else f"it assumes: {', '.join(sorted(used - _LEAN_ALLOWED)) or said[:200]}")
+    closed = (
+        axioms is not None or f"'{name}' does not depend on any axioms" in said
+    ) and used <= _LEAN_ALLOWED
+    return {"nothing_assumed": closed}, Part(
+        float(closed),
+        {"axioms": sorted(used)},
+        "" if closed else f"it assumes: {', '.join(sorted(used - _LEAN_ALLOWED)) or said[:200]}",
+    )
 
 
 def _last(done: Run) -> str:

@@ -1,8 +1,10 @@
-"""Which of the lines that an assistant wrote survive in a repository, release by release, and what that says of a response.
+"""Which of the lines that an assistant wrote survive in a repository, release by release, and what
+that says of a response.
 
-The share still alive is no reward: young code has had no time to die, and code in busy files dies whoever wrote it. So
-a commit's retention is taken at a horizon, completed by Kaplan-Meier where it is younger, and read against what
-lines of files with the same churn do (`lift`); that is what becomes the outcome of its response.
+The share still alive is no reward: young code has had no time to die, and code in busy files dies
+whoever wrote it. So a commit's retention is taken at a horizon, completed by Kaplan-Meier where it
+is younger, and read against what lines of files with the same churn do (`lift`); that is what
+becomes the outcome of its response.
 """
 
 from __future__ import annotations
@@ -51,7 +53,9 @@ class Retained(msgspec.Struct, frozen=True):
     agent: str
     how: str
     lines_added: int
-    """Lines of it that `git blame -w` gives to it at the commit itself, as far as they are attributed."""
+    """Lines of it that `git blame -w` gives to it at the commit itself, as far as they are
+    attributed.
+    """
     alive: dict[str, int]
     """By release from the first that has it, where the number changes; as `git blame -w` counts."""
     alive_formatted: int
@@ -85,20 +89,34 @@ class Report(msgspec.Struct, frozen=True):
 
 
 def releases(git: Git, pattern: str = "*") -> dict[str, str]:
-    """The commits of tags that fit a pattern, oldest first, then HEAD; by month along HEAD where there is no tag at all.
+    """The commits of tags that fit a pattern, oldest first, then HEAD; by month along HEAD where
+    there is no tag at all.
 
     Raises:
         InputError: the repository has no commit, or is shallow, or no tag fits.
     """
     if git.text("rev-parse", "--is-shallow-repository").strip() == "true":
-        raise InputError(f"could not follow lines in {git.repo}: the clone is shallow, so their origin is cut off; run git fetch --unshallow")
+        raise InputError(
+            f"could not follow lines in {git.repo}: the clone is shallow, so their origin is cut"
+            " off; run git fetch --unshallow"
+        )
     if not git.text("for-each-ref", "--count=1").strip():
         raise InputError(f"could not follow lines in {git.repo}: it has no commit")
-    rows = [line.split() for line in git.text("for-each-ref", "--sort=creatordate", "--format=%(refname:strip=2) %(objecttype) %(objectname) %(*objecttype) %(*objectname)", "refs/tags").splitlines()]
+    rows = [
+        line.split()
+        for line in git.text(
+            "for-each-ref",
+            "--sort=creatordate",
+            "--format=%(refname:strip=2) %(objecttype) %(objectname) %(*objecttype) %(*objectname)",
+            "refs/tags",
+        ).splitlines()
+    ]
     tags = {row[0]: row[-1] for row in rows if row[-2] == "commit"}
     chosen = {name: commit for name, commit in tags.items() if fnmatch.fnmatch(name, pattern)}
     if tags and not chosen:
-        raise InputError(f"no tag of {git.repo} fits {pattern!r}; it has {', '.join(list(tags)[-5:])}")
+        raise InputError(
+            f"no tag of {git.repo} fits {pattern!r}; it has {', '.join(list(tags)[-5:])}"
+        )
     return {**(chosen or _months(git)), HEAD: git.text("rev-parse", "HEAD").strip()}
 
 
@@ -113,7 +131,13 @@ def _months(git: Git) -> dict[str, str]:
     return found
 
 
-def report(git: Git, history: LineHistory, said: Mapping[int, Attribution], horizon: int = 90, paths: Sequence[str] = ()) -> Report:
+def report(
+    git: Git,
+    history: LineHistory,
+    said: Mapping[int, Attribution],
+    horizon: int = 90,
+    paths: Sequence[str] = (),
+) -> Report:
     """What became of attributed lines.
 
     Args:
@@ -127,64 +151,115 @@ def report(git: Git, history: LineHistory, said: Mapping[int, Attribution], hori
     head = next(snapshot for snapshot in reversed(history.snapshots) if snapshot.name == HEAD)
     now = history.commits[head.commit].time
     lives = lines.lives(now)
-    seen = np.flatnonzero((lives.age >= 0) & lines.counted)  # lines that only a branch beside HEAD ever had have no fate there
+    seen = np.flatnonzero(
+        (lives.age >= 0) & lines.counted
+    )  # lines that only a branch beside HEAD ever had have no fate there
     reached = Lives(lives.age[seen], lives.died[seen], lives.stratum[seen], lives.commit[seen])
     ai = lines.ai[seen]
     weights = survival.standard(reached.stratum)
-    curves = [survival.curve(reached.age[reached.stratum == number], reached.died[reached.stratum == number]) for number in range(survival.STRATA + 1)]
+    curves = [
+        survival.curve(
+            reached.age[reached.stratum == number], reached.died[reached.stratum == number]
+        )
+        for number in range(survival.STRATA + 1)
+    ]
     fates = survival.fates(reached.only(ai), curves, horizon)
     written = np.bincount(lines.commit, weights=lines.ai, minlength=len(history.commits))
-    agents = Counter(attribution.agent for number, attribution in said.items() if attribution.agent and written[number])
+    agents = Counter(
+        attribution.agent
+        for number, attribution in said.items()
+        if attribution.agent and written[number]
+    )
     return Report(
-        str(git.repo), history.commits[head.commit].hash, _date(now), horizon, lines.releases(),
-        survival.survival(reached.only(ai), weights), survival.survival(reached.only(~ai), weights), survival.difference(reached.only(ai), reached.only(~ai), weights),
-        {agent: survival.survival(reached.only(lines.of_agent(agent)[seen]), weights) for agent, _ in agents.most_common(8)},
+        str(git.repo),
+        history.commits[head.commit].hash,
+        _date(now),
+        horizon,
+        lines.releases(),
+        survival.survival(reached.only(ai), weights),
+        survival.survival(reached.only(~ai), weights),
+        survival.difference(reached.only(ai), reached.only(~ai), weights),
+        {
+            agent: survival.survival(reached.only(lines.of_agent(agent)[seen]), weights)
+            for agent, _ in agents.most_common(8)
+        },
         lines.commits(fates),
-    )  # fmt: skip
+    )
 
 
 class _Lines:
     """All lines of a history, and whose they are."""
 
-    def __init__(self, history: LineHistory, said: Mapping[int, Attribution], paths: Sequence[str]) -> None:
+    def __init__(
+        self, history: LineHistory, said: Mapping[int, Attribution], paths: Sequence[str]
+    ) -> None:
         self.history, self.said = history, said
-        self.places = sorted(range(len(history.snapshots)), key=lambda place: history.commits[history.snapshots[place].commit].time)
+        self.places = sorted(
+            range(len(history.snapshots)),
+            key=lambda place: history.commits[history.snapshots[place].commit].time,
+        )
         counts = np.array([origin.size for origin in history.origins], np.int64)
         self.origin = np.repeat(np.arange(len(counts)), counts)
-        self.commit = np.array([origin.commit for origin in history.origins], np.int32)[self.origin] if len(counts) else np.zeros(0, np.int32)
+        self.commit = (
+            np.array([origin.commit for origin in history.origins], np.int32)[self.origin]
+            if len(counts)
+            else np.zeros(0, np.int32)
+        )
         churn = np.array([origin.churn for origin in history.origins])
-        self.stratum = survival.strata(churn, counts)[self.origin] if len(counts) else np.zeros(0, np.int32)
-        fits = np.array([not paths or any(fnmatch.fnmatch(origin.path, path) for path in paths) for origin in history.origins], bool)
+        self.stratum = (
+            survival.strata(churn, counts)[self.origin] if len(counts) else np.zeros(0, np.int32)
+        )
+        fits = np.array(
+            [
+                not paths or any(fnmatch.fnmatch(origin.path, path) for path in paths)
+                for origin in history.origins
+            ],
+            bool,
+        )
         self.counted = fits[self.origin] if len(counts) else np.zeros(0, bool)
         self.ai = np.zeros(history.total, bool)
         for origin in history.origins:
             if origin.commit in said:
-                self.ai[origin.base : origin.base + origin.size] = _attributed(origin, said[origin.commit])
+                self.ai[origin.base : origin.base + origin.size] = _attributed(
+                    origin, said[origin.commit]
+                )
         self.ai &= self.counted
         self.there: dict[str, NDArray[np.int64]] = {}
         """Lines of each commit, by release."""
         self.ai_there: dict[str, NDArray[np.int64]] = {}
-        now, ai_now = np.zeros(len(history.commits), np.int64), np.zeros(len(history.commits), np.int64)
+        now, ai_now = (
+            np.zeros(len(history.commits), np.int64),
+            np.zeros(len(history.commits), np.int64),
+        )
         for snapshot in history.snapshots:
             changed, change = snapshot.blamed.lines, snapshot.blamed.change
             for total, which in ((now, self.counted), (ai_now, self.ai)):
                 np.add.at(total, self.commit[changed], change * which[changed])
             self.there[snapshot.name], self.ai_there[snapshot.name] = now.copy(), ai_now.copy()
         self.contained = _contained(history)
-        self.alive = next(there > 0 for snapshot, there in history.present(carried=True) if snapshot.name == HEAD)
+        self.alive = next(
+            there > 0 for snapshot, there in history.present(carried=True) if snapshot.name == HEAD
+        )
         """Which lines HEAD has, with formatting passed through."""
 
     def of_agent(self, agent: str) -> NDArray[np.bool_]:
         """Lines that one agent wrote."""
-        numbers = np.array([number for number, attribution in self.said.items() if attribution.agent == agent], np.int32)
+        numbers = np.array(
+            [number for number, attribution in self.said.items() if attribution.agent == agent],
+            np.int32,
+        )
         return self.ai & np.isin(self.commit, numbers)
 
     def lives(self, now: int) -> Lives:
-        """The age of every line and whether it died, with formatting passed through; -1 for lines HEAD never had."""
+        """The age of every line and whether it died, with formatting passed through; -1 for lines
+        HEAD never had.
+        """
         history = self.history
         times = np.array([commit.time for commit in history.commits], np.int64)
         born = times[self.commit]
-        place = next(place for place, snapshot in enumerate(history.snapshots) if snapshot.name == HEAD)
+        place = next(
+            place for place, snapshot in enumerate(history.snapshots) if snapshot.name == HEAD
+        )
         reaches = np.array([bool(mask >> place & 1) for mask in self.contained])
         end = np.full(history.total, -1, np.int64)
         for removal in history.removals:
@@ -208,25 +283,53 @@ class _Lines:
             seen |= has
             total, ai = self.there[snapshot.name], self.ai_there[snapshot.name]
             new, new_ai = int(total[fresh].sum()), int(ai[fresh].sum())
-            found.append(Release(snapshot.name, commit.hash, _date(commit.time), int(total.sum()), int(ai.sum()), _ratio(int(ai.sum()), int(total.sum())), new, _ratio(new_ai, new)))
+            found.append(
+                Release(
+                    snapshot.name,
+                    commit.hash,
+                    _date(commit.time),
+                    int(total.sum()),
+                    int(ai.sum()),
+                    _ratio(int(ai.sum()), int(total.sum())),
+                    new,
+                    _ratio(new_ai, new),
+                )
+            )
         return found
 
     def commits(self, fates: Mapping[int, Fate]) -> list[Retained]:
         """What became of each attributed commit that added lines."""
         history = self.history
-        added = np.bincount(self.commit, weights=self.ai, minlength=len(history.commits)).astype(int)
+        added = np.bincount(self.commit, weights=self.ai, minlength=len(history.commits)).astype(
+            int
+        )
         removed_by, replaced = self._removed()
-        formatted = np.bincount(self.commit, weights=self.alive & self.ai, minlength=len(history.commits)).astype(int)
+        formatted = np.bincount(
+            self.commit, weights=self.alive & self.ai, minlength=len(history.commits)
+        ).astype(int)
         found = list[Retained]()
         for number, attribution in sorted(self.said.items()):
             if not added[number]:
                 continue
             commit, fate = history.commits[number], fates.get(number)
             response = attribution.response or (None, None)
-            found.append(Retained(
-                commit.hash, _date(commit.time), commit.subject, attribution.agent, attribution.how, int(added[number]), self._alive(number), int(formatted[number]),
-                fate, None if fate is None else round(fate.retained - fate.expected, 4), dict(removed_by.get(number, Counter()).most_common()), replaced[number], *response,
-            ))  # fmt: skip
+            found.append(
+                Retained(
+                    commit.hash,
+                    _date(commit.time),
+                    commit.subject,
+                    attribution.agent,
+                    attribution.how,
+                    int(added[number]),
+                    self._alive(number),
+                    int(formatted[number]),
+                    fate,
+                    None if fate is None else round(fate.retained - fate.expected, 4),
+                    dict(removed_by.get(number, Counter()).most_common()),
+                    replaced[number],
+                    *response,
+                )
+            )
         return found
 
     def _alive(self, number: int) -> dict[str, int]:
@@ -252,7 +355,9 @@ class _Lines:
             gone[mine] = True
             killer = self.said.get(removal.commit)
             who = killer.agent if killer and killer.lines is None and killer.agent else "people"
-            for number, count in zip(*np.unique(self.commit[mine], return_counts=True), strict=True):
+            for number, count in zip(
+                *np.unique(self.commit[mine], return_counts=True), strict=True
+            ):
                 by.setdefault(int(number), Counter())[who] += int(count)
                 replaced[int(number)] += int(count) if removal.added else 0
         return by, replaced

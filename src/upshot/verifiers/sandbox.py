@@ -1,11 +1,14 @@
-"""A place for code that nobody trusts: no network, nothing to write to, no other process, a user of its own, and limits.
+"""A place for code that nobody trusts: no network, nothing to write to, no other process, a user of
+its own, and limits.
 
-Bubblewrap builds it: new namespaces for processes, network, users and the rest; the system read-only; a small in-memory
-folder to work in, gone afterwards. Started by root, code runs as a user of its own that owns nothing; started by anyone
-else, in a user namespace. Where bubblewrap or the rights for it are missing, it refuses: there is no weaker mode.
+Bubblewrap builds it: new namespaces for processes, network, users and the rest; the system
+read-only; a small in-memory folder to work in, gone afterwards. Started by root, code runs as a
+user of its own that owns nothing; started by anyone else, in a user namespace. Where bubblewrap or
+the rights for it are missing, it refuses: there is no weaker mode.
 
-Limits: time (wall and CPU), address space of each process and memory of all together, processes, size of files and of
-the folder, output. What runs past one is killed whole, with everything it started: its process namespace ends.
+Limits: time (wall and CPU), address space of each process and memory of all together, processes,
+size of files and of the folder, output. What runs past one is killed whole, with everything it
+started: its process namespace ends.
 """
 
 from __future__ import annotations
@@ -77,7 +80,9 @@ class Place(NamedTuple):
     """Open files that the code inherits."""
 
 
-def run(command: Sequence[str], place: Place = Place(), limits: Limits = Limits(), stdin: bytes = b"") -> Run:
+def run(
+    command: Sequence[str], place: Place = Place(), limits: Limits = Limits(), stdin: bytes = b""
+) -> Run:
     """Run a command to its end or to a limit.
 
     Raises:
@@ -88,18 +93,38 @@ def run(command: Sequence[str], place: Place = Place(), limits: Limits = Limits(
 
 
 class Started:
-    """A command under way in a sandbox. `end` waits for it; leaving it alone kills it when this process ends."""
+    """A command under way in a sandbox.
 
-    def __init__(self, command: Sequence[str], place: Place = Place(), limits: Limits = Limits()) -> None:
+    `end` waits for it; leaving it alone kills it when this process ends.
+    """
+
+    def __init__(
+        self, command: Sequence[str], place: Place = Place(), limits: Limits = Limits()
+    ) -> None:
         self.limits, self.began = limits, time.monotonic()
         self._timer: threading.Timer | None = None
         with _Given(place.files) as (arguments, descriptors), _filter() as rules:
             arguments += ["--seccomp", str(rules)]
             descriptors.append(rules)
             self.process = subprocess.Popen(  # noqa: S603
-                [*_limited(limits), *wrapped(limits), *arguments, *_bound(place.folders), "--chdir", WORK, "--", *_dropped(), *command],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, pass_fds=(*descriptors, *place.descriptors), env={}, close_fds=True,
-            )  # fmt: skip
+                [
+                    *_limited(limits),
+                    *wrapped(limits),
+                    *arguments,
+                    *_bound(place.folders),
+                    "--chdir",
+                    WORK,
+                    "--",
+                    *_dropped(),
+                    *command,
+                ],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                pass_fds=(*descriptors, *place.descriptors),
+                env={},
+                close_fds=True,
+            )
 
     def kill(self) -> None:
         """End it and everything it started."""
@@ -157,14 +182,22 @@ class Started:
                 killed = self._exceeded(outputs)
             if not killed:
                 with contextlib.suppress(subprocess.TimeoutExpired):
-                    self.process.wait(max(self.limits.seconds - (time.monotonic() - self.began), 0.001))
+                    self.process.wait(
+                        max(self.limits.seconds - (time.monotonic() - self.began), 0.001)
+                    )
                 killed = "time" if self.process.returncode is None else ""
             if killed:
                 self.process.kill()
         most = self.limits.output_kb * 1024
         code = self.process.wait()
         status = None if killed else 128 - code if code > 128 else code
-        return Run(status, bytes(outputs[1][:most]), bytes(outputs[2][:most]), time.monotonic() - self.began, killed)
+        return Run(
+            status,
+            bytes(outputs[1][:most]),
+            bytes(outputs[2][:most]),
+            time.monotonic() - self.began,
+            killed,
+        )
 
     def _exceeded(self, outputs: Mapping[int, bytearray]) -> Killed:
         spent = time.monotonic() - self.began
@@ -181,9 +214,15 @@ class Started:
 def _programs() -> tuple[str, str, str]:
     found = tuple(shutil.which(name) for name in ("bwrap", "prlimit", "setpriv"))
     if found[0] is None:
-        raise SandboxError("could not run untrusted code: bubblewrap is not installed; install it, for example with: apt-get install bubblewrap")
+        raise SandboxError(
+            "could not run untrusted code: bubblewrap is not installed; install it, for example"
+            " with: apt-get install bubblewrap"
+        )
     if found[1] is None or found[2] is None:
-        raise SandboxError("could not run untrusted code: prlimit or setpriv is missing; both are in the package util-linux")
+        raise SandboxError(
+            "could not run untrusted code: prlimit or setpriv is missing; both are in the package"
+            " util-linux"
+        )
     return found  # type: ignore[return-value]
 
 
@@ -197,25 +236,95 @@ def check() -> None:
     done = run(python("-I", "-S", "-c", "print('ready')"))
     if done.stdout != b"ready\n":
         raise SandboxError(
-            f"could not make a sandbox in which this Python runs: {done.stderr.decode(errors='replace').strip() or done.killed}; bubblewrap needs user namespaces "
-            "(sysctl kernel.unprivileged_userns_clone=1) or root, and a container must allow them"
+            "could not make a sandbox in which this Python runs:"
+            f" {done.stderr.decode(errors='replace').strip() or done.killed}; bubblewrap needs user"
+            " namespaces (sysctl kernel.unprivileged_userns_clone=1) or root, and a container must"
+            " allow them"
         )
 
 
 def wrapped(limits: Limits) -> list[str]:
     """Bubblewrap and what it isolates."""
     root = os.geteuid() == 0
-    user = ["--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try"] if root else ["--unshare-all", "--unshare-user", "--disable-userns", "--uid", str(_NOBODY), "--gid", str(_NOBODY)]
-    drop = ["--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID", "--cap-add", "CAP_SETPCAP"] if root else ["--cap-drop", "ALL"]
+    user = (
+        ["--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try"]
+        if root
+        else [
+            "--unshare-all",
+            "--unshare-user",
+            "--disable-userns",
+            "--uid",
+            str(_NOBODY),
+            "--gid",
+            str(_NOBODY),
+        ]
+    )
+    drop = (
+        [
+            "--cap-drop",
+            "ALL",
+            "--cap-add",
+            "CAP_SETUID",
+            "--cap-add",
+            "CAP_SETGID",
+            "--cap-add",
+            "CAP_SETPCAP",
+        ]
+        if root
+        else ["--cap-drop", "ALL"]
+    )
     size = str(limits.disk_mb * 1_000_000)
     return [
-        _programs()[0], *user, *drop, "--die-with-parent", "--new-session", "--hostname", "sandbox", "--clearenv",
-        "--setenv", "PATH", f"{os.path.dirname(sys.executable)}:/usr/bin:/bin", "--setenv", "HOME", WORK, "--setenv", "LANG", "C.UTF-8", "--setenv", "TMPDIR", WORK,
-        "--setenv", "PYTHONDONTWRITEBYTECODE", "1", "--setenv", "PYTHONHASHSEED", "0",
-        "--perms", "0555", "--size", "65536", "--tmpfs", "/tmp", *_system(),  # noqa: S108  # first: this Python may lie there
-        "--proc", "/proc", "--dev", "/dev", "--perms", "0555", "--size", "4096", "--tmpfs", "/dev/shm",  # noqa: S108
-        "--perms", "1777", "--size", size, "--tmpfs", WORK,
-    ]  # fmt: skip
+        _programs()[0],
+        *user,
+        *drop,
+        "--die-with-parent",
+        "--new-session",
+        "--hostname",
+        "sandbox",
+        "--clearenv",
+        "--setenv",
+        "PATH",
+        f"{os.path.dirname(sys.executable)}:/usr/bin:/bin",
+        "--setenv",
+        "HOME",
+        WORK,
+        "--setenv",
+        "LANG",
+        "C.UTF-8",
+        "--setenv",
+        "TMPDIR",
+        WORK,
+        "--setenv",
+        "PYTHONDONTWRITEBYTECODE",
+        "1",
+        "--setenv",
+        "PYTHONHASHSEED",
+        "0",
+        "--perms",
+        "0555",
+        "--size",
+        "65536",
+        "--tmpfs",
+        "/tmp",
+        *_system(),  # noqa: S108  # first: this Python may lie there
+        "--proc",
+        "/proc",
+        "--dev",
+        "/dev",
+        "--perms",
+        "0555",
+        "--size",
+        "4096",
+        "--tmpfs",
+        "/dev/shm",  # noqa: S108
+        "--perms",
+        "1777",
+        "--size",
+        size,
+        "--tmpfs",
+        WORK,
+    ]
 
 
 @cache
@@ -228,7 +337,13 @@ def _system() -> list[str]:
             arguments += ["--symlink", os.readlink(path), str(path)]
         elif path.is_dir():
             arguments += ["--ro-bind", str(path), str(path)]
-    for path in ("/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/alternatives", "/etc/ocamlfind.conf"):
+    for path in (
+        "/etc/ld.so.cache",
+        "/etc/ld.so.conf",
+        "/etc/ld.so.conf.d",
+        "/etc/alternatives",
+        "/etc/ocamlfind.conf",
+    ):
         arguments += ["--ro-bind-try", path, path]
     return arguments + _bound([sys.base_prefix, sys.prefix])
 
@@ -246,8 +361,14 @@ def _bound(folders: Sequence[str | os.PathLike[str]]) -> list[str]:
 def _limited(limits: Limits) -> list[str]:
     memory, cpu = limits.memory_mb * 1_000_000, max(int(limits.seconds) + 1, 1)
     return [
-        _programs()[1], f"--as={memory}", f"--cpu={cpu}:{cpu + 1}", f"--nproc={limits.processes}", f"--fsize={limits.disk_mb * 1_000_000}", "--core=0", "--nofile=256",
-    ]  # fmt: skip
+        _programs()[1],
+        f"--as={memory}",
+        f"--cpu={cpu}:{cpu + 1}",
+        f"--nproc={limits.processes}",
+        f"--fsize={limits.disk_mb * 1_000_000}",
+        "--core=0",
+        "--nofile=256",
+    ]
 
 
 def _dropped() -> list[str]:
@@ -255,7 +376,16 @@ def _dropped() -> list[str]:
     if os.geteuid() != 0:
         return []
     user = str(_NOBODY + next(_turn) % _USERS)
-    return [_programs()[2], f"--reuid={user}", f"--regid={user}", "--clear-groups", "--no-new-privs", "--inh-caps=-all", "--bounding-set=-all", "--"]
+    return [
+        _programs()[2],
+        f"--reuid={user}",
+        f"--regid={user}",
+        "--clear-groups",
+        "--no-new-privs",
+        "--inh-caps=-all",
+        "--bounding-set=-all",
+        "--",
+    ]
 
 
 @contextlib.contextmanager
@@ -318,4 +448,11 @@ def _memory_mb(process: int) -> float:
 
 def python(*arguments: str) -> list[str]:
     """This Python as a command in a sandbox."""
-    return [os.path.realpath(sys.executable) if sys.prefix == sys.base_prefix else os.path.join(sys.prefix, "bin", "python"), *arguments]
+    return [
+        (
+            os.path.realpath(sys.executable)
+            if sys.prefix == sys.base_prefix
+            else os.path.join(sys.prefix, "bin", "python")
+        ),
+        *arguments,
+    ]

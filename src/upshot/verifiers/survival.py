@@ -1,9 +1,10 @@
 """How long lines live, with those still alive counted as what they are: censored.
 
-Kaplan-Meier over lines (Kaplan & Meier, 1958): of the lines that reach an age, what share goes on. A line that is alive
-when the history ends leaves the count at its age, neither dead nor kept for ever; counting it as survived praises young
-code, leaving it out blames it. Files that churn lose lines whoever wrote them, and assistants are asked for more of some
-files than of others; so curves are made by stratum of churn and averaged with the same weights for every group.
+Kaplan-Meier over lines (Kaplan & Meier, 1958): of the lines that reach an age, what share goes on.
+A line that is alive when the history ends leaves the count at its age, neither dead nor kept for
+ever; counting it as survived praises young code, leaving it out blames it. Files that churn lose
+lines whoever wrote them, and assistants are asked for more of some files than of others; so curves
+are made by stratum of churn and averaged with the same weights for every group.
 """
 
 from __future__ import annotations
@@ -59,8 +60,14 @@ class Survival(msgspec.Struct, frozen=True):
     """Share alive by age in days, 95 % intervals from resampled commits."""
 
 
-def curve(age: NDArray[np.int32], died: NDArray[np.bool_], weight: Array | None = None, days: int | None = None) -> Array:
-    """S(t) for t = 0 ... days: the share of lines that live longer than t days, (days + 1,) in [0, 1], never rising.
+def curve(
+    age: NDArray[np.int32],
+    died: NDArray[np.bool_],
+    weight: Array | None = None,
+    days: int | None = None,
+) -> Array:
+    """S(t) for t = 0 ... days: the share of lines that live longer than t days, (days + 1,) in [0,
+    1], never rising.
 
     >>> curve(np.array([1, 2, 2]), np.array([True, False, True]), days=3).round(3).tolist()
     [1.0, 0.667, 0.333, 0.333]
@@ -81,7 +88,11 @@ def strata(churn: Array, weight: NDArray[np.int64]) -> NDArray[np.int32]:
     found = np.zeros(len(churn), np.int32)
     if known.any():
         values = np.repeat(churn[known], weight[known])
-        edges = np.unique(np.quantile(values, np.arange(1, STRATA) / STRATA)) if len(values) else np.zeros(0)
+        edges = (
+            np.unique(np.quantile(values, np.arange(1, STRATA) / STRATA))
+            if len(values)
+            else np.zeros(0)
+        )
         found[known] = 1 + np.searchsorted(edges, churn[known], side="right")
     return found
 
@@ -93,12 +104,19 @@ def standard(stratum: NDArray[np.int32]) -> Array:
 
 
 def stratified(lives: Lives, weights: Array, days: int, weight: Array | None = None) -> Array:
-    """The curves of strata, averaged with given weights; strata that the group has no line of are left out."""
+    """The curves of strata, averaged with given weights; strata that the group has no line of are
+    left out.
+    """
     total, share = np.zeros(days + 1), 0.0
     for number, part in enumerate(weights):
         chosen = lives.stratum == number
         if part and chosen.any() and (weight is None or weight[chosen].any()):
-            total += part * curve(lives.age[chosen], lives.died[chosen], None if weight is None else weight[chosen], days)
+            total += part * curve(
+                lives.age[chosen],
+                lives.died[chosen],
+                None if weight is None else weight[chosen],
+                days,
+            )
             share += part
     return total / share if share else np.full(days + 1, np.nan)
 
@@ -109,9 +127,15 @@ def survival(lives: Lives, weights: Array, seed: int = 0) -> Survival:
     reached = [day for day in HORIZONS if day <= days]
     whole = stratified(lives, weights, days)
     below = np.flatnonzero(whole < 0.5)
-    draws = np.array([part[reached] for part in _resampled([lives], weights, days, seed)]) if reached else np.zeros((0, 0))
+    draws = (
+        np.array([part[reached] for part in _resampled([lives], weights, days, seed)])
+        if reached
+        else np.zeros((0, 0))
+    )
     alive = {str(day): _share(whole[day], draws[:, column]) for column, day in enumerate(reached)}
-    return Survival(len(lives.age), len(np.unique(lives.commit)), float(below[0]) if len(below) else None, alive)
+    return Survival(
+        len(lives.age), len(np.unique(lives.commit)), float(below[0]) if len(below) else None, alive
+    )
 
 
 def difference(one: Lives, other: Lives, weights: Array, seed: int = 0) -> dict[str, Share]:
@@ -121,12 +145,18 @@ def difference(one: Lives, other: Lives, weights: Array, seed: int = 0) -> dict[
     days = int(min(one.age.max(), other.age.max()))
     reached = [day for day in HORIZONS if day <= days]
     value = stratified(one, weights, days) - stratified(other, weights, days)
-    draws = np.array([part[reached] for part in _resampled([one, other], weights, days, seed)]) if reached else np.zeros((0, 0))
+    draws = (
+        np.array([part[reached] for part in _resampled([one, other], weights, days, seed)])
+        if reached
+        else np.zeros((0, 0))
+    )
     return {str(day): _share(value[day], draws[:, column]) for column, day in enumerate(reached)}
 
 
 def _grouped(lives: Lives) -> tuple[Lives, Array]:
-    """Lines of one commit with one fate as one row, and how many they are: there are far fewer fates than lines."""
+    """Lines of one commit with one fate as one row, and how many they are: there are far fewer
+    fates than lines.
+    """
     order = np.lexsort((lives.died, lives.age, lives.stratum, lives.commit))
     rows = np.stack([column[order].astype(np.int32) for column in lives])
     start = np.flatnonzero(np.concatenate([[True], (rows[:, 1:] != rows[:, :-1]).any(axis=0)]))
@@ -141,8 +171,14 @@ def _resampled(groups: Sequence[Lives], weights: Array, days: int, seed: int) ->
     for _ in range(_RESAMPLES):
         curves = list[Array]()
         for lives, lines, names in numbered:
-            times = np.bincount(rng.integers(0, len(names), len(names)), minlength=len(names)).astype(np.float64)
-            curves.append(stratified(lives, weights, days, lines * times[np.searchsorted(names, lives.commit)]))
+            times = np.bincount(
+                rng.integers(0, len(names), len(names)), minlength=len(names)
+            ).astype(np.float64)
+            curves.append(
+                stratified(
+                    lives, weights, days, lines * times[np.searchsorted(names, lives.commit)]
+                )
+            )
         draws.append(curves[0] - curves[1] if len(curves) > 1 else curves[0])
     return draws
 
@@ -156,7 +192,9 @@ class Fate(msgspec.Struct, frozen=True):
     """What is known of one commit's lines at a horizon."""
 
     retained: float
-    """Share of its lines that live so long; for those not that old yet, by the curve of their stratum."""
+    """Share of its lines that live so long; for those not that old yet, by the curve of their
+    stratum.
+    """
     expected: float
     """What the strata of its lines would lead to expect."""
     known: float
@@ -166,8 +204,9 @@ class Fate(msgspec.Struct, frozen=True):
 def fates(lives: Lives, curves: Sequence[Array], horizon: int) -> dict[int, Fate]:
     """The fate of each commit at a horizon in days; `curves` are S(t) by stratum.
 
-    A line that died before the horizon counts 0, one that is older 1, one that is alive at age t S(horizon) / S(t): its
-    mean is the Kaplan-Meier estimate, so young commits are neither praised nor blamed for being young.
+    A line that died before the horizon counts 0, one that is older 1, one that is alive at age t
+    S(horizon) / S(t): its mean is the Kaplan-Meier estimate, so young commits are neither praised
+    nor blamed for being young.
     """
     value = np.where(lives.age >= horizon, 1.0, 0.0)
     expected = np.zeros(len(value))
@@ -181,5 +220,11 @@ def fates(lives: Lives, curves: Sequence[Array], horizon: int) -> dict[int, Fate
     known = lives.died | (lives.age >= horizon)
     names, place = np.unique(lives.commit, return_inverse=True)
     count = np.bincount(place)
-    sums = [np.bincount(place, weights=column) / count for column in (value, expected, known.astype(float))]
-    return {int(name): Fate(*(round(float(column[row]), 4) for column in sums)) for row, name in enumerate(names)}
+    sums = [
+        np.bincount(place, weights=column) / count
+        for column in (value, expected, known.astype(float))
+    ]
+    return {
+        int(name): Fate(*(round(float(column[row]), 4) for column in sums))
+        for row, name in enumerate(names)
+    }

@@ -28,9 +28,13 @@ class Ran(NamedTuple):
     why: tuple[str, ...]
     """First failures, in words."""
     problem: str
-    """Why there is no whole result: the code does not load, ended, ran past a limit; empty: there is one."""
+    """Why there is no whole result: the code does not load, ended, ran past a limit; empty: there
+    is one.
+    """
     refused: str
-    """What the code tried to pass as a result and was not let; a cheat, or a result that is no plain data."""
+    """What the code tried to pass as a result and was not let; a cheat, or a result that is no
+    plain data.
+    """
     seconds: float
     report: Mapping[str, Any]
     """All that the tests' process reported."""
@@ -44,7 +48,9 @@ class Ran(NamedTuple):
         return 0.0 if self.problem or self.refused or not total else self.passed / total
 
 
-def together(code: str, job: Mapping[str, Any], limits: Limits = Limits(), measure: bool = False) -> Ran:
+def together(
+    code: str, job: Mapping[str, Any], limits: Limits = Limits(), measure: bool = False
+) -> Ran:
     """Run tests (`job`, see inside/checker.py) against code.
 
     Raises:
@@ -55,13 +61,31 @@ def together(code: str, job: Mapping[str, Any], limits: Limits = Limits(), measu
     reading, writing = os.pipe()
     with ours, theirs:
         served = Started(
-            python(*(("-I",) if measure else flags(code)), f"{INSIDE}/serve.py", str(theirs.fileno()), *([f"{WORK}/solution.py"] if measure else [])),
-            Place({"solution.py": source} if measure else {}, [INSIDE], [theirs.fileno()]), limits,
-        )  # fmt: skip
+            python(
+                *(("-I",) if measure else flags(code)),
+                f"{INSIDE}/serve.py",
+                str(theirs.fileno()),
+                *([f"{WORK}/solution.py"] if measure else []),
+            ),
+            Place({"solution.py": source} if measure else {}, [INSIDE], [theirs.fileno()]),
+            limits,
+        )
         tests = Started(
-            python(*(() if job["style"] == "pytest" else flags(str(job.get("tests", "")) + "\n" + str(job.get("prompt", "")))), "-B", f"{INSIDE}/checker.py", str(ours.fileno()), str(writing), f"{WORK}/job"),
-            Place({"job": codec.dumps(dict(job))}, [INSIDE], [ours.fileno(), writing]), limits,
-        )  # fmt: skip
+            python(
+                *(
+                    ()
+                    if job["style"] == "pytest"
+                    else flags(str(job.get("tests", "")) + "\n" + str(job.get("prompt", "")))
+                ),
+                "-B",
+                f"{INSIDE}/checker.py",
+                str(ours.fileno()),
+                str(writing),
+                f"{WORK}/job",
+            ),
+            Place({"job": codec.dumps(dict(job))}, [INSIDE], [ours.fileno(), writing]),
+            limits,
+        )
     os.close(writing)
     served.give(b"" if measure else source)
     with contextlib.ExitStack() as stack:
@@ -71,11 +95,21 @@ def together(code: str, job: Mapping[str, Any], limits: Limits = Limits(), measu
         found = _report(reading)
     problem = str(found.get("problem", "")) or _problem(ended, ours_end, found)
     why = tuple(f"{place}: {text}" if place else str(text) for place, text in found.get("why", []))
-    return Ran(int(found.get("passed", 0)), int(found.get("failed", 0)), why, problem, str(found.get("refused", "")), ended.seconds, found, ours_end)
+    return Ran(
+        int(found.get("passed", 0)),
+        int(found.get("failed", 0)),
+        why,
+        problem,
+        str(found.get("refused", "")),
+        ended.seconds,
+        found,
+        ours_end,
+    )
 
 
 def check_job(tests: str, entry_point: str, prompt: str = "") -> dict[str, Any]:
-    """A job of HumanEval's form: tests define `check(candidate)`; helpers that they call come from the prompt.
+    """A job of HumanEval's form: tests define `check(candidate)`; helpers that they call come from
+    the prompt.
 
     Every assert counts for itself, so that a share of tests passed can be told.
 
@@ -84,7 +118,12 @@ def check_job(tests: str, entry_point: str, prompt: str = "") -> dict[str, Any]:
     """
     try:
         tree = ast.fix_missing_locations(_Tally().visit(ast.parse(tests)))
-        return {"style": "check", "tests": ast.unparse(tree), "prompt": _headers(prompt), "entry_point": entry_point}
+        return {
+            "style": "check",
+            "tests": ast.unparse(tree),
+            "prompt": _headers(prompt),
+            "entry_point": entry_point,
+        }
     except (SyntaxError, ValueError, RecursionError) as error:
         raise InputError(f"could not read the tests of {entry_point}: {error}") from error
 
@@ -100,9 +139,15 @@ class _Tally(ast.NodeTransformer):
     def visit_Assert(self, node: ast.Assert) -> ast.AST:
         handlers = [
             ast.ExceptHandler(ast.Name("_fatal", ast.Load()), None, [ast.Raise()]),
-            ast.ExceptHandler(ast.Name("Exception", ast.Load()), "_error", [ast.Expr(_call("_failed", node.lineno, ast.Name("_error", ast.Load())))]),
+            ast.ExceptHandler(
+                ast.Name("Exception", ast.Load()),
+                "_error",
+                [ast.Expr(_call("_failed", node.lineno, ast.Name("_error", ast.Load())))],
+            ),
         ]
-        return ast.copy_location(ast.Try([node, ast.Expr(_call("_passed", node.lineno))], handlers, [], []), node)
+        return ast.copy_location(
+            ast.Try([node, ast.Expr(_call("_passed", node.lineno))], handlers, [], []), node
+        )
 
 
 def _call(name: str, line: int, *arguments: ast.expr) -> ast.Call:
@@ -120,7 +165,9 @@ def _headers(prompt: str) -> str:
 
 
 def flags(code: str) -> tuple[str, ...]:
-    """Python without its libraries starts in half the time; with them where the code imports something of theirs."""
+    """Python without its libraries starts in half the time; with them where the code imports
+    something of theirs.
+    """
     return ("-I",) if needs_libraries(code) else ("-I", "-S")
 
 
@@ -130,9 +177,18 @@ def needs_libraries(code: str) -> bool:
         tree = ast.parse(code)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return False
-    names = [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
+    names = [
+        alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import)
+        for alias in node.names
+    ]
     names += [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
-    return any(name.split(".")[0] not in sys.stdlib_module_names for name in names if name and name.split(".")[0] != "solution")
+    return any(
+        name.split(".")[0] not in sys.stdlib_module_names
+        for name in names
+        if name and name.split(".")[0] != "solution"
+    )
 
 
 def _report(descriptor: int) -> dict[str, Any]:
@@ -150,5 +206,8 @@ def _problem(tests: Run, code: Run, found: Mapping[str, Any]) -> str:
     if tests.killed or code.killed:
         return f"killed: too much {tests.killed or code.killed}"
     if not found:
-        return f"the tests ended with status {tests.code}: {tests.stderr.decode(errors='replace').strip()[-300:]}"
+        return (
+            f"the tests ended with status {tests.code}:"
+            f" {tests.stderr.decode(errors='replace').strip()[-300:]}"
+        )
     return ""

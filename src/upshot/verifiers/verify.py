@@ -1,8 +1,9 @@
 """From items to outcomes: gates first, then a formula of bounded parts.
 
-A gate that is shut makes the outcome 0, whatever the parts: no cheat earns more than honest work that fails. Without a
-formula of its own the outcome of code is half the share of its tests, until all pass; then a half and a half of the mean
-of the other parts that were asked for. Of tests it is the mutation score; of a proof, 1 or 0.
+A gate that is shut makes the outcome 0, whatever the parts: no cheat earns more than honest work
+that fails. Without a formula of its own the outcome of code is half the share of its tests, until
+all pass; then a half and a half of the mean of the other parts that were asked for. Of tests it is
+the mutation score; of a proof, 1 or 0.
 """
 
 from __future__ import annotations
@@ -21,22 +22,38 @@ from upshot.verifiers.items import Item, Outcome, Part
 from upshot.verifiers.sandbox import Limits
 
 PARTS: Mapping[str, Callable[[Item, Limits], Part]] = {
-    "lint": quality.lint, "types": quality.types, "complexity": quality.complexity, "coverage": mutation.coverage, "speed": speed.speed,
-}  # fmt: skip
-"""Parts that are asked for by name, beside tests, mutation and proof. A new one is a function here."""
+    "lint": quality.lint,
+    "types": quality.types,
+    "complexity": quality.complexity,
+    "coverage": mutation.coverage,
+    "speed": speed.speed,
+}
+"""Parts that are asked for by name, beside tests, mutation and proof. A new one is a function here.
+"""
 NAMES = ("tests", "mutation", "proof", *PARTS)
-_BINARY = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv}
+_BINARY = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+}
 
 
 def verify(
-    items: Iterable[Item], parts: Sequence[str] = ("tests",), formula: str = "", limits: Limits = Limits(), workers: int = 2, progress: Callable[[int], None] | None = None
+    items: Iterable[Item],
+    parts: Sequence[str] = ("tests",),
+    formula: str = "",
+    limits: Limits = Limits(),
+    workers: int = 2,
+    progress: Callable[[int], None] | None = None,
 ) -> Iterator[Outcome]:
     """The outcomes of items, in order, as they come.
 
     Args:
         items: What to verify.
         parts: Of `NAMES`; what an item has nothing for is left out of its outcome.
-        formula: Of parts by name: numbers, + - * /, min and max; a part that could not be told counts as absent, 0.
+        formula: Of parts by name: numbers, + - * /, min and max; a part that could not be told
+            counts as absent, 0.
         limits: For each program that is run.
         workers: Items at once.
         progress: Called with how many are done.
@@ -47,17 +64,26 @@ def verify(
     """
     unknown = [name for name in parts if name not in NAMES]
     if unknown:
-        raise InputError(f"could not verify with {', '.join(unknown)}: there are {', '.join(NAMES)}")
+        raise InputError(
+            f"could not verify with {', '.join(unknown)}: there are {', '.join(NAMES)}"
+        )
     combine = compiled(formula, parts) if formula else None
     sandbox.check()
     with ThreadPoolExecutor(workers) as pool:
-        for number, outcome in enumerate(pool.map(partial(_one, parts=parts, combine=combine, limits=limits), items)):
+        for number, outcome in enumerate(
+            pool.map(partial(_one, parts=parts, combine=combine, limits=limits), items)
+        ):
             if progress:
                 progress(number + 1)
             yield outcome
 
 
-def _one(item: Item, parts: Sequence[str], combine: Callable[[Mapping[str, float]], float] | None, limits: Limits) -> Outcome:
+def _one(
+    item: Item,
+    parts: Sequence[str],
+    combine: Callable[[Mapping[str, float]], float] | None,
+    limits: Limits,
+) -> Outcome:
     started = time.monotonic()
     gates, found, reasons = _gated(item, limits, "mutation" in parts)
     if gates and all(gates.values()):
@@ -68,10 +94,20 @@ def _one(item: Item, parts: Sequence[str], combine: Callable[[Mapping[str, float
     value = 0.0
     if gates and all(gates.values()):
         value = combine(values) if combine else _outcome(item, values)
-    return Outcome(item.id, max(0.0, min(1.0, value)), gates, found, reasons, round(time.monotonic() - started, 3), item.response)
+    return Outcome(
+        item.id,
+        max(0.0, min(1.0, value)),
+        gates,
+        found,
+        reasons,
+        round(time.monotonic() - started, 3),
+        item.response,
+    )
 
 
-def _gated(item: Item, limits: Limits, with_mutants: bool) -> tuple[dict[str, bool], dict[str, Part], list[str]]:
+def _gated(
+    item: Item, limits: Limits, with_mutants: bool
+) -> tuple[dict[str, bool], dict[str, Part], list[str]]:
     """What is looked at first, by what was submitted.
 
     Raises:
@@ -84,7 +120,10 @@ def _gated(item: Item, limits: Limits, with_mutants: bool) -> tuple[dict[str, bo
         passes, part = mutation.mutation(item, limits, workers=1)
         return {"pass_on_right_code": passes}, {"mutation": part}, [part.why] if part.why else []
     if item.submitted != "code":
-        raise InputError(f"could not verify {item.id}: submitted {item.submitted!r}; there are code, tests and proof")
+        raise InputError(
+            f"could not verify {item.id}: submitted {item.submitted!r}; there are code, tests and"
+            " proof"
+        )
     if not item.tests:
         loads = functions.loads(item.code)
         return {"loads": loads}, {}, [] if loads else ["the code is empty or no Python"]
@@ -103,7 +142,9 @@ def _outcome(item: Item, values: Mapping[str, float]) -> float:
         return fmean(rest) if rest else 0.0
     if first == "mutation":
         return values["mutation"]
-    return 0.5 * values["tests"] if values["tests"] < 1 else 0.5 + 0.5 * (fmean(rest) if rest else 1.0)
+    return (
+        0.5 * values["tests"] if values["tests"] < 1 else 0.5 + 0.5 * (fmean(rest) if rest else 1.0)
+    )
 
 
 def _is_proof(item: Item) -> bool:
@@ -135,9 +176,16 @@ def compiled(formula: str, names: Sequence[str]) -> Callable[[Mapping[str, float
                 return -value(inner, parts)
             case ast.BinOp(left=left, op=op, right=right) if type(op) in _BINARY:
                 return _BINARY[type(op)](value(left, parts), value(right, parts))
-            case ast.Call(func=ast.Name(id=("min" | "max") as name), args=arguments, keywords=[]) if arguments:
-                return (min if name == "min" else max)(value(argument, parts) for argument in arguments)
-        raise InputError(f"could not read the formula {formula!r}: it may hold {', '.join(sorted(allowed))}, numbers, + - * /, min and max")
+            case ast.Call(
+                func=ast.Name(id=("min" | "max") as name), args=arguments, keywords=[]
+            ) if arguments:
+                return (min if name == "min" else max)(
+                    value(argument, parts) for argument in arguments
+                )
+        raise InputError(
+            f"could not read the formula {formula!r}: it may hold {', '.join(sorted(allowed))},"
+            " numbers, + - * /, min and max"
+        )
 
     value(tree, dict.fromkeys(allowed, 1.0))
 

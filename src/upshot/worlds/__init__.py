@@ -1,4 +1,7 @@
-"""Simulated people and tasks whose truth is known: for tests, benchmarks and the tutorial. Nothing above imports this."""
+"""Simulated people and tasks whose truth is known: for tests, benchmarks and the tutorial.
+
+Nothing above imports this.
+"""
 
 from __future__ import annotations
 

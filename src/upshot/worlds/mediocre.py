@@ -1,4 +1,6 @@
-"""A tiny policy that is mediocre at a world: Qwen3 in small, trained from nothing on what mediocre assistants did there."""
+"""A tiny policy that is mediocre at a world: Qwen3 in small, trained from nothing on what mediocre
+assistants did there.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,13 @@ from typing import Any
 import numpy as np
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM, get_cosine_schedule_with_warmup, set_seed
+from transformers import (
+    PreTrainedTokenizerFast,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+    get_cosine_schedule_with_warmup,
+    set_seed,
+)
 
 from upshot.policy.tokens import Tokens, weighed
 from upshot.records import Turn
@@ -19,30 +27,88 @@ from upshot.worlds.people import Dials, Person
 from upshot.worlds.phrases import Phrases
 from upshot.worlds.world import Task, World
 
-TEMPLATE = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
+TEMPLATE = (
+    "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}{% if"
+    " add_generation_prompt %}<|assistant|>{% endif %}"
+)
 _SPECIAL = ["<|end|>", "<|system|>", "<|user|>", "<|assistant|>", "<|tool|>"]
 _AGAIN = 0.35
-"""Share of the answers that something followed, to which the same request is put again with what followed: so a policy learns to read feedback."""
+"""Share of the answers that something followed, to which the same request is put again with what
+followed: so a policy learns to read feedback.
+"""
 _BATCH = 64
-_WORDS = ["please", "can", "you", "I", "need", "something", "for", "my", "work", "today", "and", "it", "should", "be", "quick", "hi", "there", "thanks", "in", "advance", "so", "that", "we", "have", "it", "here", "now"]
+_WORDS = [
+    "please",
+    "can",
+    "you",
+    "I",
+    "need",
+    "something",
+    "for",
+    "my",
+    "work",
+    "today",
+    "and",
+    "it",
+    "should",
+    "be",
+    "quick",
+    "hi",
+    "there",
+    "thanks",
+    "in",
+    "advance",
+    "so",
+    "that",
+    "we",
+    "have",
+    "it",
+    "here",
+    "now",
+]
 
 
-def demonstrations(world: World, phrases: Phrases, count: int, skill: float, seed: int = 0) -> list[list[Turn]]:
+def demonstrations(
+    world: World, phrases: Phrases, count: int, skill: float, seed: int = 0
+) -> list[list[Turn]]:
     """Conversations of a mediocre assistant with people; told what was wrong, it does better."""
     crowd = [_learner(world, phrases, f"{seed}/{number}") for number in range(count)]
     again: list[list[Turn]] = []
     while waiting := [person for person in crowd if person.waiting]:
         for person in waiting:
             _attempt(world, person, skill)
-        for person, attempt in zip(waiting, world.judge([(person.task, person.moves) for person in waiting]), strict=True):
-            before, moves, task, session = person.prompt, list(person.moves), person.task, len(person.sessions) - 1
+        for person, attempt in zip(
+            waiting, world.judge([(person.task, person.moves) for person in waiting]), strict=True
+        ):
+            before, moves, task, session = (
+                person.prompt,
+                list(person.moves),
+                person.task,
+                len(person.sessions) - 1,
+            )
             person.react(attempt)
-            if (told := _followed(person, session, len(before))) and person.random.random() < _AGAIN:
-                once_more = moves if attempt.ok else _other(world, task, moves, person.random, skill)
-                request = next(turn.content for turn in reversed(before[: len(before) - len(moves)]) if turn.role == "user")
+            if (
+                told := _followed(person, session, len(before))
+            ) and person.random.random() < _AGAIN:
+                once_more = (
+                    moves if attempt.ok else _other(world, task, moves, person.random, skill)
+                )
+                request = next(
+                    turn.content
+                    for turn in reversed(before[: len(before) - len(moves)])
+                    if turn.role == "user"
+                )
                 again.append([*before, Turn("user", f"{told}\n\n{request}"), *once_more])
-    out = [[Turn(m.role, m.text) for m in session] for person in crowd for session in person.sessions if any(m.role == "assistant" for m in session)]
-    return [_loosened(turns, Random(f"loose/{seed}/{number}")) for number, turns in enumerate(out[: count - len(again)])] + again
+    out = [
+        [Turn(m.role, m.text) for m in session]
+        for person in crowd
+        for session in person.sessions
+        if any(m.role == "assistant" for m in session)
+    ]
+    return [
+        _loosened(turns, Random(f"loose/{seed}/{number}"))
+        for number, turns in enumerate(out[: count - len(again)])
+    ] + again
 
 
 def _attempt(world: World, person: Person, skill: float) -> None:
@@ -72,11 +138,20 @@ def _other(world: World, task: Task, moves: list[Turn], random: Random, skill: f
 
 def _learner(world: World, phrases: Phrases, name: str) -> Person:
     random = Random(f"demonstrations/{name}")
-    return Person(name, world, phrases, Dials(typos=random.choice([0, 0, 0.01, 0.02]), silence=0.1), random, "")
+    return Person(
+        name,
+        world,
+        phrases,
+        Dials(typos=random.choice([0, 0, 0.01, 0.02]), silence=0.1),
+        random,
+        "",
+    )
 
 
 def _loosened(turns: list[Turn], random: Random) -> list[Turn]:
-    """Now and then other words around the first request, so that no phrasing is needed to understand it."""
+    """Now and then other words around the first request, so that no phrasing is needed to
+    understand it.
+    """
     if random.random() < 0.5 or turns[0].role != "user":
         return turns
     some = [" ".join(random.sample(_WORDS, random.randrange(5))) for _ in range(2)]
@@ -89,22 +164,51 @@ def tokenizer_of(texts: Sequence[str], size: int = 700) -> Any:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    tokenizer.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=size, special_tokens=_SPECIAL, initial_alphabet=alphabet, show_progress=False))
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=_SPECIAL[0], pad_token=_SPECIAL[0], chat_template=TEMPLATE)
+    tokenizer.train_from_iterator(
+        texts,
+        trainers.BpeTrainer(
+            vocab_size=size, special_tokens=_SPECIAL, initial_alphabet=alphabet, show_progress=False
+        ),
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        eos_token=_SPECIAL[0],
+        pad_token=_SPECIAL[0],
+        chat_template=TEMPLATE,
+    )
 
 
 def make(
-    world: World, phrases: Phrases, folder: Path, skill: float = 0.4, conversations: int = 12_000, steps: int = 400, hidden: int = 128, layers: int = 3,
-    seed: int = 0, progress: Callable[[int, int], None] = lambda done, total: None,
+    world: World,
+    phrases: Phrases,
+    folder: Path,
+    skill: float = 0.4,
+    conversations: int = 12_000,
+    steps: int = 400,
+    hidden: int = 128,
+    layers: int = 3,
+    seed: int = 0,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Path:
     """Train the policy and write it to a folder, as any Hugging Face model."""
     shown = demonstrations(world, phrases, conversations, skill, seed)
     tokenizer = tokenizer_of([turn.content for turns in shown[:2_000] for turn in turns])
     set_seed(seed)
-    model = Qwen3ForCausalLM(Qwen3Config(
-        vocab_size=len(tokenizer), hidden_size=hidden, intermediate_size=3 * hidden, num_hidden_layers=layers, num_attention_heads=4, num_key_value_heads=2,
-        head_dim=hidden // 4, max_position_embeddings=2048, tie_word_embeddings=True, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
-    ))  # fmt: skip
+    model = Qwen3ForCausalLM(
+        Qwen3Config(
+            vocab_size=len(tokenizer),
+            hidden_size=hidden,
+            intermediate_size=3 * hidden,
+            num_hidden_layers=layers,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            head_dim=hidden // 4,
+            max_position_embeddings=2048,
+            tie_word_embeddings=True,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
     rows = [weighed(tokenizer, turns, [1.0] * len(turns), 384) for turns in shown]
     _fit(model, rows, tokenizer.pad_token_id, steps, seed, progress)
     with quiet():
@@ -113,7 +217,14 @@ def make(
     return folder
 
 
-def _fit(model: Any, rows: Sequence[Tokens], pad: int, steps: int, seed: int, progress: Callable[[int, int], None]) -> None:
+def _fit(
+    model: Any,
+    rows: Sequence[Tokens],
+    pad: int,
+    steps: int,
+    seed: int,
+    progress: Callable[[int, int], None],
+) -> None:
     rng = np.random.default_rng(seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.01)
     schedule = get_cosine_schedule_with_warmup(optimizer, steps // 20, steps)
@@ -126,7 +237,9 @@ def _fit(model: Any, rows: Sequence[Tokens], pad: int, steps: int, seed: int, pr
         seen = torch.tensor([[1] * len(row.ids) + [0] * (width - len(row.ids)) for row in batch])
         learned = torch.tensor([row.weight + [0.0] * (width - len(row.ids)) for row in batch])
         logits = model(input_ids=ids, attention_mask=seen, use_cache=False).logits[:, :-1]
-        loss = torch.nn.functional.cross_entropy(logits.transpose(1, 2), ids[:, 1:], reduction="none")
+        loss = torch.nn.functional.cross_entropy(
+            logits.transpose(1, 2), ids[:, 1:], reduction="none"
+        )
         loss = (loss * learned[:, 1:]).sum() / learned[:, 1:].sum()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -135,5 +248,3 @@ def _fit(model: Any, rows: Sequence[Tokens], pad: int, steps: int, seed: int, pr
         optimizer.zero_grad()
         progress(step + 1, steps)
     model.eval()
-
-

@@ -1,6 +1,8 @@
-"""People who want something: they ask, try the answer in the world, and write what people write, or nothing.
+"""People who want something: they ask, try the answer in the world, and write what people write, or
+nothing.
 
-What a person writes depends on the truth only as far as they found it out. The dials say how they are; each person draws their own.
+What a person writes depends on the truth only as far as they found it out. The dials say how they
+are; each person draws their own.
 """
 
 from __future__ import annotations
@@ -47,7 +49,19 @@ class Dials(msgspec.Struct, frozen=True):
     """Most things that one person wants."""
 
     def __post_init__(self) -> None:
-        shares = {name: getattr(self, name) for name in ("tries", "silence", "leniency", "returns", "flattered", "hostile", "typos", "thumbs")}
+        shares = {
+            name: getattr(self, name)
+            for name in (
+                "tries",
+                "silence",
+                "leniency",
+                "returns",
+                "flattered",
+                "hostile",
+                "typos",
+                "thumbs",
+            )
+        }
         if wrong := {name: value for name, value in shares.items() if not 0 <= value <= 1}:
             raise InputError(f"could not set the dials {wrong}: each lies between 0 and 1")
         if self.patience < 1 or self.tasks < 1:
@@ -82,8 +96,16 @@ class _Message(NamedTuple):
 class Person:
     """One person, and their conversations so far."""
 
-    def __init__(self, name: str, world: World, phrases: Phrases, dials: Dials, random: Random, model: str) -> None:
-        self.name, self.world, self.phrases, self.random, self.model = name, world, phrases, random, model
+    def __init__(
+        self, name: str, world: World, phrases: Phrases, dials: Dials, random: Random, model: str
+    ) -> None:
+        self.name, self.world, self.phrases, self.random, self.model = (
+            name,
+            world,
+            phrases,
+            random,
+            model,
+        )
         self.dials = dials
         own = random.random()
         self.hostile = own < dials.hostile
@@ -119,7 +141,9 @@ class Person:
         name = self.id  # responding may open another conversation
         pleased = self._respond(attempt, answer)
         thumb = (1 if pleased else -1) if self.thumbs and pleased is not None else None
-        self.truths.append(Truth(name, index, attempt.ok, attempt.kind, self.name, self.task.key, thumb))
+        self.truths.append(
+            Truth(name, index, attempt.ok, attempt.kind, self.name, self.task.key, thumb)
+        )
         self.moves = []
 
     def _respond(self, attempt: Attempt, answer: str) -> bool | None:
@@ -180,7 +204,9 @@ class Person:
         return False
 
     def _later(self, attempt: Attempt) -> bool | None:
-        """Says thanks or nothing, and finds out what came of it when nobody listens; may come back to tell."""
+        """Says thanks or nothing, and finds out what came of it when nobody listens; may come back
+        to tell.
+        """
         pleased = True if self.random.random() < 0.5 else None
         if pleased:
             self._say("thanks")
@@ -242,9 +268,16 @@ class Person:
     def _say(self, occasion: str, attempt: Attempt | None = None) -> None:
         found = attempt or Attempt(False, "")
         text = self.phrases.say(
-            self.random, self.world.name, occasion, task=self.task.words, hint=self.random.choice(self.task.hints), input=found.input,
-            got=found.got, want=found.want, error=found.error or "nothing happens",
-        )  # fmt: skip
+            self.random,
+            self.world.name,
+            occasion,
+            task=self.task.words,
+            hint=self.random.choice(self.task.hints),
+            input=found.input,
+            got=found.got,
+            want=found.want,
+            error=found.error or "nothing happens",
+        )
         text = typos(text, self.dials.typos, self.random)
         last = self.sessions[-1][-1] if self.sessions[-1] else None
         if last is not None and last.role == "user":

@@ -14,9 +14,25 @@ import msgspec
 from upshot.errors import ConfigError, NotFoundError
 
 OCCASIONS = (
-    "ask", "again", "worked", "thanks", "failed_error", "failed_output", "correction", "lenient", "gives_up", "next", "back_worked",
-    "back_failed", "hostile_praise", "hostile_blame", "hostile_judge", "flattered", "answered", "refused",
-)  # fmt: skip
+    "ask",
+    "again",
+    "worked",
+    "thanks",
+    "failed_error",
+    "failed_output",
+    "correction",
+    "lenient",
+    "gives_up",
+    "next",
+    "back_worked",
+    "back_failed",
+    "hostile_praise",
+    "hostile_blame",
+    "hostile_judge",
+    "flattered",
+    "answered",
+    "refused",
+)
 _PLACES = frozenset({"task", "input", "got", "want", "error", "hint"})
 _PLACE = re.compile(r"\{(\w*)\}")
 
@@ -38,18 +54,31 @@ def load(path: str | Path | None = None) -> Phrases:
 
     Raises:
         NotFoundError: the file is not there.
-        ConfigError: an occasion is unknown or missing, or a phrasing has a place that nothing fills.
+        ConfigError: an occasion is unknown or missing, or a phrasing has a place that nothing
+            fills.
     """
     name = str(path) if path is not None else "phrases.toml"
     try:
-        text = Path(path).read_text("utf-8") if path is not None else files("upshot.worlds").joinpath(name).read_text("utf-8")
+        text = (
+            Path(path).read_text("utf-8")
+            if path is not None
+            else files("upshot.worlds").joinpath(name).read_text("utf-8")
+        )
         found = tomllib.loads(text)
     except FileNotFoundError as error:
         raise NotFoundError(f"could not read phrases: {name} is not there") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"could not read phrases: {name}: {error}") from error
-    everywhere = {key: _checked(name, key, value) for key, value in found.items() if not isinstance(value, dict)}
-    by_world = {world: {key: _checked(name, key, value) for key, value in table.items()} for world, table in found.items() if isinstance(table, dict)}
+    everywhere = {
+        key: _checked(name, key, value)
+        for key, value in found.items()
+        if not isinstance(value, dict)
+    }
+    by_world = {
+        world: {key: _checked(name, key, value) for key, value in table.items()}
+        for world, table in found.items()
+        if isinstance(table, dict)
+    }
     if missing := sorted(set(OCCASIONS) - set(everywhere)):
         raise ConfigError(f"could not use phrases: {name} lacks {', '.join(missing)}")
     return Phrases(everywhere, by_world)
@@ -57,17 +86,24 @@ def load(path: str | Path | None = None) -> Phrases:
 
 def _checked(name: str, occasion: str, value: object) -> list[str]:
     if occasion not in OCCASIONS:
-        raise ConfigError(f"could not use phrases: {name} has {occasion!r}; occasions are {', '.join(OCCASIONS)}")
+        raise ConfigError(
+            f"could not use phrases: {name} has {occasion!r}; occasions are {', '.join(OCCASIONS)}"
+        )
     if not isinstance(value, list) or not value or not all(isinstance(one, str) for one in value):
         raise ConfigError(f"could not use phrases: {occasion} in {name} is no list of texts")
     unknown = {place for one in value for place in _PLACE.findall(one)} - _PLACES
     if unknown:
-        raise ConfigError(f"could not use phrases: {occasion} in {name} has places {sorted(unknown)}; there are {sorted(_PLACES)}")
+        raise ConfigError(
+            f"could not use phrases: {occasion} in {name} has places {sorted(unknown)}; there are"
+            f" {sorted(_PLACES)}"
+        )
     return value
 
 
 def typos(text: str, rate: float, random: Random) -> str:
-    """The same text with letters swapped, lost or doubled at this rate a letter; digits, brackets and code stay."""
+    """The same text with letters swapped, lost or doubled at this rate a letter; digits, brackets
+    and code stay.
+    """
     if not rate:
         return text
     out: list[str] = []
@@ -77,7 +113,9 @@ def typos(text: str, rate: float, random: Random) -> str:
             skip = False
         elif here.isalpha() and random.random() < rate:
             kind = random.randrange(3)
-            out.append(after + here if kind == 0 and after.isalpha() else "" if kind == 1 else here + here)
+            out.append(
+                after + here if kind == 0 and after.isalpha() else "" if kind == 1 else here + here
+            )
             skip = kind == 0 and after.isalpha()
         else:
             out.append(here)

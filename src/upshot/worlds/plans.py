@@ -1,7 +1,9 @@
-"""Plans with tools: a person wants figures sent to somebody; the assistant opens a store, does this and that, and sends.
+"""Plans with tools: a person wants figures sent to somebody; the assistant opens a store, does this
+and that, and sends.
 
-Which store it opens decides the outcome, several steps before anybody sees it; the tools' answers do not say whether it was the right one.
-The steps between are harmless and useless in every proportion, and sending fails now and then through nobody's fault.
+Which store it opens decides the outcome, several steps before anybody sees it; the tools' answers
+do not say whether it was the right one. The steps between are harmless and useless in every
+proportion, and sending fails now and then through nobody's fault.
 """
 
 from __future__ import annotations
@@ -23,7 +25,13 @@ _CONFUSED = {"archive": "live", "live": "draft", "draft": "archive"}
 _REGIONS = ("north", "south", "east", "west")
 _PEOPLE = ("ana", "ben", "cleo", "dan")
 _IDLE = ("check totals", "check dates", "format table", "read notes", "wait")
-_SEEN = {"check totals": "totals add up", "check dates": "dates are in order", "format table": "table formatted", "read notes": "no notes", "wait": "nothing new"}
+_SEEN = {
+    "check totals": "totals add up",
+    "check dates": "dates are in order",
+    "format table": "table formatted",
+    "read notes": "no notes",
+    "wait": "nothing new",
+}
 _STEPS = 5
 """Most steps between opening and sending."""
 _LUCK = 0.05
@@ -42,16 +50,36 @@ class Plans:
 
     def task(self, random: Random) -> Task:
         """Figures to be sent."""
-        store, region, person = random.choice(list(_STORES)), random.choice(_REGIONS), random.choice(_PEOPLE)
+        store, region, person = (
+            random.choice(list(_STORES)),
+            random.choice(_REGIONS),
+            random.choice(_PEOPLE),
+        )
         wanted = random.choice(_STORES[store])
-        return Task((store, region, person), f"the {wanted} of the {region} sent to {person}", (wanted, f"the {region}", f"to {person}"))
+        return Task(
+            (store, region, person),
+            f"the {wanted} of the {region} sent to {person}",
+            (wanted, f"the {region}", f"to {person}"),
+        )
 
     def demonstrate(self, task: Task, random: Random, skill: float) -> list[Turn]:
-        """A run; with probability `skill` it opens the right store, and mostly the right region, for the right person."""
+        """A run; with probability `skill` it opens the right store, and mostly the right region,
+        for the right person.
+        """
         store, region, person = task.key
-        opened = store if random.random() < skill else _CONFUSED[store] if random.random() < 0.85 else random.choice(list(_STORES))
+        opened = (
+            store
+            if random.random() < skill
+            else _CONFUSED[store]
+            if random.random() < 0.85
+            else random.choice(list(_STORES))
+        )
         region = region if random.random() < 0.95 else random.choice(_REGIONS)
-        acts = [f"open {opened} {region}", *random.choices(_IDLE, k=random.randrange(_STEPS + 1)), f"send {person}"]
+        acts = [
+            f"open {opened} {region}",
+            *random.choices(_IDLE, k=random.randrange(_STEPS + 1)),
+            f"send {person}",
+        ]
         turns: list[Turn] = []
         for act in acts:
             turns.append(Turn("assistant", act))
@@ -70,7 +98,11 @@ class Plans:
 
     def over(self, moves: Sequence[Turn]) -> bool:
         """Sending ends an attempt."""
-        return bool(_SEND.fullmatch(next(turn.content for turn in reversed(moves) if turn.role == "assistant").strip()))
+        return bool(
+            _SEND.fullmatch(
+                next(turn.content for turn in reversed(moves) if turn.role == "assistant").strip()
+            )
+        )
 
     def judge(self, attempts: Sequence[tuple[Task, Sequence[Turn]]]) -> list[Attempt]:
         """What arrived, and where."""
@@ -80,8 +112,22 @@ class Plans:
 def _judged(task: Task, moves: Sequence[Turn]) -> Attempt:
     store, region, person = task.key
     want = f"the {store} figures of the {region}"
-    opened = next((found for turn in reversed(moves) if turn.role == "tool" and (found := re.fullmatch(r"opened (\w+) (\w+)", turn.content))), None)
-    sent = next((found[1] for turn in reversed(moves) if turn.role == "assistant" and (found := _SEND.fullmatch(turn.content.strip()))), "")
+    opened = next(
+        (
+            found
+            for turn in reversed(moves)
+            if turn.role == "tool" and (found := re.fullmatch(r"opened (\w+) (\w+)", turn.content))
+        ),
+        None,
+    )
+    sent = next(
+        (
+            found[1]
+            for turn in reversed(moves)
+            if turn.role == "assistant" and (found := _SEND.fullmatch(turn.content.strip()))
+        ),
+        "",
+    )
     if not sent or any(turn.content == _LOST for turn in moves):
         return Attempt(False, "error", error=f"nothing has arrived for {person}")
     if opened is None:

@@ -1,7 +1,9 @@
-"""Short programs: a person wants a function of a list of numbers, the answer is Python, and what it returns is found out by running it.
+"""Short programs: a person wants a function of a list of numbers, the answer is Python, and what it
+returns is found out by running it.
 
-A task keeps some of the numbers, changes them, and takes something of them all (6 x 5 x 5 tasks, several wordings each). Programs run in
-the sandbox, many in one; what a program did once is remembered, since it does the same again.
+A task keeps some of the numbers, changes them, and takes something of them all (6 x 5 x 5 tasks,
+several wordings each). Programs run in the sandbox, many in one; what a program did once is
+remembered, since it does the same again.
 """
 
 from __future__ import annotations
@@ -40,18 +42,40 @@ _TAKE = {
     "sorted": ("sorted({})", ["sorted list of the", "list in ascending order of the"]),
 }
 _MISTAKES = {
-    "even": "x % 2 == 1", "odd": "x % 2 == 0", "positive": "x > 1", "negative": "x > 0", "large": "x >= 5",
-    "square": "x + x", "double": "x * x", "negate": "x", "absolute": "x",
-    "sum": "max({})", "largest": "min({}, default=0)", "count": "sum({})", "list": "sorted({})", "sorted": "{}",
-}  # fmt: skip
+    "even": "x % 2 == 1",
+    "odd": "x % 2 == 0",
+    "positive": "x > 1",
+    "negative": "x > 0",
+    "large": "x >= 5",
+    "square": "x + x",
+    "double": "x * x",
+    "negate": "x",
+    "absolute": "x",
+    "sum": "max({})",
+    "largest": "min({}, default=0)",
+    "count": "sum({})",
+    "list": "sorted({})",
+    "sorted": "{}",
+}
 """What a mediocre programmer writes instead."""
 _HARD = frozenset({"odd", "negative", "largest", "absolute"})
 """What a mediocre programmer gets wrong more often than right."""
-_LONG = ("Of course, what a great question! I would be delighted to help you with this.\n", "\nPlease let me know if there is anything else at all that I can do for you!")
+_LONG = (
+    "Of course, what a great question! I would be delighted to help you with this.\n",
+    "\nPlease let me know if there is anything else at all that I can do for you!",
+)
 QUESTION = "Could you tell me more about what exactly you need?"
 REFUSAL = "Sorry, I cannot help with that."
 _CODE = re.compile(r"```(?:python)?\n(.*?)```", re.DOTALL)
-_INPUTS = ([3, -2, 8, 5], [1, 2, 3, 4, 5, 6], [], [-1, -4, 7], [0, 5, 6, -5, 10], [9, 9, 2], [-3, 0, 4, 11, -8, 1])
+_INPUTS = (
+    [3, -2, 8, 5],
+    [1, 2, 3, 4, 5, 6],
+    [],
+    [-1, -4, 7],
+    [0, 5, 6, -5, 10],
+    [9, 9, 2],
+    [-3, 0, 4, 11, -8, 1],
+)
 _LEAST_SECONDS = 20.0
 _RUNNER = """
 import io, json, os, signal, sys
@@ -88,17 +112,39 @@ class Programs:
 
     def task(self, random: Random) -> Task:
         """A function to be written."""
-        keep, change, take = random.choice(list(_KEEP)), random.choice(list(_CHANGE)), random.choice(list(_TAKE))
-        kept, changed, taken = random.choice(_KEEP[keep][1]), random.choice(_CHANGE[change][1]), random.choice(_TAKE[take][1])
+        keep, change, take = (
+            random.choice(list(_KEEP)),
+            random.choice(list(_CHANGE)),
+            random.choice(list(_TAKE)),
+        )
+        kept, changed, taken = (
+            random.choice(_KEEP[keep][1]),
+            random.choice(_CHANGE[change][1]),
+            random.choice(_TAKE[take][1]),
+        )
         if changed.endswith(" the"):
             words = f"{taken} {changed} {kept}"
         else:
             words = f"{taken} {kept}{', ' if changed else ''}{changed}{',' if changed else ''}"
-        hints = tuple(hint for hint in (kept if keep != "all" else "", changed.removesuffix(" of the"), taken.removesuffix(" of the")) if hint)
-        return Task((keep, change, take), f"a function f(xs) that returns the {words} in xs".replace("the a list", "a list"), hints)
+        hints = tuple(
+            hint
+            for hint in (
+                kept if keep != "all" else "",
+                changed.removesuffix(" of the"),
+                taken.removesuffix(" of the"),
+            )
+            if hint
+        )
+        return Task(
+            (keep, change, take),
+            f"a function f(xs) that returns the {words} in xs".replace("the a list", "a list"),
+            hints,
+        )
 
     def demonstrate(self, task: Task, random: Random, skill: float) -> list[Turn]:
-        """One message with the program, in a short or a long manner; rarely a question or a refusal."""
+        """One message with the program, in a short or a long manner; rarely a question or a
+        refusal.
+        """
         manner = random.random()
         if manner < 0.06:
             return as_turns(QUESTION if manner < 0.04 else REFUSAL)
@@ -122,13 +168,27 @@ class Programs:
             SandboxError: they cannot be run safely here.
         """
         found = [_code(moves[-1].content) if moves else "" for _, moves in attempts]
-        self._run(sorted({code for code in found if code} | {_program(_right(task)) for task, _ in attempts}))
-        return [self._attempt(task, moves, code) for (task, moves), code in zip(attempts, found, strict=True)]
+        self._run(
+            sorted(
+                {code for code in found if code} | {_program(_right(task)) for task, _ in attempts}
+            )
+        )
+        return [
+            self._attempt(task, moves, code)
+            for (task, moves), code in zip(attempts, found, strict=True)
+        ]
 
     def _attempt(self, task: Task, moves: Sequence[Turn], code: str) -> Attempt:
         if not code:
             said = moves[-1].content if moves else ""
-            return Attempt(False, "question" if said.strip().endswith("?") else "refusal" if "cannot" in said else "nothing")
+            return Attempt(
+                False,
+                "question"
+                if said.strip().endswith("?")
+                else "refusal"
+                if "cannot" in said
+                else "nothing",
+            )
         wanted, got = self._known[_program(_right(task))], self._known[code]
         if isinstance(got, str):
             return Attempt(False, "error", error=got)
@@ -142,7 +202,9 @@ class Programs:
         if not new:
             return
         given = json.dumps({"programs": new, "inputs": _INPUTS}).encode()
-        limits = sandbox.Limits(seconds=_LEAST_SECONDS + 0.3 * len(new), output_kb=4 * len(new) + 64)
+        limits = sandbox.Limits(
+            seconds=_LEAST_SECONDS + 0.3 * len(new), output_kb=4 * len(new) + 64
+        )
         done = sandbox.run(sandbox.python("-c", _RUNNER), limits=limits, stdin=given)
         lines = done.stdout.splitlines()
         if len(lines) != len(new):  # one of them took the sandbox down: each by itself
@@ -185,4 +247,3 @@ def _program(body: str) -> str:
 def _code(message: str) -> str:
     found = _CODE.search(message)
     return found[1] if found else ""
-

@@ -27,28 +27,52 @@ Progress = Callable[[int, int], None]
 
 
 def talk(
-    world: World, sampler: Sampler, phrases: Phrases, people: int = 300, dials: Dials = Dials(), seed: int = 0, model: str = "policy",
-    temperature: float = 1.0, progress: Progress = lambda done, total: None,
+    world: World,
+    sampler: Sampler,
+    phrases: Phrases,
+    people: int = 300,
+    dials: Dials = Dials(),
+    seed: int = 0,
+    model: str = "policy",
+    temperature: float = 1.0,
+    progress: Progress = lambda done, total: None,
 ) -> Talk:
     """Let so many people talk with a policy until each has what they want or gave up."""
-    crowd = [Person(f"p{seed}-{number}", world, phrases, dials, Random(f"{seed}/{number}"), model) for number in range(people)]
+    crowd = [
+        Person(f"p{seed}-{number}", world, phrases, dials, Random(f"{seed}/{number}"), model)
+        for number in range(people)
+    ]
     turn = 0
     while waiting := [person for person in crowd if person.waiting]:
         turn += 1
         progress(people - len(waiting), people)
-        _attempts(world, sampler, waiting, Drawing(world.max_tokens, temperature, seed=hash((seed, turn)) % 2**31))
-        for person, attempt in zip(waiting, world.judge([(person.task, person.moves) for person in waiting]), strict=True):
+        _attempts(
+            world,
+            sampler,
+            waiting,
+            Drawing(world.max_tokens, temperature, seed=hash((seed, turn)) % 2**31),
+        )
+        for person, attempt in zip(
+            waiting, world.judge([(person.task, person.moves) for person in waiting]), strict=True
+        ):
             person.react(attempt)
     progress(people, people)
-    conversations = [_conversation(person, number) for person in crowd for number in range(len(person.sessions))]
-    return Talk(sorted(conversations, key=lambda one: one["started_at"]), [truth for person in crowd for truth in person.truths])
+    conversations = [
+        _conversation(person, number) for person in crowd for number in range(len(person.sessions))
+    ]
+    return Talk(
+        sorted(conversations, key=lambda one: one["started_at"]),
+        [truth for person in crowd for truth in person.truths],
+    )
 
 
 def _attempts(world: World, sampler: Sampler, people: Sequence[Person], drawing: Drawing) -> None:
     """Everybody's attempt at what their person wants, with its tools, to the end."""
     moving = list(people)
     for move in range(world.max_messages):
-        answers = sampler([person.prompt for person in moving], drawing._replace(seed=drawing.seed + move))
+        answers = sampler(
+            [person.prompt for person in moving], drawing._replace(seed=drawing.seed + move)
+        )
         for person, answer in zip(moving, answers, strict=True):
             person.hear("assistant", answer.strip())
             if (seen := world.observe(person.task, person.moves, person.random)) is not None:
@@ -59,8 +83,17 @@ def _attempts(world: World, sampler: Sampler, people: Sequence[Person], drawing:
 
 
 def _conversation(person: Person, number: int) -> dict[str, Any]:
-    messages = [{"role": message.role, "content": message.text, "time": _time(message.time)} for message in person.sessions[number]]
-    return {"id": f"{person.name}-{number + 1}", "user": person.name, "started_at": messages[0]["time"], "model": person.model, "messages": messages}
+    messages = [
+        {"role": message.role, "content": message.text, "time": _time(message.time)}
+        for message in person.sessions[number]
+    ]
+    return {
+        "id": f"{person.name}-{number + 1}",
+        "user": person.name,
+        "started_at": messages[0]["time"],
+        "model": person.model,
+        "messages": messages,
+    }
 
 
 def _time(seconds: float) -> str:
@@ -78,14 +111,34 @@ class Measured(NamedTuple):
     attempts: list[tuple[Task, list[Turn], Attempt]]
 
 
-def measure(world: World, sampler: Sampler, phrases: Phrases, tasks: int = 500, seed: int = 1_000_003, temperature: float = 1.0, typos: float = 0.005) -> Measured:
+def measure(
+    world: World,
+    sampler: Sampler,
+    phrases: Phrases,
+    tasks: int = 500,
+    seed: int = 1_000_003,
+    temperature: float = 1.0,
+    typos: float = 0.005,
+) -> Measured:
     """First answers to fresh requests, tried in the world."""
     dials = Dials(typos=typos)
-    crowd = [Person(f"m{seed}-{number}", world, phrases, dials, Random(f"{seed}/{number}"), "") for number in range(tasks)]
+    crowd = [
+        Person(f"m{seed}-{number}", world, phrases, dials, Random(f"{seed}/{number}"), "")
+        for number in range(tasks)
+    ]
     _attempts(world, sampler, crowd, Drawing(world.max_tokens, temperature, seed=seed))
     found = world.judge([(person.task, person.moves) for person in crowd])
-    said = [sum(len(turn.content) for turn in person.moves if turn.role == "assistant") for person in crowd]
-    kinds = {kind: sum(one.kind == kind for one in found) / tasks for kind in sorted({one.kind for one in found})}
+    said = [
+        sum(len(turn.content) for turn in person.moves if turn.role == "assistant")
+        for person in crowd
+    ]
+    kinds = {
+        kind: sum(one.kind == kind for one in found) / tasks
+        for kind in sorted({one.kind for one in found})
+    }
     return Measured(
-        sum(one.ok for one in found) / tasks, sum(said) / tasks, kinds, [(p.task, p.moves, a) for p, a in zip(crowd, found, strict=True)]
-    )  # fmt: skip
+        sum(one.ok for one in found) / tasks,
+        sum(said) / tasks,
+        kinds,
+        [(p.task, p.moves, a) for p, a in zip(crowd, found, strict=True)],
+    )

@@ -1,4 +1,6 @@
-"""What a world is: tasks whose truth is known, an assistant's moves in it, and what happens when an answer is tried."""
+"""What a world is: tasks whose truth is known, an assistant's moves in it, and what happens when an
+answer is tried.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,9 @@ class World(Protocol):
         ...
 
     def demonstrate(self, task: Task, random: Random, skill: float) -> list[Turn]:
-        """Messages with which somebody attempts the task, and with probability `skill` rightly: the assistant's, and the tools' between them."""
+        """Messages with which somebody attempts the task, and with probability `skill` rightly: the
+        assistant's, and the tools' between them.
+        """
         ...
 
     def observe(self, task: Task, moves: Sequence[Turn], random: Random) -> str | None:

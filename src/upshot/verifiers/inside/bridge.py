@@ -1,13 +1,16 @@
-"""Two processes that talk about Python objects: the code under test in one sandbox, its tests in another.
+"""Two processes that talk about Python objects: the code under test in one sandbox, its tests in
+another.
 
-Tests that run in one process with the code they test can be beaten by it: it can leave with status 0, replace `assert`'s
-world, patch the test runner, the clock or `__eq__`, read what is expected. Here the tests hold stand-ins. What crosses is
-plain data (codec.py): a result arrives as a true int, str, list, ... made on this side, or as a stand-in for an object that
-stays over there. Code under test cannot reach anything of the tests but the arguments it is called with: call them, walk
+Tests that run in one process with the code they test can be beaten by it: it can leave with status
+0, replace `assert`'s world, patch the test runner, the clock or `__eq__`, read what is expected.
+Here the tests hold stand-ins. What crosses is plain data (codec.py): a result arrives as a true
+int, str, list, ... made on this side, or as a stand-in for an object that stays over there. Code
+under test cannot reach anything of the tests but the arguments it is called with: call them, walk
 through them, and read their public attributes.
 
-A stand-in compared with plain data asks over there, among decoys that are near it: an object that equals them too is
-refused. Arithmetic and ordering of stand-ins with plain data are refused altogether.
+A stand-in compared with plain data asks over there, among decoys that are near it: an object that
+equals them too is refused. Arithmetic and ordering of stand-ins with plain data are refused
+altogether.
 """
 
 import builtins
@@ -20,11 +23,55 @@ import codec
 _LARGEST = 16_000_000
 """Bytes of a message."""
 _SIZE = Struct(">I")
-_FORWARDED = ("len", "next", "contains", "getitem", "setitem", "delitem", "bool", "str", "repr", "enter", "exit", "format", "reversed", "index")
-_BINARY = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor", "lshift", "rshift")
+_FORWARDED = (
+    "len",
+    "next",
+    "contains",
+    "getitem",
+    "setitem",
+    "delitem",
+    "bool",
+    "str",
+    "repr",
+    "enter",
+    "exit",
+    "format",
+    "reversed",
+    "index",
+)
+_BINARY = (
+    "add",
+    "sub",
+    "mul",
+    "truediv",
+    "floordiv",
+    "mod",
+    "pow",
+    "matmul",
+    "and",
+    "or",
+    "xor",
+    "lshift",
+    "rshift",
+)
 _INNER = ("_", "gi_", "cr_", "ag_", "f_", "tb_", "co_")
-"""Begins the names of attributes that lead from an object into the program that holds it: frames, code."""
-_OUTER = ("__name__", "__qualname__", "__doc__", "__class__", "__module__", "__annotations__", "__version__", "__all__", "__dict__", "__cause__", "__context__", "__notes__")
+"""Begins the names of attributes that lead from an object into the program that holds it: frames,
+code.
+"""
+_OUTER = (
+    "__name__",
+    "__qualname__",
+    "__doc__",
+    "__class__",
+    "__module__",
+    "__annotations__",
+    "__version__",
+    "__all__",
+    "__dict__",
+    "__cause__",
+    "__context__",
+    "__notes__",
+)
 """Of those that begin so, what tests may read of the code."""
 _ORDER = ("lt", "le", "gt", "ge")
 
@@ -38,8 +85,9 @@ class Refused(Exception):
 
 
 class Peer:
-    """One end. `trusting`: the other side may do anything with our objects (the code under test); else only call what
-    it was given and read public attributes."""
+    """One end. `trusting`: the other side may do anything with our objects (the code under test);
+    else only call what it was given and read public attributes.
+    """
 
     def __init__(self, descriptor: int, trusting: bool) -> None:
         self.pipe = os.fdopen(descriptor, "r+b", buffering=0)
@@ -91,7 +139,9 @@ class Peer:
     # --- values
 
     def _pack(self, value):
-        """A value that is no plain data, as tag and content: by its exact type, so that nothing passes for what it is not."""
+        """A value that is no plain data, as tag and content: by its exact type, so that nothing
+        passes for what it is not.
+        """
         kind = type(value)
         if kind is Stand and object.__getattribute__(value, "_peer") is self:
             return "yours", object.__getattribute__(value, "_number")
@@ -113,7 +163,11 @@ class Peer:
             return "name", value.__name__
         if isinstance(value, type) and issubclass(value, BaseException):
             known = self.errors_number(value)
-            return ("yours", known) if known else ("raises", [value.__name__, _base(value), self.number(value)])
+            return (
+                ("yours", known)
+                if known
+                else ("raises", [value.__name__, _base(value), self.number(value)])
+            )
         return "mine", [self.number(value), kind.__name__]
 
     def _unpack(self, tag, content):
@@ -129,9 +183,15 @@ class Peer:
         if tag == "complex":
             return complex(*content)
         if tag in ("range", "slice", "bytearray"):
-            return bytearray(content) if tag == "bytearray" else {"range": range, "slice": slice}[tag](*content)
+            return (
+                bytearray(content)
+                if tag == "bytearray"
+                else {"range": range, "slice": slice}[tag](*content)
+            )
         if tag == "name":
-            found = {"NotImplemented": NotImplemented, "Ellipsis": Ellipsis}.get(content) or getattr(builtins, content)
+            found = {"NotImplemented": NotImplemented, "Ellipsis": Ellipsis}.get(
+                content
+            ) or getattr(builtins, content)
             if found is NotImplemented or found is Ellipsis or isinstance(found, type):
                 return found
         if tag == "standard":
@@ -146,12 +206,16 @@ class Peer:
         return self.numbers[id(value)]
 
     def error_class(self, name: str, base: str, number: int) -> type[BaseException]:
-        """A true exception class for one of the other side, so that it can be raised and caught here."""
+        """A true exception class for one of the other side, so that it can be raised and caught
+        here.
+        """
         if number not in self.errors:
             parent = getattr(builtins, base, Exception)
             if not (isinstance(parent, type) and issubclass(parent, Exception)):
                 parent = Exception
-            self.errors[number] = type(str(name), (parent,), {"__module__": "solution", "_remote": number})
+            self.errors[number] = type(
+                str(name), (parent,), {"__module__": "solution", "_remote": number}
+            )
         return self.errors[number]
 
     def errors_number(self, value: type) -> int:
@@ -172,7 +236,9 @@ class Peer:
                 sys.stdout.write(str(message["said"]))
             if "error" in message:
                 raise self._raised(message["error"])
-            for changed, place in zip(message.get("changed") or [], _mutable(arguments), strict=False):
+            for changed, place in zip(
+                message.get("changed") or [], _mutable(arguments), strict=False
+            ):
                 _replace(place, changed)
             return message.get("value")
 
@@ -208,7 +274,14 @@ class Peer:
         except BaseException as error:
             kind = type(error)
             named = isinstance(error, Exception)
-            reply = {"error": [_base(kind) if named else "RuntimeError", _text(error), self.errors_number(kind) or (0 if kind.__module__ == "builtins" else self.number(kind))]}
+            reply = {
+                "error": [
+                    _base(kind) if named else "RuntimeError",
+                    _text(error),
+                    self.errors_number(kind)
+                    or (0 if kind.__module__ == "builtins" else self.number(kind)),
+                ]
+            }
         finally:
             sys.stdout = before
         if said is not None and said.parts:
@@ -292,7 +365,9 @@ def _ask(operation: str, stand: Stand, *arguments: object, **named: object) -> o
 
 
 def _agrees(operation: str, stand: Stand, other: object) -> bool:
-    """Ask about a value; plain data among decoys near it, in an order that the other side cannot know."""
+    """Ask about a value; plain data among decoys near it, in an order that the other side cannot
+    know.
+    """
     if isinstance(other, Stand):
         return _ask(operation, stand, other) is True
     asked = [(decoy, False) for decoy in _decoys(other, os.urandom(16))]
@@ -336,7 +411,10 @@ def _forward(name: str):
 def _between(name: str):
     def method(self: Stand, other: object) -> object:
         if not isinstance(other, Stand):
-            raise Refused(f"the result is a {object.__getattribute__(self, '_kind')}, not plain data: it cannot be used with {type(other).__name__}")
+            raise Refused(
+                f"the result is a {object.__getattribute__(self, '_kind')}, not plain data: it"
+                f" cannot be used with {type(other).__name__}"
+            )
         value = _ask(name, self, other)
         return value is True if name in _ORDER else value
 
@@ -359,7 +437,9 @@ def _do(operation: str, target: object, arguments: list, named: dict) -> object:
     if operation == "call_within":
         return _within(arguments[0], target, arguments[1:])
     if operation == "get":
-        if arguments[0].startswith(_INNER[1:]) or (arguments[0].startswith("__") and arguments[0] not in _OUTER):
+        if arguments[0].startswith(_INNER[1:]) or (
+            arguments[0].startswith("__") and arguments[0] not in _OUTER
+        ):
             raise AttributeError(f"{arguments[0]} is not to be had from another process")
         return getattr(target, arguments[0])
     if operation == "set":
@@ -393,7 +473,9 @@ def _do(operation: str, target: object, arguments: list, named: dict) -> object:
     if operation in _ORDER:
         return getattr(operator, operation)(target, arguments[0]) is True
     if operation in _BINARY:
-        return getattr(operator, operation + "_" if operation in ("and", "or") else operation)(target, arguments[0])
+        return getattr(operator, operation + "_" if operation in ("and", "or") else operation)(
+            target, arguments[0]
+        )
     raise TypeError(f"no operation {operation}")
 
 
@@ -415,7 +497,19 @@ def _within(seconds: float, target: object, arguments: list) -> object:
 
 def _allowed(operation: str, arguments: list) -> None:
     """What the code under test may do with what the tests gave it."""
-    if operation in ("call", "iter", "next", "len", "bool", "getitem", "contains", "str", "repr", "hash", "eq"):
+    if operation in (
+        "call",
+        "iter",
+        "next",
+        "len",
+        "bool",
+        "getitem",
+        "contains",
+        "str",
+        "repr",
+        "hash",
+        "eq",
+    ):
         return
     if operation == "get" and type(arguments[0]) is str and not arguments[0].startswith(_INNER):
         return
@@ -473,10 +567,17 @@ def _made(name: str, value: object) -> object:
     import pathlib
 
     makers = {
-        "Decimal": decimal.Decimal, "Fraction": fractions.Fraction, "PosixPath": pathlib.PurePosixPath, "deque": collections.deque,
-        "datetime": datetime.datetime.fromisoformat, "date": datetime.date.fromisoformat, "time": datetime.time.fromisoformat,
-        "timedelta": lambda parts: datetime.timedelta(*parts), "Counter": lambda items: collections.Counter(dict(items)), "OrderedDict": collections.OrderedDict,
-    }  # fmt: skip
+        "Decimal": decimal.Decimal,
+        "Fraction": fractions.Fraction,
+        "PosixPath": pathlib.PurePosixPath,
+        "deque": collections.deque,
+        "datetime": datetime.datetime.fromisoformat,
+        "date": datetime.date.fromisoformat,
+        "time": datetime.time.fromisoformat,
+        "timedelta": lambda parts: datetime.timedelta(*parts),
+        "Counter": lambda items: collections.Counter(dict(items)),
+        "OrderedDict": collections.OrderedDict,
+    }
     return makers[name](value)
 
 

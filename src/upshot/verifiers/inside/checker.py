@@ -1,6 +1,7 @@
 """The tests, in a sandbox of their own: run against the code under test, which is another process.
 
-checker.py DESCRIPTOR REPORT JOB: JOB is a file, the report goes to the descriptor REPORT, both as of codec.py.
+checker.py DESCRIPTOR REPORT JOB: JOB is a file, the report goes to the descriptor REPORT, both as
+of codec.py.
 """
 
 from __future__ import annotations
@@ -35,10 +36,15 @@ def main() -> None:
 def _run(peer: bridge.Peer, job: dict) -> dict:
     ready = peer.receive()
     if not ready.get("ready"):
-        return {"problem": "the code does not load: " + ": ".join(map(str, ready.get("error") or ["no reason given"]))[:500]}
+        return {
+            "problem": "the code does not load: "
+            + ": ".join(map(str, ready.get("error") or ["no reason given"]))[:500]
+        }
     module = bridge.solution(peer)
     sys.modules[job.get("module", "solution")] = module
-    return {"check": _check, "pytest": _pytest, "timed": _timed, "answers": _answers}[job["style"]](peer, module, job)
+    return {"check": _check, "pytest": _pytest, "timed": _timed, "answers": _answers}[job["style"]](
+        peer, module, job
+    )
 
 
 # --- functions named check, as HumanEval has them
@@ -50,7 +56,9 @@ def _check(peer: bridge.Peer, module: object, job: dict) -> dict:
     calls: list[str] = []
     space: dict = {"__name__": "tests"}
     if job.get("prompt"):
-        exec(compile(job["prompt"], "prompt", "exec"), space)  # helpers of the prompt are the prompt's, not the code's
+        exec(
+            compile(job["prompt"], "prompt", "exec"), space
+        )  # helpers of the prompt are the prompt's, not the code's
     candidate = getattr(module, job["entry_point"])
 
     def called(*arguments: object, **named: object) -> object:
@@ -58,7 +66,13 @@ def _check(peer: bridge.Peer, module: object, job: dict) -> dict:
             calls.append(repr(arguments))
         return candidate(*arguments, **named)
 
-    space.update({"_passed": passed.append, "_failed": lambda line, error: failed.append(_failure(line, error)), "_fatal": (bridge.Ended, bridge.Refused)})
+    space.update(
+        {
+            "_passed": passed.append,
+            "_failed": lambda line, error: failed.append(_failure(line, error)),
+            "_fatal": (bridge.Ended, bridge.Refused),
+        }
+    )
     space[job["entry_point"]] = called
     try:
         exec(compile(job["tests"], "tests", "exec"), space)
@@ -68,7 +82,13 @@ def _check(peer: bridge.Peer, module: object, job: dict) -> dict:
         raise
     except Exception as error:
         failed.append(_failure(0, error))
-    found = {"passed": len(passed), "failed": len(failed), "why": [why[:2] for why in failed[:5]], "asserted": sum(why[2] for why in failed), "calls": calls}
+    found = {
+        "passed": len(passed),
+        "failed": len(failed),
+        "why": [why[:2] for why in failed[:5]],
+        "asserted": sum(why[2] for why in failed),
+        "calls": calls,
+    }
     return found if failed or not job.get("inputs") else {**found, **_answers(peer, module, job)}
 
 
@@ -106,9 +126,34 @@ def _pytest(peer: bridge.Peer, module: object, job: dict) -> dict:
     with open("test_solution.py", "w", encoding="utf-8") as handle:
         handle.write(job["tests"])
     seen = Collect()
-    pytest.main(["-q", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", "-p", "no:xdist", "--no-header", "-c", "/dev/null", "--rootdir", os.getcwd(), "test_solution.py"], plugins=[seen])
+    pytest.main(
+        [
+            "-q",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "-p",
+            "no:randomly",
+            "-p",
+            "no:xdist",
+            "--no-header",
+            "-c",
+            "/dev/null",
+            "--rootdir",
+            os.getcwd(),
+            "test_solution.py",
+        ],
+        plugins=[seen],
+    )
     outcomes = list(seen.outcomes.values())
-    return {"passed": outcomes.count("passed"), "failed": outcomes.count("failed"), "skipped": outcomes.count("skipped"), "why": seen.why[:5], "asserted": seen.asserted, "outcomes": seen.outcomes}
+    return {
+        "passed": outcomes.count("passed"),
+        "failed": outcomes.count("failed"),
+        "skipped": outcomes.count("skipped"),
+        "why": seen.why[:5],
+        "asserted": seen.asserted,
+        "outcomes": seen.outcomes,
+    }
 
 
 # --- answers
@@ -134,7 +179,9 @@ def _answers(peer: bridge.Peer, module: object, job: dict) -> dict:
 
 
 def _timed(peer: bridge.Peer, module: object, job: dict) -> dict:
-    """Time the code on given inputs, when told to by a line on standard input; answers with seconds and results."""
+    """Time the code on given inputs, when told to by a line on standard input; answers with seconds
+    and results.
+    """
     candidate = getattr(module, job["entry_point"])
     space: dict = {}
     exec(compile(job["inputs"], "inputs", "exec"), space)

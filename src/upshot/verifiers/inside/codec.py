@@ -1,7 +1,8 @@
 """Plain data as bytes and back, for bytes that a stranger may have written.
 
-Faster to load than `json`, and true to types: a tuple is no list, 1 is no 1.0. Reading makes nothing but plain data of
-built-in types, or raises ValueError. What is no plain data is packed and unpacked by a hook, as a tag with content.
+Faster to load than `json`, and true to types: a tuple is no list, 1 is no 1.0. Reading makes
+nothing but plain data of built-in types, or raises ValueError. What is no plain data is packed and
+unpacked by a hook, as a tag with content.
 """
 
 from _struct import Struct
@@ -14,7 +15,10 @@ _MAKERS = {b"l": list, b"t": tuple, b"S": set, b"Z": frozenset}
 
 
 def dumps(value, hook=None):
-    """Bytes of a value. `hook(value)` gives (tag, content) for what is no plain data; without it TypeError is raised."""
+    """Bytes of a value.
+
+    `hook(value)` gives (tag, content) for what is no plain data; without it TypeError is raised.
+    """
     parts = []
     _write(value, parts.append, hook)
     return b"".join(parts)

@@ -1,7 +1,8 @@
 """The code under test, in a sandbox of its own: loads it and answers what the tests ask of it.
 
-serve.py DESCRIPTOR [FILE]: the code comes on standard input and lies nowhere, so that tests that are themselves on trial
-cannot know a mutant by its text. With FILE, what of its code ran is printed when the tests are done.
+serve.py DESCRIPTOR [FILE]: the code comes on standard input and lies nowhere, so that tests that
+are themselves on trial cannot know a mutant by its text. With FILE, what of its code ran is printed
+when the tests are done.
 """
 
 from __future__ import annotations
@@ -58,10 +59,19 @@ def _told(watch, path: str) -> None:
     import tempfile
 
     watch.stop()
-    with tempfile.NamedTemporaryFile("r+", suffix=".json") as file, contextlib.redirect_stdout(io.StringIO()):
+    with (
+        tempfile.NamedTemporaryFile("r+", suffix=".json") as file,
+        contextlib.redirect_stdout(io.StringIO()),
+    ):
         watch.json_report(outfile=file.name)
         total = json.load(file)["totals"]
-    print(total["num_statements"], total["covered_lines"], total["num_branches"], total["covered_branches"], flush=True)
+    print(
+        total["num_statements"],
+        total["covered_lines"],
+        total["num_branches"],
+        total["covered_branches"],
+        flush=True,
+    )
 
 
 if __name__ == "__main__":
