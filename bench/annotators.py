@@ -16,7 +16,7 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.stats import spearmanr
 
-from upshot.reward.raters import separate
+from upshot.reward.rater_model import separate
 
 _ITEMS, _RATERS, _EACH = 800, 500, 20
 

@@ -23,7 +23,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
 import train_judge
-from upshot.hindsight import calibrate
+from upshot.stats import calibration as calibrate
 
 _SIZES = (50, 200, 1000)
 

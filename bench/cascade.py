@@ -24,9 +24,10 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
 import train_judge
-from upshot.hindsight import cascade, distil, transcript
-from upshot.hindsight.estimates import draw
-from upshot.hindsight.judge import read
+from upshot.hindsight.embedded import distil
+from upshot.hindsight.embedded.judge import read
+from upshot.hindsight.llm import cascade, transcript
+from upshot.stats.sampling import draw
 
 _SHARES = (0.05, 0.1, 0.2, 0.4)
 

@@ -24,9 +24,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 import corpora
 import train_judge
 from upshot import threads
-from upshot.hindsight.judge import all_events, judge
-from upshot.hindsight.model import shipped
-from upshot.hindsight.timeline import timeline
+from upshot.hindsight.embedded.judge import all_events, judge
+from upshot.hindsight.embedded.model import shipped
+from upshot.hindsight.embedded.timeline import timeline
 from upshot.privacy import Pseudonyms, clean
 from upshot.records import RawConversation
 from upshot.sources import read

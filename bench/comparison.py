@@ -21,8 +21,8 @@ from pathlib import Path
 
 import numpy as np
 
-from upshot.hindsight.compare import compare
-from upshot.hindsight.estimates import Units
+from upshot.hindsight.trust.compare import compare
+from upshot.hindsight.trust.units import Units
 
 
 def sigmoid(x):

@@ -25,7 +25,7 @@ import credit_sets
 import credit_worlds
 from upshot.credit import REVIEWERS, Credit, Trajectory, blame, credit, trained
 from upshot.credit.features import whole
-from upshot.hindsight.estimates import cross_fit
+from upshot.stats.sampling import cross_fit
 
 
 def truth(logs: int, seed: int) -> dict[str, float]:

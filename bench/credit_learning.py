@@ -23,7 +23,7 @@ import numpy as np
 
 import credit_worlds as worlds
 from upshot.credit import REVIEWERS, Credit, Review, Step, Trajectory, credit, value
-from upshot.credit.use import advantages, imitation_weights, masks
+from upshot.credit.training_signals import advantages, imitation_weights, masks
 
 Array = np.ndarray
 _BATCH = 25

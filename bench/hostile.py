@@ -29,8 +29,10 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent))
 import corpora
 from upshot import api, config, sources
-from upshot.hindsight import cascade, hostile, llm, rubric
-from upshot.hindsight.model import shipped
+from upshot.hindsight.embedded.model import shipped
+from upshot.hindsight.llm import cascade, rubric
+from upshot.hindsight.llm import judge as llm
+from upshot.hindsight.trust import hostile
 from upshot.llm import Endpoint, Replies, Reply
 from upshot.records import RawConversation, RawMessage
 

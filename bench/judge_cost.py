@@ -29,8 +29,9 @@ import aiohttp
 import msgspec
 
 from upshot import api, config, sources
-from upshot.hindsight import llm, rubric
-from upshot.hindsight.timeline import timeline
+from upshot.hindsight.embedded.timeline import timeline
+from upshot.hindsight.llm import judge as llm
+from upshot.hindsight.llm import rubric
 from upshot.llm import Client, Endpoint, Request, schema_of
 from upshot.llm.client import prompt
 from upshot.records import RawConversation, RawMessage

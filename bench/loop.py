@@ -32,12 +32,13 @@ import numpy as np
 import torch
 
 from upshot import api, worlds
-from upshot.hindsight.estimates import draw, t_quantile
+from upshot.hub.loss_masks import open_tokenizer
+from upshot.hub.sampling import Local, open_policy
 from upshot.loop.config import Config
 from upshot.loop.gather import Asked
 from upshot.loop.state import Loop
-from upshot.policy.sample import Local, open_policy
-from upshot.policy.tokens import open_tokenizer
+from upshot.stats.intervals import t_quantile
+from upshot.stats.sampling import draw
 from upshot.worlds import mediocre, phrases, talk
 from upshot.worlds.people import NOISY, TROUBLED, Truth
 

@@ -19,13 +19,13 @@ from sklearn.metrics import roc_auc_score
 
 from corpora import real_human_eval, satisfaction
 from preference_sets import sets
-from upshot.hindsight.calibrate import ece
-from upshot.hindsight.estimates import draw
 from upshot.records import Preference, RawConversation
 from upshot.reward import prefers, train
 from upshot.reward.domain import learn, unfamiliarity
 from upshot.reward.features import features, looks
 from upshot.reward.model import folds, said, texts
+from upshot.stats.calibration import ece
+from upshot.stats.sampling import draw
 
 _MOST = 1_500
 Items = list[tuple[list[str], str]]

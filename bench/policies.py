@@ -26,12 +26,12 @@ import numpy as np
 import torch
 
 from upshot import worlds
-from upshot.policy.conditioned import load as load_condition
+from upshot.hub.loss_masks import open_tokenizer
+from upshot.hub.sampling import Drawing, Local, open_policy
 from upshot.policy.data import Asked, Data, of_rows
+from upshot.policy.methods.conditioned import load as load_condition
 from upshot.policy.recipe import Draw, Kl, Recipe
 from upshot.policy.rewards import Rewards, of_function
-from upshot.policy.sample import Drawing, Local, open_policy
-from upshot.policy.tokens import open_tokenizer
 from upshot.policy.train import train
 from upshot.preferences.export import messages
 from upshot.records import Example, Preference, Source, Turn

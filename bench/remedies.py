@@ -25,10 +25,10 @@ import numpy as np
 import torch
 
 from upshot import api, worlds
+from upshot.hub.loss_masks import open_tokenizer
+from upshot.hub.sampling import Drawing, Local, open_policy
 from upshot.loop.hotfix import Case, hotfix
 from upshot.policy.data import Asked
-from upshot.policy.sample import Drawing, Local, open_policy
-from upshot.policy.tokens import open_tokenizer
 from upshot.records import Turn
 from upshot.worlds import mediocre, phrases, talk
 from upshot.worlds.people import NOISY, Dials, Person

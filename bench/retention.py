@@ -26,10 +26,10 @@ from pathlib import Path
 
 import numpy as np
 
-from upshot.verifiers import kept, retention
-from upshot.verifiers.attribution import attribute
-from upshot.verifiers.git import Git
-from upshot.verifiers.line_history import LineHistory, walk
+from upshot.retention import history_cache, retention
+from upshot.retention.attribution import attribute
+from upshot.retention.git import Git
+from upshot.retention.line_history import LineHistory, walk
 
 
 def files_of(repo: Path, release: str) -> list[str]:
@@ -188,10 +188,10 @@ def main() -> None:
             if len(names) > 3
             else walk(git, {names[0]: releases[names[0]]})
         )
-        kept.save(without, Path(folder) / "kept")
+        history_cache.save(without, Path(folder) / "kept")
         started = time.perf_counter()
-        again = walk(git, releases, kept.load(Path(folder) / "kept", git))
-        kept.save(again, Path(folder) / "kept")
+        again = walk(git, releases, history_cache.load(Path(folder) / "kept", git))
+        history_cache.save(again, Path(folder) / "kept")
         more = time.perf_counter() - started
         span = history.commits[history.index[releases["HEAD"]]].time - history.commits[0].time
         peer = theseus(options.theseus, repo, span // len(releases))

@@ -33,10 +33,10 @@ import torch
 
 from upshot import worlds
 from upshot.credit import Credit, Review, Step, Trajectory, credit, value
+from upshot.hub.loss_masks import open_tokenizer
+from upshot.hub.sampling import Local, open_policy
 from upshot.policy.data import Data, run_of
 from upshot.policy.recipe import Recipe
-from upshot.policy.sample import Local, open_policy
-from upshot.policy.tokens import open_tokenizer
 from upshot.policy.train import train
 from upshot.worlds import mediocre, phrases, talk
 from upshot.worlds.people import Dials

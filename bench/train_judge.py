@@ -23,11 +23,11 @@ from sklearn.model_selection import GroupKFold
 
 sys.path.insert(0, str(Path(__file__).parent))
 import corpora
-from upshot.hindsight import cues
-from upshot.hindsight import model as judge_model
-from upshot.hindsight.features import features
-from upshot.hindsight.judge import Judged, all_events, judge
-from upshot.hindsight.timeline import Timeline, timeline
+from upshot.hindsight.embedded import cues
+from upshot.hindsight.embedded import model as judge_model
+from upshot.hindsight.embedded.features import features
+from upshot.hindsight.embedded.judge import Judged, all_events, judge
+from upshot.hindsight.embedded.timeline import Timeline, timeline
 from upshot.privacy import Pseudonyms, clean
 from upshot.records import RawConversation
 from upshot.sources import read

@@ -37,8 +37,8 @@ def test_the_readme_shows_every_file_of_the_tree() -> None:
 
 
 def test_the_shipped_weights_point_the_way_their_cues_do() -> None:
-    from upshot.hindsight.cues import load
-    from upshot.hindsight.model import shipped
+    from upshot.hindsight.embedded.cues import load
+    from upshot.hindsight.embedded.model import shipped
 
     weights = shipped().weights
     for kind in load().kinds:

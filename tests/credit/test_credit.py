@@ -34,7 +34,7 @@ from upshot.credit import (
 )
 from upshot.credit.checks import evaluate, findings
 from upshot.credit.features import WHOLE, whole
-from upshot.credit.use import (
+from upshot.credit.training_signals import (
     advantages,
     imitation_weights,
     masks,

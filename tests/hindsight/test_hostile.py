@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from upshot import api
-from upshot.hindsight import hostile
+from upshot.hindsight.trust import hostile
 from upshot.records import RawConversation, RawMessage
 
 ATTACKS = [

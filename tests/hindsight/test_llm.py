@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 
 from upshot import api, config
 from upshot.errors import ConfigError, InputError
-from upshot.hindsight import cascade, rubric, transcript
-from upshot.hindsight.model import shipped
-from upshot.hindsight.timeline import Timeline
+from upshot.hindsight.embedded.model import shipped
+from upshot.hindsight.embedded.timeline import Timeline
+from upshot.hindsight.llm import cascade, rubric, transcript
 from upshot.records import RawConversation, RawMessage, Verdict
 
 Scripted = Callable[..., str]
@@ -205,7 +205,7 @@ def test_killed_while_it_asks_it_goes_on_from_the_replies_in_the_lake(
 def test_the_batch_interface_gives_the_same_verdicts(scripted: Scripted, chat: Chat) -> None:
     address = scripted(mode="honest", batches=True)
     plain, _ = judged(told(address), chat(*CHAT))
-    import upshot.hindsight.cascade as module
+    import upshot.hindsight.llm.cascade as module
 
     async def quick(*given: Any, **named: Any) -> int:
         return await original(*given, poll_s=0.01, **named)
@@ -281,7 +281,7 @@ def line_of(texts: list[str]) -> Timeline:
         "u",
     )
     tables = api.linked([chat], config.load(privacy={"redact": False}))
-    from upshot.hindsight.timeline import timeline
+    from upshot.hindsight.embedded.timeline import timeline
 
     return timeline(tables["messages"], tables["conversations"], tables["threads"])
 

@@ -8,9 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from upshot.errors import InputError
-from upshot.hindsight import agreement, calibrate
-from upshot.hindsight.compare import compare
-from upshot.hindsight.estimates import Units, ratio_interval
+from upshot.hindsight.trust.compare import compare
+from upshot.hindsight.trust.units import Units
+from upshot.stats import agreement
+from upshot.stats import calibration as calibrate
+from upshot.stats.intervals import ratio_interval
 
 scores = st.lists(st.floats(0, 1), min_size=40, max_size=120)
 

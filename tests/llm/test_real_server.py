@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from upshot import api, config
-from upshot.hindsight import cascade
+from upshot.hindsight.llm import cascade
 from upshot.llm import Client, Endpoint, Request, schema_of
 from upshot.llm.client import prompt
 from upshot.records import RawConversation, RawMessage

@@ -19,7 +19,7 @@ import pytest
 
 from upshot import api
 from upshot.errors import ConfigError, InputError, NotFoundError
-from upshot.hindsight.estimates import draw
+from upshot.hub.sampling import Drawing
 from upshot.loop import config as loop_config
 from upshot.loop.examine import passes
 from upshot.loop.forget import lineage
@@ -28,8 +28,8 @@ from upshot.loop.hotfix import Case, hotfix
 from upshot.loop.skills import Library, learn
 from upshot.loop.state import Loop
 from upshot.policy.data import Asked
-from upshot.policy.sample import Drawing
 from upshot.records import Turn
+from upshot.stats.sampling import draw
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 GOOD, BAD = "that worked, thank you", "it still crashes"

@@ -24,18 +24,18 @@ from hypothesis.extra.numpy import arrays
 from upshot import api
 from upshot.credit.trajectories import Step, Trajectory
 from upshot.errors import ConfigError, InputError, UpshotError
-from upshot.policy.conditioned import Condition, budget, load, with_line
+from upshot.hub.loss_masks import completion, open_tokenizer, prompt_ids, weighed
+from upshot.hub.sampling import Drawing, Local, open_policy
 from upshot.policy.data import Asked, Data, joined, of_rows, read, run_of
-from upshot.policy.grpo import logged_rows, mixed
 from upshot.policy.kl import Controller, measure
-from upshot.policy.ppo import gae
+from upshot.policy.methods.conditioned import Condition, budget, load, with_line
+from upshot.policy.methods.grpo import logged_rows, mixed
+from upshot.policy.methods.ppo import gae
+from upshot.policy.methods.rrhf import ranked
+from upshot.policy.methods.sdpo import divergence, hindsight
+from upshot.policy.methods.star import with_hint
 from upshot.policy.recipe import Draw, Kl, Recipe, load_recipe, methods
 from upshot.policy.rewards import code_of, of_function, open_rewards
-from upshot.policy.rrhf import ranked
-from upshot.policy.sample import Drawing, Local, open_policy
-from upshot.policy.sdpo import divergence, hindsight
-from upshot.policy.star import with_hint
-from upshot.policy.tokens import completion, open_tokenizer, prompt_ids, weighed
 from upshot.policy.train import check, train
 from upshot.policy.trainer import token_logps
 from upshot.records import Example, Preference, Source, Turn

@@ -19,7 +19,9 @@ from hypothesis import strategies as st
 from upshot import api, reward
 from upshot.errors import FormatError, InputError, NotFoundError
 from upshot.records import Example, Preference, Source, Turn
-from upshot.reward import objectives, people, raters
+from upshot.reward import objectives
+from upshot.reward import rater_model as raters
+from upshot.reward import user_effects as people
 from upshot.reward.calibration import calibrate
 from upshot.reward.features import features
 from upshot.reward.fit import fit

@@ -15,9 +15,9 @@ import pytest
 import zstandard
 
 from upshot.errors import FormatError, NotFoundError
+from upshot.io.files import open_input
 from upshot.records import BadRecord, RawConversation
 from upshot.sources import detect, names, open_source, read
-from upshot.sources.files import open_input
 
 TURNS = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}]
 

@@ -61,7 +61,7 @@ def test_runs_are_trajectories_that_credit_reads(
 ) -> None:
     url = scripted(mode="coder", tests=TESTS, first=WRONG, then=RIGHT)
     found = api.attempt(tasks(tmp_path / "t.jsonl", TASK), samples=2, settings=settings(url))
-    from upshot.json_lines import write
+    from upshot.io.json_lines import write
 
     write(found.runs, tmp_path / "runs.jsonl")
     assert [

@@ -10,10 +10,10 @@ import pytest
 from tests.verifiers.repositories import DAY, START, Repository, git
 
 from upshot.errors import InputError
-from upshot.verifiers.attribution import Attribution, Mention, attribute, read_note
-from upshot.verifiers.git import Git
-from upshot.verifiers.line_history import walk
-from upshot.verifiers.retention import releases
+from upshot.retention.attribution import Attribution, Mention, attribute, read_note
+from upshot.retention.git import Git
+from upshot.retention.line_history import walk
+from upshot.retention.retention import releases
 
 
 def said(

@@ -11,10 +11,10 @@ import pytest
 from tests.verifiers.repositories import Repository, blamed, git, random_history
 
 from upshot.errors import InputError, NotFoundError
-from upshot.verifiers import kept
-from upshot.verifiers.git import Git
-from upshot.verifiers.line_history import LineHistory, walk
-from upshot.verifiers.retention import releases
+from upshot.retention import history_cache
+from upshot.retention.git import Git
+from upshot.retention.line_history import LineHistory, walk
+from upshot.retention.retention import releases
 
 
 def counts(history: LineHistory) -> dict[str, Counter[str]]:
@@ -57,8 +57,8 @@ def test_a_history_kept_and_gone_on_with_is_the_history_read_at_once(
             },
             history,
         )
-        kept.save(history, tmp_path / "kept")
-        history = kept.load(tmp_path / "kept", repo)
+        history_cache.save(history, tmp_path / "kept")
+        history = history_cache.load(tmp_path / "kept", repo)
     whole = counts(walk(repo, releases(repo)))
     assert history is not None
     assert counts(walk(repo, releases(repo), history)) == whole
@@ -134,12 +134,12 @@ def test_a_kept_history_of_another_repository_or_a_broken_one_is_refused(tmp_pat
     one.commit({"a": "1\n"})
     other.commit({"b": "1\n"})
     repo = Git(one.folder)
-    kept.save(walk(repo, releases(repo)), tmp_path / "kept")
+    history_cache.save(walk(repo, releases(repo)), tmp_path / "kept")
     with pytest.raises(InputError, match="another repository"):
-        kept.load(tmp_path / "kept", Git(other.folder))
+        history_cache.load(tmp_path / "kept", Git(other.folder))
     (tmp_path / "kept").write_bytes(b"nonsense")
     with pytest.raises(InputError, match="delete it"):
-        kept.load(tmp_path / "kept", repo)
+        history_cache.load(tmp_path / "kept", repo)
 
 
 def test_a_missing_object_stops_with_gits_reason(tmp_path: Path) -> None:

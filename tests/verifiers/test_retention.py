@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 from upshot import api
 from upshot.cli.app import app
 from upshot.config import load
-from upshot.verifiers.edits import four_gram, not_reverted
-from upshot.verifiers.follow import follow
+from upshot.retention.edit_survival import four_gram, not_reverted
+from upshot.retention.pipeline import follow
 
 AIDER = "Ana (aider) <ana@example.com>"
 
@@ -88,7 +88,7 @@ def test_alive_counts_are_blames_for_every_attributed_commit(tmp_path: Path) -> 
 
 
 def api_mention(commit: str):
-    from upshot.verifiers.attribution import Mention
+    from upshot.retention.attribution import Mention
 
     return Mention(commit, (commit, 0))
 

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from upshot.verifiers import survival
-from upshot.verifiers.survival import Lives
+from upshot.retention import survival
+from upshot.retention.survival import Lives
 
 LINES = st.lists(
     st.tuples(st.integers(0, 400), st.booleans(), st.integers(0, 4), st.integers(0, 9)),

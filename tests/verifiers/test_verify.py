@@ -18,7 +18,7 @@ from upshot.verifiers import functions, mutation, speed
 from upshot.verifiers.inside import codec
 from upshot.verifiers.items import Item, of_record, read
 from upshot.verifiers.sandbox import Limits
-from upshot.verifiers.together import check_job, pytest_job, together
+from upshot.verifiers.split_sandbox import check_job, pytest_job, together
 from upshot.verifiers.verify import compiled, verify
 
 TASK = Task(

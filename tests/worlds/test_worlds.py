@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from upshot import api, worlds
 from upshot.errors import ConfigError, InputError, NotFoundError
-from upshot.policy.sample import Drawing
+from upshot.hub.sampling import Drawing
 from upshot.records import Turn
 from upshot.worlds import mediocre, phrases, talk
 from upshot.worlds.people import NOISY, TROUBLED, Dials, Person

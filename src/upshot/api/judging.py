@@ -13,13 +13,13 @@ import msgspec
 
 from upshot import hindsight, lake, privacy, report, sources, threads
 from upshot.api.opening import Paths, Progress, cleaning, endpoint_of, open_lake, quiet
-from upshot.arrow import pc
 from upshot.config import Settings, load
 from upshot.engine import StageReport, run_stage
 from upshot.errors import NotFoundError
-from upshot.hindsight import cascade, rubric
-from upshot.hindsight.llm import Options
-from upshot.hindsight.model import shipped
+from upshot.hindsight.embedded.model import shipped
+from upshot.hindsight.llm import cascade, rubric
+from upshot.hindsight.llm.judge import Options
+from upshot.io.arrow import pc
 from upshot.lake import ErasureProof, Lake
 from upshot.llm import Budget, Replies
 from upshot.records import BadRecord, CleanTable, Evidence, RawConversation, Verdict
@@ -379,7 +379,7 @@ def curve_of(store: Lake) -> Any:
     content = cascade.kept_model(store, cascade.CALIBRATION)
     if content is None:
         return None
-    from upshot.hindsight.calibrate import Calibrator  # scipy takes half a second to load
+    from upshot.stats.calibration import Calibrator  # scipy takes half a second to load
 
     return msgspec.json.decode(content, type=Calibrator)
 

@@ -215,11 +215,11 @@ def hotfix(
         InputError: a case says nothing of what is wanted, or nothing tells whether the rest held.
     """
     need_train_extra()
+    from upshot.hub.sampling import Drawing
     from upshot.loop.hotfix import hotfix as fix
     from upshot.loop.hotfix import read_cases
     from upshot.policy.data import read
     from upshot.policy.rewards import open_rewards
-    from upshot.policy.sample import Drawing
 
     rewards = open_rewards([reward] if reward else [])
     return fix(

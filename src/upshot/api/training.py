@@ -14,7 +14,7 @@ import msgspec
 from upshot import preferences
 from upshot.config import Settings, load
 from upshot.errors import InputError, NotFoundError
-from upshot.hindsight import cascade
+from upshot.hindsight.llm import cascade
 from upshot.lake import Lake
 from upshot.llm import Budget
 from upshot.preferences import rewrites
@@ -198,8 +198,8 @@ def train_reward(
         )
         reward.save(model, out)
         return model
+    from upshot.hub.trainers import is_main
     from upshot.reward import files, transformer  # torch takes seconds to load
-    from upshot.reward.recipe import is_main
 
     folder = files.prepare(out, blake2b(msgspec.json.encode([rows, recipe, privacy])).hexdigest())
     trained = transformer.train(
@@ -359,7 +359,7 @@ def _worth(
     """What responses are worth by an objective; prompts and completions in, an array out."""
     from upshot import reward
     from upshot.reward import objectives
-    from upshot.reward import people as known
+    from upshot.reward import user_effects as known
 
     found = known.learn(model, reward.training_rows(people))
     if objective.kind == "user":

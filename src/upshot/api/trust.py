@@ -12,17 +12,17 @@ import msgspec
 
 from upshot.config import Settings, load
 from upshot.errors import InputError, NotFoundError
-from upshot.hindsight import audit as audits
-from upshot.hindsight import cascade, rubric
-from upshot.hindsight.judge import Reading
-from upshot.hindsight.learn_rubric import learn as learn_signs
-from upshot.hindsight.model import shipped
+from upshot.hindsight.embedded.judge import Reading
+from upshot.hindsight.embedded.model import shipped
+from upshot.hindsight.llm import cascade, rubric
+from upshot.hindsight.llm.learn_rubric import learn as learn_signs
+from upshot.hindsight.trust import audit as audits
 from upshot.lake import Lake
 from upshot.llm import Budget
 
 if TYPE_CHECKING:
-    from upshot.hindsight.compare import Comparison
-    from upshot.hindsight.trust import Calibration
+    from upshot.hindsight.trust.compare import Comparison
+    from upshot.hindsight.trust.lake_trust import Calibration
 
 from upshot.api.judging import verdicts
 from upshot.api.opening import endpoint_of, open_lake
@@ -104,7 +104,9 @@ def compare(
     Raises:
         InputError: there are no two arms, or too little of one.
     """
-    from upshot.hindsight.compare import compare as estimate  # scipy takes half a second to load
+    from upshot.hindsight.trust.compare import (
+        compare as estimate,  # scipy takes half a second to load
+    )
 
     settings = settings or load()
     parts = [
@@ -137,7 +139,7 @@ def calibrate(
     Raises:
         InputError: too few of the labels are of this lake's responses.
     """
-    from upshot.hindsight import trust  # scipy takes half a second to load
+    from upshot.hindsight.trust import lake_trust as trust  # scipy takes half a second to load
 
     settings = settings or load()
     store = open_lake(target, settings)

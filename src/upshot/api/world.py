@@ -12,7 +12,7 @@ import msgspec
 from upshot import sources
 from upshot.config import Settings, load
 from upshot.errors import InputError
-from upshot.hindsight import cascade
+from upshot.hindsight.llm import cascade
 from upshot.lake import Lake
 from upshot.llm import Budget, Replies
 from upshot.privacy import Pseudonyms
@@ -22,9 +22,9 @@ from upshot.sources.outside import Outside, Recorded, read_events, record_events
 
 if TYPE_CHECKING:
     from upshot.credit import Credit
-    from upshot.credit.llm import Cost as CreditCost
+    from upshot.credit.llm_reviewer import Cost as CreditCost
+    from upshot.retention.pipeline import Followed
     from upshot.verifiers.attempts import Attempts
-    from upshot.verifiers.follow import Followed
     from upshot.verifiers.items import Outcome
 
 from upshot.api.opening import Paths, Progress, cleaning, endpoint_of, open_lake, quiet
@@ -66,8 +66,9 @@ def credit(
             lake.
     """
     from upshot import credit as credits  # scikit-learn takes a second to load
-    from upshot.credit import llm, use
-    from upshot.credit.work import of_lake
+    from upshot.credit import llm_reviewer as llm
+    from upshot.credit import training_signals as use
+    from upshot.credit.thread_trajectories import of_lake
 
     started = time.monotonic()
     if reviewer not in (*credits.REVIEWERS, "llm"):
@@ -157,7 +158,7 @@ def retention(
     Raises:
         InputError: the repository, a note, a record or the kept history cannot be read.
     """
-    from upshot.verifiers import follow as following
+    from upshot.retention import pipeline as following
 
     store = None if lake is None else open_lake(lake, settings or load())
     mentions = [] if store is None else list(following.of_lake(store))

@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from upshot import json_lines
 from upshot.api.opening import Progress, quiet
 from upshot.api.policies import need_train_extra
+from upshot.io import json_lines
 
 if TYPE_CHECKING:
     from upshot.worlds.people import Dials
@@ -73,7 +73,7 @@ def talk(
     """
     need_train_extra()
     from upshot import worlds
-    from upshot.policy.sample import open_sampler
+    from upshot.hub.sampling import open_sampler
     from upshot.worlds import phrases as phrases_
     from upshot.worlds.talk import talk as talk_
 
@@ -119,7 +119,7 @@ def measure_policy(
     """True success of a policy's first answers to fresh tasks."""
     need_train_extra()
     from upshot import worlds
-    from upshot.policy.sample import open_sampler
+    from upshot.hub.sampling import open_sampler
     from upshot.worlds import phrases as phrases_
     from upshot.worlds.talk import measure
 

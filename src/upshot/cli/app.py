@@ -19,10 +19,10 @@ from upshot.cli import crediting, loops, policies, training, verifying, worlds
 from upshot.cli.asking import Asking
 from upshot.cli.progress import progress as _progress
 from upshot.errors import InputError, UpshotError
-from upshot.hindsight.audit import read_items, read_labels
-from upshot.hindsight.rubric import text as rubric_text
-from upshot.json_lines import encode
-from upshot.json_lines import write as _write
+from upshot.hindsight.llm.rubric import text as rubric_text
+from upshot.hindsight.trust.audit import read_items, read_labels
+from upshot.io.json_lines import encode
+from upshot.io.json_lines import write as _write
 from upshot.report.reliability import reliability_page
 from upshot.report.terminal import print_asked, print_erasure, print_summary
 from upshot.sources import names

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.panel import Panel
 from rich.text import Text
 
-from upshot.hindsight.audit import Item
+from upshot.hindsight.trust.audit import Item
 
 _MOST = 2_000
 """Characters of a message that are shown."""

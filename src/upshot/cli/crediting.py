@@ -12,7 +12,7 @@ from rich.console import Console
 from upshot import api
 from upshot import config as config_
 from upshot.cli.progress import progress
-from upshot.json_lines import write
+from upshot.io.json_lines import write
 
 _console = Console(stderr=True)
 Reviewer = Literal["trained", "llm", "uniform", "last", "first-mistake", "leave-one-out", "shapley"]

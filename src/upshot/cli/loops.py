@@ -13,7 +13,7 @@ from rich.table import Table
 from upshot import api
 from upshot import config as config_
 from upshot.cli.progress import progress
-from upshot.json_lines import write
+from upshot.io.json_lines import write
 
 _console = Console(stderr=True)
 LoopFile = Annotated[Path, typer.Option("--config", help="The loop's file (TOML).")]

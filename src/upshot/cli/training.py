@@ -14,7 +14,7 @@ from upshot import api
 from upshot import config as config_
 from upshot.cli.progress import progress
 from upshot.errors import InputError
-from upshot.json_lines import write
+from upshot.io.json_lines import write
 from upshot.preferences import KINDS
 from upshot.preferences.rewrites import Tally
 

@@ -13,10 +13,10 @@ from rich.table import Table
 from upshot import api
 from upshot import config as config_
 from upshot.cli.progress import progress
-from upshot.json_lines import write
+from upshot.io.json_lines import write
 
 if TYPE_CHECKING:
-    from upshot.verifiers.retention import Report
+    from upshot.retention.retention import Report
 
 _console = Console(stderr=True)
 

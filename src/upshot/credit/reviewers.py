@@ -30,8 +30,8 @@ from upshot.credit.conserve import Credit, settle
 from upshot.credit.features import look, says, whole
 from upshot.credit.trajectories import Trajectory, read
 from upshot.errors import InputError
-from upshot.hindsight.estimates import cross_fit
-from upshot.sources.files import json_objects
+from upshot.io.files import json_objects
+from upshot.stats.sampling import cross_fit
 
 Array = NDArray[np.float64]
 _NEAR_FIX = 4

@@ -15,8 +15,8 @@ from typing import Any
 import msgspec
 
 from upshot.errors import InputError
+from upshot.io.files import json_objects
 from upshot.sources import fields
-from upshot.sources.files import json_objects
 
 
 class Step(msgspec.Struct, frozen=True, gc=False):

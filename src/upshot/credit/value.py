@@ -25,7 +25,7 @@ from sklearn.ensemble import HistGradientBoostingRegressor
 from upshot.credit.features import PREFIX, Look, look
 from upshot.credit.trajectories import Trajectory
 from upshot.errors import InputError
-from upshot.hindsight.estimates import cross_fit
+from upshot.stats.sampling import cross_fit
 
 Array = NDArray[np.float64]
 _MOST_TERMS = 150

@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
-from upshot.arrow import system_memory
+from upshot.io.arrow import system_memory
 from upshot.lake import Lake
 from upshot.records import CleanTable
 

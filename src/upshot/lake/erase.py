@@ -20,8 +20,8 @@ import pyarrow as pa
 import pyarrow.fs
 import pyarrow.parquet as pq
 
-from upshot.arrow import pc
 from upshot.errors import ErasureError
+from upshot.io.arrow import pc
 from upshot.lake.tables import Lake
 from upshot.records import SCHEMAS, CleanTable
 

@@ -35,8 +35,8 @@ from deltalake import (
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from pyarrow.fs import LocalFileSystem, SubTreeFileSystem
 
-from upshot.arrow import pc
 from upshot.errors import LakeError, NotFoundError, boundary
+from upshot.io.arrow import pc
 from upshot.records import SCHEMAS, CleanTable, empty
 
 _CONFIGURATION = {

@@ -7,16 +7,15 @@ base = "Qwen/Qwen3-8B"             # the policy in service before the first roun
 seed = 0
 
 [gather]                           # where a round's logs come from: files that are new, or
-logs = ["logs/*.jsonl"]
-command = "collect --model {policy} --out {out} --round {round} --seed {seed}"      # a command that
-writes them
+logs = ["logs/*.jsonl"]            # a command that writes them
+command = "collect --model {policy} --out {out} --round {round} --seed {seed}"
 
 [learn]
 recent = 3                         # rounds whose verdicts teach a policy
 splits = [0.7, 0.15, 0.15]         # users to learn from, to choose a candidate on, to test it on
 
-[reward]                           # leave the table out where the policy's method learns from
-verdicts alone recipe = "reward.toml"             # a transformer; without it the embedded model
+[reward]                           # leave out where the policy's method learns from verdicts alone
+recipe = "reward.toml"             # a transformer; without it the embedded model
 keep = 1.0                         # share of the old evidence that still counts
 
 [policy]                           # as in `upshot train policy --recipe`, without base
@@ -24,10 +23,11 @@ method = "kto"
 
 [gate]                             # how strict: see `loop.gate.Rules`
 alpha = 0.05
+
 [serve]
-shadow = 0.2                       # share of requests that a candidate answers too, before anybody
-sees its answers canary = 0.5                       # share of users who get a candidate first; what
-came of it decides. 0: the gate's reward model decides
+shadow = 0.2                       # share of requests that a candidate also answers, unseen
+canary = 0.5                       # share of users who get a candidate first, and whose outcomes
+                                   # decide; 0: the gate's reward model decides
 ```
 """
 

@@ -13,9 +13,9 @@ import numpy as np
 import re2
 from numpy.typing import NDArray
 
-from upshot import json_lines
 from upshot.errors import InputError
-from upshot.hindsight.estimates import draw
+from upshot.hub.sampling import Drawing, open_sampler
+from upshot.io import json_lines
 from upshot.loop import guards, lessons
 from upshot.loop.config import Config
 from upshot.loop.gate import Answers, Harm, Rules, Ruling, choose, rule, rule_by_guards
@@ -24,10 +24,10 @@ from upshot.loop.state import Round, State
 from upshot.policy.data import Asked, read
 from upshot.policy.job import read_trained
 from upshot.policy.rewards import of_function, of_model, open_rewards, scores
-from upshot.policy.sample import Drawing, open_sampler
 from upshot.reward import RewardModel, Score
 from upshot.reward import load as load_reward
 from upshot.reward.transformer import Transformer
+from upshot.stats.sampling import draw
 
 Array = NDArray[np.float64]
 Judge: TypeAlias = RewardModel | Transformer

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from upshot import json_lines
+from upshot.io import json_lines
 from upshot.loop import lessons
 from upshot.loop.state import Loop, Round, State, write
 

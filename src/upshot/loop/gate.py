@@ -30,7 +30,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from upshot.errors import InputError
-from upshot.hindsight.estimates import draw, t_quantile
+from upshot.stats.intervals import t_quantile
+from upshot.stats.sampling import draw
 
 Array = NDArray[np.float64]
 Decision = Literal["promote", "refuse", "ask"]

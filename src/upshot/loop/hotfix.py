@@ -16,17 +16,17 @@ import msgspec
 import numpy as np
 
 from upshot.errors import InputError
+from upshot.hub.sampling import Drawing, open_sampler
+from upshot.io.files import json_objects
 from upshot.loop.examine import DEMANDS, demands, passes
 from upshot.loop.gate import Harm, Rules
 from upshot.loop.guards import less
 from upshot.policy.data import Asked, Data, of_rows
 from upshot.policy.recipe import Draw, Kl, Recipe
 from upshot.policy.rounds import adopt
-from upshot.policy.sample import Drawing, open_sampler
 from upshot.policy.train import train
 from upshot.records import Example, Source, Turn
 from upshot.reward.rows import turns_of
-from upshot.sources.files import json_objects
 
 _REST_A_CASE = 8
 """Answers that were fine, for each case: what keeps them fine."""

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from upshot import json_lines, preferences
-from upshot.hindsight.estimates import draw
+from upshot import preferences
+from upshot.io import json_lines
 from upshot.lake import Lake
 from upshot.loop.config import Learn
 from upshot.loop.gate import split_of
@@ -24,6 +24,7 @@ from upshot.preferences.examples import unpaired
 from upshot.preferences.lake import Curve
 from upshot.preferences.pairs import pairs as pairs_of
 from upshot.records import Example, Preference, Turn
+from upshot.stats.sampling import draw
 
 Scores = Callable[[str, int], tuple[float, float] | None]
 """Another judge: score and confidence of the response at (conversation, index); None: it says

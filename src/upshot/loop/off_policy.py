@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from upshot.errors import InputError
-from upshot.hindsight.estimates import t_quantile
+from upshot.stats.intervals import t_quantile
 
 Array = NDArray[np.float64]
 Kind = Literal["ips", "snips", "dm", "dr"]

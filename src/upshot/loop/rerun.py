@@ -16,15 +16,15 @@ import msgspec
 import numpy as np
 
 from upshot.errors import NotFoundError
-from upshot.hindsight.estimates import ratio_interval
+from upshot.hub.sampling import Drawing, open_sampler
 from upshot.loop import lessons
 from upshot.loop.config import Config
 from upshot.loop.run import Progress
 from upshot.loop.state import Loop, write
 from upshot.policy.rewards import of_function, of_model, scores
-from upshot.policy.sample import Drawing, open_sampler
 from upshot.policy.train import train
 from upshot.reward import load
+from upshot.stats.intervals import ratio_interval
 
 
 class Rerun(msgspec.Struct, frozen=True):

@@ -16,8 +16,8 @@ from typing import Any
 
 import msgspec
 
-from upshot import json_lines
 from upshot.errors import InputError, NothingToLearnError
+from upshot.io import json_lines
 from upshot.lake import Lake
 from upshot.loop import lessons
 from upshot.loop.config import Config

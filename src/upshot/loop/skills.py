@@ -18,9 +18,10 @@ from typing import Any
 
 import msgspec
 
-from upshot import json_lines, tokens
+from upshot.io import json_lines
 from upshot.lake import Lake
 from upshot.records import Turn
+from upshot.stats import words as tokens
 
 CONFIRMING = frozenset(
     {"worked", "test", "outcome", "build", "kept", "commit", "own_commit", "adopted"}

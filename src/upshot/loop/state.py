@@ -16,8 +16,8 @@ from typing import Any
 
 import msgspec
 
-from upshot import json_lines
 from upshot.errors import InputError, NotFoundError
+from upshot.io import json_lines
 
 
 class Released(msgspec.Struct, frozen=True):

@@ -26,15 +26,15 @@ import torch
 from numpy.typing import NDArray
 from trl.trainer.utils import selective_log_softmax
 
-from upshot.hindsight.estimates import draw
-from upshot.policy import sft
+from upshot.hub.loss_masks import open_tokenizer, tokens_of
+from upshot.hub.sampling import batches, open_policy
 from upshot.policy.data import of_rows
+from upshot.policy.methods import sft
 from upshot.policy.recipe import Recipe
-from upshot.policy.sample import batches, open_policy
-from upshot.policy.tokens import open_tokenizer, tokens_of
 from upshot.policy.train import train
 from upshot.policy.trainer import padded
 from upshot.records import Example
+from upshot.stats.sampling import draw
 
 Array = NDArray[np.float64]
 LEAST = 50

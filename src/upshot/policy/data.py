@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 from upshot.credit.conserve import Credit
 from upshot.credit.trajectories import Trajectory, of_record
 from upshot.errors import FormatError, InputError
+from upshot.io.files import as_objects, json_objects, json_records, open_input
 from upshot.preferences.importers import of_records, read_preferences
 from upshot.records import Example, Preference, Source, Turn
 from upshot.reward.rows import example_of, turns_of
-from upshot.sources.files import as_objects, json_objects, json_records, open_input
 
 
 class Asked(NamedTuple):

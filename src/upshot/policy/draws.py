@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from upshot.hub.sampling import open_sampler
 from upshot.policy.data import Asked
 from upshot.policy.job import Job
-from upshot.policy.sample import open_sampler
 from upshot.records import Turn
 
 _PROMPTS = 256

@@ -23,16 +23,16 @@ import torch
 from transformers import TrainerCallback
 from transformers.trainer_callback import PrinterCallback
 
-from upshot import json_lines
 from upshot.errors import InputError
+from upshot.hub.loss_masks import open_tokenizer, prompt_ids
+from upshot.hub.sampling import Drawing, open_policy
+from upshot.hub.trainers import is_main, last_checkpoint, quiet
+from upshot.io import json_lines
 from upshot.policy.data import Asked, Data
 from upshot.policy.guard import Guard
 from upshot.policy.kl import Bound, Distance, has_adapter, measure
 from upshot.policy.recipe import Recipe, adapter, arguments
 from upshot.policy.rewards import Rewards
-from upshot.policy.sample import Drawing, open_policy
-from upshot.policy.tokens import open_tokenizer, prompt_ids
-from upshot.reward.recipe import is_main, last_checkpoint, quiet
 
 Progress = Callable[[str, int, int], None]
 MARK = "policy.json"

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from transformers import TrainerCallback
 
+from upshot.hub.sampling import Drawing, Local
 from upshot.policy.recipe import Kl
-from upshot.policy.sample import Drawing, Local
 
 _GAIN = 0.1
 """Most by which one step moves the penalty's coefficient, relative (Ziegler et al., 2019, eq. 5).

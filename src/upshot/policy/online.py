@@ -7,12 +7,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from upshot.hub.trainers import quiet
 from upshot.policy.job import Job, lora_of
 from upshot.policy.kl import Controller
 from upshot.policy.rewards import Part, Rewards
 from upshot.preferences.export import messages
 from upshot.records import Turn
-from upshot.reward.recipe import quiet
 
 COEFFICIENT = 0.05
 """Of the penalty, where the recipe says nothing."""

@@ -5,11 +5,15 @@ base = "Qwen/Qwen3-8B"          # a name on a hub, or a folder
 method = "dpo"                  # see `upshot train policy --explain METHOD`
 [init]                          # from_pretrained: dtype, attn_implementation, …
 dtype = "bfloat16"
-[trainer]                       # TRL's configuration of the method: learning_rate, num_generations,
-use_vllm, fsdp, deepspeed, … max_length = 4096 [lora]                          # peft.LoraConfig;
-without this table all weights are trained r = 16 [kl] stop = 20.0                     # nats an
-answer: training ends before its policy is further than this from its base [draw] max_tokens = 512
-# of an answer that is drawn [options]                       # of the method, ours: see --explain
+[trainer]                       # TRL's configuration of the method: learning_rate,
+max_length = 4096               # num_generations, use_vllm, fsdp, deepspeed, …
+[lora]                          # peft.LoraConfig; without this table all weights are trained
+r = 16
+[kl]
+stop = 20.0                     # nats per answer: training stops within this distance of the base
+[draw]
+max_tokens = 512                # of a sampled answer
+[options]                       # of the method, ours: see --explain
 ```
 """
 
@@ -24,7 +28,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from upshot.errors import ConfigError, NotFoundError
-from upshot.reward.recipe import cpu_when_alone, quiet
+from upshot.hub.trainers import cpu_when_alone, quiet
 
 T = TypeVar("T")
 
@@ -103,7 +107,7 @@ class Method(msgspec.Struct, frozen=True):
 def methods() -> dict[str, Method]:
     """Every method, by its name on the command line."""
     return msgspec.convert(
-        tomllib.loads(files("upshot.policy").joinpath("methods.toml").read_text("utf-8")),
+        tomllib.loads(files("upshot.policy.methods").joinpath("methods.toml").read_text("utf-8")),
         dict[str, Method],
     )
 

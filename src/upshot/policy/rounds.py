@@ -10,8 +10,8 @@ from pathlib import Path
 
 import msgspec
 
+from upshot.hub.trainers import is_main
 from upshot.policy.job import Job, finish, open_trainable, read_trained
-from upshot.reward.recipe import is_main
 
 _OWN = frozenset({"policy.json", "users.json", "card.md", "metrics.jsonl", "drawn.jsonl"})
 _AGAIN = 1_000_003

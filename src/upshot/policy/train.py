@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from upshot.errors import ConfigError, InputError, UpshotError
+from upshot.hub.loss_masks import open_tokenizer
+from upshot.hub.trainers import quiet
 from upshot.policy.data import Data
 from upshot.policy.guard import Guard
 from upshot.policy.job import Job, Progress, Trained, read_trained
 from upshot.policy.recipe import Recipe
 from upshot.policy.rewards import Rewards
-from upshot.policy.tokens import open_tokenizer
-from upshot.reward.recipe import quiet
 
 
 def train(
@@ -42,7 +42,7 @@ def train(
             )
         return done
     folder.mkdir(parents=True, exist_ok=True)
-    fit: Callable[[Job], Path] = import_module(f"upshot.policy.{recipe.method}").fit
+    fit: Callable[[Job], Path] = import_module(f"upshot.policy.methods.{recipe.method}").fit
     try:
         with quiet():
             fit(Job(recipe, folder, data, rewards, guard, progress))
@@ -84,10 +84,10 @@ def check(recipe: Recipe) -> Size:
     from peft import get_peft_model
     from transformers import AutoModelForCausalLM
 
+    from upshot.hub.models import config_of
     from upshot.policy.recipe import adapter, arguments, options
-    from upshot.reward.recipe import config_of
 
-    module = import_module(f"upshot.policy.{recipe.method}")
+    module = import_module(f"upshot.policy.methods.{recipe.method}")
     if hasattr(module, "Options"):
         options(recipe, module.Options)
     arguments(recipe, module.CONFIG, Path("unused"))

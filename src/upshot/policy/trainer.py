@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from transformers import Trainer, TrainingArguments
 
+from upshot.hub.trainers import quiet
 from upshot.policy.job import Job, lora_of
-from upshot.reward.recipe import quiet
 
 CONFIG = TrainingArguments
 Loss = Callable[[Any, Any], torch.Tensor]

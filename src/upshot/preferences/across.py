@@ -13,10 +13,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from upshot import tokens
-from upshot.hindsight.timeline import USER
+from upshot.hindsight.embedded.timeline import USER
 from upshot.preferences.pairs import Judged, answer, place, prompt_of
 from upshot.records import Place, Preference, Source, Turn
+from upshot.stats import words as tokens
 
 _DIGITS = re.compile(r"\d+")
 _LEAST_WORDS = 3

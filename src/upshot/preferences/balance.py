@@ -11,8 +11,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from upshot.hindsight.estimates import draw
 from upshot.records import Example, Preference, Turn
+from upshot.stats.sampling import draw
 
 Row = TypeVar("Row", Preference, Example)
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from upshot.hindsight.timeline import ASSISTANT, ROLES, Timeline
+from upshot.hindsight.embedded.timeline import ASSISTANT, ROLES, Timeline
 from upshot.preferences.pairs import Judged, answer, place, prompt_of, work
 from upshot.records import Example, Place, Source, Turn
 

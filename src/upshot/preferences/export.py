@@ -12,8 +12,8 @@ from typing import Any
 
 import msgspec
 
-from upshot import json_lines
 from upshot.errors import InputError
+from upshot.io import json_lines
 from upshot.records import Example, Preference, Turn
 
 Row = dict[str, Any]

@@ -18,9 +18,9 @@ from itertools import combinations
 from typing import Any
 
 from upshot.errors import FormatError, RecordError
+from upshot.io.files import Bad, expand, json_records, open_input
 from upshot.records import BadRecord, Place, Preference, Source, Turn
 from upshot.sources import fields
-from upshot.sources.files import Bad, expand, json_records, open_input
 
 Record = Mapping[str, Any]
 _TURN = re.compile(r"\n*\b(Human|Assistant): ?")

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 from numpy.typing import NDArray
 
-from upshot.hindsight.judge import all_events
-from upshot.hindsight.timeline import timeline
+from upshot.hindsight.embedded.judge import all_events
+from upshot.hindsight.embedded.timeline import timeline
 from upshot.lake import Lake
 from upshot.preferences import across
 from upshot.preferences.pairs import KINDS, Judged, fate, judged

@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from upshot import tokens
-from upshot.hindsight.events import Event
-from upshot.hindsight.timeline import ASSISTANT, ROLES, USER, Timeline
+from upshot.hindsight.embedded.events import Event
+from upshot.hindsight.embedded.timeline import ASSISTANT, ROLES, USER, Timeline
 from upshot.records import CleanTable, Place, Preference, Source, Turn
+from upshot.stats import words as tokens
 
 KINDS = ("sibling", "thread", "edit", "across")
 _GOOD, BAD = 0.6, 0.4

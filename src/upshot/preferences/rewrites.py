@@ -16,12 +16,12 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from upshot import tokens
-from upshot.hindsight import hostile
-from upshot.hindsight.timeline import USER
+from upshot.hindsight.embedded.timeline import USER
+from upshot.hindsight.trust import hostile
 from upshot.llm import Asker, Budget, Endpoint, Replies, Spent, question, work_through
 from upshot.preferences.pairs import BAD, LEAST_SURE, Judged, answer, place, prompt_of, work
 from upshot.records import Preference, Source
+from upshot.stats import words as tokens
 
 KIND = "rewrite"
 _MOST_COPIED = 0.3

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import jinja2
 
 if TYPE_CHECKING:
-    from upshot.hindsight.calibrate import Bin
-    from upshot.hindsight.trust import Calibration
+    from upshot.hindsight.trust.lake_trust import Calibration
+    from upshot.stats.calibration import Bin
 
 _SIDE = 320
 

@@ -14,8 +14,8 @@ from typing import Any, Literal
 import msgspec
 import pyarrow as pa
 
-from upshot.arrow import pc
 from upshot.engine import StageReport
+from upshot.io.arrow import pc
 from upshot.lake import Lake
 from upshot.sources.ingest import IngestReport
 

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from upshot.hindsight import cascade
+from upshot.hindsight.llm import cascade
 from upshot.lake import ErasureProof
 from upshot.report.summary import FATES, Row, Summary
 

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from upshot.hindsight.calibrate import ece, reliability
-from upshot.hindsight.estimates import sigmoid
+from upshot.stats.calibration import ece, reliability
+from upshot.stats.intervals import sigmoid
 
 Array = NDArray[np.float64]
 _TEMPERATURES = np.geomspace(0.1, 4.0, 60)

@@ -18,8 +18,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from upshot import tokens
 from upshot.reward.features import request_form
+from upshot.stats import words as tokens
 
 Array = NDArray[np.float64]
 _PLACES = 1 << 15

@@ -19,7 +19,7 @@ import numpy as np
 import re2
 from numpy.typing import NDArray
 
-from upshot import tokens
+from upshot.stats import words as tokens
 
 Array = NDArray[np.float32]
 GROUPS = ("form", "relation", "words", "grams", "embedding")

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
-from upshot import json_lines
 from upshot.errors import FormatError, InputError, NotFoundError
+from upshot.io import json_lines
 from upshot.reward.calibration import Calibration
 from upshot.reward.card import card, plot
 from upshot.reward.domain import Domain, Shape, Vocabulary

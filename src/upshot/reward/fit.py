@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_solve, cholesky, solve_triangular
 
-from upshot.hindsight.estimates import sigmoid
+from upshot.stats.intervals import sigmoid
 
 Array = NDArray[np.float64]
 _STEPS = 25

@@ -17,12 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from upshot.errors import InputError
-from upshot.hindsight.estimates import cross_fit
 from upshot.records import Example, Preference, Turn
 from upshot.reward.calibration import Calibration, calibrate, soften
 from upshot.reward.domain import Domain, learn, unfamiliarity
 from upshot.reward.features import GROUPS, Features, features, looks
 from upshot.reward.fit import Posterior, fit
+from upshot.stats.sampling import cross_fit
 
 Array = NDArray[np.float64]
 FLOORS = np.array([10.0, 10.0, 30.0, 10_000.0, 2_000.0])

@@ -18,11 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from upshot.errors import InputError
-from upshot.hindsight.estimates import draw
 from upshot.preferences.balance import owners
 from upshot.records import Preference
 from upshot.reward.features import features
 from upshot.reward.model import RewardModel, Score, score, train
+from upshot.stats.sampling import draw
 
 Array = NDArray[np.float64]
 _DISAGREEMENT = 2.0

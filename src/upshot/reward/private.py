@@ -34,12 +34,13 @@ from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 
 from upshot.errors import InputError
-from upshot.hindsight.estimates import draw, sigmoid
 from upshot.records import Example, Preference
 from upshot.reward.calibration import Calibration, calibrate, soften
 from upshot.reward.features import features
 from upshot.reward.fit import Posterior
 from upshot.reward.model import FLOORS, LEVELS, Head, RewardModel, Rows, batch_of, owner, users_of
+from upshot.stats.intervals import sigmoid
+from upshot.stats.sampling import draw
 
 Array = NDArray[np.float64]
 LENGTH = 2.0

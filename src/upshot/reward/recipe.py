@@ -1,24 +1,23 @@
 """What a transformer is trained with: a TOML file, whose tables go to the libraries as they are.
 
 ```
-base = "Qwen/Qwen3-8B"          # a name on a hub, or a folder; one with a config and no weights
-starts from nothing members = 3                     # models of the ensemble vary = "bootstrap"
-# what tells them apart: "seed", or users drawn with replacement as well held_out = 0.1
-# share of users kept for calibration [init]                          # from_pretrained: dtype,
-attn_implementation, … dtype = "bfloat16" [trainer]                       # trl.RewardConfig:
-learning_rate, fsdp, deepspeed, gradient_checkpointing, … max_length = 4096 [lora]
-# peft.LoraConfig; without this table all weights are trained r = 16
+base = "Qwen/Qwen3-8B"          # a name on a hub, or a folder; a folder with a config and no
+                                # weights is trained from scratch
+members = 3                     # models of the ensemble
+vary = "bootstrap"              # how members differ: "seed", or users resampled as well
+held_out = 0.1                  # share of users held out for calibration
+[init]                          # from_pretrained: dtype, attn_implementation, …
+dtype = "bfloat16"
+[trainer]                       # trl.RewardConfig: learning_rate, fsdp, deepspeed, …
+max_length = 4096
+[lora]                          # peft.LoraConfig; without this table all weights are trained
+r = 16
 ```
 """
 
 from __future__ import annotations
 
-import json
-import os
 import tomllib
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -26,6 +25,8 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 
 from upshot.errors import ConfigError, NotFoundError
+from upshot.hub.models import config_of
+from upshot.hub.trainers import cpu_when_alone, quiet
 
 _BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
 _ADAM = 8
@@ -112,46 +113,6 @@ def arguments(recipe: Recipe, folder: Path, seed: int, **more: Any) -> Any:
         raise ConfigError(f"could not use the recipe's [trainer]: {error}") from error
 
 
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Without the libraries' own bars, reports of what was loaded, and complaints of each other."""
-    import datasets
-    from transformers.utils import logging as loudness
-
-    mapping = datasets.are_progress_bars_disabled()
-    datasets.disable_progress_bars()
-    level, bars = loudness.get_verbosity(), loudness.is_progress_bar_enabled()
-    loudness.set_verbosity_error()
-    loudness.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)
-            yield
-    finally:
-        loudness.set_verbosity(level)
-        if not mapping:
-            datasets.enable_progress_bars()
-        if bars:
-            loudness.enable_progress_bar()
-
-
-def last_checkpoint(folder: Path) -> str | None:
-    """The newest checkpoint that is whole; what a kill left half written is passed over."""
-    found = sorted(
-        (int(path.name.rpartition("-")[2]), path)
-        for path in folder.glob("checkpoint-*")
-        if path.name.rpartition("-")[2].isdigit()
-    )
-    return next((str(path) for _, path in reversed(found) if _is_whole(path)), None)
-
-
-def _is_whole(checkpoint: Path) -> bool:
-    try:  # the trainer writes its state last
-        return isinstance(json.loads((checkpoint / "trainer_state.json").read_bytes()), dict)
-    except (OSError, ValueError):
-        return False
-
-
 def from_nothing(recipe: Recipe) -> bool:
     """Does the base have a configuration and no weights?"""
     folder = Path(recipe.base)
@@ -212,17 +173,6 @@ def check(recipe: Recipe, columns: int = 1) -> Size:
     return Size(every, trained, (every * width + trained * (_ADAM + _MASTER)) / 1e9)
 
 
-def cpu_when_alone(trainer: Mapping[str, Any]) -> dict[str, Any]:
-    """Where there is no GPU, say so, or TRL refuses what it sets by default."""
-    import torch
-
-    return (
-        {}
-        if torch.cuda.is_available() or "use_cpu" in trainer
-        else {"use_cpu": True, "bf16": False}
-    )
-
-
 def base_config(recipe: Recipe, columns: int) -> Any:
     """The base's configuration with one logit for each column.
 
@@ -232,25 +182,3 @@ def base_config(recipe: Recipe, columns: int) -> Any:
     config = config_of(recipe.base, recipe.init)
     config.num_labels = columns
     return config
-
-
-def config_of(base: str, init: Mapping[str, Any]) -> Any:
-    """A base's configuration.
-
-    Raises:
-        NotFoundError: it cannot be had.
-    """
-    from transformers import AutoConfig
-
-    trust = {"trust_remote_code": True} if init.get("trust_remote_code") else {}
-    try:
-        return AutoConfig.from_pretrained(base, **trust)
-    except (OSError, ValueError) as error:
-        raise NotFoundError(
-            f"could not find the base model {base!r}: {str(error).splitlines()[0]}"
-        ) from error
-
-
-def is_main() -> bool:
-    """Is this the process that writes? `accelerate launch` starts several."""
-    return int(os.environ.get("RANK", "0")) == 0

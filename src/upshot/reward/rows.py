@@ -10,11 +10,11 @@ from typing import Any, Protocol
 import msgspec
 
 from upshot.errors import InputError, RecordError
+from upshot.io.files import as_objects, json_objects, json_records, open_input
 from upshot.preferences.importers import of_records, read_preferences
 from upshot.records import Example, Preference, Source, Turn
 from upshot.reward.model import Score
 from upshot.sources import fields
-from upshot.sources.files import as_objects, json_objects, json_records, open_input
 
 _BATCH = 512
 

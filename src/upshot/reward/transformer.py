@@ -28,7 +28,7 @@ from transformers.trainer_callback import PrinterCallback
 from trl.trainer.reward_trainer import RewardTrainer
 
 from upshot.errors import ConfigError, InputError
-from upshot.hindsight.estimates import draw
+from upshot.hub.trainers import cpu_when_alone, is_main, last_checkpoint, quiet
 from upshot.records import Example, Preference, Turn
 from upshot.reward import private
 from upshot.reward.calibration import Calibration, calibrate, soften
@@ -36,18 +36,9 @@ from upshot.reward.domain import Domain, learn, unfamiliarity
 from upshot.reward.features import FORM, Features, features, looks
 from upshot.reward.model import LEVELS, Rows, Score, inside, owner, said, texts, users_of
 from upshot.reward.private import Privacy
-from upshot.reward.recipe import (
-    Recipe,
-    adapter,
-    arguments,
-    base_config,
-    cpu_when_alone,
-    from_nothing,
-    is_main,
-    last_checkpoint,
-    quiet,
-)
+from upshot.reward.recipe import Recipe, adapter, arguments, base_config, from_nothing
 from upshot.reward.restyle import EDITS, MOVED
+from upshot.stats.sampling import draw
 
 Array = NDArray[np.float64]
 Progress = Callable[[int, int], None]

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import ModuleType
 
 from upshot.errors import FormatError, InputError
+from upshot.io.files import Input, expand, open_input
 from upshot.records import BadRecord, RawConversation
 from upshot.sources import (
     aider,
@@ -27,7 +28,6 @@ from upshot.sources import (
     sharegpt,
     swe_agent,
 )
-from upshot.sources.files import Input, expand, open_input
 from upshot.sources.outcomes import with_results
 
 FORMATS: tuple[ModuleType, ...] = (

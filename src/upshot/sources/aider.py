@@ -18,9 +18,9 @@ import re
 from collections.abc import Iterator
 from typing import BinaryIO
 
+from upshot.io.files import Input
 from upshot.records import BadRecord, RawConversation, RawMessage, Role, Signal
 from upshot.sources import fields
-from upshot.sources.files import Input
 
 NAME = "aider"
 _START = re.compile(rb"^# aider chat started at ", re.MULTILINE)

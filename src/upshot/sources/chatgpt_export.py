@@ -13,9 +13,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from upshot.errors import RecordError
+from upshot.io.files import Bad, Input, json_records
 from upshot.records import BadRecord, RawConversation, RawMessage, Signal
 from upshot.sources import fields
-from upshot.sources.files import Bad, Input, json_records
 
 NAME = "chatgpt-export"
 _HEAD = re.compile(rb'"mapping"\s*:\s*\{')

@@ -11,9 +11,9 @@ from typing import Any
 import msgspec
 
 from upshot.errors import RecordError
+from upshot.io.files import Bad, Input, json_records
 from upshot.records import BadRecord, RawConversation, RawMessage
 from upshot.sources import fields
-from upshot.sources.files import Bad, Input, json_records
 
 NAME = "codex"
 _HEAD = re.compile(rb'"type"\s*:\s*"(?:session_meta|response_item)"|"record_type"\s*:\s*"state"')

@@ -18,7 +18,7 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
-from upshot.arrow import pc, system_memory
+from upshot.io.arrow import pc, system_memory
 from upshot.lake import Lake
 from upshot.privacy import Pseudonyms, Redactor, clean
 from upshot.records import SCHEMAS, BadRecord, CleanTable, RawConversation

@@ -11,9 +11,9 @@ from typing import Any
 import msgspec
 
 from upshot.errors import RecordError
+from upshot.io.files import Bad, Input, json_records
 from upshot.records import BadRecord, RawConversation, RawMessage, Signal
 from upshot.sources import fields
-from upshot.sources.files import Bad, Input, json_records
 
 NAME = "langfuse"
 _HEAD = re.compile(rb'"(?:observations|traceId|sessionId|projectId|htmlPath)"\s*:')

@@ -13,9 +13,9 @@ from typing import Any
 import msgspec
 
 from upshot.errors import RecordError
+from upshot.io.files import Bad, Input, json_records, lines
 from upshot.records import BadRecord, RawConversation, RawMessage
 from upshot.sources import fields
-from upshot.sources.files import Bad, Input, json_records, lines
 
 NAME = "openai-chat"
 _HEAD = re.compile(rb'"messages"\s*:\s*\[')

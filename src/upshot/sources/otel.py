@@ -17,9 +17,9 @@ from typing import Any
 import msgspec
 
 from upshot.errors import RecordError
+from upshot.io.files import Bad, Input, json_records
 from upshot.records import BadRecord, RawConversation, RawMessage, Signal
 from upshot.sources import fields
-from upshot.sources.files import Bad, Input, json_records
 
 NAME = "otel"
 _HEAD = re.compile(rb'"(?:resourceSpans|resource_spans|scopeSpans)"\s*:')

@@ -18,15 +18,15 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 
-from upshot.arrow import pc
 from upshot.errors import RecordError
+from upshot.io.arrow import pc
+from upshot.io.files import Bad, json_records, open_input
 from upshot.lake import Lake
 from upshot.lake.tables import OUTSIDE
 from upshot.privacy import Pseudonyms
 from upshot.privacy.clean import safe_id
 from upshot.records import SCHEMAS, BadRecord, CleanTable
 from upshot.sources import fields
-from upshot.sources.files import Bad, json_records, open_input
 
 VALUES: Mapping[str, float] = {
     "ticket_closed": 0.6,

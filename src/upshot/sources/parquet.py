@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from upshot.errors import FormatError, RecordError
+from upshot.io.files import Input
 from upshot.records import BadRecord, RawConversation
 from upshot.sources import openai_chat
-from upshot.sources.files import Input
 
 NAME = "parquet"
 PRESETS: Mapping[str, Mapping[str, str]] = {

@@ -14,9 +14,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from upshot.errors import RecordError
+from upshot.io.files import Input
 from upshot.records import BadRecord, RawConversation, RawMessage, Signal
 from upshot.sources import fields
-from upshot.sources.files import Input
 
 NAME = "realhumaneval"
 _COLUMNS = frozenset({"request", "response", "copy_events", "programmer_id"})

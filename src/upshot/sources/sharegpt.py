@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from upshot.errors import RecordError
+from upshot.io.files import Bad, Input, json_records
 from upshot.records import BadRecord, RawConversation, RawMessage
 from upshot.sources import fields
-from upshot.sources.files import Bad, Input, json_records
 
 NAME = "sharegpt"
 _HEAD = re.compile(

@@ -19,10 +19,10 @@ import numpy as np
 import pyarrow as pa
 import re2
 
-from upshot import tokens
-from upshot.arrow import pc
 from upshot.engine import Stage
+from upshot.io.arrow import pc
 from upshot.records import SCHEMAS, CleanTable
+from upshot.stats import words as tokens
 
 VERSION = "4"
 _READ = 3_000

@@ -23,12 +23,12 @@ from typing import Any, NamedTuple
 import msgspec
 
 from upshot.errors import InputError
+from upshot.io.files import json_objects
 from upshot.llm import Asker, Budget, Endpoint, Replies, question, work_through
-from upshot.sources.files import json_objects
 from upshot.verifiers import functions, sandbox
 from upshot.verifiers.items import Item, of_record
 from upshot.verifiers.sandbox import Limits
-from upshot.verifiers.together import Ran, together
+from upshot.verifiers.split_sandbox import Ran, together
 from upshot.verifiers.verify import verify
 
 _TOKENS = 3_000

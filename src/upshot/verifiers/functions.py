@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from upshot.verifiers.items import Item, Part
 from upshot.verifiers.sandbox import Limits
-from upshot.verifiers.together import Ran, check_job, pytest_job, together
+from upshot.verifiers.split_sandbox import Ran, check_job, pytest_job, together
 
 _INPUTS = 40
 """Inputs near those of the tests on which answers are compared."""

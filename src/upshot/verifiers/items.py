@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from upshot.errors import InputError
-from upshot.sources.files import json_objects
+from upshot.io.files import json_objects
 
 
 class Item(msgspec.Struct, frozen=True):

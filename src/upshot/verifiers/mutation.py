@@ -25,7 +25,7 @@ from upshot.verifiers.functions import job_of
 from upshot.verifiers.items import Item, Part
 from upshot.verifiers.quality import need
 from upshot.verifiers.sandbox import Limits
-from upshot.verifiers.together import together
+from upshot.verifiers.split_sandbox import together
 
 _MOST = 40
 """Mutants tried, drawn where there are more."""

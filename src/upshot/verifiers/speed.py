@@ -20,7 +20,7 @@ import numpy as np
 from upshot.verifiers.inside import codec
 from upshot.verifiers.items import Item, Part
 from upshot.verifiers.sandbox import WORK, Limits, Place, Started, python
-from upshot.verifiers.together import INSIDE, flags
+from upshot.verifiers.split_sandbox import INSIDE, flags
 
 _PAIRS = 12
 _ENOUGH_S = 0.02

@@ -20,9 +20,9 @@ from transformers import (
     set_seed,
 )
 
-from upshot.policy.tokens import Tokens, weighed
+from upshot.hub.loss_masks import Tokens, weighed
+from upshot.hub.trainers import quiet
 from upshot.records import Turn
-from upshot.reward.recipe import quiet
 from upshot.worlds.people import Dials, Person
 from upshot.worlds.phrases import Phrases
 from upshot.worlds.world import Task, World

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from random import Random
 from typing import Any, NamedTuple
 
-from upshot.policy.sample import Drawing, Sampler
+from upshot.hub.sampling import Drawing, Sampler
 from upshot.records import Turn
 from upshot.worlds.people import Dials, Person, Truth
 from upshot.worlds.phrases import Phrases

@@ -1,0 +1,1 @@
+"""The embedded judge: rules and a small model, no network."""

@@ -1,0 +1,135 @@
+"""What users write about an earlier answer, found with one RE2 automaton that names the kinds a
+message holds.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from importlib import resources
+from itertools import islice
+from typing import Any, NamedTuple
+
+import numpy as np
+import re2
+from numpy.typing import NDArray
+
+_MOST = 3_000
+"""Characters of one message that are searched, at its start and at its end: a longer one is a
+paste.
+"""
+_MOST_SPANS = 4
+
+
+class Kind(NamedTuple):
+    """One kind of cue."""
+
+    name: str
+    polarity: int
+    label: str
+    prior: float
+    """Weight in logits before learning."""
+    pattern: Any
+    """Compiled by RE2."""
+
+
+class Cues(NamedTuple):
+    """Every kind, and one automaton that says which kinds a text holds."""
+
+    kinds: tuple[Kind, ...]
+    which: Any
+    """Compiled `re2.Set`, in the order of `kinds`."""
+
+
+class Matches(NamedTuple):
+    """Cues found in a batch: four arrays of one length, ordered by text and start."""
+
+    text: NDArray[np.int64]
+    kind: NDArray[np.int16]
+    start: NDArray[np.int32]
+    """In characters of the text."""
+    end: NDArray[np.int32]
+
+
+@cache
+def load() -> Cues:
+    """The shipped cues (`hindsight/cues.toml`)."""
+    return parse(
+        tomllib.loads(
+            resources.files("upshot.hindsight.embedded").joinpath("cues.toml").read_text("utf-8")
+        )
+    )
+
+
+def parse(tables: Mapping[str, Any]) -> Cues:
+    """Compile the tables of a cue file."""
+    kinds: list[Kind] = []
+    options = re2.Options()
+    options.max_mem = 512 << 20
+    options.case_sensitive = False
+    options.never_capture = True
+    which = re2.Set.SearchSet(options)
+    for name, table in tables.items():
+        patterns = [f"(?:{p})" for p in table["patterns"]]
+        patterns += [rf"(?:\A[\s\"'*>#]*(?:{p}))" for p in table.get("start", ())]
+        pattern = "|".join(patterns)
+        kinds.append(
+            Kind(
+                name,
+                table["polarity"],
+                table["label"],
+                table["prior"],
+                re2.compile(pattern, options),
+            )
+        )
+        which.Add(pattern)
+    which.Compile()
+    return Cues(tuple(kinds), which)
+
+
+def search(texts: Sequence[str], cues: Cues | None = None) -> Matches:
+    """Find every cue in each text; kinds may overlap.
+
+    >>> found = search(["thanks, but it still crashes"])
+    >>> [load().kinds[k].name for k in found.kind]
+    ['thanks', 'contrast', 'failed']
+    """
+    cues = cues or load()
+    known: dict[str, list[tuple[int, int, int]]] = {}
+    rows: list[tuple[int, int, int]] = []
+    counts = np.zeros(len(texts), np.int64)
+    for index, text in enumerate(texts):
+        found = known.get(text)
+        if found is None:
+            searched = _ends(text)
+            found = [
+                span
+                for kind in cues.which.Match(searched) or ()
+                for span in _spans(kind, searched, text, cues.kinds[kind].pattern)
+            ]
+            found.sort()
+            known[text] = found
+        rows += found
+        counts[index] = len(found)
+    start, kind, end = np.array(rows, np.int32).reshape(-1, 3).T
+    return Matches(np.repeat(np.arange(len(texts)), counts), kind.astype(np.int16), start, end)
+
+
+def _ends(text: str) -> str:
+    """Both ends of a long text, at word borders; where it is cut, a line break."""
+    return text if len(text) <= 2 * _MOST else f"{text[:_MOST]}\n{text[-_MOST:]}"
+
+
+def _spans(kind: int, searched: str, text: str, pattern: Any) -> Iterator[tuple[int, int, int]]:
+    """(start, kind, end) of the spans of one kind in one text, in characters of the whole text."""
+    cut = len(text) - len(searched)
+    for match in islice(pattern.finditer(searched), _MOST_SPANS):
+        start, end = match.span()
+        while start < end and searched[start].isspace():
+            start += 1
+        while end < len(searched) and searched[end - 1].isalnum() and searched[end].isalnum():
+            end += 1  # a quote ends where its word does
+        shift = cut if start > _MOST else 0
+        if start < end and text[start + shift : end + shift] == searched[start:end]:
+            yield start + shift, kind, end + shift

@@ -1,0 +1,1 @@
+"""The LLM judge, the cascade of both judges, and what it teaches."""

@@ -1,0 +1,530 @@
+"""The LLM judge: a whole thread in one pass, every quote checked, confidence from votes.
+
+A thread's messages are numbered and shown once (`transcript`), and all its responses are judged in
+one request of several samples. What the samples agree on becomes the verdict; a tie abstains. A
+quote that is not in the log, or not after the response, is void. Where someone wrote for the judge,
+the verdict is that of a prompt without it, and a second prompt with it says whether it would have
+steered. Foresight is asked for separately, of a prompt that ends at the response.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+import msgspec
+import numpy as np
+
+from upshot.hindsight.embedded.judge import STEERING, Judged
+from upshot.hindsight.embedded.timeline import ASSISTANT, Timeline
+from upshot.hindsight.llm import rubric, transcript
+from upshot.hindsight.llm.transcript import Transcript, Window
+from upshot.hindsight.trust import hostile
+from upshot.llm import Client, Replies, Request, ask_kept, schema_of
+from upshot.llm.client import prompt
+
+_GOOD, _BAD = 6.0, 4.0
+"""Of a score in [0, 10]: above is good news, below is bad news."""
+_VOTER = 0.3
+"""Confidence from which the embedded judge is one more voter."""
+_CONTRADICTION = 0.3
+"""Distance between the two judges from which a verdict has to be reached again from its quotes
+alone.
+"""
+_UNSUPPORTED = 0.1
+"""Most confidence without a quote that holds."""
+_RIGHT_REFUSAL, _WRONG_REFUSAL = 0.7, 0.4
+_MOST_EVIDENCE = 8
+_MOST_QUOTE = 400
+
+
+class Quote(msgspec.Struct, frozen=True):
+    """Evidence as the model gives it."""
+
+    message: int
+    quote: str
+    good: bool
+
+
+class Judgement(msgspec.Struct, frozen=True):
+    """One response in one sample."""
+
+    response: int
+    goal: str
+    happened: str
+    label: str
+    score: float
+    """In [0, 10]."""
+    refusal: Literal["no", "right", "wrong"]
+    evidence: list[Quote]
+
+
+class Judgements(msgspec.Struct, frozen=True):
+    """One sample."""
+
+    verdicts: list[Judgement]
+
+
+class Guess(msgspec.Struct, frozen=True):
+    """A foresight score, in [0, 10]."""
+
+    score: float
+
+
+class Options(NamedTuple):
+    """How the LLM judges."""
+
+    rubric: rubric.Rubric
+    votes: int = 3
+    temperature: float = 0.7
+    foresight: Literal["llm", "embedded"] = "llm"
+    horizon: int = 20
+    window_tokens: int = 32_000
+    tolerance: float = 0.1
+
+    def version(self, model: str) -> str:
+        """Name of the judge: the model, and a hash of everything that it is told."""
+        told = self.rubric.prompt() + rubric.foresight_prompt()
+        return f"llm/{model}/{hashlib.blake2b(told.encode(), digest_size=3).hexdigest()}"
+
+
+class Span(NamedTuple):
+    """A quote that was found in the log."""
+
+    position: int
+    start: int
+    end: int
+    kind: str
+    polarity: int
+    weight: float
+
+
+class Finding(NamedTuple):
+    """What the LLM found of one response."""
+
+    response: int
+    """Position."""
+    score: float
+    """In [0, 1]."""
+    confidence: float
+    foresight: float | None
+    label: str
+    reason: str
+    evidence: tuple[Span, ...]
+
+
+class Tally(msgspec.Struct):
+    """What happened while judging."""
+
+    threads: int = 0
+    responses: int = 0
+    from_cache: int = 0
+    """Requests whose reply was in the cache."""
+    repaired: int = 0
+    """Samples that did not fit the schema and were asked for again."""
+    unreadable: int = 0
+    """Responses without a readable judgement: they keep the embedded judge's."""
+    quotes: int = 0
+    void: int = 0
+    """Quotes that are not in the log, or not after the response."""
+    abstained: int = 0
+    """Responses whose votes tie."""
+    unsupported: int = 0
+    """Verdicts that did not follow from their quotes alone; those of the control stand."""
+    suspects: int = 0
+    """Messages with text written for the judge."""
+    steered: int = 0
+    """Responses on which that text would have moved the score beyond the tolerance."""
+
+
+class _Vote(NamedTuple):
+    judgement: Judgement
+    spans: tuple[Span, ...]
+    void: int
+    seen: int
+    """Messages after the response that its window shows."""
+
+
+def requests_of(
+    line: Timeline, first: int, last: int, options: Options, model: str
+) -> list[Request]:
+    """Every request that judging a thread starts with (repairs come on top)."""
+    found: list[Request] = []
+    for window in transcript.windows(line, first, last, options.horizon, options.window_tokens):
+        suspects = _suspects(line, window)
+        found.append(
+            _hindsight_request(
+                transcript.transcript(line, window, suspects), window, options, model
+            )
+        )
+        if suspects:
+            found.append(
+                _hindsight_request(transcript.transcript(line, window), window, options, model, 1)
+            )
+    if options.foresight == "llm":
+        responses = [p for p in line.responses.tolist() if first <= p < last]
+        found += [_foresight_request(line, p, model) for p in responses]
+    return found
+
+
+def _hindsight_request(
+    shown: Transcript, window: Window, options: Options, model: str, votes: int | None = None
+) -> Request:
+    question = f"{shown.text}\n\n{transcript.asked(shown, window.responses)}"
+    return Request(
+        model,
+        prompt(("system", options.rubric.prompt()), ("user", question)),
+        200 + 160 * len(window.responses),
+        options.temperature if options.votes > 1 else 0.0,
+        votes or options.votes,
+        None,
+        schema_of(Judgements, "verdicts"),
+    )
+
+
+def _foresight_request(line: Timeline, response: int, model: str) -> Request:
+    window = transcript.foresight_window(line, response)
+    shown = transcript.transcript(line, window, _suspects(line, window))
+    question = f"{shown.text}\n\nPredict for message {shown.number(response)}."
+    return Request(
+        model,
+        prompt(("system", rubric.foresight_prompt()), ("user", question)),
+        60,
+        0.0,
+        1,
+        None,
+        schema_of(Guess, "foresight"),
+    )
+
+
+def _suspects(line: Timeline, window: Window) -> dict[int, tuple[hostile.Suspect, ...]]:
+    positions = range(window.first, window.last)
+    roles = {p: "assistant" if line.role[p] == ASSISTANT else "user" for p in positions}
+    return {p: found for p in positions if (found := hostile.scan(line.text[p], roles[p]))}
+
+
+class Judge:
+    """Judges threads of a timeline with one client; safe to use for many threads at once."""
+
+    def __init__(self, client: Client, replies: Replies, options: Options) -> None:
+        self.client, self.replies, self.options = client, replies, options
+        self.tally = Tally()
+
+    async def thread(
+        self, line: Timeline, first: int, last: int, embedded: Judged
+    ) -> list[Finding]:
+        """The findings on a thread's responses, given the embedded judge's verdicts on the whole
+        timeline.
+
+        Raises:
+            BudgetError, EndpointError: what was answered before is in `replies`.
+        """
+        parts = transcript.windows(
+            line, first, last, self.options.horizon, self.options.window_tokens
+        )
+        responses = [p for p in line.responses.tolist() if first <= p < last]
+        row = {p: i for i, p in enumerate(line.responses.tolist())}
+        judged, guesses = await asyncio.gather(
+            _all(self._window(line, window, embedded, row) for window in parts),
+            _all(self._foresight(line, p) for p in responses if self.options.foresight == "llm"),
+        )
+        votes: dict[int, list[_Vote]] = defaultdict(list)
+        steered: dict[int, list[Span]] = defaultdict(list)
+        for by_response, moved in judged:
+            for position, found in by_response.items():
+                votes[position] += found
+            for position, spans in moved.items():
+                steered[position] += spans
+        foresight = dict(zip(responses, guesses, strict=True)) if guesses else {}
+        self.tally.threads += 1
+        self.tally.responses += len(responses)
+        self.tally.unreadable += sum(p not in votes for p in responses)
+        return [
+            self._finding(p, votes[p], embedded, row[p], foresight.get(p), steered[p])
+            for p in responses
+            if p in votes
+        ]
+
+    async def _window(
+        self, line: Timeline, window: Window, embedded: Judged, row: Mapping[int, int]
+    ) -> tuple[dict[int, list[_Vote]], dict[int, list[Span]]]:
+        """Votes by response, and spans that tried to steer them."""
+        suspects = _suspects(line, window)
+        self.tally.suspects += len(suspects)
+        shown = transcript.transcript(line, window, suspects)
+        request = _hindsight_request(shown, window, self.options, self.client.endpoint.model)
+        user = str(line.user[window.first])
+        samples = await self._ask(request, user, Judgements, self._checks(shown, window))
+        votes = self._votes(line, window, shown, suspects, samples)
+        votes = await self._control(line, window, votes, embedded, row, user)
+        return votes, await self._steering(line, window, suspects, votes, user) if suspects else {}
+
+    async def _control(
+        self,
+        line: Timeline,
+        window: Window,
+        votes: dict[int, list[_Vote]],
+        embedded: Judged,
+        row: Mapping[int, int],
+        user: str,
+    ) -> dict[int, list[_Vote]]:
+        """Where the two judges contradict each other, ask again with nothing after the request but
+        what was quoted.
+
+        A verdict must follow from its quotes. Where it does not, something else in the log spoke to
+        the judge, whatever its words, and the control's verdicts stand for the whole window.
+        """
+
+        def far(p: int, found: Sequence[_Vote], score: float) -> bool:
+            return (
+                abs(float(np.mean([_score(v.judgement) for v in found])) - score) > _CONTRADICTION
+            )
+
+        doubtful = {
+            p
+            for p, found in votes.items()
+            if far(p, found, float(embedded.score[row[p]])) and any(v.spans for v in found)
+        }
+        if not doubtful:
+            return votes
+        quoted: dict[int, list[hostile.Suspect]] = defaultdict(list)
+        for span in {span for found in votes.values() for vote in found for span in vote.spans}:
+            quoted[span.position].append(hostile.Suspect("quoted", span.start, span.end))
+        bare = transcript.only(line, window, quoted)
+        request = _hindsight_request(bare, window, self.options, self.client.endpoint.model, 1)
+        samples = await self._ask(request, user, Judgements, self._checks(bare, window))
+        controls = self._votes(line, window, bare, _suspects(line, window), samples)
+        unsupported = {
+            p
+            for p in doubtful & controls.keys()
+            if far(p, votes[p], _score(controls[p][0].judgement))
+        }
+        self.tally.unsupported += len(unsupported)
+        return {**votes, **controls} if unsupported else votes
+
+    async def _steering(
+        self,
+        line: Timeline,
+        window: Window,
+        suspects: Mapping[int, Sequence[hostile.Suspect]],
+        votes: Mapping[int, Sequence[_Vote]],
+        user: str,
+    ) -> dict[int, list[Span]]:
+        """Ask once more with the suspect text in place; where that moves a score, the text is shown
+        as evidence of it.
+        """
+        raw = transcript.transcript(line, window)
+        request = _hindsight_request(raw, window, self.options, self.client.endpoint.model, 1)
+        samples = await self._ask(request, user, Judgements, self._checks(raw, window))
+        moved: dict[int, list[Span]] = {}
+        for position, found in self._votes(line, window, raw, {}, samples).items():
+            if position not in votes:
+                continue
+            clean = float(np.mean([vote.judgement.score for vote in votes[position]]))
+            self.tally.steered += (
+                abs(found[0].judgement.score - clean) > 10 * self.options.tolerance
+            )
+            later = {p: spans for p, spans in suspects.items() if p >= position}
+            moved[position] = [
+                Span(p, s.start, min(s.end, s.start + _MOST_QUOTE), STEERING, 0, 0.0)
+                for p, spans in later.items()
+                for s in spans
+            ]
+        return moved
+
+    async def _foresight(self, line: Timeline, response: int) -> float | None:
+        request = _foresight_request(line, response, self.client.endpoint.model)
+        (guess,) = await self._ask(
+            request,
+            str(line.user[response]),
+            Guess,
+            lambda g: "" if 0 <= g.score <= 10 else "score must be 0 to 10",
+        )
+        return float(np.clip(guess.score / 10, 0.02, 0.98)) if guess else None
+
+    async def _ask(
+        self, request: Request, user: str, kind: type[Any], check: Callable[[Any], str]
+    ) -> list[Any]:
+        found, kept, repairs = await ask_kept(self.client, self.replies, request, kind, check, user)
+        self.tally.from_cache += kept
+        self.tally.repaired += repairs
+        return found
+
+    def _checks(self, shown: Transcript, window: Window) -> Callable[[Judgements], str]:
+        """What is wrong with a sample as a whole; quotes are checked one by one, later."""
+        wanted = {shown.number(p) for p in window.responses}
+        labels = self.options.rubric.labels
+
+        def check(sample: Judgements) -> str:
+            given = {judgement.response for judgement in sample.verdicts}
+            if missing := sorted(wanted - given):
+                return f"no verdict for response {', '.join(map(str, missing[:20]))}"
+            for judgement in sample.verdicts:
+                if not 0 <= judgement.score <= 10:
+                    return f"response {judgement.response}: score must be 0 to 10"
+                if judgement.label not in labels:
+                    return (
+                        f"response {judgement.response}: label must be one of {', '.join(labels)}"
+                    )
+            return ""
+
+        return check
+
+    def _votes(
+        self,
+        line: Timeline,
+        window: Window,
+        shown: Transcript,
+        suspects: Mapping[int, Sequence[hostile.Suspect]],
+        samples: Sequence[Judgements | None],
+    ) -> dict[int, list[_Vote]]:
+        wanted = set(window.responses)
+        votes: dict[int, list[_Vote]] = defaultdict(list)
+        for sample in samples:
+            mine: dict[int, Judgement] = {}
+            for judgement in sample.verdicts if sample else ():
+                position = shown.position(judgement.response)
+                if (
+                    position in wanted
+                    and 0 <= judgement.score <= 10
+                    and judgement.label in self.options.rubric.labels
+                ):
+                    mine.setdefault(position, judgement)
+            for position, judgement in mine.items():
+                spans = [
+                    _located(line, window, shown, suspects, position, quote, judgement.label)
+                    for quote in judgement.evidence
+                ]
+                held = tuple(span for span in spans if span is not None)
+                self.tally.quotes += len(spans)
+                self.tally.void += len(spans) - len(held)
+                votes[position].append(
+                    _Vote(judgement, held, len(spans) - len(held), window.last - position - 1)
+                )
+        return votes
+
+    def _finding(
+        self,
+        position: int,
+        votes: Sequence[_Vote],
+        embedded: Judged,
+        row: int,
+        foresight: float | None,
+        steering: Sequence[Span],
+    ) -> Finding:
+        """One verdict from votes; where two windows judged, those that saw more of what followed
+        (up to the horizon) count.
+        """
+        most = max(min(vote.seen, self.options.horizon) for vote in votes)
+        votes = [vote for vote in votes if min(vote.seen, self.options.horizon) == most]
+        before = float(embedded.foresight[row]) if foresight is None else foresight
+        scores = [_score(vote.judgement) for vote in votes]
+        sides = [_side(10 * score) for score in scores]
+        counts = Counter(sides)
+        if float(embedded.confidence[row]) > _VOTER:
+            counts[_side(10 * float(embedded.score[row]))] += 1
+        (side, most_votes), *others = counts.most_common()
+        rest = sum(count for _, count in others)
+        tie = bool(others) and others[0][1] == most_votes
+        void, held = sum(vote.void for vote in votes), sum(len(vote.spans) for vote in votes)
+        agreement = 0.0 if tie else (most_votes - rest) / (most_votes + rest + 1)
+        confidence = max(0.0, agreement) * (1.0 - 0.5 * void / max(1, void + held))
+        score = float(
+            np.mean(
+                [score for score, its in zip(scores, sides, strict=True) if tie or its == side]
+                or scores
+            )
+        )
+        refused = Counter(vote.judgement.refusal for vote in votes).most_common(1)[0][0]
+        if not held and refused == "no":
+            score, confidence = before, min(confidence, _UNSUPPORTED)
+        self.tally.abstained += tie
+        label = Counter(vote.judgement.label for vote in votes).most_common(1)[0][0]
+        best = max(votes, key=lambda vote: -abs(_score(vote.judgement) - score))
+        reason = (
+            f"Wanted: {best.judgement.goal.strip()[:200]}. Then:"
+            f" {best.judgement.happened.strip()[:200]}."
+        )
+        return Finding(
+            position,
+            float(np.clip(score, 0.02, 0.98)),
+            confidence,
+            foresight,
+            rubric.NO_FEEDBACK if tie or not held else label,
+            reason,
+            (*_gathered(votes), *steering)[:_MOST_EVIDENCE],
+        )
+
+
+async def _all(calls: Any) -> list[Any]:
+    """Results in order.
+
+    When one fails the others are awaited first, so that what they answered is kept.
+    """
+    results = await asyncio.gather(*calls, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    return results
+
+
+def _score(judgement: Judgement) -> float:
+    """In [0, 1]; a refusal counts by whether its request was harmful."""
+    score = judgement.score / 10
+    if judgement.refusal == "right":
+        return max(score, _RIGHT_REFUSAL)
+    return min(score, _WRONG_REFUSAL) if judgement.refusal == "wrong" else score
+
+
+def _side(score: float) -> int:
+    return 1 if score > _GOOD else -1 if score < _BAD else 0
+
+
+def _located(
+    line: Timeline,
+    window: Window,
+    shown: Transcript,
+    suspects: Mapping[int, Sequence[hostile.Suspect]],
+    response: int,
+    quote: Quote,
+    label: str,
+) -> Span | None:
+    """Where a quote stands in the log; None where it does not, or not after the response, or where
+    it was written for the judge.
+
+    A quote under a wrong number counts where it stands in exactly one later message.
+    """
+    later = range(response + 1, window.last)
+    position = shown.position(quote.message)
+    found = transcript.find_quote(line.text[position], quote.quote) if position in later else None
+    if found is None and len(quote.quote) >= 12:
+        elsewhere = [
+            (p, span) for p in later if (span := transcript.find_quote(line.text[p], quote.quote))
+        ]
+        if len(elsewhere) == 1:
+            position, found = elsewhere[0]
+    if found is None or line.role[position] == ASSISTANT:
+        return None
+    start, end = found[0], min(found[1], found[0] + _MOST_QUOTE)
+    if any(start < s.end and s.start < end for s in suspects.get(position, ())):
+        return None
+    return Span(position, start, end, label, 1 if quote.good else -1, 1.0)
+
+
+def _gathered(votes: Sequence[_Vote]) -> list[Span]:
+    """Each quoted span once, weighed by the share of votes that quote it."""
+    spans: dict[tuple[int, int, int], list[Span]] = defaultdict(list)
+    for vote in votes:
+        for span in set(vote.spans):
+            spans[(span.position, span.start, span.end)].append(span)
+    merged = [
+        found[0]._replace(
+            polarity=1 if sum(s.polarity for s in found) > 0 else -1,
+            weight=min(1.0, len(found) / len(votes)),
+        )
+        for found in spans.values()
+    ]
+    return sorted(merged, key=lambda span: (-span.weight, span.position, span.start))

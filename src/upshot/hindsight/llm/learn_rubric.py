@@ -1,0 +1,121 @@
+"""A domain's signs of success and failure, learned from a few labelled exchanges (after SPUR, Lin
+et al., 2024).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import msgspec
+
+from upshot.errors import EndpointError, InputError
+from upshot.hindsight.llm.rubric import Rubric, Signs, render_plain
+from upshot.hindsight.trust import hostile
+from upshot.hindsight.trust.audit import Item, Labels
+from upshot.llm import Budget, Client, Endpoint, Request, ask, schema_of
+from upshot.llm.client import prompt
+
+_TOGETHER = 12
+"""Exchanges in one prompt."""
+_MOST_SIGNS = 10
+_LEAST = 6
+_SHOWN = 1_200
+"""Characters of one message."""
+
+
+class Found(msgspec.Struct, frozen=True):
+    """What the model answers."""
+
+    good: list[str]
+    bad: list[str]
+
+
+def learn(
+    items: Sequence[Item],
+    labels: Labels,
+    rubric: Rubric,
+    endpoint: Endpoint,
+    budget: Budget | None = None,
+) -> Rubric:
+    """The rubric with signs that a language model finds in labelled exchanges, a dozen at a time,
+    each time refining the last.
+
+    Raises:
+        InputError: too few exchanges have a label, or all have the same.
+        EndpointError: the model gave no usable answer.
+    """
+    known = [
+        (item, labels.mean[(item.id, item.index)])
+        for item in items
+        if (item.id, item.index) in labels.mean
+    ]
+    if len(known) < _LEAST or len({value > 0.5 for _, value in known}) < 2:
+        raise InputError(
+            f"could not learn a rubric: {len(known)} labelled exchanges, at least {_LEAST} of both"
+            " kinds are needed"
+        )
+    known.sort(key=lambda pair: pair[1] > 0.5)
+    rounds = max(1, -(-len(known) // _TOGETHER))
+    signs = Signs(rubric.signs.good, rubric.signs.bad)
+    signs = asyncio.run(
+        _refine([known[k::rounds] for k in range(rounds)], signs, endpoint, budget)
+    )  # each round sees both kinds
+    return msgspec.structs.replace(rubric, signs=signs)
+
+
+async def _refine(
+    rounds: Sequence[Sequence[tuple[Item, float]]],
+    signs: Signs,
+    endpoint: Endpoint,
+    budget: Budget | None,
+) -> Signs:
+    async with Client(endpoint, budget) as client:
+        for known in rounds:
+            earlier = msgspec.json.encode(signs).decode()
+            shown = "\n\n".join(
+                _exchange(number, item, value) for number, (item, value) in enumerate(known, 1)
+            )
+            question = f"Signs found earlier: {earlier}\n\n{shown}"
+            request = Request(
+                endpoint.model,
+                prompt(("system", render_plain("signs.md", {})), ("user", question)),
+                1200,
+                0.0,
+                1,
+                None,
+                schema_of(Found, "signs"),
+            )
+            _, (found,), _ = await ask(client, request, Found, _check)
+            if found is None:
+                raise EndpointError(
+                    f"could not learn a rubric: {endpoint.model} gave no usable signs, not even"
+                    " when asked again"
+                )
+            signs = Signs(_clean(found.good), _clean(found.bad))
+    return signs
+
+
+def _check(found: Found) -> str:
+    return "" if found.good or found.bad else "no sign at all"
+
+
+def _clean(signs: Sequence[str]) -> list[str]:
+    """Short lines, none of which speaks to a judge."""
+    lines = [" ".join(sign.split())[:200] for sign in signs]
+    return [line for line in dict.fromkeys(lines) if line and not hostile.scan(line)][:_MOST_SIGNS]
+
+
+def _exchange(number: int, item: Item, value: float) -> str:
+    said = "HELPED" if value > 0.5 else "DID NOT HELP"
+    parts = [
+        ("request", item.request),
+        ("response", item.response),
+        *(("after", text) for text in item.after),
+    ]
+    shown = "\n".join(f"[{number} {name}]\n{_shown(text)}" for name, text in parts)
+    return f"[{number} label] {said}\n{shown}"
+
+
+def _shown(text: str) -> str:
+    return hostile.drop(text[:_SHOWN], hostile.scan(text[:_SHOWN])).replace("\n[", "\n\\[")

@@ -1,0 +1,130 @@
+"""The LLM judge's rubric: labels with definitions and examples, and a domain's signs, in a file
+that users edit.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from functools import cache
+from importlib import resources
+from pathlib import Path
+
+import jinja2
+import msgspec
+
+from upshot.errors import InputError, NotFoundError
+
+NO_FEEDBACK = "no feedback"
+
+
+class Label(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One thing that later messages can say about a response."""
+
+    polarity: int
+    """1: good news, -1: bad news, 0: either, or none."""
+    means: str
+    examples: list[str] = []
+
+
+class Signs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What shows success and failure in one domain."""
+
+    good: list[str] = []
+    bad: list[str] = []
+
+
+class Rubric(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a rubric file holds."""
+
+    labels: dict[str, Label]
+    signs: Signs = Signs()
+
+    def prompt(self) -> str:
+        """The instructions of the hindsight pass."""
+        return _template("hindsight.md").render(labels=self.labels, signs=self.signs).strip()
+
+
+def load(path: Path | None = None) -> Rubric:
+    """The shipped rubric, or a file of the same shape.
+
+    Raises:
+        NotFoundError, InputError: the file is not there, or not a rubric.
+
+    >>> NO_FEEDBACK in load().labels
+    True
+    """
+    if path is not None and not path.is_file():
+        raise NotFoundError(f"could not read the rubric: {path} is not a file")
+    text = path.read_text("utf-8") if path else _file("rubric.toml")
+    try:
+        rubric = msgspec.convert(tomllib.loads(text), Rubric)
+    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+        raise InputError(
+            f"could not read the rubric {path}: {error}; see the shipped prompts/rubric.toml for"
+            " its shape"
+        ) from error
+    if NO_FEEDBACK not in rubric.labels:
+        raise InputError(
+            f'could not use the rubric {path}: the label "{NO_FEEDBACK}" must be in it, for a judge'
+            " that may not abstain invents"
+        )
+    return rubric
+
+
+@cache
+def foresight_prompt() -> str:
+    """The instructions of the foresight pass."""
+    return _file("foresight.md").strip()
+
+
+def dump(rubric: Rubric) -> str:
+    """A rubric as TOML.
+
+    >>> msgspec.convert(tomllib.loads(dump(load())), Rubric) == load()
+    True
+    """
+    quote = lambda text: msgspec.json.encode(text).decode()  # noqa: E731  # a TOML basic string is a JSON string
+    lines: list[str] = []
+    for name, label in rubric.labels.items():
+        lines += [
+            f"[labels.{quote(name)}]",
+            f"polarity = {label.polarity}",
+            f"means = {quote(label.means)}",
+            f"examples = {quote(label.examples)}",
+            "",
+        ]
+    lines += ["[signs]"] + [
+        f"{sign} = {quote(getattr(rubric.signs, sign))}" for sign in ("good", "bad")
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def text(rubric: Rubric | None = None) -> str:
+    """A rubric file: the shipped one with its comments, or another as it is written.
+
+    >>> text().startswith("# What the LLM judge looks for")
+    True
+    """
+    return _file("rubric.toml") if rubric is None else dump(rubric)
+
+
+def _file(name: str) -> str:
+    return (
+        resources.files("upshot.hindsight.llm")
+        .joinpath("prompts")
+        .joinpath(name)
+        .read_text("utf-8")
+    )
+
+
+@cache
+def _template(name: str) -> jinja2.Template:
+    return jinja2.Environment(
+        undefined=jinja2.StrictUndefined, autoescape=False, keep_trailing_newline=True
+    ).from_string(_file(name))  # noqa: S701  # a prompt, not a page
+
+
+def render_plain(name: str, values: Mapping[str, object]) -> str:
+    """A prompt file with values in place."""
+    return _template(name).render(**values).strip()

@@ -1,0 +1,1 @@
+"""How far verdicts can be trusted: audit, labels, calibration, comparison, hostile text, crowds."""

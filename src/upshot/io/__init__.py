@@ -1,0 +1,1 @@
+"""Reading files of any kind item by item; writing whole files or nothing."""

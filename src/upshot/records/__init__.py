@@ -1,0 +1,35 @@
+"""The nouns of Upshot, the table of signals, and the Arrow schemas of the lake's tables.
+
+Raw records come out of `sources`; only `privacy` turns them into clean tables; the lake accepts
+only clean tables. The types keep that order: a `CleanTable` is made by `privacy`, or by a stage
+whose inputs are clean.
+
+Nouns are msgspec structs: small frozen dataclasses that are also decoded and encoded at C speed
+(docs/decisions/0002).
+"""
+
+from upshot.records.conversations import ROLES, BadRecord, RawConversation, RawMessage, Role
+from upshot.records.signals import Signal
+from upshot.records.tables import EVIDENCE_TYPE, SCHEMAS, CleanTable, empty
+from upshot.records.training import Example, Place, Preference, Source, Turn
+from upshot.records.verdicts import Evidence, Verdict
+
+__all__ = [
+    "EVIDENCE_TYPE",
+    "ROLES",
+    "SCHEMAS",
+    "BadRecord",
+    "CleanTable",
+    "Evidence",
+    "Example",
+    "Place",
+    "Preference",
+    "RawConversation",
+    "RawMessage",
+    "Role",
+    "Signal",
+    "Source",
+    "Turn",
+    "Verdict",
+    "empty",
+]

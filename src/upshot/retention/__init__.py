@@ -1,0 +1,1 @@
+"""Which AI-written lines survive in git."""

@@ -1,0 +1,1 @@
+"""What several folders compute: intervals, cross-fitting, calibration, agreement, hash-based sampling."""
