@@ -14,8 +14,8 @@ import time
 
 import numpy as np
 from scipy.optimize import minimize
-from scipy.stats import spearmanr
 
+from measure import spearman
 from upshot.reward.rater_model import separate
 
 _ITEMS, _RATERS, _EACH = 800, 500, 20
@@ -77,12 +77,10 @@ def main() -> None:
         for name, share in (("", 0.0), ("_coordinated", 0.1)):
             rater, item, rating, length, merit = world(seed, share)
             ours = separate(rater, item, rating, length)
-            found.setdefault("ours" + name, []).append(spearmanr(ours.merit, merit).statistic)
-            found.setdefault("plain" + name, []).append(
-                spearmanr(plain(rater, item, rating), merit).statistic
-            )
+            found.setdefault("ours" + name, []).append(spearman(ours.merit, merit))
+            found.setdefault("plain" + name, []).append(spearman(plain(rater, item, rating), merit))
             found.setdefault("without_style" + name, []).append(
-                spearmanr(separate(rater, item, rating).merit, merit).statistic
+                spearman(separate(rater, item, rating).merit, merit)
             )
     mean = {name: round(float(np.mean(values)), 4) for name, values in found.items()}
     metrics = {

@@ -23,7 +23,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
 import train_judge
-from upshot.stats import calibration as calibrate
+from upshot.stats import calibration
 
 _SIZES = (50, 200, 1000)
 
@@ -43,23 +43,23 @@ def main() -> None:
     for corpus in train_judge.held_out(arguments.data):
         score = corpus.judged.score[corpus.examples.rows].astype(float)
         label = (~corpus.worst).astype(float)
-        mine: dict[str, list[float]] = {"ece.before": [calibrate.ece(score, label)]}
+        mine: dict[str, list[float]] = {"ece.before": [calibration.ece(score, label)]}
         for turn in range(arguments.draws):
             rng = np.random.default_rng(turn)
             for size in _SIZES:
                 taught = draw(rng, len(label), size)
                 if (~taught).sum() < 200:
                     continue
-                curve = calibrate.fit(score[taught], label[taught])
+                curve = calibration.fit_calibrator(score[taught], label[taught])
                 mine.setdefault(f"ece.{size}", []).append(
-                    calibrate.ece(curve(score[~taught]), label[~taught])
+                    calibration.ece(curve(score[~taught]), label[~taught])
                 )
             first = draw(rng, len(label), 100)
             second = draw(rng, len(label), 200) & ~first
             if min(label[first].sum(), (1 - label[first]).sum(), (1 - label[second]).sum()) < 5:
                 continue
-            curve = calibrate.fit(score[first], label[first])
-            chosen = calibrate.abstention(curve(score[second]), label[second], 0.1)
+            curve = calibration.fit_calibrator(score[first], label[first])
+            chosen = calibration.fit_abstention(curve(score[second]), label[second], 0.1)
             rest = ~(first | second)
             helped, harmed = chosen.sets(curve(score[rest]))
             mine.setdefault("abstention_coverage", []).append(

@@ -25,7 +25,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent))
 import train_judge
 from upshot.hindsight.embedded import distil
-from upshot.hindsight.embedded.judge import read
+from upshot.hindsight.embedded.judge import read_timeline
 from upshot.hindsight.llm import cascade, transcript
 from upshot.stats.sampling import draw
 
@@ -49,9 +49,9 @@ def main() -> None:
         line, judged, rows = corpus.examples.line, corpus.judged, corpus.examples.rows
         truth = np.array([train_judge.helped(r) for r in corpus.rating])
         base = judged.score[rows].astype(float)
-        seen = read(line, corpus.examples.events, corpus.model)
+        seen = read_timeline(line, corpus.examples.events, corpus.model)
         threads = np.zeros(len(line.responses), np.int64)
-        spans = list(transcript.threads_of(line))
+        spans = list(transcript.thread_spans(line))
         for number, (a, b) in enumerate(spans):
             threads[slice(*np.searchsorted(line.responses, (a, b)))] = number
         thread = threads[rows]
@@ -62,25 +62,25 @@ def main() -> None:
             picked = {
                 "cascade": [
                     threads[np.searchsorted(line.responses, c.first)]
-                    for c in cascade.choose(line, judged, share, 0.05)
+                    for c in cascade.choose_threads(line, judged, share, 0.05)
                 ],
                 "random": rng.permutation(len(spans))[: round(share * len(spans))],
             }
             drawn = [
                 threads[np.searchsorted(line.responses, c.first)]
-                for c in cascade.choose(line, judged, 0.0, 0.05)
+                for c in cascade.choose_threads(line, judged, 0.0, 0.05)
             ]
             for way, chosen in picked.items():
                 asked = np.isin(thread, chosen)
                 weight = (
-                    np.where(np.isin(thread, drawn), cascade._MOST_WEIGHT, 1.0)
+                    np.where(np.isin(thread, drawn), cascade.MAX_WEIGHT, 1.0)
                     if way == "cascade"
                     else np.ones(len(thread))
                 )
                 learned, lesson = distil.distil(
                     [
-                        distil.taught(
-                            seen.found,
+                        distil.make_teaching_rows(
+                            seen.features,
                             seen.logits,
                             rows[asked],
                             said[asked],
@@ -92,7 +92,7 @@ def main() -> None:
                 rest = (
                     base
                     if learned is None
-                    else learned.scores(seen.found, seen.logits)[rows].astype(float)
+                    else learned.scores(seen.features, seen.logits)[rows].astype(float)
                 )
                 for kind, others in (("", rest), (".undistilled", base)):
                     error = float(((np.where(asked, said, others) - truth) ** 2).mean())
@@ -117,7 +117,7 @@ def main() -> None:
                 for i, (a, _) in enumerate(spans)
                 if draw(f"{seed}/{line.conversation[a]}") < 0.05 and sizes[i]
             ]
-            audit = cascade._audit([difference[thread == i].tolist() for i in drawn])
+            audit = cascade.summarise_audit([difference[thread == i].tolist() for i in drawn])
             covered.append(audit is not None and audit.low <= whole <= audit.high)
     mean = {name: round(float(np.mean(values)), 4) for name, values in gains.items()}
     metrics = {

@@ -24,12 +24,12 @@ sys.path.insert(0, str(Path(__file__).parent))
 import corpora
 import train_judge
 from upshot import threads
-from upshot.hindsight.embedded.judge import all_events, judge
-from upshot.hindsight.embedded.model import shipped
-from upshot.hindsight.embedded.timeline import timeline
+from upshot.hindsight.embedded.judge import collect_events, judge
+from upshot.hindsight.embedded.model import load_shipped_model
+from upshot.hindsight.embedded.timeline import build_timeline
 from upshot.privacy import Pseudonyms, clean
 from upshot.records import RawConversation
-from upshot.sources import read
+from upshot.sources.reading import read
 
 _OWN = 0.85
 
@@ -43,14 +43,17 @@ def main() -> None:
     conversations = [item for item in items if isinstance(item, RawConversation)]
     batch = clean(conversations, Pseudonyms("a fixed key for benchmarks"), None, 1)
     linked = threads.link_bucket(batch.tables, {})
-    line = timeline(batch.messages, batch.conversations, linked)
-    judged = judge(line, all_events(batch.events, line), shipped())
+    line = build_timeline(batch.messages, batch.conversations, linked)
+    judged = judge(line, collect_events(batch.events, line), load_shipped_model())
     row_of = train_judge.commit_rows(line, conversations)
     score = {
         commit.hash: float(judged.score[row_of[commit.hash]]) if commit.hash in row_of else _OWN
         for commit in corpora.commits(folder)
     }
-    metrics = {"commits": len(score), "with_response": sum(h in row_of for h in score)}
+    metrics: dict[str, float] = {
+        "commits": len(score),
+        "with_response": sum(h in row_of for h in score),
+    }
     rows = corpora.commits(folder)
     metrics["in_history.auc"] = round(
         float(roc_auc_score([c.in_history for c in rows], [score[c.hash] for c in rows])), 4

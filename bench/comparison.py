@@ -93,11 +93,13 @@ def main() -> None:
                 found = compare(units)
                 errors["naive"].append(found.naive.difference - truth)
                 errors["logs"].append(found.logs.difference - truth)
+                if found.audited is None or found.logs is None:
+                    raise RuntimeError("a simulated comparison has logs and an audit")
                 errors["ours"].append(found.audited.difference - truth)
                 covered.append(found.audited.low <= truth <= found.audited.high)
                 if effect:
                     signs.append(np.sign(found.audited.difference) == np.sign(truth))
-                (flagged if flattery else unflagged).append(found.flattered_low > 0)
+                (flagged if flattery else unflagged).append((found.flattered_low or 0.0) > 0)
                 if flattery:
                     log_only = compare(units._replace(audited=np.zeros(arguments.rows, bool)))
                     claims.append("cannot tell" in log_only.answer)

@@ -17,7 +17,7 @@ class Label(NamedTuple):
     """What is known of one response."""
 
     conversation: str
-    index: int
+    index: int  # pyright: ignore[reportIncompatibleMethodOverride]  # of the message
     rating: float
     """Satisfaction corpora: mean rating of people, 1 to 5 (DBDC: 1 + 4 × mean of O 1, T .5, X 0).
     """

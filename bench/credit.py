@@ -16,16 +16,25 @@ import json
 import time
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-from scipy.stats import spearmanr
 
 import credit_sets
 import credit_worlds
-from upshot.credit import REVIEWERS, Credit, Trajectory, blame, credit, trained
-from upshot.credit.features import whole
-from upshot.stats.sampling import cross_fit
+from bbm_checks import BBM_CHECKS
+from measure import spearman
+from upshot.credit import (
+    REVIEWERS,
+    Credit,
+    Trajectory,
+    blame,
+    review_with_trained_models,
+    split_outcomes,
+)
+from upshot.credit.features import extract_hindsight_features
+from upshot.stats.sampling import assign_folds
 
 
 def truth(logs: int, seed: int) -> dict[str, float]:
@@ -35,10 +44,10 @@ def truth(logs: int, seed: int) -> dict[str, float]:
     failed = [i for i, run in enumerate(runs) if run.outcome == 0]
     out: dict[str, float] = {}
     for name, reviewer in REVIEWERS.items():
-        found = [np.array(one.credits) for one in credit(runs, reviewer, name)]
+        found = [np.array(one.credits) for one in split_outcomes(runs, reviewer, name)]
         flat = np.concatenate(found)
         key = "truth" if name == "trained" else name
-        out[f"{key}.rank"] = float(spearmanr(flat, wanted).statistic)
+        out[f"{key}.rank"] = spearman(flat, wanted)
         out[f"{key}.rmse"] = float(np.sqrt(np.mean((flat - wanted) ** 2)))
         out[f"{key}.worst_step"] = float(
             np.mean([found[i].argmin() == true[i].argmin() for i in failed])
@@ -59,6 +68,7 @@ def found(runs: Sequence[Trajectory], credits: Sequence[Credit]) -> float:
 def bbm(data: Path) -> dict[str, float]:
     """BIG-Bench-Mistake."""
     tasks = dict(credit_sets.mistakes(data))
+    trained = partial(review_with_trained_models, checks=BBM_CHECKS)
     out: dict[str, float] = {}
     for name, runs in tasks.items():
         others = [
@@ -69,11 +79,11 @@ def bbm(data: Path) -> dict[str, float]:
             if run.outcome == 0
         ]
         out[f"bbm.{name}.accuracy"] = found(
-            runs, credit(runs, lambda r, o=others: trained(r, o), "others")
+            runs, split_outcomes(runs, partial(trained, labelled=others), "others")
         )
-        out[f"bbm.{name}.own"] = found(runs, credit(runs, trained, "own"))
+        out[f"bbm.{name}.own"] = found(runs, split_outcomes(runs, trained, "own"))
         blind = [Trajectory(run.id, run.task, run.steps, run.outcome) for run in runs]
-        out[f"bbm.{name}.outcomes"] = found(runs, credit(blind, trained, "outcomes"))
+        out[f"bbm.{name}.outcomes"] = found(runs, split_outcomes(blind, trained, "outcomes"))
         labels = Counter(run.label for run in runs if run.outcome == 0 and (run.label or 0) >= 0)
         out[f"bbm.{name}.prior"] = max(labels.values()) / sum(labels.values())
     for kind, key in (
@@ -89,17 +99,20 @@ def bbm(data: Path) -> dict[str, float]:
 def who(data: Path, seeds: int) -> dict[str, float]:
     """Who & When."""
     rows = credit_sets.who_and_when(data)
-    runs, features = [run for run, _ in rows], [whole(run) for run, _ in rows]
+    runs, features = (
+        [run for run, _ in rows],
+        [extract_hindsight_features(run, BBM_CHECKS) for run, _ in rows],
+    )
     steps: list[bool] = []
     agents: list[bool] = []
     for seed in range(seeds):
-        fold, _ = cross_fit([run.id for run in runs], 5, seed)
+        fold, _ = assign_folds([run.id for run in runs], 5, seed)
         for k in range(5):
             of = np.flatnonzero(fold != k)
             model = blame.learn([runs[i] for i in of], [features[i] for i in of])
             for i in np.flatnonzero(fold == k):
-                shares = model.shares(features[i])
-                blamed = blame.agents(runs[i], shares)
+                shares = model.predict(features[i])
+                blamed = blame.blame_by_agent(runs[i], shares)
                 steps.append(int(shares.argmax()) == runs[i].label)
                 agents.append(max(blamed, key=lambda name: blamed[name]) == rows[i][1])
     common = Counter(run.label for run in runs).most_common(1)[0]

@@ -5,10 +5,10 @@ every step, from a reviewer's step rewards that are not conserved, and from cons
 (differences of values learned from the text of its last runs); `episode_ratio` is the number of
 episodes until 90 % of the optimum, ours over outcome-only, each at its best learning rate.
 *Performer*: a conserved reviewer likes performing; its credit used as an immediate reward
-(`success.naive`) and as `use.advantages` mixes it (`success.ours`), exact gradients. *Imitation*:
-of the logs as they are (`imitate.all`), of successes (`imitate.filtered`), of steps that credit
-leaves unmasked, in successes too (`imitate.masked`), weighted by credit (`imitate.weighted`), both,
-as `sft` does it (`imitation`); `imitate.ceiling` masks by true credit.
+(`success.naive`) and as `training_signals.advantages` mixes it (`success.ours`), exact gradients.
+*Imitation*: of the logs as they are (`imitate.all`), of successes (`imitate.filtered`), of steps
+that credit leaves unmasked, in successes too (`imitate.masked`), weighted by credit
+(`imitate.weighted`), both, as `sft` does it (`imitation`); `imitate.ceiling` masks by true credit.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 import credit_worlds as worlds
-from upshot.credit import REVIEWERS, Credit, Review, Step, Trajectory, credit, value
-from upshot.credit.training_signals import advantages, imitation_weights, masks
+from upshot.credit import REVIEWERS, Credit, Review, Step, Trajectory, split_outcomes, value
+from upshot.credit.training_signals import advantages, imitation_masks, imitation_weights
 
 Array = np.ndarray
 _BATCH = 25
@@ -118,12 +118,12 @@ def conserved() -> Signal:
         del memory[:-_MEMORY]
         if known is None:
             return outcome_only(runs, where)
-        worth = known.of(runs)
+        worth = known.predict(runs)
         reviews = [
             Review(np.diff(v), float(v[0]), run.outcome - float(v[-1]))
             for run, v in zip(runs, worth, strict=True)
         ]
-        return np.stack(advantages(credit(runs, lambda _: reviews, "values"), causal=True))
+        return np.stack(advantages(split_outcomes(runs, lambda _: reviews, "values"), causal=True))
 
     return signal
 
@@ -181,7 +181,7 @@ def naive(liked: Array, away: Array, outcome: Array) -> Array:
 
 
 def ours(liked: Array, away: Array, outcome: Array) -> Array:
-    """The same reviewer's split of R − b, as `use.advantages` mixes it."""
+    """The same reviewer's split of R − b, as `training_signals.advantages` mixes it."""
     split = away[:, None] * liked / liked.sum(axis=1, keepdims=True)
     made = [
         Credit(str(i), float(o), tuple(row), "biased")
@@ -221,7 +221,7 @@ def main() -> None:
     metrics["episode_ratio"] = metrics["episodes.conserved"] / metrics["episodes.outcome"]
     metrics |= {"success.naive": performer(naive), "success.ours": performer(ours)}
     runs, true, where = worlds.logs(arguments.logs, 7)
-    found = credit(runs, REVIEWERS["trained"], "trained")
+    found = split_outcomes(runs, REVIEWERS["trained"], "trained")
     r = np.array([run.outcome for run in runs])
     truth = [
         Credit(run.id, run.outcome, tuple(t), "truth") for run, t in zip(runs, true, strict=True)
@@ -229,12 +229,13 @@ def main() -> None:
     metrics |= {
         "imitate.all": imitated([np.ones(worlds.STEPS)] * len(runs), where),
         "imitate.filtered": imitated([np.full(worlds.STEPS, o) for o in r], where),
-        "imitate.masked": imitated([m.astype(float) for m in masks(found)], where),
+        "imitate.masked": imitated([m.astype(float) for m in imitation_masks(found)], where),
         "imitate.weighted": imitated(imitation_weights(found), where),
         "imitate.both": imitated(
-            [m * w for m, w in zip(masks(found), imitation_weights(found), strict=True)], where
+            [m * w for m, w in zip(imitation_masks(found), imitation_weights(found), strict=True)],
+            where,
         ),
-        "imitate.ceiling": imitated([m.astype(float) for m in masks(truth)], where),
+        "imitate.ceiling": imitated([m.astype(float) for m in imitation_masks(truth)], where),
     }
     metrics["imitation"] = metrics["imitate.both"]
     print(

@@ -28,8 +28,10 @@ from pathlib import Path
 import aiohttp
 import msgspec
 
-from upshot import api, config, sources
-from upshot.hindsight.embedded.timeline import timeline
+import upshot
+from upshot import config
+from upshot.api import judging
+from upshot.hindsight.embedded.timeline import build_timeline
 from upshot.hindsight.llm import judge as llm
 from upshot.hindsight.llm import rubric
 from upshot.llm import Client, Endpoint, Request, schema_of
@@ -63,7 +65,7 @@ def messages(data: Path) -> list[RawMessage]:
     """A long run of real messages, or generated ones of the same lengths."""
     path = data / "coding-chats" / "aider-chat-history.md"
     if path.is_file():
-        chats = [c for c in sources.read(path) if isinstance(c, RawConversation)]
+        chats = [c for c in upshot.read(path) if isinstance(c, RawConversation)]
         return [
             m
             for c in chats
@@ -108,7 +110,7 @@ def tokens(data: Path) -> dict[str, float]:
     every = messages(data)
     found: dict[str, list[float]] = {}
     caches = {name: PrefixCache() for name in ("one", "each", "foresight")}
-    plain = llm.Options(rubric.load(), votes=1, foresight="embedded")
+    plain = llm.Options(rubric.load_rubric(), votes=1, foresight="embedded")
     counts(
         _one_pass([RawMessage("user", "a"), RawMessage("assistant", "b")], plain), caches["one"]
     )  # the rubric is known to the server
@@ -155,15 +157,15 @@ def tokens(data: Path) -> dict[str, float]:
 
 
 def _line(part: list[RawMessage]):
-    tables = api.linked(
+    tables = judging.linked(
         [RawConversation(tuple(part), "c", "u")], config.load(privacy={"redact": False})
     )
-    return timeline(tables["messages"], tables["conversations"], tables["threads"])
+    return build_timeline(tables["messages"], tables["conversations"], tables["threads"])
 
 
 def _one_pass(part: list[RawMessage], options: llm.Options) -> list[Request]:
     line = _line(part)
-    return llm.requests_of(line, 0, len(part), options, "m")
+    return llm.make_requests(line, 0, len(part), options, "m")
 
 
 def _each(part: list[RawMessage], options: llm.Options) -> list[Request]:
@@ -186,7 +188,7 @@ def _each(part: list[RawMessage], options: llm.Options) -> list[Request]:
 
 def _foresight(part: list[RawMessage]) -> list[Request]:
     line = _line(part)
-    return [llm._foresight_request(line, p, "m") for p in line.responses.tolist()]
+    return [llm.make_foresight_request(line, p, "m") for p in line.responses.tolist()]
 
 
 async def _rate(calls: int, send, flight: int = 64) -> float:

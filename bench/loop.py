@@ -31,11 +31,12 @@ import msgspec
 import numpy as np
 import torch
 
-from upshot import api, worlds
-from upshot.hub.loss_masks import open_tokenizer
-from upshot.hub.sampling import Local, open_policy
+import upshot
+from upshot import worlds
+from upshot.hub.models import open_policy, open_tokenizer
+from upshot.hub.sampling import Local
 from upshot.loop.config import Config
-from upshot.loop.gather import Asked
+from upshot.loop.gather import LogRequest
 from upshot.loop.state import Loop
 from upshot.stats.intervals import t_quantile
 from upshot.stats.sampling import draw
@@ -68,12 +69,12 @@ class World:
         self.phrases = phrases.load(str(UNSEEN))
         self.truth: dict[tuple[str, int], Truth] = {}
 
-    def collect(self, asked: Asked, path: Path) -> None:
+    def collect(self, request: LogRequest, path: Path) -> None:
         """One round's log."""
-        trial = round(self.people * asked.share) if asked.canary else 0
+        trial = round(self.people * request.share) if request.canary else 0
         rows: list[dict[str, Any]] = []
         for number, (policy, count) in enumerate(
-            [(asked.policy, self.people - trial), (asked.canary, trial)]
+            [(request.policy, self.people - trial), (request.canary, trial)]
         ):
             if count:
                 found = talk.talk(
@@ -82,7 +83,7 @@ class World:
                     self.phrases,
                     count,
                     self.dials,
-                    seed=(self.seed * 100 + asked.round) * 2 + number,
+                    seed=(self.seed * 100 + request.round) * 2 + number,
                     model=policy,
                 )
                 rows += found.conversations
@@ -103,7 +104,7 @@ def judge(arm: str, world: World, lake: Path, rate: list[float]) -> Scores | Non
 
     def foresight(name: str, index: int) -> tuple[float, float] | None:
         if (name, index) not in known:
-            known.update({(one.id, one.index): one.foresight for one in api.verdicts(lake)})
+            known.update({(one.id, one.index): one.foresight for one in upshot.verdicts(lake)})
             least[0] = float(np.quantile(list(known.values()), 1 - rate[-1]))
         return (
             (0.9 if known[name, index] >= least[0] else 0.1, 1.0)
@@ -158,14 +159,14 @@ def run(job: tuple[str, int, bool, str, int, list[float]]) -> dict[str, Any]:
     success, served, good = [], [], []
     for number in range(ROUNDS):
         began = time.monotonic()
-        api.loop_run(
+        upshot.loop_run(
             config,
             1,
             collect=world.collect,
             scores=judge(arm, world, folder / "lake", [rate[min(number, len(rate) - 1)]]),
         )
         if Loop(folder / "loop").state().waiting:
-            api.loop_approve(
+            upshot.loop_approve(
                 config, "bench", refuse=True
             )  # a careful person: what may do harm does not go out
         here = Loop(folder / "loop").rounds()[-1]

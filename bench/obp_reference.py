@@ -1,3 +1,5 @@
+# pyright: reportMissingImports=false
+# for obp
 """Makes `tests/loop/obp.json`: estimates by Open Bandit Pipeline on made-up decisions.
 
 Run by hand where `obp` is installed; the suite reads the file only.

@@ -162,9 +162,10 @@ def main() -> None:
                             )
                             found.setdefault(f"{name}.{raters}.guarded.end", []).append(truths[end])
     mean = {name: round(float(np.mean(values)), 4) for name, values in found.items()}
-    of = lambda part, what: [
-        value for name, value in mean.items() if name.endswith(f".{part}.{what}")
-    ]  # noqa: E731
+
+    def of(part: str, what: str) -> list[float]:
+        return [value for name, value in mean.items() if name.endswith(f".{part}.{what}")]
+
     metrics = {
         "guarded.loss": round(float(np.mean(of("guarded", "loss"))), 4),
         "guarded.worst": max(of("guarded", "loss")),

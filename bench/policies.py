@@ -1,3 +1,5 @@
+# pyright: reportPrivateImportUsage=false
+# for trl, whose names are exported lazily
 """Every method of `policy/` in a world whose truth is known: what it gains, how far it goes, what
 it takes, and what it costs beside calling TRL directly.
 
@@ -18,6 +20,7 @@ import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -26,15 +29,15 @@ import numpy as np
 import torch
 
 from upshot import worlds
-from upshot.hub.loss_masks import open_tokenizer
-from upshot.hub.sampling import Drawing, Local, open_policy
-from upshot.policy.data import Asked, Data, of_rows
-from upshot.policy.methods.conditioned import load as load_condition
+from upshot.hub.models import open_policy, open_tokenizer
+from upshot.hub.sampling import Drawing, Local, Sampler
+from upshot.policy.data import Data, Prompt, make_data
+from upshot.policy.methods.conditioned import load_condition
 from upshot.policy.recipe import Draw, Kl, Recipe
-from upshot.policy.rewards import Rewards, of_function
+from upshot.policy.rewards import Rewards, wrap_function
 from upshot.policy.train import train
-from upshot.preferences.export import messages
 from upshot.records import Example, Preference, Source, Turn
+from upshot.records.training import turns_to_messages
 from upshot.worlds import mediocre, phrases, talk
 from upshot.worlds.people import Dials, Person
 
@@ -112,7 +115,7 @@ class Bench:
             ]
             return np.array([float(one.ok) for one in world.judge(attempts)])
 
-        return of_function(truth, "truth")
+        return wrap_function(truth, "truth")
 
     def _pairs(self) -> Any:
         for start in range(0, len(self.examples), ANSWERS):
@@ -155,13 +158,13 @@ class Bench:
     def data(self, method: str) -> Data:
         """What a method learns from."""
         if method == "dpo":
-            return of_rows(self.pairs)
+            return make_data(self.pairs)
         if method == "sdpo":
-            return of_rows(self.followed())
+            return make_data(self.followed())
         return (
-            of_rows(self.examples)
+            make_data(self.examples)
             if method in ("sft", "kto", "rrhf", "conditioned")
-            else of_rows([Asked(tuple(person.prompt)) for person in self.people])
+            else make_data([Prompt(tuple(person.prompt)) for person in self.people])
         )
 
     def success(self, sampler: Any) -> float:
@@ -213,31 +216,34 @@ def direct(bench: Bench, method: str, data: Data, folder: Path) -> None:
     more: dict[str, Any] = {}
     if method == "sft":
         rows = [
-            {"prompt": messages(row.prompt), "completion": messages(row.completion)}
+            {
+                "prompt": turns_to_messages(row.prompt),
+                "completion": turns_to_messages(row.completion),
+            }
             for row in data.examples
             if row.score >= 0.5
         ]
     elif method == "dpo":
         rows = [
             {
-                "prompt": messages(row.prompt),
-                "chosen": messages(row.chosen),
-                "rejected": messages(row.rejected),
+                "prompt": turns_to_messages(row.prompt),
+                "chosen": turns_to_messages(row.chosen),
+                "rejected": turns_to_messages(row.rejected),
             }
             for row in data.pairs
         ]
     elif method == "kto":
         rows = [
             {
-                "prompt": messages(row.prompt),
-                "completion": messages(row.completion),
+                "prompt": turns_to_messages(row.prompt),
+                "completion": turns_to_messages(row.completion),
                 "label": row.score >= 0.5,
             }
             for row in data.examples
         ]
         usual["beta"] = 1.0
     else:
-        rows = [{"prompt": messages(one.turns)} for one in data.prompts]
+        rows = [{"prompt": turns_to_messages(one.turns)} for one in data.prompts]
         usual |= {"beta": 0.02, "max_completion_length": 96}
         rewards = bench.reward()
 
@@ -259,6 +265,21 @@ def direct(bench: Bench, method: str, data: Data, folder: Path) -> None:
     made.save_model(str(folder))
 
 
+def open_local(folder: Path) -> Sampler:
+    """A trained policy as it is."""
+    return Local(open_policy(str(folder)), open_tokenizer(str(folder)))
+
+
+def open_conditioned(folder: Path) -> Sampler:
+    """A score-conditioned policy, with its condition in every prompt."""
+    policy, condition = open_local(folder), load_condition(folder)
+
+    def sample(prompts: Sequence[Sequence[Turn]], drawing: Drawing) -> list[str]:
+        return policy([condition.ask(prompt) for prompt in prompts], drawing)
+
+    return sample
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", default="")
@@ -276,6 +297,7 @@ def main() -> None:
     metrics: dict[str, float] = {"before": bench.before}
     for method in given.methods.split(","):
         data, times, bare = bench.data(method), [], []
+        out, done = folder, None
         for number in range(given.repeat if method in DIRECT else 1):
             out = folder / f"{method}-{number}"
             start = time.process_time()
@@ -285,16 +307,9 @@ def main() -> None:
                 start = time.process_time()
                 direct(bench, method, data, folder / f"{method}-direct-{number}")
                 bare.append(time.process_time() - start)
-        policy = Local(open_policy(str(out)), open_tokenizer(str(out)))
-        sampler: Any = policy
-        if method == "conditioned":
-            condition = load_condition(out)
-
-            def sampler(
-                prompts: Any, drawing: Drawing, policy: Any = policy, condition: Any = condition
-            ) -> list[str]:
-                return policy([condition.ask(prompt) for prompt in prompts], drawing)
-
+        sampler = open_conditioned(out) if method == "conditioned" else open_local(out)
+        if done is None:
+            raise SystemExit("--repeat must be at least 1")
         metrics |= {
             f"{method}.gain": bench.success(sampler) - bench.before,
             f"{method}.kl": done.kl or 0.0,

@@ -17,7 +17,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from upshot import api, config
+import upshot
+from upshot import config
 from upshot.records import Preference
 
 _VERBS = (
@@ -219,9 +220,9 @@ def main() -> None:
         world.chat(number, f"u{world.rng.randint(0, arguments.conversations // 4)}", number % 28)
     (folder / "chats.jsonl").write_text("\n".join(json.dumps(row) for row in world.rows))
     settings = config.load(privacy={"names": False})
-    api.run(folder / "chats.jsonl", folder / "lake", settings)
+    upshot.run(folder / "chats.jsonl", folder / "lake", settings)
     begun = time.perf_counter()
-    found = list(api.pairs(folder / "lake", settings=settings))
+    found = list(upshot.pairs(folder / "lake", settings=settings))
     seconds = time.perf_counter() - begun
     metrics: dict[str, float] = {
         "pairs_per_1000": 1000 * len(found) / len(world.rows),

@@ -1,3 +1,5 @@
+# pyright: reportMissingImports=false
+# for spacy and presidio, which are optional
 """Redaction: recall by type on planted values, rewritten values, false alarms, and speed beside
 Presidio's patterns.
 
@@ -18,6 +20,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from upshot.privacy.redact import find
 
@@ -47,7 +50,8 @@ def email(rng: random.Random) -> str:
     name = rng.choice(("jane", "omar", "li.wei", "k_novak", "a-b")) + rng.choice(
         ("", str(rng.randint(1, 99)), ".berg")
     )
-    return f"{name}@{rng.choice(('example', 'mail', 'uni-test', 'shop'))}.{rng.choice(('org', 'com', 'co.uk', 'de', 'io'))}"
+    host = rng.choice(("example", "mail", "uni-test", "shop"))
+    return f"{name}@{host}.{rng.choice(('org', 'com', 'co.uk', 'de', 'io'))}"
 
 
 def card(rng: random.Random) -> str:
@@ -98,12 +102,19 @@ def private_key(rng: random.Random) -> str:
 
 
 def credentials(rng: random.Random) -> str:
-    return f"{rng.choice(('postgres', 'https', 'redis', 'mongodb+srv', 'amqp'))}://{_token(rng, 6)}:{_token(rng, 10)}@db.internal/x"
+    scheme = rng.choice(("postgres", "https", "redis", "mongodb+srv", "amqp"))
+    return f"{scheme}://{_token(rng, 6)}:{_token(rng, 10)}@db.internal/x"
 
 
 def ip(rng: random.Random) -> str:
     if rng.random() < 0.7:
-        return f"{rng.randint(11, 223)}.{rng.randint(0, 255)}.{rng.randint(0, 255)}.{rng.randint(1, 254)}"
+        parts = (
+            rng.randint(11, 223),
+            rng.randint(0, 255),
+            rng.randint(0, 255),
+            rng.randint(1, 254),
+        )
+        return ".".join(map(str, parts))
     return ":".join(f"{rng.randint(0x1000, 0xFFFF):x}" for _ in range(8))
 
 
@@ -293,7 +304,7 @@ def speed(texts: list[str]) -> dict[str, float]:
         )
         return metrics
     del spacy, NlpEngineProvider
-    engine = _blank_engine(AnalyzerEngine)
+    engine: Any = _blank_engine(AnalyzerEngine)
     sample, taken = [], 0
     for text in texts[:: max(1, len(texts) // 400)]:
         sample.append(text)

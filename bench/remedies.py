@@ -24,11 +24,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from upshot import api, worlds
-from upshot.hub.loss_masks import open_tokenizer
-from upshot.hub.sampling import Drawing, Local, open_policy
+import upshot
+from upshot import worlds
+from upshot.api import judging
+from upshot.hub.models import open_policy, open_tokenizer
+from upshot.hub.sampling import Drawing, Local
 from upshot.loop.hotfix import Case, hotfix
-from upshot.policy.data import Asked
+from upshot.policy.data import Prompt
 from upshot.records import Turn
 from upshot.worlds import mediocre, phrases, talk
 from upshot.worlds.people import NOISY, Dials, Person
@@ -106,7 +108,7 @@ def hotfixed(world: World, folder: Path) -> dict[str, float]:
             answer = world.world.demonstrate(task, Random(f"wanted/{number}"), 10.0)[-1].content
             number += 1
         cases.append(Case(prompt, answer))
-    rest = [Asked(prompt) for prompt, ok in zip(prompts, right, strict=True) if ok][:REST]
+    rest = [Prompt(prompt) for prompt, ok in zip(prompts, right, strict=True) if ok][:REST]
     done = hotfix(
         world.base,
         cases,
@@ -151,10 +153,10 @@ def skilled(world: World, folder: Path, people: int) -> dict[str, float]:
         )
     )
     lake = folder / "lake"
-    api.ingest([log], lake)
-    api.link_lake(lake)
-    api.judge_lake(lake)
-    library = api.skills(lake)
+    upshot.ingest([log], lake)
+    judging.link_lake(lake)
+    judging.judge_lake(lake)
+    library = upshot.skills(lake)
     prompts = world.requests(FRESH, "new")
     best = [
         found[0][0].how if (found := library.find(prompt[-1].content, 1, ALIKE)) else ""

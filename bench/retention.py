@@ -26,10 +26,10 @@ from pathlib import Path
 
 import numpy as np
 
-from upshot.retention import history_cache, retention
+from upshot.retention import history_cache, report
 from upshot.retention.attribution import attribute
 from upshot.retention.git import Git
-from upshot.retention.line_history import LineHistory, walk
+from upshot.retention.line_history import LineHistory, trace_lines
 
 
 def files_of(repo: Path, release: str) -> list[str]:
@@ -137,7 +137,7 @@ def made(folder: Path) -> Path:
     merges.
     """
     sys.path.insert(0, str(Path(__file__).parent.parent))
-    from tests.verifiers.repositories import random_history
+    from tests.retention.repositories import random_history
 
     return random_history(folder / "made", 1, 240).folder
 
@@ -153,11 +153,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(2) as pool:
         repo = options.repo or made(Path(folder))
         git = Git(repo)
-        releases = retention.releases(git)
+        releases = report.find_releases(git)
         started = time.perf_counter()
-        history = walk(git, releases)
+        history = trace_lines(git, releases)
         walked = time.perf_counter() - started
-        report = retention.report(git, history, attribute(git, history))
+        measured = report.make_report(git, history, attribute(git, history))
         first = time.perf_counter() - started
         names = list(releases)
         chosen = sorted(
@@ -182,16 +182,16 @@ def main() -> None:
             files += len(files_of(repo, name))
         blamed = sum(taken.values()) / files * sum(len(files_of(repo, name)) for name in names)
         without = (
-            walk(
+            trace_lines(
                 git, {**{name: releases[name] for name in names[:-2]}, "HEAD": releases[names[-3]]}
             )
             if len(names) > 3
-            else walk(git, {names[0]: releases[names[0]]})
+            else trace_lines(git, {names[0]: releases[names[0]]})
         )
-        history_cache.save(without, Path(folder) / "kept")
+        history_cache.save_history(without, Path(folder) / "kept")
         started = time.perf_counter()
-        again = walk(git, releases, history_cache.load(Path(folder) / "kept", git))
-        history_cache.save(again, Path(folder) / "kept")
+        again = trace_lines(git, releases, history_cache.load_history(Path(folder) / "kept", git))
+        history_cache.save_history(again, Path(folder) / "kept")
         more = time.perf_counter() - started
         span = history.commits[history.index[releases["HEAD"]]].time - history.commits[0].time
         peer = theseus(options.theseus, repo, span // len(releases))
@@ -201,8 +201,8 @@ def main() -> None:
         "releases": len(releases),
         "commits": len(history.commits),
         "lines": history.total,
-        "ai_commits": len(report.commits),
-        "ai_share_at_head": report.releases[-1].ai_share,
+        "ai_commits": len(measured.commits),
+        "ai_share_at_head": measured.releases[-1].ai_share,
         "walk_seconds": round(walked, 2),
         "first_seconds": round(first, 2),
         "more_seconds": round(more, 2),

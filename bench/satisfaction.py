@@ -14,11 +14,11 @@ import sys
 import time
 from pathlib import Path
 
-from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
 
 sys.path.insert(0, str(Path(__file__).parent))
 import train_judge
+from measure import spearman
 
 
 def main() -> None:
@@ -29,14 +29,12 @@ def main() -> None:
     metrics: dict[str, float] = {}
     for found in train_judge.held_out(folder):
         rows, name = found.examples.rows, found.name
-        metrics[f"{name}.rho"] = round(
-            float(spearmanr(found.judged.score[rows], found.rating)[0]), 4
-        )
+        metrics[f"{name}.rho"] = round(spearman(found.judged.score[rows], found.rating), 4)
         metrics[f"{name}.auc"] = round(
             float(roc_auc_score(found.worst, -found.judged.score[rows])), 4
         )
         metrics[f"{name}.foresight_rho"] = round(
-            float(spearmanr(found.judged.foresight[rows], found.rating)[0]), 4
+            spearman(found.judged.foresight[rows], found.rating), 4
         )
         print(name, "trained on", found.others, metrics, file=sys.stderr)
     print(

@@ -32,10 +32,10 @@ import numpy as np
 import torch
 
 from upshot import worlds
-from upshot.credit import Credit, Review, Step, Trajectory, credit, value
-from upshot.hub.loss_masks import open_tokenizer
-from upshot.hub.sampling import Local, open_policy
-from upshot.policy.data import Data, run_of
+from upshot.credit import Credit, Review, Step, Trajectory, split_outcomes, value
+from upshot.hub.models import open_policy, open_tokenizer
+from upshot.hub.sampling import Local
+from upshot.policy.data import Data, make_run
 from upshot.policy.recipe import Recipe
 from upshot.policy.train import train
 from upshot.worlds import mediocre, phrases, talk
@@ -83,12 +83,12 @@ def credits(memory: Sequence[Trajectory], made: Sequence[Trajectory]) -> Sequenc
     """What values that earlier runs taught say of these."""
     if len(memory) < _LEAST:
         return [None] * len(made)
-    worth = value.learn(memory).of(made)
+    worth = value.learn(memory).predict(made)
     reviews = [
         Review(np.diff(v), float(v[0]), run.outcome - float(v[-1]))
         for run, v in zip(made, worth, strict=True)
     ]
-    return credit(made, lambda _: reviews, "values")
+    return split_outcomes(made, lambda _: reviews, "values")
 
 
 def learned(job: tuple[str, str, float, int]) -> dict[str, Any]:
@@ -126,7 +126,7 @@ def learned(job: tuple[str, str, float, int]) -> dict[str, Any]:
         train(
             recipe,
             Data(
-                runs=[run_of(run, one) for run, one in zip(made, split, strict=True)],
+                runs=[make_run(run, one) for run, one in zip(made, split, strict=True)],
                 rows=len(made),
             ),
             Path(base),

@@ -1,3 +1,5 @@
+# pyright: reportMissingImports=false
+# for datatrove, which is optional
 """MB/s on one core and peak memory of each part of the main job and of all together, on a generated
 log.
 
@@ -27,8 +29,8 @@ from upshot.engine import run_stage
 from upshot.lake import Lake
 from upshot.privacy import Pseudonyms, Redactor, clean
 from upshot.records import RawConversation
-from upshot.sources import read
 from upshot.sources.ingest import Cleaning, ingest
+from upshot.sources.reading import read
 
 _KEY = "a fixed key for benchmarks"
 _WORDS = [
@@ -371,7 +373,7 @@ def together(path: Path, folder: Path) -> tuple[float, dict[str, float]]:
     lake = Lake(folder / "lake", 16)
     first = timed(lambda: ingest(read(path), lake, Cleaning(_KEY, True, True, ""), 32.0))
     second = timed(lambda: run_stage(lake, threads.stage()))
-    third = timed(lambda: run_stage(lake, hindsight.stage()))
+    third = timed(lambda: run_stage(lake, hindsight.make_judge_stage()))
     return first + second + third, {
         "ingest_s": round(first, 1),
         "link_s": round(second, 1),

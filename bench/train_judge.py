@@ -25,12 +25,13 @@ sys.path.insert(0, str(Path(__file__).parent))
 import corpora
 from upshot.hindsight.embedded import cues
 from upshot.hindsight.embedded import model as judge_model
-from upshot.hindsight.embedded.features import features
-from upshot.hindsight.embedded.judge import Judged, all_events, judge
-from upshot.hindsight.embedded.timeline import Timeline, timeline
+from upshot.hindsight.embedded.features import compute_features
+from upshot.hindsight.embedded.judge import Judged, collect_events, judge
+from upshot.hindsight.embedded.timeline import Timeline, build_timeline
 from upshot.privacy import Pseudonyms, clean
 from upshot.records import RawConversation
-from upshot.sources import read
+from upshot.records.signals import SIGNALS
+from upshot.sources.reading import read
 
 _WORD = re.compile(r"[a-z0-9_'\x80-\U0010ffff]+")
 _LEAST_DIALOGUES = 4
@@ -56,8 +57,8 @@ class Examples(NamedTuple):
 def table(conversations: Sequence[RawConversation]) -> tuple[Timeline, list]:
     """A corpus as the judge sees it."""
     batch = clean(conversations, Pseudonyms("a fixed key for benchmarks"), None, 1)
-    line = timeline(batch.messages, batch.conversations)
-    return line, all_events(batch.events, line)
+    line = build_timeline(batch.messages, batch.conversations)
+    return line, collect_events(batch.events, line)
 
 
 def helped(rating: float) -> float:
@@ -82,13 +83,13 @@ def rated(corpus: corpora.Corpus) -> Examples:
 
 
 def _rows(line: Timeline, keys: Sequence[tuple[str, int]]) -> np.ndarray:
-    row = {(line.conversation[p], int(line.index[p])): i for i, p in enumerate(line.responses)}
+    row = {(str(line.conversation[p]), int(line.index[p])): i for i, p in enumerate(line.responses)}
     return np.array([row[key] for key in keys])
 
 
 def commit_rows(line: Timeline, conversations: Sequence[RawConversation]) -> dict[str, int]:
     """Commit hash → row of the response behind it."""
-    row = {(line.conversation[p], int(line.index[p])): i for i, p in enumerate(line.responses)}
+    row = {(str(line.conversation[p]), int(line.index[p])): i for i, p in enumerate(line.responses)}
     found: dict[str, int] = {}
     for conversation in conversations:
         for index, message in enumerate(conversation.messages):
@@ -196,24 +197,6 @@ _PRIOR = {
     "refusal": -0.4,
     "right_refusal": 1.0,
     "response_apology": -0.2,
-    "event_thumb": 2.5,
-    "event_rating": 2.5,
-    "event_edit": 1.2,
-    "event_regenerate": 2.0,
-    "event_undo": 3.5,
-    "event_undone_later": 3.0,
-    "event_commit": 0.8,
-    "event_own_commit": 0.2,
-    "event_exit": 0.6,
-    "event_test": 1.5,
-    "event_lint": 0.5,
-    "event_build": 0.8,
-    "event_trace": 0.8,
-    "event_copy": 1.2,
-    "event_kept": 0.7,
-    "event_outcome": 3.0,
-    "event_interrupt": 1.2,
-    "event_rewritten": 2.0,
     "edit_size": 0.25,
 }
 _LATER = {
@@ -234,8 +217,8 @@ response alone.
 
 def prior_of(names: Sequence[str]) -> np.ndarray:
     """The weight of each feature before learning."""
-    kinds = {kind.name: kind.prior for kind in cues.load().kinds}
-    prior = dict(_PRIOR)
+    kinds = {kind.name: kind.prior for kind in cues.load_cues().kinds}
+    prior = _PRIOR | {f"event_{name}": kind.prior for name, kind in SIGNALS.items() if kind.prior}
     prior.update({f"next_{name}": value for name, value in kinds.items()})
     prior.update({f"later_{name}": kinds[name] * share for name, share in _LATER.items()})
     return np.array([prior.get(name, 0.0) for name in names])
@@ -249,7 +232,7 @@ def fit(sets: Sequence[Examples], hold: float = _HOLD) -> judge_model.Weights:
     """
     folds = np.concatenate([_folds(examples) for examples in sets])
     words = learn_lexicon(sets)
-    cross = [judge_model.lexicon(learn_lexicon(sets, folds, fold)) for fold in range(5)]
+    cross = [judge_model.make_lexicon(learn_lexicon(sets, folds, fold)) for fold in range(5)]
     blocks, at = [], 0
     names: tuple[str, ...] = ()
     for examples in sets:
@@ -257,7 +240,7 @@ def fit(sets: Sequence[Examples], hold: float = _HOLD) -> judge_model.Weights:
         at += len(examples.rows)
         values = None
         for fold in range(5):
-            part = features(examples.line, examples.events, cross[fold])
+            part = compute_features(examples.line, examples.events, cross[fold])
             names = part.names
             values = part.values[examples.rows].copy() if values is None else values
             values[mine == fold] = part.values[examples.rows][mine == fold]
@@ -327,7 +310,7 @@ def _folds(examples: Examples) -> np.ndarray:
 
 
 def load_all(folder: Path) -> list[Examples]:
-    """Every corpus of human ratings under the data folder. What became of code is never trained on."""
+    """Every corpus of human ratings under the data folder; what became of code is left out."""
     return [rated(corpus) for corpus in corpora.satisfaction(folder)]
 
 
@@ -358,7 +341,7 @@ def held_out(folder: Path) -> Iterator[HeldOut]:
             continue
         family = "dbdc" if examples.name.startswith("dbdc") else examples.name
         others = [other for other in sets if not other.name.startswith(family)]
-        model = judge_model.from_weights(fit(others))
+        model = judge_model.make_model(fit(others))
         judged = judge(examples.line, examples.events, model)
         rating = ratings[examples.name]
         worst = rating < 3 if family != "dbdc" else rating <= np.quantile(rating, 0.2)

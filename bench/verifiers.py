@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from tests.verifiers.cheats import KINDS, SLOW, Task
 
 from upshot.verifiers import sandbox
-from upshot.verifiers.items import Item, of_record
+from upshot.verifiers.items import Item, parse_item
 from upshot.verifiers.sandbox import Limits
 from upshot.verifiers.verify import verify
 
@@ -34,7 +34,7 @@ def main() -> None:
     began = time.perf_counter()
     with gzip.open(folder / "code" / "HumanEval.jsonl.gz", "rt") as handle:
         rows = [json.loads(line) for line in handle]
-    right = [of_record({**row, "completion": row["canonical_solution"]}) for row in rows]
+    right = [parse_item({**row, "completion": row["canonical_solution"]}) for row in rows]
     started = time.perf_counter()
     whole = [outcome.outcome == 1.0 for outcome in verify(right)]
     first = time.perf_counter() - started
@@ -51,7 +51,7 @@ def main() -> None:
         task = Task(row["prompt"], row["entry_point"], row["test"], item.code)
         for kind in KINDS:
             if kind.__name__ not in SLOW or number % 4 == 0:
-                made = of_record({**row, "id": kind.__name__, "code": kind(task)})
+                made = parse_item({**row, "id": kind.__name__, "code": kind(task)})
                 (slow if kind.__name__ in SLOW else quick).append(made)
     outcomes = [*verify(quick), *verify(slow, limits=Limits(seconds=1.0, memory_mb=256))]
     slipped = [outcome for outcome in outcomes if outcome.outcome >= 0.5]

@@ -566,7 +566,7 @@ CHATS: list[tuple[str, int, int, str, list[tuple[str, str]]]] = [
 
 
 def openai_chat() -> None:
-    """One conversation a line, and one broken line."""
+    """One conversation per line."""
     roles = {"u": "user", "a": "assistant", "t": "tool"}
     lines: list[str] = []
     for number, (user, day, hour, model, turns) in enumerate(CHATS, start=1):
@@ -595,11 +595,6 @@ def openai_chat() -> None:
                 ensure_ascii=False,
             )
         )
-    lines.insert(
-        9,
-        '{"id": "chat-broken", "user": "ben", "messages": [{"role": "user", "content": "cut off in'
-        " the mid",
-    )
     (HERE / "chats.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 

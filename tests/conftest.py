@@ -12,14 +12,55 @@ import time
 from collections.abc import Callable, Iterator
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from upshot.records import RawConversation, RawMessage, Role
 
 os.environ["OMP_NUM_THREADS"] = "1"  # two workers on two cores: more threads wait for each other
 os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported: tests make their models
 _ROLES: dict[str, Role] = {"s": "system", "u": "user", "a": "assistant", "t": "tool"}
+
+
+_MARKS = {
+    "policy/": "train",
+    "loop/test_loop.py": "train",
+    "worlds/": "train",
+    "reward/test_transformer.py": "train",
+    "reward/test_private.py": "train",
+    "test_tutorial.py": "train",
+    "verifiers/": "sandbox",
+    "llm/test_real_server.py": "server",
+    "llm/": "server",
+    "hindsight/test_llm.py": "server",
+    "cli/": "slow",
+    "preferences/test_readers.py": "slow",
+}
+"""What tests need, by the start of their path below `tests/`; all that fit are given."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests by where they stand."""
+    for item in items:
+        _, below, path = str(item.path).rpartition(f"{os.sep}tests{os.sep}")
+        for start, mark in _MARKS.items():
+            if below and path.startswith(start):
+                item.add_marker(mark)
+
+
+def share_result(
+    tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[], object]
+) -> Any:
+    """The JSON result of `make`, computed once for all workers of a run."""
+    folder = tmp_path_factory.getbasetemp()
+    folder = folder.parent if os.environ.get("PYTEST_XDIST_WORKER") else folder
+    path = folder / f"{name}.json"
+    with FileLock(f"{path}.lock"):
+        if not path.is_file():
+            path.write_text(json.dumps(make()))
+    return json.loads(path.read_text())
 
 
 @pytest.fixture

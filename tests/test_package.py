@@ -37,10 +37,10 @@ def test_the_readme_shows_every_file_of_the_tree() -> None:
 
 
 def test_the_shipped_weights_point_the_way_their_cues_do() -> None:
-    from upshot.hindsight.embedded.cues import load
-    from upshot.hindsight.embedded.model import shipped
+    from upshot.hindsight.embedded.cues import load_cues
+    from upshot.hindsight.embedded.model import load_shipped_model
 
-    weights = shipped().weights
-    for kind in load().kinds:
+    weights = load_shipped_model().weights
+    for kind in load_cues().kinds:
         weight = weights.get(f"next_{kind.name}", 0.0)
         assert weight * kind.polarity >= 0, kind.name

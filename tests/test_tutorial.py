@@ -10,34 +10,44 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "bench"))
+from tests.conftest import share_result
+
 import tutorial  # pyright: ignore[reportMissingImports]
 
-pytestmark = pytest.mark.xdist_group("tutorial")
 SMALL = {"--steps": "20", "--people": "50", "--tasks": "30", "num_train_epochs =": "1"}
 
 
-@pytest.fixture(scope="module")
-def said(tmp_path_factory: pytest.TempPathFactory) -> list[tutorial.Said]:
-    page = tutorial.PAGE.read_text("utf-8")
-    ran = tutorial.run(
-        page, tmp_path_factory.mktemp("tutorial"), SMALL, "loop rollback", UPSHOT_KEY="k" * 32
-    )  # who teaches and who tests depends on the key
-    return [one for _, block in ran for one in block]
+@pytest.fixture(scope="session")
+def commands(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, str]]:
+    """Every command with its output; run once, whatever the number of workers."""
+
+    def run() -> list[tuple[str, str]]:
+        blocks = tutorial.run(
+            tutorial.PAGE.read_text("utf-8"),
+            tmp_path_factory.mktemp("tutorial"),
+            SMALL,
+            "loop rollback",
+            UPSHOT_KEY="k" * 32,  # who teaches and who tests depends on the key
+        )
+        return [(step.command, step.output) for _, block in blocks for step in block]
+
+    return share_result(tmp_path_factory, "tutorial", run)
 
 
-def test_every_command_of_the_tutorial_runs(said: list[tutorial.Said]) -> None:
-    assert len(said) >= 14
+def test_every_command_of_the_tutorial_runs(commands: list[tuple[str, str]]) -> None:
+    assert len(commands) >= 14
     assert {"world", "run", "judge", "pairs", "train", "loop"} <= {
-        one.command.split()[1] for one in said if one.command.startswith("upshot")
+        command.split()[1] for command, _ in commands if command.startswith("upshot")
     }
 
 
-def test_the_loop_of_the_tutorial_turns_three_rounds(said: list[tutorial.Said]) -> None:
-    told = next(one.output for one in said if "loop run" in one.command)
-    assert [f"Round {number}:" in told for number in (1, 2, 3)] == [True] * 3
-    back = next(one.output for one in said if "loop rollback" in one.command)
+def test_the_loop_of_the_tutorial_turns_three_rounds(commands: list[tuple[str, str]]) -> None:
+    outputs = dict(commands)
+    rounds = next(output for command, output in outputs.items() if "loop run" in command)
+    assert [f"Round {number}:" in rounds for number in (1, 2, 3)] == [True] * 3
+    back = next(output for command, output in outputs.items() if "loop rollback" in command)
     assert "In service" in back or "all that ever served" in back
-    forgotten = next(one.output for one in said if "loop forget" in one.command)
+    forgotten = next(output for command, output in outputs.items() if "loop forget" in command)
     assert "Forgotten" in forgotten
 
 

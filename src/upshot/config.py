@@ -12,7 +12,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
 
 from upshot.errors import ConfigError, NotFoundError
 
@@ -143,49 +148,62 @@ def load(path: Path | None = None, **flags: Mapping[str, Any]) -> Settings:
 
     Raises:
         NotFoundError: the file is not there.
-        ConfigError: a key is unknown or a value out of bounds.
+        ConfigError: a key is unknown or a value out of bounds, or the file holds a secret.
 
     >>> load(judge={"horizon": 5}).judge.horizon
     5
     """
-    data: dict[str, Any] = {}
-    if path is not None:
-        if not path.is_file():
-            raise NotFoundError(f"could not read settings: {path} is not a file")
-        try:
-            data = tomllib.loads(path.read_text())
-        except tomllib.TOMLDecodeError as error:
-            raise ConfigError(f"could not read settings: {path} is not TOML: {error}") from error
-        for name, secret, where in (
-            ("UPSHOT_KEY", "key", data),
-            ("UPSHOT_LLM__KEY", "llm.key", data.get("llm", {})),
-        ):
-            if "key" in where:
-                raise ConfigError(
-                    f"could not read settings: {path} holds `{secret}`; set it as {name} in the"
-                    " environment"
-                )
+    if path is not None and not path.is_file():
+        raise NotFoundError(f"could not read settings: {path} is not a file")
+
+    class FromFile(Settings):
+        """Settings with a file among their sources."""
+
+        model_config = SettingsConfigDict(toml_file=path)
+
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            """Flags, then the environment, then the file."""
+            file = TomlConfigSettingsSource(settings_cls)
+            _refuse_secrets(path, file())
+            return init_settings, env_settings, file
+
+    sections = {
+        section: {name: value for name, value in values.items() if value is not None}
+        for section, values in flags.items()
+    }
     try:
-        from_environment = Settings().model_dump(exclude_unset=True)
-        merged = _merge(_merge(data, from_environment), flags)
-        return Settings.model_validate(merged)
+        resolved = FromFile(**sections)  # pyright: ignore[reportArgumentType]  # checked by pydantic
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"could not read settings: {path} is not TOML: {error}") from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise ConfigError(
-            f"could not read settings: `{where}`: {first['msg']} (found {first['input']!r})"
+            f"could not read settings: `{where}`: {first['msg']} (it is {first['input']!r})"
         ) from error
+    return Settings.model_construct(**dict(resolved))
 
 
-def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for name, value in over.items():
-        if value is None:
-            continue
-        old = merged.get(name)
-        merged[name] = (
-            _merge(old if isinstance(old, Mapping) else {}, value)
-            if isinstance(value, Mapping)
-            else value
-        )
-    return merged
+def _refuse_secrets(path: Path | None, data: dict[str, Any]) -> None:
+    """Secrets come only from the environment.
+
+    Raises:
+        ConfigError: the file holds one.
+    """
+    for variable, name, section in (
+        ("UPSHOT_KEY", "key", data),
+        ("UPSHOT_LLM__KEY", "llm.key", data.get("llm")),
+    ):
+        if isinstance(section, dict) and "key" in section:
+            raise ConfigError(
+                f"could not read settings: {path} holds `{name}`; set it as {variable} in the"
+                " environment"
+            )

@@ -4,10 +4,11 @@
     ├── InputError (ValueError)          the user's input cannot be used; exit code 2
     │   ├── FormatError                  a file is not in any format that Upshot reads
     │   ├── ConfigError                  a setting is unknown or out of bounds
+    │   │   └── MissingExtraError        an optional library is not installed
     │   └── NotFoundError (LookupError)  a file, lake, table or user that was named is not there
-    ├── RecordError (ValueError)         one record cannot be read; becomes a quarantine row, never stops a run
-    ├── EndpointError (ConnectionError)  a language model's server refused or did not answer
-    ├── BudgetError (RuntimeError)       the budget for a language model is spent; what was done is kept
+    ├── RecordError (ValueError)         one record cannot be read; becomes a row of quarantine
+    ├── EndpointError (ConnectionError)  a language model's server answered nothing; exit code 2
+    ├── BudgetError (RuntimeError)       a language model's budget is spent; what was done stays
     ├── LakeError (RuntimeError)         the lake could not be read or written
     ├── SandboxError (RuntimeError)      untrusted code cannot be run safely here, so it is not run
     └── ErasureError (RuntimeError)      erased data was still found when the files were scanned
@@ -18,7 +19,7 @@ step.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 
@@ -46,6 +47,10 @@ class ConfigError(InputError):
     """A setting is unknown or out of bounds."""
 
 
+class MissingExtraError(ConfigError):
+    """An optional library is not installed; the message names the extra to install."""
+
+
 class NotFoundError(InputError, LookupError):
     """Something that was named is not there."""
 
@@ -55,7 +60,9 @@ class RecordError(UpshotError, ValueError):
 
 
 class EndpointError(UpshotError, ConnectionError):
-    """A language model's server refused or did not answer."""
+    """A language model's server refused or did not answer, so nothing was judged."""
+
+    exit_code = 2
 
 
 class BudgetError(UpshotError, RuntimeError):
@@ -79,7 +86,7 @@ class ErasureError(UpshotError, RuntimeError):
 @contextmanager
 def boundary(
     attempt: str, foreign: tuple[type[Exception], ...], ours: type[UpshotError]
-) -> Iterator[None]:
+) -> Generator[None]:
     """Turn a library's exceptions into ours, saying what was attempted.
 
     >>> with boundary("read the port", (ValueError,), InputError):

@@ -61,7 +61,7 @@ def test_every_verb_has_an_example_that_runs(tmp_path: Path) -> None:
         "verify",
         "attempt",
     ]
-    assert [group.name for group in app.registered_groups] == ["train", "world", "loop", "rubric"]
+    assert [group.name for group in app.registered_groups] == ["rubric", "train", "loop", "world"]
     for verb in (
         "run",
         "ingest",

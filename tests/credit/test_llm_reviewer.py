@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from upshot import api, config
+import upshot
+from upshot import config
 from upshot.errors import ConfigError
 
 Scripted = Callable[..., str]
@@ -34,8 +35,8 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "runs.jsonl"
 
 
-def made(path: Path, address: str, **llm: Any) -> api.Credited:
-    return api.credit(
+def review(path: Path, address: str, **llm: Any) -> upshot.CreditReport:
+    return upshot.credit(
         path, "llm", settings=config.load(llm={"base_url": address, "model": "m", **llm})
     )
 
@@ -49,22 +50,22 @@ def test_the_step_that_broke_it_is_blamed_and_the_sum_is_the_outcome(
     path: Path, scripted: Scripted
 ) -> None:
     address = scripted(mode="reviewer")
-    done = made(path, address)
-    for one in done.credits:
+    report = review(path, address)
+    for one in report.credits:
         assert math.fsum((one.prior, *one.credits, one.luck)) == one.outcome
-    failed = done.credits[1]
+    failed = report.credits[1]
     assert min(range(3), key=lambda t: failed.credits[t]) == 1
     assert "boom" in failed.reasons[1]
     assert "look first" in failed.reasons[1]
-    assert done.cost is not None
-    assert (done.cost.runs, done.cost.unreadable, done.cost.divided) == (4, 0, 0)
-    assert done.cost.spent.tokens > 0
+    assert report.cost is not None
+    assert (report.cost.runs, report.cost.unreadable, report.cost.divided) == (4, 0, 0)
+    assert report.cost.spent.tokens > 0
     assert len(calls(address)) == 8  # one blind and one informed request a run
 
 
 def test_weights_of_a_success_are_given_blind(path: Path, scripted: Scripted) -> None:
     address = scripted(mode="reviewer")
-    made(path, address)
+    review(path, address)
     blind = [
         call
         for call in calls(address)
@@ -75,24 +76,24 @@ def test_weights_of_a_success_are_given_blind(path: Path, scripted: Scripted) ->
 
 
 def test_without_a_majority_the_split_is_uniform(path: Path, scripted: Scripted) -> None:
-    done = made(path, scripted(mode="reviewer", places=[1, 2, 3]), votes=3)
-    assert done.cost is not None
-    assert done.cost.divided == 2
-    assert len(set(done.credits[1].credits)) <= 2  # equal but for rounding
+    report = review(path, scripted(mode="reviewer", places=[1, 2, 3]), votes=3)
+    assert report.cost is not None
+    assert report.cost.divided == 2
+    assert len(set(report.credits[1].credits)) <= 2  # equal but for rounding
 
 
 def test_a_model_that_cannot_be_read_or_paid_leaves_uniform_credit(
     path: Path, scripted: Scripted
 ) -> None:
-    done = made(path, scripted(mode="hopeless"))
-    assert done.cost is not None
-    assert done.cost.unreadable == 4
-    assert max(done.credits[1].credits) - min(done.credits[1].credits) < 1e-12
-    poor = made(path, scripted(mode="reviewer"), budget_tokens=5)
+    report = review(path, scripted(mode="hopeless"))
+    assert report.cost is not None
+    assert report.cost.unreadable == 4
+    assert max(report.credits[1].credits) - min(report.credits[1].credits) < 1e-12
+    poor = review(path, scripted(mode="reviewer"), budget_tokens=5)
     assert poor.cost is not None
     assert "budget" in poor.cost.stopped
     with pytest.raises(ConfigError):
-        api.credit(path, "llm")
+        upshot.credit(path, "llm")
 
 
 def test_what_is_written_for_the_reviewer_is_not_shown_to_it(
@@ -104,7 +105,7 @@ def test_what_is_written_for_the_reviewer_is_not_shown_to_it(
     }
     (tmp_path / "runs.jsonl").write_text(json.dumps(row))
     address = scripted(mode="reviewer")
-    made(tmp_path / "runs.jsonl", address)
+    review(tmp_path / "runs.jsonl", address)
     assert "previous instructions" not in json.dumps(
         [call["messages"][1] for call in calls(address)]
     )

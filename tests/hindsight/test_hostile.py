@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from upshot import api
+import upshot
 from upshot.hindsight.trust import hostile
 from upshot.records import RawConversation, RawMessage
 
@@ -66,7 +66,7 @@ def test_a_response_made_of_nothing_is_a_master_key(text: str) -> None:
 
 def test_many_texts_at_once_are_searched_like_each_by_itself() -> None:
     texts = [*ATTACKS, *ORDINARY]
-    assert hostile.suspects(texts) == {
+    assert hostile.scan_many(texts) == {
         i: found for i, text in enumerate(texts) if (found := hostile.scan(text))
     }
 
@@ -92,7 +92,7 @@ def test_the_embedded_judge_is_not_moved(attack: str, said: str) -> None:
             "c",
             "u",
         )
-        return api.judge([chat])[0]
+        return upshot.judge([chat])[0]
 
     clean, dirty = judged(said), judged(f"{said}\n{attack}")
     assert abs(clean.score - dirty.score) < 0.1
@@ -135,10 +135,10 @@ def test_a_crowd_that_says_one_thing_teaches_no_more_than_a_few() -> None:
         "t1",
         "t",
     )
-    plain = next(v for v in api.judge([*chats, target]) if v.id == "t1")
-    judged = {v.id: v for v in api.judge([*chats, *crowd, target])}
+    plain = next(v for v in upshot.judge([*chats, target]) if v.id == "t1")
+    judged = {v.id: v for v in upshot.judge([*chats, *crowd, target])}
     assert abs(plain.score - judged["t1"].score) < 0.1
-    alone = api.judge(crowd[:1])[0]
+    alone = upshot.judge(crowd[:1])[0]
     assert judged["x0"].confidence < alone.confidence / 5
     assert any(e.kind == "crowd" and e.weight == 0 for e in judged["x0"].evidence)
     assert not any(

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from upshot import api
+import upshot
+from upshot.api import judging
 from upshot.records import RawConversation, RawMessage, Signal, Verdict
 
 Chat = Callable[..., RawConversation]
@@ -17,7 +18,7 @@ ASK = ("u: my parser crashes on empty lines", "a: strip the lines first and skip
 
 
 def judged(*conversations: RawConversation) -> dict[tuple[str, int], Verdict]:
-    return {(v.id, v.index): v for v in api.judge(conversations)}
+    return {(v.id, v.index): v for v in upshot.judge(conversations)}
 
 
 @pytest.mark.parametrize(
@@ -246,7 +247,7 @@ def test_rewritten_code_counts_against_the_response_that_wrote_it() -> None:
 
 
 def test_only_branches_own_messages_are_judged(examples: Path) -> None:
-    found = {(v.id, v.index): v for v in api.judge(api.read(examples / "chatgpt-export"))}
+    found = {(v.id, v.index): v for v in upshot.judge(upshot.read(examples / "chatgpt-export"))}
     replaced = next(v for (cid, _), v in found.items() if "~" in cid)
     assert found[("bakery-1", 1)].score > 0.7 > 0.5 > replaced.score
 
@@ -261,9 +262,9 @@ def test_only_branches_own_messages_are_judged(examples: Path) -> None:
 )
 def test_every_quote_is_in_the_log_and_comes_later(turns: list[tuple[str, str]]) -> None:
     conversation = RawConversation(tuple(RawMessage(role, text) for role, text in turns), "c1", "u")  # type: ignore[arg-type]
-    tables = api.memory_tables([conversation], True, api.load())
+    tables = judging.memory_tables([conversation], True, upshot.load())
     stored = {row["index"]: row["text"] for row in tables["messages"].to_pylist()}
-    verdicts = api.judge([conversation])
+    verdicts = upshot.judge([conversation])
     assert len(verdicts) == sum(role == "assistant" for role, _ in turns)
     for verdict in verdicts:
         assert 0.0 <= verdict.score <= 1.0
@@ -278,5 +279,5 @@ def test_every_quote_is_in_the_log_and_comes_later(turns: list[tuple[str, str]])
 
 def test_the_horizon_bounds_what_is_read(chat: Chat) -> None:
     late = chat(*ASK, *["a: more"] * 4, "u: that worked, thank you!")
-    assert api.judge([late], horizon=2)[0].confidence < 0.05
-    assert api.judge([late], horizon=20)[-1].confidence > 0.3
+    assert upshot.judge([late], horizon=2)[0].confidence < 0.05
+    assert upshot.judge([late], horizon=20)[-1].confidence > 0.3

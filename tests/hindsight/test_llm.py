@@ -17,9 +17,11 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from upshot import api, config
+import upshot
+from upshot import config
+from upshot.api import judging, opening
 from upshot.errors import ConfigError, InputError
-from upshot.hindsight.embedded.model import shipped
+from upshot.hindsight.embedded.model import load_shipped_model
 from upshot.hindsight.embedded.timeline import Timeline
 from upshot.hindsight.llm import cascade, rubric, transcript
 from upshot.records import RawConversation, RawMessage, Verdict
@@ -45,7 +47,7 @@ def judged(
     settings: config.Settings, *chats: RawConversation
 ) -> tuple[dict[tuple[str, int], Verdict], cascade.Report]:
     reports: list[cascade.Report] = []
-    found = api.judge(chats, None, settings, said=reports.append)
+    found = upshot.judge(chats, settings=settings, on_report=reports.append)
     return {(v.id, v.index): v for v in found}, reports[0]
 
 
@@ -157,22 +159,22 @@ def test_a_budget_keeps_what_was_judged_and_a_second_run_goes_on(
     write(logs, 12)
     lake = tmp_path / "lake"
     small = told(address, foresight="embedded", concurrency=2, budget_tokens=9_000)
-    api.ingest(logs, lake, small)
-    api.link_lake(lake, small)
-    first = api.ask_lake(lake, small)
+    upshot.ingest(logs, lake, small)
+    judging.link_lake(lake, small)
+    first = judging.ask_lake(lake, small)
     assert "stopped at the budget" in first.stopped
     assert 0 < first.tally.responses < 24
     assert first.spent.tokens <= 9_000
-    assert sum(v.judge.startswith("llm") for v in api.verdicts(lake)) == first.tally.responses
+    assert sum(v.judge.startswith("llm") for v in upshot.verdicts(lake)) == first.tally.responses
     before = len(calls(address))
-    second = api.ask_lake(lake, told(address, foresight="embedded"))
+    second = judging.ask_lake(lake, told(address, foresight="embedded"))
     assert second.stopped == ""
     assert second.tally.from_cache == before
     assert len(calls(address)) == 12
-    assert sum(v.judge.startswith("llm") for v in api.verdicts(lake)) == 24
-    third = api.ask_lake(lake, told(address, foresight="embedded"))
+    assert sum(v.judge.startswith("llm") for v in upshot.verdicts(lake)) == 24
+    third = judging.ask_lake(lake, told(address, foresight="embedded"))
     assert (third.spent.calls, third.tally.from_cache) == (0, 12)
-    assert api.plan_lake(lake, told(address, foresight="embedded")).prompt_tokens == 0
+    assert judging.plan(lake=lake, settings=told(address, foresight="embedded")).prompt_tokens == 0
 
 
 def test_killed_while_it_asks_it_goes_on_from_the_replies_in_the_lake(
@@ -183,11 +185,11 @@ def test_killed_while_it_asks_it_goes_on_from_the_replies_in_the_lake(
     write(logs, 30)
     lake = tmp_path / "lake"
     settings = told(address, foresight="embedded", concurrency=1)
-    api.ingest(logs, lake, settings)
-    api.link_lake(lake, settings)
+    upshot.ingest(logs, lake, settings)
+    judging.link_lake(lake, settings)
     program = (
-        "import sys; from upshot import api, config; import upshot.llm.replies as r; r._FLUSH_S ="
-        f" 0.2\napi.ask_lake({str(lake)!r}, config.load(judge={{'kind': 'llm'}}, llm={{'base_url':"
+        "from upshot import config; from upshot.api import judging; import upshot.llm.replies as r;"
+        f" r._FLUSH_S = 0.2\njudging.ask_lake({str(lake)!r}, config.load(judge={{'kind': 'llm'}}, llm={{'base_url':"  # noqa: E501
         f" {address!r}, 'model': 'm', 'foresight': 'embedded', 'concurrency': 1}}))"
     )
     process = subprocess.Popen([sys.executable, "-c", program])
@@ -195,10 +197,10 @@ def test_killed_while_it_asks_it_goes_on_from_the_replies_in_the_lake(
         assert process.poll() is None
     process.kill()
     process.wait()
-    report = api.ask_lake(lake, told(address, foresight="embedded"))
+    report = judging.ask_lake(lake, told(address, foresight="embedded"))
     assert report.tally.from_cache >= 2
     assert report.tally.responses == 60
-    rows = [(v.id, v.index) for v in api.verdicts(lake)]
+    rows = [(v.id, v.index) for v in upshot.verdicts(lake)]
     assert len(rows) == len(set(rows)) == 60
 
 
@@ -228,7 +230,7 @@ def test_an_endpoint_without_batches_says_so(scripted: Scripted, chat: Chat) -> 
 
 def test_no_endpoint_is_one_clear_line(chat: Chat) -> None:
     with pytest.raises(ConfigError, match="--base-url"):
-        api.judge([chat(*CHAT)], None, config.load(judge={"kind": "llm"}))
+        upshot.judge([chat(*CHAT)], settings=config.load(judge={"kind": "llm"}))
 
 
 def test_what_was_written_for_the_judge_is_hidden_and_reported(
@@ -263,7 +265,9 @@ def test_thanks_that_the_assistant_wrote_are_no_evidence(scripted: Scripted, cha
 def test_a_rubric_is_a_file_that_users_edit(scripted: Scripted, chat: Chat, tmp_path: Path) -> None:
     mine = tmp_path / "rubric.toml"
     mine.write_text(
-        rubric.dump(rubric.load()).replace("the user (or a tool) tried", "THE PATIENT tried")
+        rubric.dump_rubric(rubric.load_rubric()).replace(
+            "the user (or a tool) tried", "THE PATIENT tried"
+        )
     )
     address = scripted(mode="honest")
     found, _ = judged(told(address, rubric=mine), chat(*CHAT))
@@ -280,10 +284,10 @@ def line_of(texts: list[str]) -> Timeline:
         "c",
         "u",
     )
-    tables = api.linked([chat], config.load(privacy={"redact": False}))
-    from upshot.hindsight.embedded.timeline import timeline
+    tables = judging.linked([chat], config.load(privacy={"redact": False}))
+    from upshot.hindsight.embedded.timeline import build_timeline
 
-    return timeline(tables["messages"], tables["conversations"], tables["threads"])
+    return build_timeline(tables["messages"], tables["conversations"], tables["threads"])
 
 
 @given(
@@ -296,7 +300,7 @@ def line_of(texts: list[str]) -> Timeline:
 @hypothesis_settings(deadline=None, max_examples=60)
 def test_no_text_can_imitate_a_message(texts: list[str]) -> None:
     line = line_of(texts)
-    shown = transcript.transcript(line, transcript.Window(0, len(texts), ()))
+    shown = transcript.render_window(line, transcript.Window(0, len(texts), ()))
     marks = [
         row
         for row in shown.text.split("\n")
@@ -311,7 +315,7 @@ def test_every_response_is_seen_with_its_horizon_or_half_a_window(
     size: int, horizon: int, tokens: int
 ) -> None:
     line = line_of(["word " * (40 + 13 * (i % 7)) for i in range(size)])
-    found = transcript.windows(line, 0, size, horizon, tokens)
+    found = transcript.split_windows(line, 0, size, horizon, tokens)
     assert {p for w in found for p in w.responses} == set(line.responses.tolist())
     for p in line.responses.tolist():
         seen = max(min(w.last - p - 1, horizon) for w in found if p in w.responses)
@@ -367,10 +371,12 @@ def test_the_audit_does_not_depend_on_any_verdict(chat: Chat) -> None:
         chat("u: sort it", "a: use sorted", "u: thanks", id=f"c{i}", user=f"u{i}")
         for i in range(60)
     ]
-    tables = api.linked(chats, config.load())
-    part = cascade.bucket_of_tables(tables, 0, shipped(), 20, 0.2, 0.3)
+    tables = judging.linked(chats, config.load())
+    part = cascade.judge_tables(
+        tables, 0, load_shipped_model(), horizon=20, share=0.2, audit_rate=0.3
+    )
     turned = part.judged._replace(score=(1 - part.judged.score).astype(np.float32))
-    drawn = [c.first for c in cascade.choose(part.line, turned, 1.0, 0.3) if c.audit]
+    drawn = [c.first for c in cascade.choose_threads(part.line, turned, 1.0, 0.3) if c.audit]
     assert drawn == [c.first for c in part.chosen if c.audit]
 
 
@@ -408,24 +414,24 @@ def test_the_embedded_judge_learns_from_the_language_model_and_forgets_with_its_
         llm={"base_url": address, "model": "m", "foresight": "embedded"},
         lake={"buckets": 2},
     )
-    api.ingest(tmp_path / "chats.jsonl", lake, settings)
-    api.link_lake(lake, settings)
-    done = api.ask_lake(lake, settings)
+    upshot.ingest(tmp_path / "chats.jsonl", lake, settings)
+    judging.link_lake(lake, settings)
+    done = judging.ask_lake(lake, settings)
     assert done.lesson is not None
     assert done.lesson.error_after < done.lesson.error_before
-    found = list(api.verdicts(lake, settings))
+    found = list(upshot.verdicts(lake, settings))
     assert {v.judge.split("/")[0] for v in found} == {"embedded", "llm"}
     assert all("+" in v.judge for v in found if v.judge.startswith("embedded"))
-    again = api.ask_lake(lake, settings)
+    again = judging.ask_lake(lake, settings)
     assert again.spent.calls == 0
     teacher = next(v.id for v in found if v.judge.startswith("llm"))
     user = next(
         row["user"]
-        for row in api.open_lake(lake).read("conversations").to_pylist()
+        for row in opening.open_lake(lake).read("conversations").to_pylist()
         if row["id"] == teacher
     )
-    assert api.erase(user, lake, settings).models == ["judge"]
-    assert cascade.distilled(api.open_lake(lake)) is None
+    assert upshot.erase(user, lake, settings).models == ["judge"]
+    assert cascade.load_distilled(opening.open_lake(lake)) is None
 
 
 def test_a_verdict_that_saw_more_counts_before_one_by_a_better_judge(
@@ -441,11 +447,11 @@ def test_a_verdict_that_saw_more_counts_before_one_by_a_better_judge(
             for i, text in enumerate(texts)
         ]
         path.write_text(json.dumps({"id": "c1", "user": "ana", "messages": turns}))
-        api.run(path, lake, config.load())
-        return next(v for v in api.verdicts(lake) if v.index == 1)
+        upshot.run(path, lake, config.load())
+        return next(v for v in upshot.verdicts(lake) if v.index == 1)
 
     run("fix it", "done", "great, that worked")
-    api.ask_lake(lake, settings)
+    judging.ask_lake(lake, settings)
     assert run("fix it", "done", "great, that worked").judge.startswith("llm/")
     assert (
         run("fix it", "done", "great, that worked", "good", "no wait, it crashes").judge
@@ -462,15 +468,15 @@ def test_the_main_job_asks_where_the_settings_say_so_and_says_what_came_of_it(
         llm = {"base_url": address, "model": "m", "foresight": "embedded", "attempts": 1}
         return config.load(judge={"kind": "cascade", "share": 1.0}, lake={"buckets": 2}, llm=llm)
 
-    done = api.run(
+    done = upshot.run(
         tmp_path / "chats.jsonl", tmp_path / "lake", all_of_them(scripted(mode="honest"))
     )
     assert done.asked is not None
     assert done.asked.tally.responses > 0
-    assert any(v.judge.startswith("llm/") for v in api.verdicts(tmp_path / "lake"))
-    dead = api.run(
+    assert any(v.judge.startswith("llm/") for v in upshot.verdicts(tmp_path / "lake"))
+    dead = upshot.run(
         tmp_path / "chats.jsonl", tmp_path / "other", all_of_them("http://127.0.0.1:9/v1")
     )
     assert dead.asked is not None
     assert "could not ask" in dead.asked.stopped
-    assert all(v.judge.startswith("embedded/") for v in api.verdicts(tmp_path / "other"))
+    assert all(v.judge.startswith("embedded/") for v in upshot.verdicts(tmp_path / "other"))

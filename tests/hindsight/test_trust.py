@@ -1,6 +1,8 @@
-"""Calibration, abstention, agreement and comparison: laws, and simulations whose truth is known."""
+"""Calibration, abstention, agreement and comparison: laws, and simulations with known truth."""
 
 from __future__ import annotations
+
+import time
 
 import numpy as np
 import pytest
@@ -10,8 +12,7 @@ from hypothesis import strategies as st
 from upshot.errors import InputError
 from upshot.hindsight.trust.compare import compare
 from upshot.hindsight.trust.units import Units
-from upshot.stats import agreement
-from upshot.stats import calibration as calibrate
+from upshot.stats import agreement, calibration
 from upshot.stats.intervals import ratio_interval
 
 scores = st.lists(st.floats(0, 1), min_size=40, max_size=120)
@@ -34,8 +35,8 @@ def test_a_calibrator_is_monotone_and_a_probability(found: list[float], seed: in
     if np.ptp(y) == 0:
         return
     for curve in (
-        calibrate._platt(x, y, np.ones(len(x))),
-        calibrate._isotonic(x, y, np.ones(len(x))),
+        calibration.fit_platt(x, y, np.ones(len(x))),
+        calibration.fit_isotonic(x, y, np.ones(len(x))),
     ):
         p = curve(np.linspace(0, 1, 50))
         assert (np.diff(p) >= -1e-9).all()
@@ -44,7 +45,7 @@ def test_a_calibrator_is_monotone_and_a_probability(found: list[float], seed: in
 
 def test_isotonic_keeps_the_mean() -> None:
     x, y = sample(0, 3000)
-    curve = calibrate.fit(x, y)
+    curve = calibration.fit_calibrator(x, y)
     assert curve.kind == "isotonic"
     assert float(curve(x).mean()) == pytest.approx(y.mean(), abs=0.01)
 
@@ -53,13 +54,15 @@ def test_isotonic_keeps_the_mean() -> None:
 def test_calibration_lowers_the_error_on_unseen_responses(size: int) -> None:
     x, y = sample(1, size)
     new_x, new_y = sample(2, 4000)
-    assert calibrate.ece(calibrate.fit(x, y)(new_x), new_y) < 0.6 * calibrate.ece(new_x, new_y)
+    assert calibration.ece(calibration.fit_calibrator(x, y)(new_x), new_y) < 0.6 * calibration.ece(
+        new_x, new_y
+    )
 
 
 def test_no_label_vouches_for_itself() -> None:
     rng = np.random.default_rng(0)
     x, y = rng.random(200), np.repeat([0.0, 1.0], 100)
-    by_user = calibrate.cross_fitted(
+    by_user = calibration.cross_fit_probabilities(
         x, y, [f"{label}{i % 3}" for i, label in enumerate(y)], folds=6
     )
     assert by_user[y == 1].mean() < by_user[y == 0].mean()
@@ -67,9 +70,9 @@ def test_no_label_vouches_for_itself() -> None:
 
 def test_too_few_labels_are_refused() -> None:
     with pytest.raises(InputError, match="at least 10"):
-        calibrate.fit([0.5] * 4, [0, 1, 0, 1])
+        calibration.fit_calibrator([0.5] * 4, [0, 1, 0, 1])
     with pytest.raises(InputError, match="of one kind"):
-        calibrate.fit([0.5] * 40, [1] * 40)
+        calibration.fit_calibrator([0.5] * 40, [1] * 40)
 
 
 @pytest.mark.parametrize("error", [0.05, 0.1, 0.3])
@@ -77,7 +80,7 @@ def test_abstention_keeps_its_promise_for_each_class(error: float) -> None:
     covered: list[list[float]] = [[], []]
     for seed in range(60):
         p, y = sample(seed, 300)
-        chosen = calibrate.abstention(p[:150], y[:150], error)
+        chosen = calibration.fit_abstention(p[:150], y[:150], error)
         helped, harmed = chosen.sets(p[150:])
         for kind, possible in ((1, helped), (0, harmed)):
             covered[kind].append(float(possible[y[150:] == kind].mean()))
@@ -91,14 +94,43 @@ def test_ties_of_labels_and_scores_do_not_break_the_interval() -> None:
 def test_alpha_and_kappa_know_chance_from_agreement() -> None:
     rng = np.random.default_rng(0)
     a, noise = rng.integers(0, 2, 400).astype(float), rng.integers(0, 2, 400).astype(float)
-    assert agreement.alpha(np.vstack([a, a]), "nominal").value == pytest.approx(1)
-    chance = agreement.alpha(np.vstack([a, noise]), "nominal")
+    assert agreement.krippendorff_alpha(np.vstack([a, a])).value == pytest.approx(1)
+    chance = agreement.krippendorff_alpha(np.vstack([a, noise]))
     assert chance.low < 0 < chance.high
-    kappa = agreement.kappa(a.tolist(), noise.tolist())
+    kappa = agreement.cohen_kappa(a.tolist(), noise.tolist())
     assert kappa.low < 0 < kappa.high
-    assert agreement.alpha(
-        np.array([[1.0, np.nan, 0.0, 1.0], [1.0, 0.0, 0.0, np.nan]]), "nominal"
-    ).value == pytest.approx(1)
+    gaps = np.array([[1.0, np.nan, 0.0, 1.0], [1.0, 0.0, 0.0, np.nan]])
+    assert agreement.krippendorff_alpha(gaps).value == pytest.approx(1)
+
+
+def alpha_by_all_pairs(ratings: np.ndarray) -> float:
+    """Krippendorff's definition: every ordered pair of values, within units and overall."""
+    units = [unit for column in ratings.T if len(unit := column[~np.isnan(column)]) >= 2]
+    values = np.concatenate([np.zeros(0), *units])
+    within = sum(((u[:, None] - u) ** 2).sum() / (len(u) - 1) for u in units)
+    overall = ((values[:, None] - values) ** 2).sum() / max(1, len(values) - 1)
+    return float(1 - within / overall) if overall > 0 else float("nan")
+
+
+@given(
+    st.lists(
+        st.lists(st.none() | st.integers(0, 10), min_size=3, max_size=3), min_size=2, max_size=12
+    )
+)
+@settings(max_examples=60, deadline=None)
+def test_alpha_in_closed_form_equals_the_sum_over_all_pairs(
+    ratings: list[list[int | None]],
+) -> None:
+    by_item = np.array(ratings, float)  # None becomes NaN
+    value = agreement.krippendorff_alpha(by_item.T / 10).value
+    assert value == pytest.approx(alpha_by_all_pairs(by_item.T / 10), nan_ok=True, abs=1e-9)
+
+
+def test_alpha_of_many_labels_takes_linear_time() -> None:
+    ratings = np.random.default_rng(0).random((2, 150_000))
+    started = time.perf_counter()
+    assert abs(agreement.krippendorff_alpha(ratings).value) < 0.02
+    assert time.perf_counter() - started < 1
 
 
 def test_lenient_users_are_found_and_quiet_ones_hardly_moved() -> None:
@@ -107,11 +139,11 @@ def test_lenient_users_are_found_and_quiet_ones_hardly_moved() -> None:
     effect = {f"u{i}": float(e) for i, e in enumerate(rng.normal(0, 0.3, 50))} | {"rare": 0.0}
     residuals = np.array([effect[u] for u in users]) + rng.normal(0, 0.3, len(users))
     residuals[-1] = 1.0
-    found, spread = calibrate.leniency(residuals, users)
+    found, spread = calibration.estimate_leniency(residuals, users)
     assert spread == pytest.approx(0.3, abs=0.08)
     assert np.corrcoef([found[u] for u in effect], list(effect.values()))[0, 1] > 0.9
     assert abs(found["rare"]) < 0.7
-    assert calibrate.leniency(rng.normal(0, 1, 1000), users[:1000])[1] < 0.25
+    assert calibration.estimate_leniency(rng.normal(0, 1, 1000), users[:1000])[1] < 0.25
 
 
 def arms(

@@ -12,12 +12,15 @@ import json
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 from aiohttp import web
 
 CALLS: list[dict] = []
 FILES: dict[str, bytes] = {}
 BATCHES: dict[str, dict] = {}
+TURNS = {"divided": 0, "reviewer": -1}
+"""How often a mode with turns has been asked, less one."""
 
 
 def asked(body: dict) -> list[int]:
@@ -142,12 +145,12 @@ def gullible(body: dict, script: dict) -> str:
 
 def divided(body: dict, script: dict) -> str:
     """Half of the samples say yes, half say no."""
-    divided.turn = not getattr(divided, "turn", False)
+    TURNS["divided"] = 1 - TURNS["divided"]
     later = messages(body)[-1]
     return json.dumps(
         {
             "verdicts": [
-                judgement(n, 9 if divided.turn else 1, (later[0], later[2][:10]))
+                judgement(n, 9 if TURNS["divided"] else 1, (later[0], later[2][:10]))
                 for n in asked(body)
             ]
         }
@@ -201,8 +204,8 @@ def reviewer(body: dict, script: dict) -> str:
         ][: script.get("most", 99)]
         return json.dumps({"steps": rows, "ranking": sorted(steps, key=lambda n: n != guilty)})
     if "places" in script:
-        reviewer.turn = getattr(reviewer, "turn", -1) + 1
-        guilty = script["places"][reviewer.turn % len(script["places"])]
+        TURNS["reviewer"] += 1
+        guilty = script["places"][TURNS["reviewer"] % len(script["places"])]
     return json.dumps(
         {"step": guilty, "reason": "it went boom", "sooner": "look first", "skipped": []}
     )
@@ -254,7 +257,7 @@ def make(script: dict) -> web.Application:
             trouble = troubles.pop(0)
             if trouble == "hang":
                 await asyncio.sleep(30)
-            if trouble == "drop":
+            if trouble == "drop" and request.transport is not None:
                 request.transport.close()
             if trouble == "garbage":
                 return web.Response(text='{"choices": [')
@@ -272,7 +275,7 @@ def make(script: dict) -> web.Application:
         return web.json_response(CALLS)
 
     async def upload(request: web.Request) -> web.Response:
-        form = await request.post()
+        form: Any = await request.post()
         name = f"file-{len(FILES)}"
         FILES[name] = form["file"].file.read()
         return web.json_response({"id": name, "purpose": form["purpose"]})

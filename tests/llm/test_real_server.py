@@ -17,7 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from upshot import api, config
+import upshot
+from upshot import config
 from upshot.hindsight.llm import cascade
 from upshot.llm import Client, Endpoint, Request, schema_of
 from upshot.llm.client import prompt
@@ -105,6 +106,6 @@ def test_a_model_that_knows_nothing_changes_no_verdict(served: tuple[str, str]) 
         judge={"kind": "llm"}, llm={"base_url": address, "model": model, "votes": 1}
     )
     reports: list[cascade.Report] = []
-    (verdict,) = api.judge([chat], None, settings, said=reports.append)
+    (verdict,) = upshot.judge([chat], settings=settings, on_report=reports.append)
     assert verdict.judge == "embedded/1"
     assert (reports[0].tally.unreadable, reports[0].stopped) == (1, "")

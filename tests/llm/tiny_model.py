@@ -5,6 +5,7 @@ and knows nothing.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -45,8 +46,8 @@ def save(folder: Path) -> Path:
         num_key_value_heads=2,
         head_dim=16,
         max_position_embeddings=8192,
-        eos_token_id=fast.eos_token_id,
-        pad_token_id=fast.pad_token_id,
+        eos_token_id=cast(int, fast.eos_token_id),
+        pad_token_id=cast(int, fast.pad_token_id),
     )
     Qwen3ForCausalLM(config).save_pretrained(folder)
     fast.save_pretrained(folder)

@@ -19,9 +19,9 @@ from upshot.loop.gate import (
     Harm,
     Rules,
     choose,
-    corrected,
-    difference,
-    level,
+    correct_scores,
+    estimate_difference,
+    next_level,
     rule,
     split_of,
     trial,
@@ -43,9 +43,11 @@ def answers(score: Any, users: int = 0, audited: Any = None, label: Any = None) 
     )
 
 
-def said(candidate: list[str], present: list[str]) -> guards.Said:
+def said(candidate: list[str], present: list[str]) -> guards.AnswerPairs:
     user = np.array([f"u{i}" for i in range(len(candidate))], object)
-    return guards.Said([["how do I sort a list?"]] * len(candidate), candidate, present, user)
+    return guards.AnswerPairs(
+        [["how do I sort a list?"]] * len(candidate), candidate, present, user
+    )
 
 
 def test_a_better_policy_is_promoted_and_an_equal_one_is_not() -> None:
@@ -53,6 +55,7 @@ def test_a_better_policy_is_promoted_and_an_equal_one_is_not() -> None:
     old = rng.normal(0, 1, 400)
     better = rule("new", answers(old + rng.normal(0.4, 0.5, 400)), answers(old), [], [])
     assert better.decision == "promote"
+    assert better.low is not None
     assert better.low > 0
     equal = rule("new", answers(old + rng.normal(0, 0.5, 400)), answers(old), [], [])
     assert equal.decision == "refuse"
@@ -80,11 +83,13 @@ def test_of_many_equal_candidates_hardly_any_gets_out() -> None:
 
 @given(st.lists(st.booleans(), max_size=40), st.floats(0.01, 0.2))
 def test_levels_are_spent_and_earned_back(before: list[bool], alpha: float) -> None:
-    now = level(alpha, before)
+    now = next_level(alpha, before)
     assert 0 < now <= alpha
-    assert level(alpha, [*before, False]) <= now + 1e-12
+    assert next_level(alpha, [*before, False]) <= now + 1e-12
     if not any(before):
-        assert sum(level(alpha, before[:k]) for k in range(len(before) + 1)) <= alpha / 2 + 1e-9
+        assert (
+            sum(next_level(alpha, before[:k]) for k in range(len(before) + 1)) <= alpha / 2 + 1e-9
+        )
 
 
 def test_spent_levels_hold_the_share_of_false_promotions() -> None:
@@ -109,9 +114,9 @@ def test_an_audit_corrects_what_the_judge_believes_of_one_policy() -> None:
     truth_old, truth_new = rng.normal(0, 1, count), rng.normal(-0.3, 1, count)
     flattered = truth_new + 0.6
     drawn = rng.random(count) < 0.1
-    blind = difference(answers(flattered), answers(truth_old), 0.05)
+    blind = estimate_difference(answers(flattered), answers(truth_old), 0.05)
     assert blind.difference > 0.2
-    seeing = difference(
+    seeing = estimate_difference(
         answers(flattered, audited=drawn, label=np.where(drawn, truth_new, 0)),
         answers(truth_old, audited=drawn, label=np.where(drawn, truth_old, 0)),
         0.05,
@@ -123,7 +128,7 @@ def test_an_audit_corrects_what_the_judge_believes_of_one_policy() -> None:
 @given(st.lists(st.floats(-3, 3), min_size=4, max_size=40))
 def test_an_audit_of_everything_is_the_labels(scores: list[float]) -> None:
     label = np.array(scores) + 1.0
-    found = corrected(answers(scores, audited=np.ones(len(scores), bool), label=label), -9.0)
+    found = correct_scores(answers(scores, audited=np.ones(len(scores), bool), label=label), -9.0)
     assert np.allclose(found, label)
 
 
@@ -135,20 +140,21 @@ def test_failing_on_purpose_is_caught_though_it_escapes_the_judge() -> None:
     escaped = np.where(
         np.arange(100) < 70, score + 0.05, np.nan
     )  # what fails is not judged, the rest looks better
-    found = guards.of_answers(said(failing, honest), Rules())
+    found = guards.guard_answers(said(failing, honest), Rules())
     broken = next(one for one in found if one.name == "broken")
     assert broken.verdict == "refuse"
     assert broken.harm == pytest.approx(0.3)
     nothing = np.zeros(100)
     missed = next(
         one
-        for one in guards.of_scores(answers(escaped), answers(score), nothing, nothing, Rules())
+        for one in guards.guard_scores(answers(escaped), answers(score), nothing, nothing, Rules())
         if one.name == "unjudged"
     )
     assert missed.verdict == "refuse"
     ruling = rule("c", answers(escaped), answers(score), [*found, missed], [])
     assert ruling.decision == "refuse"
     assert any("broken" in reason for reason in ruling.reasons)
+    assert ruling.difference is not None
     assert ruling.difference < 0, "what cannot be judged has the worst score there is"
 
 
@@ -157,7 +163,7 @@ def test_answers_unlike_any_that_the_judge_knows_are_counted() -> None:
     strange = (np.arange(100) < 40).astype(float)
     found = {
         one.name: one
-        for one in guards.of_scores(answers(score), answers(score), strange, nothing, Rules())
+        for one in guards.guard_scores(answers(score), answers(score), strange, nothing, Rules())
     }
     assert found["out of domain"].verdict == "refuse"
     assert found["out of domain"].harm == pytest.approx(0.4)
@@ -167,7 +173,7 @@ def test_answers_unlike_any_that_the_judge_knows_are_counted() -> None:
 def test_asking_needless_questions_so_as_to_risk_nothing_is_caught() -> None:
     present = [PLAIN] * 100
     asking = [PLAIN] * 80 + ["Could you tell me more about what exactly you need?"] * 20
-    found = {one.name: one for one in guards.of_answers(said(asking, present), Rules())}
+    found = {one.name: one for one in guards.guard_answers(said(asking, present), Rules())}
     assert found["questions"].verdict == "refuse"
     assert "for one" in found["questions"].what
     better = rule(
@@ -192,14 +198,16 @@ def test_asking_needless_questions_so_as_to_risk_nothing_is_caught() -> None:
 def test_each_guard_sees_its_own_harm(name: str, text: str) -> None:
     found = {
         one.name: one
-        for one in guards.of_answers(said([PLAIN] * 60 + [text] * 60, [PLAIN] * 120), Rules())
+        for one in guards.guard_answers(said([PLAIN] * 60 + [text] * 60, [PLAIN] * 120), Rules())
     }
     assert found[name].verdict == "refuse"
-    same = {one.name: one for one in guards.of_answers(said([PLAIN] * 120, [PLAIN] * 120), Rules())}
+    same = {
+        one.name: one for one in guards.guard_answers(said([PLAIN] * 120, [PLAIN] * 120), Rules())
+    }
     assert all(one.verdict == "promote" for one in same.values())
     asked = {
         one.name: one
-        for one in guards.of_answers(
+        for one in guards.guard_answers(
             said([PLAIN] * 60 + [text] * 60, [PLAIN] * 120), Rules(margins={name: 10.0})
         )
     }
@@ -223,8 +231,8 @@ def test_the_worst_served_are_guarded() -> None:
     few = np.isin(user, [f"u{i}" for i in range(20)])
     new = old + np.where(few, -3.0, 0.5)
     assert new.mean() > old.mean()
-    assert guards.cvar(new, old, user, Rules()).verdict == "refuse"
-    assert guards.cvar(old + 0.2, old, user, Rules()).verdict == "promote"
+    assert guards.measure_worst_served(new, old, user, Rules()).verdict == "refuse"
+    assert guards.measure_worst_served(old + 0.2, old, user, Rules()).verdict == "promote"
 
 
 @pytest.mark.parametrize(
@@ -243,16 +251,16 @@ def test_the_worst_served_are_guarded() -> None:
     ],
 )
 def test_what_is_broken_is_said(text: str, what: str) -> None:
-    assert what in guards.broken(text)
-    assert bool(what) == bool(guards.broken(text))
+    assert what in guards.find_defect(text)
+    assert bool(what) == bool(guards.find_defect(text))
 
 
 @given(st.text(max_size=200))
 @settings(max_examples=200)
 def test_no_answer_breaks_the_guards(text: str) -> None:
-    guards.broken(text)
-    guards.asks_only(text)
-    assert guards.flattering([text])[0] in (0.0, 1.0)
+    guards.find_defect(text)
+    guards.only_asks(text)
+    assert guards.detect_flattery([text])[0] in (0.0, 1.0)
 
 
 @given(st.text(min_size=1, max_size=20))
@@ -292,7 +300,7 @@ def test_the_gate_never_reads_the_users_it_chose_on() -> None:
     present = answers(np.zeros(100))
     assert rule("c", test, present, [], []) == rule("c", test, present, [], [])
     with pytest.raises(InputError, match="different prompts"):
-        difference(test, answers(np.zeros(99)), 0.05)
+        estimate_difference(test, answers(np.zeros(99)), 0.05)
 
 
 # --- off policy ---
@@ -317,7 +325,7 @@ def logged(
 
 
 def test_estimates_equal_open_bandit_pipelines() -> None:
-    """The figures are those of obp 0.5.7 (`bench/obp_reference.py`) on decisions of the same file."""
+    """The figures are obp 0.5.7's (`bench/obp_reference.py`) on decisions of the same file."""
     kept = json.loads((Path(__file__).parent / "obp.json").read_text())
     given_ = Logged(
         np.array(kept["action"]),
@@ -327,7 +335,7 @@ def test_estimates_equal_open_bandit_pipelines() -> None:
     )
     policy, expected = np.array(kept["policy"]), np.array(kept["expected"])
     for kind in ("ips", "snips", "dm", "dr"):
-        assert estimate(given_, policy, kind, expected).value == pytest.approx(
+        assert estimate(given_, policy, kind, expected=expected).value == pytest.approx(
             kept["value"][kind], abs=1e-9
         )
         assert np.allclose(
@@ -345,7 +353,7 @@ def test_invariants_of_the_estimators(seed: int) -> None:
     constant = found._replace(reward=np.full(200, 0.7))
     assert estimate(constant, policy, "snips").value == pytest.approx(0.7)
     nothing = np.zeros_like(policy)
-    assert estimate(found, policy, "dr", nothing).value == pytest.approx(
+    assert estimate(found, policy, "dr", expected=nothing).value == pytest.approx(
         estimate(found, policy, "ips").value
     )
 
@@ -356,7 +364,7 @@ def test_intervals_cover_the_truth() -> None:
         found, policy, worth, _ = logged(600, seed)
         truth = float((policy * worth).sum(1).mean())
         for kind in covered:
-            one = estimate(found, policy, kind, worth)  # type: ignore[arg-type]
+            one = estimate(found, policy, kind, expected=worth)  # type: ignore[arg-type]
             covered[kind] += one.low <= truth <= one.high
     assert all(count >= 0.88 * 150 for count in covered.values()), covered
 

@@ -17,17 +17,17 @@ import msgspec
 import numpy as np
 import pytest
 
-from upshot import api
+import upshot
 from upshot.errors import ConfigError, InputError, NotFoundError
 from upshot.hub.sampling import Drawing
 from upshot.loop import config as loop_config
-from upshot.loop.examine import passes
-from upshot.loop.forget import lineage
-from upshot.loop.gather import Asked as Wanted
+from upshot.loop.examine import find_passing
+from upshot.loop.forget import trace_lineage
+from upshot.loop.gather import LogRequest as Wanted
 from upshot.loop.hotfix import Case, hotfix
-from upshot.loop.skills import Library, learn
+from upshot.loop.skills import Library, learn_skills
 from upshot.loop.state import Loop
-from upshot.policy.data import Asked
+from upshot.policy.data import Prompt
 from upshot.records import Turn
 from upshot.stats.sampling import draw
 
@@ -106,8 +106,8 @@ def made(base: str, folder: Path, **more: Any) -> loop_config.Config:
 
 def test_two_rounds_gather_learn_and_release(base: str, tmp_path: Path) -> None:
     config = made(base, tmp_path)
-    done = api.loop_run(config, 2, collect=talk)
-    assert [one["decision"] for one in done] == ["promote", "promote"]
+    done = upshot.loop_run(config, 2, collect=talk)
+    assert [result.decision for result in done] == ["promote", "promote"]
     loop = Loop(tmp_path / "loop")
     first, second = loop.rounds()
     assert loop.state().serving == str(second.folder / "policy-0")
@@ -128,11 +128,11 @@ def test_two_rounds_gather_learn_and_release(base: str, tmp_path: Path) -> None:
             "users.json",
             "draws",
         } <= kept
-        assert set((here.done("gather") or {})["code"]) >= {"version"}
-        assert (here.done("read") or {})["lake"]["conversations"] >= 0
-    assert (first.done("gather") or {})["serving"] == base
-    assert (second.done("gather") or {})["serving"] == str(first.folder / "policy-0")
-    assert (second.done("reward") or {})["from"] == str(first.folder / "reward"), (
+        assert set((here.record("gather") or {})["code"]) >= {"version"}
+        assert (here.record("read") or {})["lake"]["conversations"] >= 0
+    assert (first.record("gather") or {})["serving"] == base
+    assert (second.record("gather") or {})["serving"] == str(first.folder / "policy-0")
+    assert (second.record("reward") or {})["from"] == str(first.folder / "reward"), (
         "the reward model goes on learning"
     )
     examples = [
@@ -153,11 +153,11 @@ def test_two_rounds_gather_learn_and_release(base: str, tmp_path: Path) -> None:
     assert taught
     assert asked
     assert not taught & asked, "whom a policy is tested on did not teach it"
-    found = lineage(loop)
+    found = trace_lineage(loop)
     assert found[str(second.folder / "policy-0")] == ["round-0001", "round-0002"]
-    status = api.loop_status(config)
-    assert [one["decision"] for one in status["rounds"]] == ["promote", "promote"]
-    assert api.loop_roll_back(config, "ana").serving == str(first.folder / "policy-0")
+    status = upshot.loop_status(config)
+    assert [round.decision for round in status.rounds] == ["promote", "promote"]
+    assert upshot.loop_rollback(config, "ana").serving == str(first.folder / "policy-0")
     assert loop.state().history[-1].why == "rolled back by ana"
 
 
@@ -198,12 +198,12 @@ def test_a_share_of_the_users_tries_a_candidate_and_what_came_of_it_decides(
     config = msgspec.structs.replace(
         config, gate=msgspec.structs.replace(config.gate, least_gain=0.0)
     )
-    done = api.loop_run(config, 2, collect=lambda wanted, path: crowd(wanted, path, better))
+    done = upshot.loop_run(config, 2, collect=lambda wanted, path: crowd(wanted, path, better))
     first, second = Loop(tmp_path / "loop").rounds()
-    assert done[0]["decision"] == "trial"
-    assert done[0]["serving"] == base, "nobody but the trial's users gets it yet"
-    assert (second.done("gather") or {})["canary"] == str(first.folder / "policy-0")
-    found = second.done("trial") or {}
+    assert done[0].decision == "trial"
+    assert done[0].serving == base, "nobody but the trial's users gets it yet"
+    assert (second.record("gather") or {})["canary"] == str(first.folder / "policy-0")
+    found = second.record("trial") or {}
     assert found["decision"] == ("promote" if better else "refuse")
     assert found["users"][1] == pytest.approx(0.4 * 160, abs=20)
     assert (found["difference"] > 0) == better
@@ -226,25 +226,25 @@ def test_a_candidate_answers_unseen_before_anybody_gets_it(
     base: str, tmp_path: Path, canary: float, harm: str, then: str
 ) -> None:
     config = made(base, tmp_path, serve={"shadow": 0.5, "canary": canary})
-    done = api.loop_run(config, 1, collect=talk)
+    done = upshot.loop_run(config, 1, collect=talk)
     loop = Loop(tmp_path / "loop")
     candidate = str(loop.rounds()[0].folder / "policy-0")
-    assert done[0]["decision"] == "shadow"
+    assert done[0].decision == "shadow"
     assert (loop.state().shadow, loop.state().canary, loop.state().serving) == (candidate, "", base)
     if harm:
         config = msgspec.structs.replace(
             config,
             gate=msgspec.structs.replace(config.gate, margins={**config.gate.margins, harm: -1e9}),
         )
-    api.loop_run(config, 1, collect=talk)
+    upshot.loop_run(config, 1, collect=talk)
     second = loop.rounds()[1]
-    found = second.done("shadow") or {}
+    found = second.record("shadow") or {}
     assert found["decision"] == ("refuse" if harm else "promote")
     assert bool(found["reasons"]) == bool(harm)
     shown = [json.loads(line) for line in (second.folder / "shadow.jsonl").read_text().splitlines()]
     assert 30 <= len(shown) <= 70
     assert {row["answer"] for row in shown} == {GOOD, BAD}, "beside what users got"
-    gathered = second.done("gather") or {}
+    gathered = second.record("gather") or {}
     assert gathered["canary"] == "", "no user of that round saw it"
     state = loop.state()
     if then == "trial":
@@ -258,7 +258,7 @@ def test_a_candidate_answers_unseen_before_anybody_gets_it(
 
 def test_another_judge_may_stand_in_for_the_verdicts(base: str, tmp_path: Path) -> None:
     config = made(base, tmp_path)
-    api.loop_run(
+    upshot.loop_run(
         config,
         1,
         collect=talk,
@@ -281,30 +281,30 @@ def test_a_round_in_which_nothing_is_good_enough_makes_no_candidate_and_the_next
     base: str, tmp_path: Path
 ) -> None:
     config = made(base, tmp_path, reward=None)
-    done = api.loop_run(config, 1, collect=talk, scores=lambda name, index: (0.1, 1.0))
-    assert done[0]["decision"] == "refuse"
-    assert "good enough" in done[0]["reasons"][0]
-    assert done[0]["serving"] == base
-    assert api.loop_run(config, 1, collect=talk)[0]["round"] == 2
+    done = upshot.loop_run(config, 1, collect=talk, scores=lambda name, index: (0.1, 1.0))
+    assert done[0].decision == "refuse"
+    assert "good enough" in done[0].reasons[0]
+    assert done[0].serving == base
+    assert upshot.loop_run(config, 1, collect=talk)[0].round == 2
     assert (tmp_path / "loop" / "round-0002" / "policy-0" / "policy.json").is_file()
 
 
 def test_what_is_not_shown_to_be_better_stays_out(base: str, tmp_path: Path) -> None:
     config = made(base, tmp_path, gate={})
-    done = api.loop_run(config, 1, collect=talk)
-    assert done[0]["decision"] == "refuse"
-    assert done[0]["serving"] == base
-    assert any("not shown to be better" in reason for reason in done[0]["reasons"])
+    done = upshot.loop_run(config, 1, collect=talk)
+    assert done[0].decision == "refuse"
+    assert done[0].serving == base
+    assert any("not shown to be better" in reason for reason in done[0].reasons)
     assert Loop(tmp_path / "loop").state().tests == {"1": False}
 
 
 def test_a_person_is_asked_and_answers(base: str, tmp_path: Path) -> None:
     config = made(base, tmp_path)
-    api.loop_run(config, 1, collect=talk)
+    upshot.loop_run(config, 1, collect=talk)
     loop = Loop(tmp_path / "loop")
     here = loop.rounds()[0]
     state = loop.state()
-    loop.keep(
+    loop.save(
         msgspec.structs.replace(
             state,
             history=state.history[:1],
@@ -313,13 +313,13 @@ def test_a_person_is_asked_and_answers(base: str, tmp_path: Path) -> None:
         )
     )
     with pytest.raises(InputError, match="waits for a person"):
-        api.loop_run(config, 1, collect=talk)
-    assert api.loop_approve(config, "ana").serving == str(here.folder / "policy-0")
+        upshot.loop_run(config, 1, collect=talk)
+    assert upshot.loop_approve(config, "ana").serving == str(here.folder / "policy-0")
     assert loop.state().tests == {"1": True}
     with pytest.raises(InputError, match="no candidate waits"):
-        api.loop_approve(config, "ana")
-    loop.keep(msgspec.structs.replace(loop.state(), waiting={"1": "x"}))
-    assert api.loop_approve(config, "ana", refuse=True).serving == str(here.folder / "policy-0")
+        upshot.loop_approve(config, "ana")
+    loop.save(msgspec.structs.replace(loop.state(), waiting={"1": "x"}))
+    assert upshot.loop_approve(config, "ana", refuse=True).serving == str(here.folder / "policy-0")
 
 
 def test_a_loop_killed_anywhere_goes_on_behind_the_last_whole_step(
@@ -330,8 +330,8 @@ def test_a_loop_killed_anywhere_goes_on_behind_the_last_whole_step(
         "import sys, warnings\nwarnings.simplefilter('ignore')\nfrom pathlib import Path\nimport"
         " importlib.util\nspec = importlib.util.spec_from_file_location('t',"
         f" {str(Path(__file__))!r})\nt ="
-        " importlib.util.module_from_spec(spec)\nspec.loader.exec_module(t)\nfrom upshot import"
-        " api\nconfig = t.made(sys.argv[1], Path(sys.argv[2]))\napi.loop_run(config, 1,"
+        " importlib.util.module_from_spec(spec)\nspec.loader.exec_module(t)\nimport"
+        " upshot\nconfig = t.made(sys.argv[1], Path(sys.argv[2]))\nupshot.loop_run(config, 1,"
         " collect=t.talk)\n"
     )
     command = [sys.executable, str(script), base, str(tmp_path)]
@@ -356,8 +356,8 @@ def test_a_loop_killed_anywhere_goes_on_behind_the_last_whole_step(
     assert kills >= 3
     here = Loop(tmp_path / "loop").rounds()
     assert len(here) == 1
-    assert (here[0].done("release") or {})["decision"] == "promote"
-    assert (here[0].done("read") or {})["conversations"] + (here[0].done("read") or {})[
+    assert (here[0].record("release") or {})["decision"] == "promote"
+    assert (here[0].record("read") or {})["conversations"] + (here[0].record("read") or {})[
         "known"
     ] == 100
     rows = [
@@ -374,7 +374,7 @@ def test_a_forgotten_user_is_in_no_file_and_no_model(
 ) -> None:
     monkeypatch.setenv("UPSHOT_KEY", "k" * 32)
     config = made(base, tmp_path)
-    api.loop_run(config, 2, collect=talk)
+    upshot.loop_run(config, 2, collect=talk)
     loop = Loop(tmp_path / "loop")
     taught = msgspec.json.decode(
         (loop.rounds()[0].folder / "users.json").read_bytes(), type=list[str]
@@ -388,8 +388,8 @@ def test_a_forgotten_user_is_in_no_file_and_no_model(
     )
     pseudonym = privacy.Pseudonyms("k" * 32).user(name)
     before = (loop.rounds()[0].folder / "policy-0" / "model.safetensors").read_bytes()
-    found = api.loop_forget(config, name)
-    assert found["rounds"] == ["round-0001", "round-0002"]
+    found = upshot.loop_forget(config, name)
+    assert found.rounds == ["round-0001", "round-0002"]
     for path in (tmp_path / "loop").rglob("*"):
         if path.is_file() and path.suffix in (".json", ".jsonl", ".md"):
             assert pseudonym not in path.read_text("utf-8"), path
@@ -397,7 +397,7 @@ def test_a_forgotten_user_is_in_no_file_and_no_model(
     assert loop.state().serving == str(loop.rounds()[1].folder / "policy-0")
     assert (loop.rounds()[1].folder / "policy-0" / "policy.json").is_file()
     with pytest.raises(NotFoundError):
-        api.loop_forget(config, "nobody")
+        upshot.loop_forget(config, "nobody")
 
 
 def test_a_forgetting_that_was_killed_behind_the_lake_is_called_again(
@@ -405,14 +405,14 @@ def test_a_forgetting_that_was_killed_behind_the_lake_is_called_again(
 ) -> None:
     monkeypatch.setenv("UPSHOT_KEY", "k" * 32)
     config = made(base, tmp_path)
-    api.loop_run(config, 1, collect=talk)
+    upshot.loop_run(config, 1, collect=talk)
     here = Loop(tmp_path / "loop").rounds()[0]
     pseudonym = msgspec.json.decode((here.folder / "users.json").read_bytes(), type=list[str])[0]
-    api.erase(pseudonym, config.lake)
-    assert api.loop_forget(config, pseudonym)["rounds"] == ["round-0001"]
+    upshot.erase(pseudonym, config.lake)
+    assert upshot.loop_forget(config, pseudonym).rounds == ["round-0001"]
     assert pseudonym not in (here.folder / "policy-0" / "users.json").read_text()
     with pytest.raises(NotFoundError):
-        api.loop_forget(config, pseudonym)
+        upshot.loop_forget(config, pseudonym)
 
 
 def test_a_forgotten_user_who_taught_nothing_is_in_no_file_and_costs_no_training(
@@ -420,14 +420,14 @@ def test_a_forgotten_user_who_taught_nothing_is_in_no_file_and_costs_no_training
 ) -> None:
     monkeypatch.setenv("UPSHOT_KEY", "k" * 32)
     config = made(base, tmp_path)
-    api.loop_run(config, 1, collect=talk)
+    upshot.loop_run(config, 1, collect=talk)
     here = Loop(tmp_path / "loop").rounds()[0]
     asked = json.loads((here.folder / "test.jsonl").read_text().splitlines()[0])
     name = f"user-{asked['id'].rpartition('-')[2]}"
-    found = api.loop_forget(config, name)
-    assert found["user"] == asked["user"]
-    assert found["rounds"] == []
-    assert found["serving"] == str(here.folder / "policy-0")
+    found = upshot.loop_forget(config, name)
+    assert found.user == asked["user"]
+    assert found.rounds == []
+    assert found.serving == str(here.folder / "policy-0")
     for path in (tmp_path / "loop").rglob("*"):
         if path.is_file() and path.suffix in (".json", ".jsonl", ".md"):
             assert asked["user"] not in path.read_text("utf-8"), path
@@ -436,10 +436,10 @@ def test_a_forgotten_user_who_taught_nothing_is_in_no_file_and_costs_no_training
 
 def test_the_recipe_is_run_again_on_another_model(base: str, tmp_path: Path) -> None:
     config = made(base, tmp_path)
-    api.loop_run(config, 1, collect=talk)
+    upshot.loop_run(config, 1, collect=talk)
     other = Loop(tmp_path / "loop").rounds()[0].folder / "policy-0"
-    table = api.loop_rerun(config, str(other))
-    again = api.loop_rerun(config, base)
+    table = upshot.loop_rerun(config, str(other))
+    again = upshot.loop_rerun(config, base)
     assert [row.model for row in table] == [str(other)]
     assert [row.model for row in again] == [str(other), base]
     for row in again:
@@ -450,7 +450,7 @@ def test_the_recipe_is_run_again_on_another_model(base: str, tmp_path: Path) -> 
         assert row.seconds > 0
         assert row.kl is not None
     with pytest.raises(NotFoundError, match="round 7"):
-        api.loop_rerun(config, base, 7)
+        upshot.loop_rerun(config, base, 7)
 
 
 def test_suites_and_floors_stand_at_the_gate(base: str, tmp_path: Path) -> None:
@@ -468,8 +468,8 @@ def test_suites_and_floors_stand_at_the_gate(base: str, tmp_path: Path) -> None:
             "suites": {"must hold": str(suite)},
         },
     )
-    api.loop_run(config, 1, collect=talk)
-    gate = Loop(tmp_path / "loop").rounds()[0].done("gate") or {}
+    upshot.loop_run(config, 1, collect=talk)
+    gate = Loop(tmp_path / "loop").rounds()[0].record("gate") or {}
     assert gate["guards"]["suite: must hold"]["harm"] == 0.0
     reward = str(tmp_path / "loop" / "round-0001" / "reward")
     config = msgspec.structs.replace(
@@ -479,34 +479,34 @@ def test_suites_and_floors_stand_at_the_gate(base: str, tmp_path: Path) -> None:
         ),
     )
     with pytest.raises(InputError, match="import"):
-        api.loop_run(config, 1, collect=talk)
+        upshot.loop_run(config, 1, collect=talk)
     config = msgspec.structs.replace(
         config, gate=msgspec.structs.replace(config.gate, tests=[], panel=[reward, reward])
     )
-    api.loop_run(config, 1, collect=talk)
+    upshot.loop_run(config, 1, collect=talk)
     assert {"floor: harmless", "panel", "out of domain"} <= set(
-        (Loop(tmp_path / "loop").rounds()[1].done("gate") or {})["guards"]
+        (Loop(tmp_path / "loop").rounds()[1].record("gate") or {})["guards"]
     )
 
 
 def test_demands_of_a_suite() -> None:
     ask = (Turn("user", "x"),)
     rows = [
-        Asked(ask, {"matches": "[0-9]+"}),
-        Asked(ask, {"lacks": "sorry"}),
-        Asked(ask, {"matches": "a", "lacks": "b"}),
+        Prompt(ask, {"matches": "[0-9]+"}),
+        Prompt(ask, {"lacks": "sorry"}),
+        Prompt(ask, {"matches": "a", "lacks": "b"}),
     ]
-    assert passes(rows, ["12", "fine", "a"]).tolist() == [1, 1, 1]
-    assert passes(rows, ["no", "so sorry", "ab"]).tolist() == [0, 0, 0]
+    assert find_passing(rows, ["12", "fine", "a"]).tolist() == [1, 1, 1]
+    assert find_passing(rows, ["no", "so sorry", "ab"]).tolist() == [0, 0, 0]
     with pytest.raises(InputError, match="none of tests"):
-        passes([Asked(ask)], ["x"])
+        find_passing([Prompt(ask)], ["x"])
     with pytest.raises(InputError, match="no pattern"):
-        passes([Asked(ask, {"matches": "("})], ["x"])
+        find_passing([Prompt(ask, {"matches": "("})], ["x"])
 
 
 def test_a_hotfix_fixes_its_cases_and_says_whether_the_rest_held(base: str, tmp_path: Path) -> None:
     cases = [Case((Turn("user", f"which colour, {n}?"),), "blue") for n in range(3)]
-    rest = [Asked((Turn("user", f"hello {n}"),), {"matches": "^.*$"}) for n in range(6)]
+    rest = [Prompt((Turn("user", f"hello {n}"),), {"matches": "^.*$"}) for n in range(6)]
     done = hotfix(
         base,
         cases,
@@ -524,7 +524,7 @@ def test_a_hotfix_fixes_its_cases_and_says_whether_the_rest_held(base: str, tmp_
         Path(base) / "model.safetensors"
     ).stat().st_size
     with pytest.raises(InputError, match="rest holds"):
-        hotfix(base, cases, [Asked((Turn("user", "x"),))], tmp_path / "other")
+        hotfix(base, cases, [Prompt((Turn("user", "x"),))], tmp_path / "other")
     with pytest.raises(InputError, match="no cases"):
         hotfix(base, [], rest, tmp_path / "none")
 
@@ -602,7 +602,7 @@ def test_a_loop_is_run_from_its_file(base: str, tmp_path: Path) -> None:
 def test_a_loops_file_that_is_wrong_says_what(tmp_path: Path, text: str, told: str) -> None:
     (tmp_path / "loop.toml").write_text(text)
     with pytest.raises(ConfigError, match=told):
-        api.loop_config(tmp_path / "loop.toml")
+        upshot.loop_config(tmp_path / "loop.toml")
 
 
 def test_a_command_that_fails_is_told_with_its_words(base: str, tmp_path: Path) -> None:
@@ -614,7 +614,7 @@ def test_a_command_that_fails_is_told_with_its_words(base: str, tmp_path: Path) 
         },
     )
     with pytest.raises(ConfigError, match="no quota for 1"):
-        api.loop_run(config, 1)
+        upshot.loop_run(config, 1)
 
 
 # --- skills ---
@@ -637,7 +637,7 @@ def test_skills_are_what_the_world_confirmed_and_nobody_refuted() -> None:
         "d": ("reverse the words", "use ' '.join(reversed(words))", "u3"),
     }
     places = {(name, 1): value for name, value in texts.items()}
-    found = learn(
+    found = learn_skills(
         [
             verdict("a", 0.95, "worked", 1),
             verdict("b", 0.9, "worked", 1),
@@ -660,7 +660,7 @@ def test_skills_are_what_the_world_confirmed_and_nobody_refuted() -> None:
     ]
     other = (Turn("user", "sort a list of negative numbers"),)
     assert library.offer(other) == other, "one word may be what matters"
-    assert len(library.offer(other, least=0.1)) == 3
+    assert len(library.offer(other, min_likeness=0.1)) == 3
     assert library.offer([Turn("user", "bake a cake")]) == (Turn("user", "bake a cake"),)
     assert library.without("u1").skills[0].users == ["u2"]
     assert library.without("u1").without("u2").skills == []

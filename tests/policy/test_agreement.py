@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from upshot.policy.agreement import LEAST, Curve, agree, fit
+from upshot.policy.agreement import MIN_GOOD, Curve, agree, fit
 from upshot.policy.recipe import Recipe
 from upshot.records import Example, Source, Turn
 
@@ -144,7 +144,7 @@ def test_a_liars_praise_stops_teaching_and_silent_users_answers_begin_to(
     )
     assert right[after].mean() > 0.98 > right[before].mean()
     assert (after & right).sum() > 1.2 * (before & right).sum()
-    assert found.told["no_longer_good"] == (before & ~after).sum()
+    assert found.details["no_longer_good"] == (before & ~after).sum()
     assert [msgspec.structs.replace(row, score=0.0, weight=0.0) for row in found.rows] == [
         msgspec.structs.replace(row, score=0.0, weight=0.0) for row in given_
     ]
@@ -158,13 +158,15 @@ def test_few_answers_are_left_as_they_are(base: str, tmp_path: Path, count: int,
         msgspec.convert({"base": base, "method": "sft"}, Recipe), given_, tmp_path / "agreement"
     )
     assert found.rows == given_
-    assert why in found.told["why"]
+    assert why in found.details["why"]
 
 
 def test_praise_alone_teaches_no_agreement(base: str, tmp_path: Path) -> None:
-    given_ = [msgspec.structs.replace(row, score=0.9, weight=1.0) for row in rows(4 * LEAST, 1_000)]
+    given_ = [
+        msgspec.structs.replace(row, score=0.9, weight=1.0) for row in rows(4 * MIN_GOOD, 1_000)
+    ]
     found = agree(
         msgspec.convert({"base": base, "method": "sft"}, Recipe), given_, tmp_path / "agreement"
     )
     assert found.rows == given_
-    assert found.told["why"] == "no answer is called bad"
+    assert found.details["why"] == "no answer is called bad"

@@ -21,23 +21,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from upshot import api
+import upshot
 from upshot.credit.trajectories import Step, Trajectory
 from upshot.errors import ConfigError, InputError, UpshotError
-from upshot.hub.loss_masks import completion, open_tokenizer, prompt_ids, weighed
-from upshot.hub.sampling import Drawing, Local, open_policy
-from upshot.policy.data import Asked, Data, joined, of_rows, read, run_of
+from upshot.hub.loss_masks import completion_ids, prompt_ids, weigh_turns
+from upshot.hub.models import open_policy, open_tokenizer
+from upshot.hub.sampling import Drawing, Local
+from upshot.policy.data import Data, Prompt, join_data, make_data, make_run, read_data
 from upshot.policy.kl import Controller, measure
-from upshot.policy.methods.conditioned import Condition, budget, load, with_line
-from upshot.policy.methods.grpo import logged_rows, mixed
-from upshot.policy.methods.ppo import gae
-from upshot.policy.methods.rrhf import ranked
-from upshot.policy.methods.sdpo import divergence, hindsight
-from upshot.policy.methods.star import with_hint
-from upshot.policy.recipe import Draw, Kl, Recipe, load_recipe, methods
-from upshot.policy.rewards import code_of, of_function, open_rewards
+from upshot.policy.methods import method_names
+from upshot.policy.methods.conditioned import Condition, add_line, load_condition, token_budget
+from upshot.policy.methods.rrhf import ranking_loss
+from upshot.policy.methods.sdpo import divergence, hindsight_prompt
+from upshot.policy.methods.star import add_hint
+from upshot.policy.recipe import Draw, Kl, Recipe, load_recipe
+from upshot.policy.rewards import extract_code, open_rewards, wrap_function
+from upshot.policy.step_credit import mix_advantages, tokenize_runs
 from upshot.policy.train import check, train
 from upshot.policy.trainer import token_logps
+from upshot.policy.value_trainer import estimate_advantages
 from upshot.records import Example, Preference, Source, Turn
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the libraries deprecate each other's arguments
@@ -89,8 +91,8 @@ def pairs() -> list[Preference]:
     ]
 
 
-def prompts() -> list[Asked]:
-    return [Asked(ask(n), {"number": n}) for n in range(12)]
+def prompts() -> list[Prompt]:
+    return [Prompt(ask(n), {"number": n}) for n in range(12)]
 
 
 def shorter(asked: Sequence[Sequence[Turn]], answers: Sequence[str], facts: Sequence[Any]) -> Any:
@@ -102,7 +104,7 @@ def prefers(policy: str, prompt: Callable[[int], Sequence[Turn]] = ask) -> float
     model, tokenizer = open_policy(policy), open_tokenizer(policy)
     sums = []
     for text in (GOOD, BAD):
-        found = [completion(tokenizer, prompt(n), say(text)) for n in range(4)]
+        found = [completion_ids(tokenizer, prompt(n), say(text)) for n in range(4)]
         with torch.no_grad():
             logps, mask = token_logps(
                 model, [p for p, _ in found], [a for _, a in found], tokenizer.pad_token_id
@@ -122,7 +124,7 @@ def length(policy: str) -> float:
 def test_learning_from_what_is_known_prefers_good_answers(
     base: str, tmp_path: Path, method: str
 ) -> None:
-    data = of_rows(pairs() if method == "dpo" else examples())
+    data = make_data(pairs() if method == "dpo" else examples())
     done = train(Recipe(base, method, trainer=QUICK, draw=Draw(12)), data, tmp_path / method)
     assert prefers(str(tmp_path / method)) > prefers(base) + 0.1
     assert done.kl is not None
@@ -145,9 +147,9 @@ def test_learning_by_drawing_raises_the_reward(base: str, tmp_path: Path, method
         Recipe(
             base, method, trainer=trainer, draw=Draw(12), kl=Kl(coefficient=0.01), options=options
         ),
-        of_rows(prompts()),
+        make_data(prompts()),
         tmp_path / method,
-        of_function(shorter),
+        wrap_function(shorter),
     )
     assert length(str(tmp_path / method)) < length(base) - 1
     rows = [
@@ -162,9 +164,9 @@ def test_learning_by_drawing_raises_the_reward(base: str, tmp_path: Path, method
 def test_rrhf_draws_and_ranks_where_only_prompts_are_known(base: str, tmp_path: Path) -> None:
     train(
         Recipe(base, "rrhf", trainer=QUICK, draw=Draw(12)),
-        of_rows(prompts()),
+        make_data(prompts()),
         tmp_path / "p",
-        of_function(shorter),
+        wrap_function(shorter),
     )
     assert length(str(tmp_path / "p")) < length(base)
     assert (tmp_path / "p" / "drawn.jsonl").is_file()
@@ -181,13 +183,13 @@ def test_conditioned_on_scores_a_policy_gives_what_it_is_asked_for(
             draw=Draw(12),
             options={"levels": 2},
         ),
-        of_rows(examples()),
+        make_data(examples()),
         tmp_path / "p",
     )
-    condition = load(tmp_path / "p")
+    condition = load_condition(tmp_path / "p")
     assert condition.tags == {"style": ["prose"]}
     good = prefers(str(tmp_path / "p"), lambda n: condition.ask(ask(n)))
-    bad = prefers(str(tmp_path / "p"), lambda n: with_line(ask(n), condition.line(1)))
+    bad = prefers(str(tmp_path / "p"), lambda n: add_line(ask(n), condition.line(1)))
     assert good > bad + 0.5
     with pytest.raises(InputError, match="verse"):
         condition.ask(ask(0), tags={"style": "verse"})
@@ -197,13 +199,15 @@ def test_the_policy_that_saw_the_follow_up_teaches_the_one_that_did_not(
     base: str, tmp_path: Path
 ) -> None:
     rows = examples(after=True)
-    shown = hindsight(rows[0])
+    shown = hindsight_prompt(rows[0])
     assert [turn.content for turn in shown] == [
         "how did it go, 0?",
         GOOD,
         "thank you\n\nhow did it go, 0?",
     ]
-    done = train(Recipe(base, "sdpo", trainer=QUICK, draw=Draw(12)), of_rows(rows), tmp_path / "p")
+    done = train(
+        Recipe(base, "sdpo", trainer=QUICK, draw=Draw(12)), make_data(rows), tmp_path / "p"
+    )
     losses = [
         row["loss"]
         for row in map(json.loads, (tmp_path / "p" / "metrics.jsonl").read_text().splitlines())
@@ -212,11 +216,11 @@ def test_the_policy_that_saw_the_follow_up_teaches_the_one_that_did_not(
     assert losses[-1] < losses[0]
     assert done.kl is not None
     with pytest.raises(InputError, match="after"):
-        train(Recipe(base, "sdpo", trainer=QUICK), of_rows(examples()), tmp_path / "q")
+        train(Recipe(base, "sdpo", trainer=QUICK), make_data(examples()), tmp_path / "q")
 
 
 def test_nothing_moves_where_all_answers_are_worth_the_same(base: str, tmp_path: Path) -> None:
-    same = of_function(lambda asked, answers, facts: np.ones(len(answers)))
+    same = wrap_function(lambda asked, answers, facts: np.ones(len(answers)))
     for method in ("rloo", "grpo"):
         train(
             Recipe(
@@ -226,7 +230,7 @@ def test_nothing_moves_where_all_answers_are_worth_the_same(base: str, tmp_path:
                 draw=Draw(8),
                 kl=Kl(coefficient=0.0),
             ),
-            of_rows(prompts()),
+            make_data(prompts()),
             tmp_path / method,
             same,
         )
@@ -242,7 +246,7 @@ def test_dpo_begins_at_log_two(base: str, tmp_path: Path) -> None:
             trainer={**QUICK, "max_steps": 1, "logging_steps": 1, "learning_rate": 0.0},
             draw=Draw(4),
         ),
-        of_rows(pairs()),
+        make_data(pairs()),
         tmp_path / "p",
     )
     first = json.loads((tmp_path / "p" / "metrics.jsonl").read_text().splitlines()[0])
@@ -254,9 +258,9 @@ def test_a_bound_on_kl_ends_training_within_it(base: str, tmp_path: Path, method
     stop = 1.0
     trainer = {**(QUICK if method == "sft" else DRAWING), "max_steps": 60, "learning_rate": 1e-3}
     data, rewards = (
-        (of_rows(examples()), None)
+        (make_data(examples()), None)
         if method == "sft"
-        else (of_rows(prompts()), of_function(shorter))
+        else (make_data(prompts()), wrap_function(shorter))
     )
     done = train(
         Recipe(
@@ -278,7 +282,7 @@ def test_an_adapter_is_trained_alone_and_goes_on_as_an_adapter(base: str, tmp_pa
     lora = {"r": 4, "lora_alpha": 8}
     train(
         Recipe(base, "sft", trainer={**QUICK, "learning_rate": 1e-2}, draw=Draw(8), lora=lora),
-        of_rows(examples()),
+        make_data(examples()),
         tmp_path / "one",
     )
     assert (tmp_path / "one" / "adapter_model.safetensors").stat().st_size < 0.5 * (
@@ -290,7 +294,7 @@ def test_an_adapter_is_trained_alone_and_goes_on_as_an_adapter(base: str, tmp_pa
         Recipe(
             str(tmp_path / "one"), "dpo", trainer={**QUICK, "learning_rate": 1e-2}, draw=Draw(8)
         ),
-        of_rows(pairs()),
+        make_data(pairs()),
         tmp_path / "two",
     )
     assert (tmp_path / "two" / "adapter_config.json").is_file()
@@ -352,18 +356,18 @@ def test_a_killed_training_goes_on_from_its_checkpoint(base: str, tmp_path: Path
     assert steps == list(range(1, 31)), "every step once"
     assert not (out / "checkpoints").exists()
     assert (
-        api.train_policy(
+        upshot.train_policy(
             [tmp_path / "pairs.jsonl"],
             out,
-            api.policy_recipe(tmp_path / "r.toml", method="dpo", base=base),
+            upshot.policy_recipe(tmp_path / "r.toml", method="dpo", base=base),
         ).steps
         == 30
     )  # it is whole: nothing is done
     with pytest.raises(InputError, match="trained otherwise"):
-        api.train_policy(
+        upshot.train_policy(
             [tmp_path / "pairs.jsonl"],
             out,
-            api.policy_recipe(tmp_path / "r.toml", method="kto", base=base),
+            upshot.policy_recipe(tmp_path / "r.toml", method="kto", base=base),
         )
 
 
@@ -380,13 +384,13 @@ def test_ppo_keeps_its_values_through_a_checkpoint(base: str, tmp_path: Path) ->
     real = shutil.rmtree
     job.shutil.rmtree = lambda path, **_: kept.append(Path(path))  # type: ignore[assignment]
     try:
-        train(recipe, of_rows(prompts()), tmp_path / "p", of_function(shorter))
+        train(recipe, make_data(prompts()), tmp_path / "p", wrap_function(shorter))
     finally:
         job.shutil.rmtree = real
     assert (tmp_path / "p" / "checkpoints" / "checkpoint-4" / "value_head.safetensors").is_file()
     (tmp_path / "p" / "policy.json").unlink()
     (tmp_path / "p" / "checkpoints" / "checkpoint-4").rename(tmp_path / "gone")
-    done = train(recipe, of_rows(prompts()), tmp_path / "p", of_function(shorter))
+    done = train(recipe, make_data(prompts()), tmp_path / "p", wrap_function(shorter))
     assert done.steps == 4
     assert "value_head" not in " ".join(open_policy(str(tmp_path / "p")).state_dict())
 
@@ -427,7 +431,7 @@ def test_logged_runs_with_credits_teach_the_step_that_earned_the_outcome(
     (tmp_path / "runs.jsonl").write_bytes(
         b"".join(msgspec.json.encode(run) + b"\n" for run in runs())
     )
-    data = read([tmp_path / "runs.jsonl"], credits_file(tmp_path / "credits.jsonl"))
+    data = read_data([tmp_path / "runs.jsonl"], credits_file(tmp_path / "credits.jsonl"))
     assert data.runs[0].credits == (0.5, 0.0, 0.0)
     train(
         Recipe(
@@ -440,7 +444,7 @@ def test_logged_runs_with_credits_teach_the_step_that_earned_the_outcome(
     def likes(policy: str) -> float:
         model, tokenizer = open_policy(policy), open_tokenizer(policy)
         found = [
-            completion(tokenizer, (Turn("user", "send it"),), say(text))
+            completion_ids(tokenizer, (Turn("user", "send it"),), say(text))
             for text in ("open live", "open draft")
         ]
         with torch.no_grad():
@@ -455,8 +459,8 @@ def test_logged_runs_with_credits_teach_the_step_that_earned_the_outcome(
 
 def test_advantages_stand_on_the_tokens_of_their_step_and_nowhere_else(base: str) -> None:
     tokenizer = open_tokenizer(base)
-    found = [run_of(run)._replace(credits=(run.outcome - 0.5, 0.0, 0.0)) for run in runs()]
-    rows = logged_rows(tokenizer, found, 0.3, False, 512)
+    found = [make_run(run)._replace(credits=(run.outcome - 0.5, 0.0, 0.0)) for run in runs()]
+    rows = tokenize_runs(tokenizer, found, 0.3, causal=False, max_length=512)
     good, bad = rows[0], rows[1]
     for row in rows:
         assert len(row["ids"]) == len(row["own"]) == len(row["advantages"])
@@ -482,7 +486,7 @@ def test_step_rewards_make_advantages_of_tokens(base: str) -> None:
         "completion_ids": ids,
         "completion_mask": torch.ones_like(ids),
     }
-    found = mixed(tokenizer, out, [[(11, 1.0), (22, -1.0)]], 0.4)
+    found = mix_advantages(tokenizer, out, [[(11, 1.0), (22, -1.0)]], 0.4)
     assert found.shape == ids.shape
     assert found[0, 0] == pytest.approx(1.0)
     assert found[0, -1] == pytest.approx(0.2)
@@ -499,9 +503,9 @@ def test_ppo_and_grpo_pay_steps_where_they_end(base: str, tmp_path: Path) -> Non
     for method in ("ppo", "grpo"):
         train(
             Recipe(base, method, trainer=DRAWING, draw=Draw(12)),
-            of_rows(prompts()),
+            make_data(prompts()),
             tmp_path / method,
-            of_function(reward),
+            wrap_function(reward),
         )
         assert length(str(tmp_path / method)) < length(base)
 
@@ -521,11 +525,11 @@ def test_advantages_of_lambda_one_are_what_came_less_what_was_expected(
     mask = torch.zeros(3, 5)
     mask[:, :kept] = 1
     r, v = torch.tensor(rewards) * mask, torch.tensor(values) * mask
-    advantages, returns = gae(r, v, mask, 1.0, 1.0)
+    advantages, returns = estimate_advantages(r, v, mask, 1.0, 1.0)
     togo = torch.flip(torch.cumsum(torch.flip(r, [1]), 1), [1])
     assert torch.allclose(advantages, (togo - v) * mask, atol=1e-4)
     assert torch.allclose(returns, togo * mask, atol=1e-4)
-    one_step, _ = gae(r, v, mask, 1.0, 0.0)
+    one_step, _ = estimate_advantages(r, v, mask, 1.0, 0.0)
     after = torch.cat([v[:, 1:], torch.zeros(3, 1)], 1)
     assert torch.allclose(one_step, (r + after - v) * mask, atol=1e-4)
 
@@ -549,20 +553,20 @@ def test_divergences_are_never_negative_and_nothing_from_oneself(
 def test_ranking_loss_is_nothing_where_probabilities_rank_as_scores_do(means: list[float]) -> None:
     ordered = torch.tensor(sorted(means), dtype=torch.float64)
     scores = torch.arange(len(means), dtype=torch.float64)
-    assert float(ranked(ordered, scores, 0.0)) == 0
-    assert float(ranked(ordered.flip(0), scores, 0.0)) > 0
+    assert float(ranking_loss(ordered, scores, 0.0)) == 0
+    assert float(ranking_loss(ordered.flip(0), scores, 0.0)) > 0
 
 
 def test_what_users_wrote_next_is_a_hint_to_try_again() -> None:
-    data = of_rows(examples(after=True))
+    data = make_data(examples(after=True))
     assert len(data.prompts) == 12
-    hinted = [with_hint(one) for one in data.prompts]
+    hinted = [add_hint(one) for one in data.prompts]
     assert all(
         one is not None
         and one.turns[-1].content.split("\n\n")[1] in ("thank you", "it still crashes")
         for one in hinted
     )
-    assert all(with_hint(one) is None for one in of_rows(examples()).prompts)
+    assert all(add_hint(one) is None for one in make_data(examples()).prompts)
 
 
 @given(st.floats(0.001, 10), st.lists(st.floats(0, 100), max_size=30))
@@ -589,13 +593,13 @@ def test_masked_turns_and_other_peoples_words_weigh_nothing(base: str) -> None:
         Turn("tool", "crashes"),
         Turn("assistant", "that worked"),
     ]
-    found = weighed(tokenizer, turns, [9.0, 0.0, 9.0, 2.0])
+    found = weigh_turns(tokenizer, turns, [9.0, 0.0, 9.0, 2.0])
     learned = tokenizer.decode(
         [token for token, weight in zip(found.ids, found.weight, strict=True) if weight]
     )
     assert learned == "that worked<|end|>"
     assert set(found.weight) == {0.0, 2.0}
-    cut = weighed(tokenizer, turns, [0.0, 0.0, 0.0, 2.0], 4)
+    cut = weigh_turns(tokenizer, turns, [0.0, 0.0, 0.0, 2.0], 4)
     assert len(cut.ids) == len(cut.weight) == 4
 
 
@@ -623,23 +627,23 @@ def test_what_is_missing_is_said(
 ) -> None:
     rows = {"examples": examples, "pairs": pairs, "prompts": prompts}[data]()
     with pytest.raises(InputError, match=told):
-        train(Recipe(base, method, trainer=QUICK), of_rows(rows), tmp_path / "p")
+        train(Recipe(base, method, trainer=QUICK), make_data(rows), tmp_path / "p")
 
 
 def test_settings_that_a_library_refuses_are_said(base: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="learning_rat"):
-        train(Recipe(base, "dpo", trainer={"learning_rat": 1}), of_rows(pairs()), tmp_path / "p")
+        train(Recipe(base, "dpo", trainer={"learning_rat": 1}), make_data(pairs()), tmp_path / "p")
     with pytest.raises(ConfigError, match="leest"):
-        train(Recipe(base, "sft", options={"leest": 1}), of_rows(examples()), tmp_path / "q")
+        train(Recipe(base, "sft", options={"leest": 1}), make_data(examples()), tmp_path / "q")
     with pytest.raises(ConfigError, match="generation"):
         train(
             Recipe(base, "rloo", trainer={"num_generations": 7, "per_device_train_batch_size": 8}),
-            of_rows(prompts()),
+            make_data(prompts()),
             tmp_path / "r",
-            of_function(shorter),
+            wrap_function(shorter),
         )
     with pytest.raises(UpshotError, match="nowhere"):
-        train(Recipe(str(tmp_path / "nowhere"), "sft"), of_rows(examples()), tmp_path / "s")
+        train(Recipe(str(tmp_path / "nowhere"), "sft"), make_data(examples()), tmp_path / "s")
     with pytest.raises(ConfigError, match="there are sft"):
         Recipe(base, "magic")
     with pytest.raises(ConfigError, match="not negative"):
@@ -647,9 +651,9 @@ def test_settings_that_a_library_refuses_are_said(base: str, tmp_path: Path) -> 
     with pytest.raises(InputError, match="finite"):
         train(
             Recipe(base, "rloo", trainer=DRAWING, draw=Draw(4)),
-            of_rows(prompts()),
+            make_data(prompts()),
             tmp_path / "t",
-            of_function(lambda asked, answers, facts: np.full(len(answers), np.nan)),
+            wrap_function(lambda asked, answers, facts: np.full(len(answers), np.nan)),
         )
 
 
@@ -666,7 +670,7 @@ def test_a_recipe_is_checked_without_training(base: str, tmp_path: Path) -> None
         load_recipe(path, base=base, method="dpo")
 
 
-@pytest.mark.parametrize("method", list(methods()))
+@pytest.mark.parametrize("method", list(method_names()))
 def test_every_method_says_when_to_choose_it(method: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "upshot", "train", "policy", "--explain", method],
@@ -690,7 +694,7 @@ def test_files_of_every_kind_are_read(tmp_path: Path) -> None:
         "train": [False, True],
         "users": ["u9"],
     }
-    found = read(
+    found = read_data(
         [
             write("p.jsonl", pairs()),
             write("e.jsonl", examples(after=True)),
@@ -706,8 +710,8 @@ def test_files_of_every_kind_are_read(tmp_path: Path) -> None:
     assert any(one.facts.get("tests") == "x" for one in found.prompts)
     assert len({one.turns for one in found.prompts}) == len(found.prompts)
     with pytest.raises(InputError, match="credits"):
-        read([tmp_path / "p.jsonl"], credits_file(tmp_path / "credits.jsonl"))
-    assert joined([Data(), Data()]).rows == 0
+        read_data([tmp_path / "p.jsonl"], credits_file(tmp_path / "credits.jsonl"))
+    assert join_data([Data(), Data()]).rows == 0
 
 
 def test_rewards_are_named(tmp_path: Path) -> None:
@@ -724,7 +728,7 @@ def test_rewards_are_named(tmp_path: Path) -> None:
         open_rewards(["nowhere_to_be_found:f"])
     with pytest.raises(InputError, match="panel"):
         open_rewards([f"panel:{tmp_path}"])
-    assert code_of("see\n```python\nx = 1\n```") == "x = 1\n"
+    assert extract_code("see\n```python\nx = 1\n```") == "x = 1\n"
 
 
 def test_verified_rewards_run_the_answers_code() -> None:
@@ -740,6 +744,6 @@ def test_verified_rewards_run_the_answers_code() -> None:
 
 @given(st.floats(1, 1e5))
 def test_budgets_are_powers_of_two_that_hold(tokens: float) -> None:
-    found = budget(tokens)
+    found = token_budget(tokens)
     assert found >= tokens > found / 2 - 1
     assert Condition(3, [0.3, 0.6], {}).level(0.9) == 3

@@ -1,3 +1,5 @@
+# pyright: reportMissingImports=false
+# not all of the libraries can be installed at once
 """Exports as trainers' own readers read them: `python readers.py LIBRARY FILE TOKENIZER` prints
 what was read as JSON.
 
@@ -38,16 +40,18 @@ def trl(path: Path, base: str) -> list[str]:
     }
     if path.stem == "trl":
         model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=1)
-        found = RewardTrainer(
+        rewards: Any = RewardTrainer(
             model=model, args=RewardConfig(**common), train_dataset=rows, processing_class=tokenizer
-        ).train_dataset
+        )
         return [
-            tokenizer.decode(row[key]) for row in found for key in ("chosen_ids", "rejected_ids")
+            tokenizer.decode(row[key])
+            for row in rewards.train_dataset
+            for key in ("chosen_ids", "rejected_ids")
         ]
     if path.stem == "kto":
         from trl.experimental.kto import KTOConfig, KTOTrainer
 
-        trainer = KTOTrainer(
+        trainer: Any = KTOTrainer(
             model=base,
             args=KTOConfig(**common, per_device_train_batch_size=2),
             train_dataset=rows,
@@ -60,10 +64,10 @@ def trl(path: Path, base: str) -> list[str]:
             for row in trainer.train_dataset
         ] + [json.dumps(sorted(trainer.train_dataset.column_names))]
     model = AutoModelForCausalLM.from_pretrained(base)
-    found = SFTTrainer(
+    sft: Any = SFTTrainer(
         model=model, args=SFTConfig(**common), train_dataset=rows, processing_class=tokenizer
-    ).train_dataset
-    return [tokenizer.decode(row["input_ids"]) for row in found]
+    )
+    return [tokenizer.decode(row["input_ids"]) for row in sft.train_dataset]
 
 
 def openrlhf(path: Path, base: str) -> list[str]:
@@ -83,15 +87,18 @@ def openrlhf(path: Path, base: str) -> list[str]:
         tokenizer_chat_template=None,
     )
     strategy = SimpleNamespace(args=SimpleNamespace(data=keys))
-    found = RewardDataset(
+    dataset = RewardDataset(
         rows, AutoTokenizer.from_pretrained(base), 512, strategy, num_processors=1
     )
-    found[0]
+    dataset[0]
     return [
         text
-        for i in range(len(found))
-        for text in (found.prompts[i] + found.chosens[i], found.prompts[i] + found.rejects[i])
-    ] + [json.dumps(list(found.extras))]
+        for i in range(len(dataset))
+        for text in (
+            dataset.prompts[i] + dataset.chosens[i],
+            dataset.prompts[i] + dataset.rejects[i],
+        )
+    ] + [json.dumps(list(dataset.extras))]
 
 
 def llamafactory(path: Path, base: str) -> list[str]:
@@ -100,7 +107,7 @@ def llamafactory(path: Path, base: str) -> list[str]:
     from llamafactory.hparams import get_train_args
     from llamafactory.model import load_tokenizer
 
-    given = {
+    arguments = {
         "model_name_or_path": base,
         "dataset": path.stem,
         "dataset_dir": str(path.parent),
@@ -113,15 +120,15 @@ def llamafactory(path: Path, base: str) -> list[str]:
         "report_to": "none",
         "cutoff_len": 512,
     }
-    model_args, data_args, training_args, _, _ = get_train_args(given)
+    model_args, data_args, training_args, _, _ = get_train_args(arguments)
     module = load_tokenizer(model_args)
     template = get_template_and_fix_tokenizer(module["tokenizer"], data_args)
-    found = get_dataset(template, model_args, data_args, training_args, stage="rm", **module)[
+    dataset = get_dataset(template, model_args, data_args, training_args, stage="rm", **module)[
         "train_dataset"
     ]
     return [
         module["tokenizer"].decode(row[key])
-        for row in found
+        for row in dataset
         for key in ("chosen_input_ids", "rejected_input_ids")
     ]
 
@@ -140,10 +147,10 @@ def verl(path: Path, base: str) -> list[str]:
             "filter_overlong_prompts_workers": 1,
         }
     )
-    found = RLHFDataset(str(path), AutoTokenizer.from_pretrained(base), config)
+    dataset = RLHFDataset(str(path), AutoTokenizer.from_pretrained(base), config)
     return [
-        json.dumps({key: str(value) for key, value in found[i].items()}, ensure_ascii=False)
-        for i in range(len(found))
+        json.dumps({key: str(value) for key, value in dataset[i].items()}, ensure_ascii=False)
+        for i in range(len(dataset))
     ]
 
 

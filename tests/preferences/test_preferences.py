@@ -1,4 +1,4 @@
-"""Verdicts to pairs and examples: what may be chosen, who is on which side, what trainers read."""
+"""Verdicts to pairs and examples: what may be chosen, the split by user, what trainers read."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from upshot import api, preferences
+import upshot
+from upshot.api import judging, opening
 from upshot.errors import FormatError, InputError, NotFoundError, RecordError
-from upshot.preferences.balance import side
+from upshot.preferences import balance
+from upshot.preferences.balance import assign_side
 from upshot.preferences.importers import read_preferences
 from upshot.records import BadRecord, Place, Preference, RawConversation, Source, Turn
 from upshot.sources.ingest import Cleaning, ingest
@@ -28,30 +30,30 @@ def lake_of(folder: Path, *chats: Any) -> Path:
     target = folder / "lake"
     if isinstance(chats[0], dict):
         (folder / "chats.jsonl").write_text("\n".join(json.dumps(chat) for chat in chats))
-        api.run(folder / "chats.jsonl", target)
+        upshot.run(folder / "chats.jsonl", target)
     else:
         ingest(
             iter(chats),
-            api.open_lake(target),
+            opening.open_lake(target),
             Cleaning("a key for these tests", True, True, ""),
             32.0,
             1,
             lambda done, size: None,
         )
-        api.link_lake(target)
-        api.judge_lake(target)
+        judging.link_lake(target)
+        judging.judge_lake(target)
     return target
 
 
 def pair(
     better: str,
     worse: str,
-    asked: str = "how?",
+    prompt: str = "how?",
     users: tuple[str, ...] = ("u",),
     kind: str = "thread",
 ) -> Preference:
     return Preference(
-        (Turn("user", asked),),
+        (Turn("user", prompt),),
         (Turn("assistant", better),),
         (Turn("assistant", worse),),
         0.5,
@@ -60,7 +62,7 @@ def pair(
     )
 
 
-def told(row: Preference) -> tuple[str, str, str]:
+def texts_of(row: Preference) -> tuple[str, str, str]:
     return row.prompt[-1].content, row.chosen[0].content, row.rejected[0].content
 
 
@@ -77,16 +79,16 @@ def test_what_finally_worked_is_chosen_over_what_failed_for_the_first_request(
             "u: perfect, that worked!",
         ),
     )
-    (found,) = api.pairs(lake, ["thread"])
-    assert told(found) == (
+    (row,) = upshot.pairs(lake, ["thread"])
+    assert texts_of(row) == (
         "how do I parse the CSV file with pandas?",
         "use pandas.read_csv on the CSV file instead",
         "call pandas.parse_file on the CSV",
     )
-    assert len(found.prompt) == 1
-    assert found.margin > 0.3
-    assert found.source.chosen is not None
-    assert (found.source.chosen.index, found.source.kind) == (3, "thread")
+    assert len(row.prompt) == 1
+    assert row.margin > 0.3
+    assert row.source.chosen is not None
+    assert (row.source.chosen.index, row.source.kind) == (3, "thread")
 
 
 def test_an_answer_that_needed_what_the_user_told_later_is_not_chosen(
@@ -102,7 +104,7 @@ def test_an_answer_that_needed_what_the_user_told_later_is_not_chosen(
             "u: perfect, that worked, thank you!",
         ),
     )
-    assert list(api.pairs(lake, ["thread"])) == []
+    assert list(upshot.pairs(lake, ["thread"])) == []
 
 
 def test_a_users_correction_is_never_chosen_and_their_edit_is(tmp_path: Path) -> None:
@@ -112,13 +114,13 @@ def test_a_users_correction_is_never_chosen_and_their_edit_is(tmp_path: Path) ->
         {"role": "user", "content": "no, the right answer is bonsoir"},
     ]
     lake = lake_of(tmp_path, {"id": "c", "user": "u", "messages": turns})
-    found = list(api.pairs(lake))
-    assert [told(row) for row in found] == [("translate: good evening", "bonsoir", "bonjour")]
-    assert found[0].source.kind == "edit"
-    assert found[0].source.chosen is None
+    rows = list(upshot.pairs(lake))
+    assert [texts_of(row) for row in rows] == [("translate: good evening", "bonsoir", "bonjour")]
+    assert rows[0].source.kind == "edit"
+    assert rows[0].source.chosen is None
 
 
-def branch(name: str, answer: str, said: str | None, **more: object) -> dict[str, object]:
+def branch(name: str, answer: str, reaction: str | None, **more: object) -> dict[str, object]:
     turns = [
         {"role": "user", "content": "write a haiku about rain"},
         {"role": "assistant", "content": answer},
@@ -126,19 +128,19 @@ def branch(name: str, answer: str, said: str | None, **more: object) -> dict[str
     return {
         "id": name,
         "user": "u",
-        "messages": turns + ([{"role": "user", "content": said}] if said else []),
+        "messages": turns + ([{"role": "user", "content": reaction}] if reaction else []),
         **more,
     }
 
 
-def test_siblings_are_pairs_where_both_fates_are_known(tmp_path: Path) -> None:
+def test_siblings_are_pairs_where_both_have_verdicts(tmp_path: Path) -> None:
     good, bad = "Soft rain on the roof", "Rain is wet."
     lake = lake_of(
         tmp_path,
         branch("c", bad, "no, that's wrong, that is not a haiku"),
         branch("c~1", good, "perfect, exactly what I wanted", branch_of="c", branch_at=1),
     )
-    assert [told(row)[1:] for row in api.pairs(lake, ["sibling"])] == [(good, bad)]
+    assert [texts_of(row)[1:] for row in upshot.pairs(lake, ["sibling"])] == [(good, bad)]
 
 
 def test_silence_does_not_make_an_answer_the_worse_one(tmp_path: Path) -> None:
@@ -147,7 +149,7 @@ def test_silence_does_not_make_an_answer_the_worse_one(tmp_path: Path) -> None:
         branch("c", "Rain is wet.", None),
         branch("c~1", "Soft rain", "perfect, exactly what I wanted", branch_of="c", branch_at=1),
     )
-    assert list(api.pairs(lake)) == []
+    assert list(upshot.pairs(lake)) == []
 
 
 def test_politeness_alone_makes_nothing_chosen(tmp_path: Path) -> None:
@@ -156,10 +158,10 @@ def test_politeness_alone_makes_nothing_chosen(tmp_path: Path) -> None:
         branch("c", "Rain is wet.", "no, that's wrong"),
         branch("c~1", "Soft rain", "thanks", branch_of="c", branch_at=1),
     )
-    assert list(api.pairs(lake)) == []
+    assert list(upshot.pairs(lake)) == []
 
 
-def test_across_users_no_pair_leaves_that_fewer_than_k_people_stand_behind(tmp_path: Path) -> None:
+def test_no_pair_across_users_has_fewer_than_k_people_behind_it(tmp_path: Path) -> None:
     rows = [
         {
             "id": f"c{i}",
@@ -176,17 +178,17 @@ def test_across_users_no_pair_leaves_that_fewer_than_k_people_stand_behind(tmp_p
         for i in range(6)
     ]
     lake = lake_of(tmp_path, *rows)
-    found = list(api.pairs(lake, ["across"], least_users=6, test_share=0.0))
-    assert found
+    pairs = list(upshot.pairs(lake, ["across"], least_users=6, test_share=0.0))
+    assert pairs
     assert all(
         "good" in row.chosen[0].content
         and "bad" in row.rejected[0].content
         and len(row.source.users) == 6
-        for row in found
+        for row in pairs
     )
-    assert list(api.pairs(lake, ["across"], least_users=7)) == []
+    assert list(upshot.pairs(lake, ["across"], least_users=7)) == []
     with pytest.raises(InputError, match="there are sibling, thread, edit, across"):
-        list(api.pairs(lake, ["sideways"]))
+        list(upshot.pairs(lake, ["sideways"]))
 
 
 def test_what_failed_stays_in_the_context_and_is_not_imitated(chat: Chat, tmp_path: Path) -> None:
@@ -200,16 +202,18 @@ def test_what_failed_stays_in_the_context_and_is_not_imitated(chat: Chat, tmp_pa
             "u: that worked, thanks",
         ),
     )
-    (whole,) = api.examples(lake, masked=True)
+    (conversation,) = upshot.examples(lake, masked=True)
     assert [
-        turn.content for turn, kept in zip(whole.completion, whole.train, strict=True) if kept
+        turn.content
+        for turn, is_trained in zip(conversation.completion, conversation.train, strict=True)
+        if is_trained
     ] == ["read it line by line"]
-    scored = {row.completion[0].content: row for row in api.examples(lake)}
+    scored = {row.completion[0].content: row for row in upshot.examples(lake)}
     assert scored["strip it"].score < 0.4 < 0.6 < scored["read it line by line"].score
     assert scored["strip it"].tags["style"] == "prose"
 
 
-def test_even_position_leaves_as_many_later_as_earlier() -> None:
+def test_balanced_positions_leaves_as_many_later_as_earlier() -> None:
     rows = [pair(f"good {i}", f"bad {i}") for i in range(12)]
     placed = [
         msgspec.structs.replace(
@@ -222,13 +226,13 @@ def test_even_position_leaves_as_many_later_as_earlier() -> None:
         )
         for i, row in enumerate(rows[:10])
     ]
-    kept = preferences.even_position([*placed, *rows[10:]])
+    balanced = balance.balance_position([*placed, *rows[10:]])
     later = [
         p.source.chosen.index > p.source.rejected.index
-        for p in kept
+        for p in balanced
         if p.source.chosen and p.source.rejected
     ]
-    assert (sum(later), len(later), len(kept)) == (2, 4, 6)
+    assert (sum(later), len(later), len(balanced)) == (2, 4, 6)
 
 
 @given(
@@ -239,26 +243,26 @@ def test_even_position_leaves_as_many_later_as_earlier() -> None:
 def test_no_user_is_on_both_sides_of_a_split(
     first: list[str], second: list[str], share: float
 ) -> None:
-    sides = {side(users, "", share) for users in (first, second)} - {""}
+    sides = {assign_side(users, "", share) for users in (first, second)} - {""}
     if set(first) & set(second):
         assert len(sides) <= 1
-    assert side([], "t", share) in ("train", "test")
+    assert assign_side([], "t", share) in ("train", "test")
 
 
 @given(st.lists(st.tuples(st.integers(1, 60), st.integers(1, 60)), max_size=40))
-def test_even_length_leaves_as_many_longer_as_shorter(sizes: list[tuple[int, int]]) -> None:
+def test_balanced_lengths_leaves_as_many_longer_as_shorter(sizes: list[tuple[int, int]]) -> None:
     rows = [pair("a" * a, "b" * b, f"{i}") for i, (a, b) in enumerate(sizes)]
-    kept = preferences.even_length(rows)
-    longer = sum(len(r.chosen[0].content) > len(r.rejected[0].content) for r in kept)
-    shorter = sum(len(r.chosen[0].content) < len(r.rejected[0].content) for r in kept)
+    balanced = balance.balance_length(rows)
+    longer = sum(len(r.chosen[0].content) > len(r.rejected[0].content) for r in balanced)
+    shorter = sum(len(r.chosen[0].content) < len(r.rejected[0].content) for r in balanced)
     assert longer == shorter
-    assert preferences.even_length(rows) == kept
+    assert balance.balance_length(rows) == balanced
 
 
 def test_near_duplicates_count_once_and_are_reported() -> None:
     rows = [pair("Do 12 of it!", "x"), pair("do 99 of it", "x"), pair("else", "x")]
-    assert len(list(preferences.distinct(rows))) == 2
-    assert preferences.report(rows).near_duplicates == pytest.approx(1 / 3, abs=1e-3)
+    assert len(list(balance.drop_duplicates(rows))) == 2
+    assert balance.measure_balance(rows).near_duplicates == pytest.approx(1 / 3, abs=1e-3)
 
 
 @pytest.fixture
@@ -282,9 +286,9 @@ def judged(chat: Chat, tmp_path: Path) -> Path:
 
 def test_trainers_read_what_is_exported(judged: Path, tmp_path: Path) -> None:
     for form in ("trl", "openrlhf", "llamafactory", "jsonl", "kto", "sft", "examples"):
-        done = api.export(judged, tmp_path / f"{form}.jsonl", form, test_share=0.0)
+        report = upshot.export_pairs(judged, tmp_path / f"{form}.jsonl", form, test_share=0.0)
         rows = [json.loads(line) for line in (tmp_path / f"{form}.jsonl").read_text().splitlines()]
-        assert len(rows) == done.train > 0
+        assert len(rows) == report.train > 0
         first = rows[0]
         if form == "trl":
             assert [first[key][0]["role"] for key in ("prompt", "chosen", "rejected")] == [
@@ -298,15 +302,15 @@ def test_trainers_read_what_is_exported(judged: Path, tmp_path: Path) -> None:
             assert first["chosen"][:-1] == first["rejected"][:-1]
         if form == "sft":
             assert len(first["train"]) == len(first["messages"])
-    known = json.loads((tmp_path / "dataset_info.json").read_text())["llamafactory"]
-    assert known["ranking"] is True
-    assert (tmp_path / known["file_name"]).is_file()
+    entry = json.loads((tmp_path / "dataset_info.json").read_text())["llamafactory"]
+    assert entry["ranking"] is True
+    assert (tmp_path / entry["file_name"]).is_file()
 
 
 def test_parquet_is_read_by_hugging_face_datasets(judged: Path, tmp_path: Path) -> None:
     for form in ("parquet", "verl"):
-        done = api.export(judged, tmp_path / f"{form}.parquet", form, test_share=0.0)
-        assert pq.read_table(tmp_path / f"{form}.parquet").num_rows == done.train
+        report = upshot.export_pairs(judged, tmp_path / f"{form}.parquet", form, test_share=0.0)
+        assert pq.read_table(tmp_path / f"{form}.parquet").num_rows == report.train
     datasets = pytest.importorskip("datasets", reason="the train extra is not installed")
     assert (
         datasets.Dataset.from_parquet(str(tmp_path / "verl.parquet"), cache_dir=str(tmp_path))[0][
@@ -315,32 +319,32 @@ def test_parquet_is_read_by_hugging_face_datasets(judged: Path, tmp_path: Path) 
         == "user"
     )
     with pytest.raises(InputError, match="name a file"):
-        api.export(judged, "-", "verl")
+        upshot.export_pairs(judged, "-", "verl")
     with pytest.raises(InputError, match="there are jsonl"):
-        api.export(judged, tmp_path / "x", "alpaca")
+        upshot.export_pairs(judged, tmp_path / "x", "alpaca")
 
 
 def test_the_test_side_goes_to_its_own_file(judged: Path, tmp_path: Path) -> None:
-    done = api.export(judged, tmp_path / "p.jsonl", test_share=0.5)
-    assert done.test > 0
+    report = upshot.export_pairs(judged, tmp_path / "p.jsonl", test_share=0.5)
+    assert report.test > 0
     users = [
         {
             u
             for line in Path(name).read_text().splitlines()
             for u in json.loads(line)["source"]["users"]
         }
-        for name in (tmp_path / "p.jsonl", done.test_file)
+        for name in (tmp_path / "p.jsonl", report.test_file)
     ]
     assert not users[0] & users[1]
-    again = list(read_preferences(tmp_path / "p.jsonl"))
-    assert again == [
-        row for row in api.pairs(judged, test_share=0.5) if row.source.split == "train"
+    rows = list(read_preferences(tmp_path / "p.jsonl"))
+    assert rows == [
+        row for row in upshot.pairs(judged, test_share=0.5) if row.source.split == "train"
     ]
 
 
 def test_a_lake_without_verdicts_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="upshot judge --lake"):
-        list(api.pairs(tmp_path / "nothing"))
+        list(upshot.pairs(tmp_path / "nothing"))
 
 
 SHAPES: dict[str, tuple[Any, list[tuple[str, str, str]]]] = {
@@ -468,12 +472,12 @@ SHAPES: dict[str, tuple[Any, list[tuple[str, str, str]]]] = {
 
 
 @pytest.mark.parametrize("name", SHAPES)
-def test_preference_data_that_exists_is_read(name: str, tmp_path: Path) -> None:
+def test_existing_preference_data_is_read(name: str, tmp_path: Path) -> None:
     record, expected = SHAPES[name]
     (tmp_path / "d.jsonl").write_text(json.dumps(record) + "\n")
-    found = list(read_preferences(tmp_path / "d.jsonl"))
-    assert [told(row) for row in found] == expected
-    assert all(0 <= row.margin <= 1 for row in found)
+    rows = list(read_preferences(tmp_path / "d.jsonl"))
+    assert [texts_of(row) for row in rows] == expected
+    assert all(0 <= row.margin <= 1 for row in rows)
 
 
 def test_a_flat_tree_is_put_together(tmp_path: Path) -> None:
@@ -483,7 +487,9 @@ def test_a_flat_tree_is_put_together(tmp_path: Path) -> None:
         {"message_id": "3", "parent_id": "1", "role": "assistant", "text": "hello", "rank": 0},
     ]
     (tmp_path / "d.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    assert [told(row) for row in read_preferences(tmp_path / "d.jsonl")] == [("hi", "hello", "no")]
+    assert [texts_of(row) for row in read_preferences(tmp_path / "d.jsonl")] == [
+        ("hi", "hello", "no")
+    ]
 
 
 def test_unreadable_records_are_reported_with_their_place_and_lose_nothing(tmp_path: Path) -> None:

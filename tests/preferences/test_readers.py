@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from upshot import api
+import upshot
+from upshot.api import judging, opening
 from upshot.records import RawConversation
 from upshot.sources.ingest import Cleaning, ingest
 
@@ -55,20 +56,20 @@ def lake(chat: Callable[..., RawConversation], tmp_path: Path) -> Path:
     target = tmp_path / "lake"
     ingest(
         iter(chats),
-        api.open_lake(target),
+        opening.open_lake(target),
         Cleaning("a key for these tests", True, True, ""),
         32.0,
         1,
         lambda done, size: None,
     )
-    api.link_lake(target)
-    api.judge_lake(target)
+    judging.link_lake(target)
+    judging.judge_lake(target)
     return target
 
 
 def read(library: str, path: Path, base: str) -> list[str]:
     python = os.environ.get(f"UPSHOT_PYTHON_{library.upper()}", sys.executable)
-    done = subprocess.run(
+    process = subprocess.run(
         [
             python,
             "-W",
@@ -81,18 +82,18 @@ def read(library: str, path: Path, base: str) -> list[str]:
         capture_output=True,
         text=True,
     )
-    if done.returncode == 77:
+    if process.returncode == 77:
         pytest.skip(
             f"{library} is not installed; UPSHOT_PYTHON_{library.upper()} may name a Python that"
             " has it"
         )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1])
+    assert process.returncode == 0, process.stderr[-3000:]
+    return json.loads(process.stdout.splitlines()[-1])
 
 
 def exported(lake: Path, folder: Path, format: str, end: str) -> Path:
     path = folder / f"{format}.{end}"
-    api.export(lake, path, format, test_share=0.0)
+    upshot.export_pairs(lake, path, format, test_share=0.0)
     return path
 
 
@@ -116,7 +117,7 @@ def test_pairs_are_read_with_their_prompt(
 
 
 @pytest.mark.parametrize(
-    ("library", "format", "end", "told"),
+    ("library", "format", "end", "expected"),
     [
         ("trl", "kto", "jsonl", FIRST),
         ("trl", "sft", "jsonl", RIGHT),
@@ -124,6 +125,8 @@ def test_pairs_are_read_with_their_prompt(
     ],
 )
 def test_examples_are_read(
-    lake: Path, tmp_path: Path, base: str, library: str, format: str, end: str, told: str
+    lake: Path, tmp_path: Path, base: str, library: str, format: str, end: str, expected: str
 ) -> None:
-    assert any(told in text for text in read(library, exported(lake, tmp_path, format, end), base))
+    assert any(
+        expected in text for text in read(library, exported(lake, tmp_path, format, end), base)
+    )

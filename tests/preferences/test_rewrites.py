@@ -1,6 +1,4 @@
-"""Rewrites from corrections: what may be chosen, what is refused, what is marked, what is paid for
-once.
-"""
+"""Rewrites from corrections: which are chosen, refused or marked; each is paid for once."""
 
 from __future__ import annotations
 
@@ -12,7 +10,9 @@ from typing import Any
 
 import pytest
 
-from upshot import api, config
+import upshot
+from upshot import config
+from upshot.api import judging, opening
 from upshot.errors import ConfigError, InputError
 from upshot.preferences.rewrites import LATER, Tally
 from upshot.records import Preference, RawConversation
@@ -28,14 +28,14 @@ def lake_of(folder: Path, *chats: RawConversation) -> Path:
     target = folder / "lake"
     ingest(
         iter(chats),
-        api.open_lake(target),
+        opening.open_lake(target),
         Cleaning("a key for these tests", True, True, ""),
         32.0,
         1,
         lambda done, size: None,
     )
-    api.link_lake(target)
-    api.judge_lake(target)
+    judging.link_lake(target)
+    judging.judge_lake(target)
     return target
 
 
@@ -52,11 +52,11 @@ def lake(chat: Chat, tmp_path: Path) -> Path:
     )
 
 
-def made(lake: Path, address: str, **llm: Any) -> tuple[list[Preference], Tally]:
-    told: list[Tally] = []
+def rewrite_all(lake: Path, address: str, **llm: Any) -> tuple[list[Preference], Tally]:
+    reports: list[Tally] = []
     settings = config.load(llm={"base_url": address, "model": "m", **llm})
-    found = list(api.pairs(lake, ["rewrite"], settings=settings, said=told.append))
-    return found, told[0]
+    pairs = list(upshot.pairs(lake, ["rewrite"], settings=settings, on_report=reports.append))
+    return pairs, reports[0]
 
 
 def calls(address: str) -> list[dict[str, Any]]:
@@ -68,18 +68,18 @@ def test_a_corrected_answer_is_rewritten_checked_and_asked_for_once(
     lake: Path, scripted: Scripted
 ) -> None:
     address = scripted(mode="rewriter", rewrite={"answer": GOOD})
-    (pair,), tally = made(lake, address)
+    (pair,), tally = rewrite_all(lake, address)
     assert (pair.chosen[0].content, pair.rejected[0].content) == (GOOD, OLD)
     assert [turn.content for turn in pair.prompt] == ["write a generator of squares"]
     assert (pair.source.kind, pair.source.note, pair.source.chosen) == ("rewrite", "", None)
     assert pair.source.rejected is not None
     assert pair.source.rejected.index == 1
     assert pair.margin > 0.4
-    assert (tally.asked, tally.kept) == (1, 1)
+    assert (tally.corrections, tally.accepted) == (1, 1)
     writer, checker = calls(address)
     assert "3 TB" in writer["messages"][1]["content"]
     assert "3 TB" not in json.dumps(checker["messages"])  # it does not see that it is a rewrite
-    assert made(lake, address)[0] == [pair]
+    assert rewrite_all(lake, address)[0] == [pair]
     assert len(calls(address)) == 2  # the second time from the lake
 
 
@@ -105,10 +105,10 @@ def test_a_corrected_answer_is_rewritten_checked_and_asked_for_once(
 def test_what_is_no_proof_is_refused_and_counted(
     lake: Path, scripted: Scripted, script: dict[str, Any], counted: str
 ) -> None:
-    found, tally = made(lake, scripted(mode="rewriter", **script))
-    assert found == []
+    pairs, tally = rewrite_all(lake, scripted(mode="rewriter", **script))
+    assert pairs == []
     assert getattr(tally, counted) == 1
-    assert tally.kept == 0
+    assert tally.accepted == 0
 
 
 @pytest.mark.parametrize(
@@ -121,16 +121,18 @@ def test_what_is_no_proof_is_refused_and_counted(
 def test_what_only_the_correction_told_is_marked(
     lake: Path, scripted: Scripted, rewrite: dict[str, Any]
 ) -> None:
-    (pair,), tally = made(lake, scripted(mode="rewriter", rewrite=rewrite))
+    (pair,), tally = rewrite_all(lake, scripted(mode="rewriter", rewrite=rewrite))
     assert pair.source.note == LATER
-    assert tally.told_later == 1
+    assert tally.using_correction == 1
 
 
 def test_a_spent_budget_or_no_json_ends_it_cleanly(lake: Path, scripted: Scripted) -> None:
-    found, tally = made(lake, scripted(mode="rewriter", rewrite={"answer": GOOD}), budget_tokens=10)
-    assert (found, tally.kept) == ([], 0)
+    pairs, tally = rewrite_all(
+        lake, scripted(mode="rewriter", rewrite={"answer": GOOD}), budget_tokens=10
+    )
+    assert (pairs, tally.accepted) == ([], 0)
     assert "budget" in tally.stopped
-    assert made(lake, scripted(mode="hopeless"))[1].unusable == 1
+    assert rewrite_all(lake, scripted(mode="hopeless"))[1].unusable == 1
 
 
 def test_praise_and_silence_are_not_asked_about(
@@ -141,8 +143,8 @@ def test_praise_and_silence_are_not_asked_about(
         chat("u: write it", f"a: {OLD}", "u: perfect, that worked, thanks!"),
         chat("u: write it", "a: no", id="c2", user="bo"),
     )
-    found, tally = made(lake, scripted(mode="rewriter", rewrite={"answer": GOOD}))
-    assert (found, tally.asked) == ([], 0)
+    pairs, tally = rewrite_all(lake, scripted(mode="rewriter", rewrite={"answer": GOOD}))
+    assert (pairs, tally.corrections) == ([], 0)
 
 
 def test_a_text_for_the_writer_is_taken_out(chat: Chat, scripted: Scripted, tmp_path: Path) -> None:
@@ -156,7 +158,7 @@ def test_a_text_for_the_writer_is_taken_out(chat: Chat, scripted: Scripted, tmp_
         ),
     )
     address = scripted(mode="rewriter", rewrite={"answer": GOOD})
-    assert len(made(lake, address)[0]) == 1
+    assert len(rewrite_all(lake, address)[0]) == 1
     assert "previous instructions" not in json.dumps(
         [call["messages"][1] for call in calls(address)]
     )
@@ -164,6 +166,6 @@ def test_a_text_for_the_writer_is_taken_out(chat: Chat, scripted: Scripted, tmp_
 
 def test_rewriting_needs_an_endpoint_and_kinds_have_names(lake: Path) -> None:
     with pytest.raises(ConfigError):
-        list(api.pairs(lake, ["rewrite"]))
+        list(upshot.pairs(lake, ["rewrite"]))
     with pytest.raises(InputError, match="rewrite"):
-        list(api.pairs(lake, ["rewritten"]))
+        list(upshot.pairs(lake, ["rewritten"]))

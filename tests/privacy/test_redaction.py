@@ -113,9 +113,7 @@ def test_what_only_looks_like_it_stays(text: str) -> None:
     assert redact(text) == text
 
 
-def test_one_value_has_one_placeholder_in_all_of_a_users_sessions_and_another_for_another_user() -> (
-    None
-):
+def test_a_value_has_one_placeholder_in_all_of_a_users_sessions_and_another_for_others() -> None:
     first = redact("jane@example.org")
     assert redact("write to JANE@example.org!") == f"write to {first}!"
     assert redact("jane at example dot org") == first

@@ -9,11 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from upshot import api
+import upshot
 
 
 def test_it_is_one_file_without_network_or_script(tmp_path: Path, examples: Path) -> None:
-    done = api.run([examples / "chats.jsonl", examples / "chatgpt-export"], tmp_path / "lake")
+    cut = tmp_path / "cut.jsonl"
+    cut.write_text(
+        '{"id": "chat-broken", "user": "ben", "messages": [{"role": "user", "content": "cut'
+    )
+    logs = [examples / "chats.jsonl", examples / "chatgpt-export", cut]
+    done = upshot.run(logs, tmp_path / "lake", format=None)
     assert done.report is not None
     page = done.report.read_text()
     assert not re.search(r"<script|\s(?:src|href|action)=|<link|@import|url\((?!#)", page)
@@ -33,7 +38,7 @@ def test_what_strangers_wrote_is_escaped(tmp_path: Path) -> None:
     ]
     log = tmp_path / "a.jsonl"
     log.write_text(json.dumps({"id": "c-1", "user": "u", "model": evil, "messages": turns}))
-    done = api.run(log, tmp_path / "lake")
+    done = upshot.run(log, tmp_path / "lake")
     assert done.report is not None
     page = done.report.read_text()
     assert "<script" not in page
@@ -43,7 +48,7 @@ def test_what_strangers_wrote_is_escaped(tmp_path: Path) -> None:
 def test_an_empty_lake_has_a_report(tmp_path: Path) -> None:
     log = tmp_path / "a.jsonl"
     log.write_text(json.dumps({"messages": [{"role": "user", "content": "hi"}]}))
-    done = api.run(log, tmp_path / "lake")
+    done = upshot.run(log, tmp_path / "lake")
     assert done.summary.all.total == 0
     assert done.report is not None
     assert done.report.exists()
@@ -56,7 +61,7 @@ def test_it_fits_a_phone_and_a_desk(tmp_path: Path, examples: Path, width: int) 
         pytest.skip("chromium is not installed")
     from playwright.sync_api import sync_playwright
 
-    done = api.run(examples / "chats.jsonl", tmp_path / "lake")
+    done = upshot.run(examples / "chats.jsonl", tmp_path / "lake")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=chromium, args=["--no-sandbox", "--disable-gpu"]

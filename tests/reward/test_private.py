@@ -19,7 +19,8 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from opacus import GradSampleModule
 
-from upshot import api, reward
+import upshot
+from upshot import reward
 from upshot.errors import InputError
 from upshot.records import Example, Preference, Source, Turn
 from upshot.reward import dp_sgd, leaks, private
@@ -120,7 +121,7 @@ def test_the_minimum_is_one() -> None:
 
 def test_a_private_model_learns_keeps_no_domain_and_says_what_it_cost(tmp_path: Path) -> None:
     (tmp_path / "p.jsonl").write_bytes(b"\n".join(map(msgspec.json.encode, pairs())))
-    api.train_reward({"helpful": tmp_path / "p.jsonl"}, tmp_path / "m", privacy=Privacy(8.0))
+    upshot.train_reward({"helpful": tmp_path / "p.jsonl"}, tmp_path / "m", privacy=Privacy(8.0))
     model = reward.load(tmp_path / "m")
     asked = [(Turn("user", "tell me"),)] * 2
     nice, rude = model.score(

@@ -16,7 +16,8 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from upshot import api, reward
+import upshot
+from upshot import reward
 from upshot.errors import FormatError, InputError, NotFoundError
 from upshot.records import Example, Preference, Source, Turn
 from upshot.reward import objectives
@@ -26,7 +27,7 @@ from upshot.reward.calibration import calibrate
 from upshot.reward.features import features
 from upshot.reward.fit import fit
 from upshot.reward.model import FLOORS, folds, lenient_free
-from upshot.reward.panel import Watch, disjoint, look, train_panel
+from upshot.reward.panel import Watch, check_samples
 from upshot.reward.update import update
 
 WORDS = [
@@ -278,22 +279,22 @@ def test_scores_come_out_in_the_order_of_the_rows(
         {"id": "b", "prompt": "hi", "chosen": "I am sorry.", "rejected": "You stupid loser."},
     ]
     (tmp_path / "items.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    one, both = api.score(tmp_path / "m", tmp_path / "items.jsonl")
+    one, both = upshot.score(tmp_path / "m", tmp_path / "items.jsonl")
     assert (one["id"], both["id"]) == ("a", "b")
     assert {"reward", "uncertainty", "probability", "in_domain", "parts", "heads"} <= one.keys()
     assert both["chosen"]["reward"] > both["rejected"]["reward"]
     (tmp_path / "items.jsonl").write_text('{"prompt": "hi"}')
     with pytest.raises(InputError, match="line 1"):
-        list(api.score(tmp_path / "m", tmp_path / "items.jsonl"))
+        list(upshot.score(tmp_path / "m", tmp_path / "items.jsonl"))
 
 
 def test_too_few_rows_are_refused(tmp_path: Path) -> None:
     (tmp_path / "p.jsonl").write_text(json.dumps({"prompt": "a", "chosen": "b", "rejected": "c"}))
     with pytest.raises(InputError, match="at least 20"):
-        api.train_reward({"helpful": tmp_path / "p.jsonl"}, tmp_path / "m")
+        upshot.train_reward({"helpful": tmp_path / "p.jsonl"}, tmp_path / "m")
     (tmp_path / "s.jsonl").write_text(json.dumps({"prompt": "a", "completion": "b", "score": 7}))
     with pytest.raises(InputError, match="line 1"):
-        api.train_reward({"helpful": tmp_path / "s.jsonl"}, tmp_path / "m")
+        upshot.train_reward({"helpful": tmp_path / "s.jsonl"}, tmp_path / "m")
 
 
 def test_an_empty_response_and_strange_letters_have_features() -> None:
@@ -407,37 +408,44 @@ def test_where_people_do_not_differ_nobody_gets_a_taste() -> None:
 def test_an_objective_needs_no_training(tmp_path: Path) -> None:
     rows = tastes(30, 12, own=True)
     (tmp_path / "rows.jsonl").write_bytes(b"\n".join(map(msgspec.json.encode, rows)))
-    api.train_reward({"kind": tmp_path / "rows.jsonl"}, tmp_path / "m")
+    upshot.train_reward({"kind": tmp_path / "rows.jsonl"}, tmp_path / "m")
     (tmp_path / "items.jsonl").write_text(
         '{"prompt": "say", "completion": "Sun. I love the river, the river."}\n{"prompt": "say",'
         ' "completion": "Sun. I love the music, the music."}'
     )
 
-    def worth(objective: api.Objective) -> list[float]:
+    def worth(objective: upshot.Objective) -> list[float]:
         return [
             row["objective"]
-            for row in api.score(
-                tmp_path / "m", tmp_path / "items.jsonl", None, tmp_path / "rows.jsonl", objective
+            for row in upshot.score(
+                tmp_path / "m",
+                tmp_path / "items.jsonl",
+                people=tmp_path / "rows.jsonl",
+                objective=objective,
             )
         ]
 
-    river, music = worth(api.Objective("user", user="u1"))
+    river, music = worth(upshot.Objective("user", user="u1"))
     assert river > music
-    river, music = worth(api.Objective("user", user="u2"))
+    river, music = worth(upshot.Objective("user", user="u2"))
     assert river < music
-    assert max(worth(api.Objective("cvar", alpha=0.2))) < min(worth(api.Objective("mean")))
+    assert max(worth(upshot.Objective("cvar", alpha=0.2))) < min(worth(upshot.Objective("mean")))
     groups = {f"u{u}": "odd" if u % 2 else "even" for u in range(30)}
-    assert max(worth(api.Objective("worst-group", groups=groups))) < min(
-        worth(api.Objective("mean"))
+    assert max(worth(upshot.Objective("worst-group", groups=groups))) < min(
+        worth(upshot.Objective("mean"))
     )
     for wrong, said in (
-        (api.Objective("user", user="nobody"), "no rows of theirs"),
-        (api.Objective("worst-group"), "have no group"),
+        (upshot.Objective("user", user="nobody"), "no rows of theirs"),
+        (upshot.Objective("worst-group"), "have no group"),
     ):
         with pytest.raises(InputError, match=said):
             worth(wrong)
     with pytest.raises(InputError, match="rows that users rated"):
-        list(api.score(tmp_path / "m", tmp_path / "items.jsonl", objective=api.Objective("mean")))
+        list(
+            upshot.score(
+                tmp_path / "m", tmp_path / "items.jsonl", objective=upshot.Objective("mean")
+            )
+        )
 
 
 def test_updating_in_parts_is_training_on_all() -> None:
@@ -534,20 +542,15 @@ def test_the_guard_lets_an_honest_run_go_on_and_stops_one_that_leaves_the_domain
     assert (alarm.checkpoint, "domain" in alarm.why) == (9, True)
 
 
-def test_a_panel_is_made_by_people_who_share_no_user() -> None:
-    parts = disjoint(pairs(), 3)
-    users = [{u for row in part for u in row.source.users} for part in parts]
-    assert all(not users[i] & users[j] for i in range(3) for j in range(i))
-    with pytest.raises(InputError, match="ask for fewer"):
-        disjoint(pairs(2), 4)
-
-
 def test_the_guard_reads_real_models(model: reward.RewardModel) -> None:
-    panel = train_panel(pairs(240, seed=3), 3)
+    panel = [reward.train({"panel": pairs(80, seed=seed)}) for seed in (3, 4, 5)]
     watch = Watch(patience=1)
     asked = [["tell me about sun moon"]] * 20
     rng = random.Random(7)
-    assert look(watch, model, panel, asked, [f"I am sorry, {sentence(rng)}" for _ in asked]) is None
+    assert (
+        check_samples(watch, model, panel, asked, [f"I am sorry, {sentence(rng)}" for _ in asked])
+        is None
+    )
     assert watch.readings[0].probes["log_words"] > 0
 
 

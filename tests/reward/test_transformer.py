@@ -19,13 +19,14 @@ import pytest
 import torch
 from transformers import Qwen3Config
 
-from upshot import api, reward
+import upshot
+from upshot import reward
 from upshot.errors import ConfigError, InputError, NotFoundError
 from upshot.records import Example, Preference, Source, Turn
 from upshot.reward import transformer
 from upshot.reward.model import LEVELS
 from upshot.reward.private import Privacy
-from upshot.reward.recipe import Recipe, arguments, check, load_recipe
+from upshot.reward.recipe import Recipe, check, load_recipe, training_arguments
 from upshot.reward.restyle import listed
 
 pytestmark = pytest.mark.xdist_group("transformer reward")
@@ -143,7 +144,7 @@ def ensemble(
         "helpful": write(pairs(160), folder / "pairs.jsonl"),
         "graded": write(scored(160), folder / "scored.jsonl"),
     }
-    model = api.train_reward(
+    model = upshot.train_reward(
         data, folder / "model", recipe=Recipe(tiny, members=2, held_out=0.2, trainer=TRAINER)
     )
     assert isinstance(model, transformer.Transformer)
@@ -184,12 +185,14 @@ def test_a_saved_model_scores_the_same_and_names_whom_it_learned_from(
     items.write_text(
         json.dumps({"id": 7, "prompt": "tell me", "completion": "The garden is here."})
     )
-    assert next(iter(api.score(folder, items, {"helpful": 1.0, "graded": 0.0})))["id"] == 7
+    assert (
+        next(iter(upshot.score(folder, items, weights={"helpful": 1.0, "graded": 0.0})))["id"] == 7
+    )
 
 
 def test_an_adapter_is_trained_and_loaded_on_its_base(tiny: str, tmp_path: Path) -> None:
     recipe = Recipe(tiny, held_out=0.2, trainer=TRAINER, lora={"r": 8, "lora_alpha": 16})
-    model = api.train_reward(
+    model = upshot.train_reward(
         {"helpful": write(pairs(160), tmp_path / "p.jsonl")}, tmp_path / "m", recipe=recipe
     )
     assert (tmp_path / "m" / "member-0" / "adapter_config.json").is_file()
@@ -205,7 +208,7 @@ def test_a_folder_with_a_configuration_only_is_trained_from_nothing(
     for path in Path(tiny).iterdir():
         if path.suffix != ".safetensors":
             (tmp_path / path.name).write_bytes(path.read_bytes())
-    model = api.train_reward(
+    model = upshot.train_reward(
         {"helpful": write(pairs(160), tmp_path / "p.jsonl")},
         tmp_path / "m",
         recipe=Recipe(str(tmp_path), held_out=0.2, trainer=TRAINER),
@@ -217,7 +220,7 @@ def test_a_folder_with_a_configuration_only_is_trained_from_nothing(
 
 def test_rows_without_weight_teach_nothing(tiny: str, tmp_path: Path) -> None:
     rows = pairs(200, wrong=0.6, wrong_weight=1e-6)
-    model = api.train_reward(
+    model = upshot.train_reward(
         {"helpful": write(rows, tmp_path / "p.jsonl")},
         tmp_path / "m",
         recipe=Recipe(tiny, held_out=0.2, trainer=TRAINER),
@@ -260,7 +263,7 @@ def test_a_taste_for_form_is_taken_out_of_the_reward(tiny: str, tmp_path: Path) 
         )
         for i, t in enumerate(text)
     ]
-    model = api.train_reward(
+    model = upshot.train_reward(
         {"helpful": write(rows, tmp_path / "p.jsonl")},
         tmp_path / "m",
         recipe=Recipe(tiny, held_out=0.2, trainer=TRAINER),
@@ -307,8 +310,8 @@ def test_a_killed_training_goes_on_and_other_data_is_not_mixed_in(
     assert not (out / "model.json").exists()
     made = (out / "member-0" / "model.safetensors").stat().st_mtime_ns
     with pytest.raises(InputError, match="another training was interrupted there"):
-        api.train_reward({"helpful": data}, out, recipe=Recipe(tiny, held_out=0.3))
-    model = api.train_reward({"helpful": data}, out, recipe=load_recipe(recipe))
+        upshot.train_reward({"helpful": data}, out, recipe=Recipe(tiny, held_out=0.3))
+    model = upshot.train_reward({"helpful": data}, out, recipe=load_recipe(recipe))
     assert (out / "member-0" / "model.safetensors").stat().st_mtime_ns == made
     assert right(model, "helpful") > 0.9  # type: ignore[arg-type]
     assert not (out / "training").exists()
@@ -356,10 +359,12 @@ def test_deepspeed_is_passed_through(tiny: str, tmp_path: Path) -> None:
     recipe = load_recipe(RECIPES / "reward-8b-deepspeed.toml", tiny)
     if importlib.util.find_spec("deepspeed") is None:
         with pytest.raises(ConfigError, match="deepspeed"):
-            arguments(recipe, tmp_path, 0, use_cpu=True)
+            training_arguments(recipe, tmp_path, 0, use_cpu=True)
     else:
         assert (
-            arguments(recipe, tmp_path, 0, use_cpu=True).deepspeed["zero_optimization"]["stage"]
+            training_arguments(recipe, tmp_path, 0, use_cpu=True).deepspeed["zero_optimization"][
+                "stage"
+            ]
             == 3
         )
 
@@ -402,7 +407,7 @@ def test_a_transformer_is_trained_privately_by_user(tiny: str, tmp_path: Path) -
         "learning_rate": 5e-3,
         "max_length": 96,
     }
-    model = api.train_reward(
+    model = upshot.train_reward(
         {"helpful": write(rows, tmp_path / "p.jsonl")},
         tmp_path / "m",
         recipe=Recipe(tiny, held_out=0.2, trainer=trainer),
@@ -420,7 +425,7 @@ def test_a_private_adapter_is_kept_as_it_was_trained(tiny: str, tmp_path: Path) 
     recipe = Recipe(
         tiny, held_out=0.2, trainer={"num_train_epochs": 1, "max_length": 96}, lora={"r": 4}
     )
-    made = api.train_reward(
+    made = upshot.train_reward(
         {"helpful": write(rows, tmp_path / "p.jsonl")},
         tmp_path / "m",
         recipe=recipe,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import gzip
 import io
 import json
@@ -17,7 +16,8 @@ import zstandard
 from upshot.errors import FormatError, NotFoundError
 from upshot.io.files import open_input
 from upshot.records import BadRecord, RawConversation
-from upshot.sources import detect, names, open_source, read
+from upshot.sources.formats import FORMATS
+from upshot.sources.reading import detect, read, read_file
 
 TURNS = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}]
 
@@ -62,7 +62,7 @@ def test_openai_chat_reads_parts_tool_calls_and_feedback(tmp_path: Path) -> None
             "role": "assistant",
             "content": None,
             "tool_calls": [call],
-            "feedback": {"thumb": "down", "rating": 2},
+            "feedback": {"thumb": "down", "rating": 2, "range": [1, 5]},
         },
         {"role": "tool", "content": "==== 2 failed, 1 passed in 0.1s ===="},
     ]
@@ -301,7 +301,7 @@ def test_parquet_with_other_columns_asks_for_a_map(tmp_path: Path) -> None:
     pq.write_table(pa.Table.from_pylist([{"chat": TURNS}]), path)
     with pytest.raises(FormatError, match="its columns are chat"):
         list(read(path))
-    (found,) = list(open_source(str(path), columns={"messages": "chat"}))
+    (found,) = list(read_file(str(path), columns={"messages": "chat"}))
     assert isinstance(found, RawConversation)
 
 
@@ -349,7 +349,7 @@ def test_a_broken_item_of_an_array_does_not_lose_the_others(tmp_path: Path) -> N
 
 
 def test_every_format_has_one_name() -> None:
-    assert len(names()) == len(set(names())) == 12
+    assert len(FORMATS.names) == len(set(FORMATS.names)) == 11
 
 
 def test_real_files_are_known(data: Path) -> None:
@@ -359,40 +359,6 @@ def test_real_files_are_known(data: Path) -> None:
         data / "coding-chats" / "aider-chat-history.md",
     ]:
         source = open_input(str(path))
-        found[path.suffix] = detect(source).NAME
+        found[path.suffix] = detect(source)
         source.close()
     assert found == {".json": "sharegpt", ".traj": "swe-agent", ".md": "aider"}
-
-
-def test_realhumaneval_joins_growing_histories_and_keeps_copies(tmp_path: Path) -> None:
-    first = [{"role": "user", "content": "add two numbers"}]
-    second = [
-        *first,
-        {"role": "assistant", "content": "def f(): ..."},
-        {"role": "user", "content": "and three?"},
-    ]
-    path = tmp_path / "chat.csv"
-    with open(path, "w", newline="") as handle:
-        rows = csv.writer(handle)
-        rows.writerow(["request", "response", "copy_events", "programmer_id", "model", "task_name"])
-        rows.writerow(
-            [
-                str(first),
-                "def f(): ...",
-                "[{'type': 'copy_button', 'copied': 'def f'}]",
-                "7",
-                "m",
-                "t",
-            ]
-        )
-        rows.writerow([str(second), "def g(): ...", "[]", "7", "m", "t"])
-        rows.writerow([str(first), "def f(): ...", "[]", "8", "m", "t"])
-        rows.writerow(["not a list", "x", "[]", "8", "m", "t"])
-    items = list(read(path))
-    chats = [item for item in items if isinstance(item, RawConversation)]
-    assert [(chat.user, len(chat.messages)) for chat in chats] == [
-        ("programmer 7", 4),
-        ("programmer 8", 2),
-    ]
-    assert signals(chats[0]) == [(1, "copy", 1.0)]
-    assert [item.position for item in items if isinstance(item, BadRecord)] == ["row 4"]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from upshot import api
+import upshot
 from upshot.records import RawConversation
 from upshot.threads import Session, link
 
@@ -55,5 +55,5 @@ def test_work_grows_with_the_sessions_and_rare_words_reach_beyond_the_window() -
 
 def test_threads_of_different_users_are_never_joined(chat: Callable[..., RawConversation]) -> None:
     text = "u: load_orders.py dies with KeyError in parse_row"
-    rows = api.link([chat(text, id="c1", user="ana"), chat(text, id="c2", user="ben", day=1)])
-    assert len({row["thread"] for row in rows}) == 2
+    rows = upshot.link([chat(text, id="c1", user="ana"), chat(text, id="c2", user="ben", day=1)])
+    assert len({row.thread for row in rows}) == 2

@@ -1,4 +1,4 @@
-"""Ways to pass tests without doing the work, and ways to fail: each makes a submission for a task."""
+"""Ways to pass tests without doing the work, and to fail: each makes a submission for a task."""
 
 from __future__ import annotations
 

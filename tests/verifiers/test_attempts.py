@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from upshot import api
+import upshot
 from upshot.config import Settings, load
 from upshot.credit import trajectories
 from upshot.errors import InputError
@@ -38,10 +38,10 @@ def test_a_failure_that_was_read_is_fixed_and_becomes_a_run_and_a_rationale(
         "def check(candidate):\n    assert candidate(2, 2) == 4\n    assert candidate(0, -7) =="
         " -7\n"
     )
-    found = api.attempt(
+    result = upshot.attempt(
         tasks(tmp_path / "t.jsonl", {**TASK, "hidden_tests": hidden}), settings=settings(url)
     )
-    (run,) = found.runs
+    (run,) = result.runs
     assert run.outcome == 1.0
     assert [step.observation.splitlines()[0] for step in run.steps] == [
         "tests are written",
@@ -50,7 +50,7 @@ def test_a_failure_that_was_read_is_fixed_and_becomes_a_run_and_a_rationale(
     ]
     assert "AssertionError" in run.steps[1].observation or "assert" in run.steps[1].observation
     assert run.source == {"task": "sum", "sample": 0, "own_tests": True}
-    (rationale,) = found.rationales
+    (rationale,) = result.rationales
     assert rationale.messages[0]["content"] == TASK["task"]
     assert "the sign was wrong" in rationale.messages[1]["content"]
     assert rationale.source == {"kind": "star", "task": "sum", "hinted": False}
@@ -60,14 +60,15 @@ def test_runs_are_trajectories_that_credit_reads(
     tmp_path: Path, scripted: Callable[..., str]
 ) -> None:
     url = scripted(mode="coder", tests=TESTS, first=WRONG, then=RIGHT)
-    found = api.attempt(tasks(tmp_path / "t.jsonl", TASK), samples=2, settings=settings(url))
+    result = upshot.attempt(tasks(tmp_path / "t.jsonl", TASK), samples=2, settings=settings(url))
     from upshot.io.json_lines import write
 
-    write(found.runs, tmp_path / "runs.jsonl")
+    write(result.runs, tmp_path / "runs.jsonl")
     assert [
-        (run.id, len(run.steps), run.outcome) for run in trajectories.read(tmp_path / "runs.jsonl")
+        (run.id, len(run.steps), run.outcome)
+        for run in trajectories.read_trajectories(tmp_path / "runs.jsonl")
     ] == [("sum/0", 3, 1.0), ("sum/1", 3, 1.0)]
-    assert len(api.credit(tmp_path / "runs.jsonl", "uniform").credits) == 2
+    assert len(upshot.credit(tmp_path / "runs.jsonl", "uniform").credits) == 2
 
 
 @pytest.mark.parametrize("explains", [True, False])
@@ -75,20 +76,20 @@ def test_where_all_runs_fail_a_hint_gives_a_rationale_if_its_code_is_right(
     tmp_path: Path, scripted: Callable[..., str], explains: bool
 ) -> None:
     url = scripted(mode="coder", tests=TESTS, first=WRONG, then=WRONG, explains=explains)
-    found = api.attempt(
+    result = upshot.attempt(
         tasks(tmp_path / "t.jsonl", {**TASK, "tests": TESTS, "reference": RIGHT}),
         rounds=2,
         settings=settings(url),
     )
-    assert [run.outcome for run in found.runs] == [0.0]
-    assert [rationale.source["hinted"] for rationale in found.rationales] == (
+    assert [run.outcome for run in result.runs] == [0.0]
+    assert [rationale.source["hinted"] for rationale in result.rationales] == (
         [True] if explains else []
     )
-    assert all("hint" not in json.dumps(rationale.messages) for rationale in found.rationales)
+    assert all("hint" not in json.dumps(rationale.messages) for rationale in result.rationales)
 
 
 def test_what_is_no_task_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="line 1: a task needs"):
-        api.attempt(
+        upshot.attempt(
             tasks(tmp_path / "t.jsonl", {"id": "x"}), settings=settings("http://127.0.0.1:9/v1")
         )

@@ -100,8 +100,8 @@ RIGHT = "Theorem goal : forall n : nat, n + 0 = n. Proof. induction n; simpl; au
     ],
 )
 def test_coq(proof: str, value: float) -> None:
-    found = outcome("coq", GOAL, proof, "Require Import Arith.\n")
-    assert found.outcome == value, found.reasons
+    gates = outcome("coq", GOAL, proof, "Require Import Arith.\n")
+    assert gates.outcome == value, gates.reasons
 
 
 @NEED_LEAN

@@ -12,14 +12,15 @@ from hypothesis import strategies as st
 from tests.verifiers import cheats
 from tests.verifiers.cheats import KINDS, SLOW, Task
 
-from upshot import api
+import upshot
+from upshot.api import opening
 from upshot.errors import InputError
 from upshot.verifiers import functions, mutation, speed
 from upshot.verifiers.inside import codec
-from upshot.verifiers.items import Item, of_record, read
+from upshot.verifiers.items import Item, parse_item, read_items
 from upshot.verifiers.sandbox import Limits
-from upshot.verifiers.split_sandbox import check_job, pytest_job, together
-from upshot.verifiers.verify import compiled, verify
+from upshot.verifiers.split_sandbox import check_job, pytest_job, run_tests
+from upshot.verifiers.verify import compile_formula, verify
 
 TASK = Task(
     'def middle(numbers):\n    """The middle of the sorted numbers."""\n',
@@ -38,7 +39,7 @@ def outcome(item: Item, *parts: str, **options: object):
 
 
 def submission(code: str, **fields: object) -> Item:
-    return of_record(
+    return parse_item(
         {
             "id": "x",
             "code": code,
@@ -89,7 +90,7 @@ def test_verdicts_are_the_same_every_time() -> None:
 
 
 def ran(code: str, tests: str):
-    return together(code, pytest_job(tests), Limits(seconds=20.0))
+    return run_tests(code, pytest_job(tests), Limits(seconds=20.0))
 
 
 def test_pytest_files_work_on_functions_classes_errors_and_output() -> None:
@@ -121,7 +122,8 @@ import asyncio, pytest, solution
 from solution import *
 def test_class():
     s = Stack(1).push(2)
-    assert len(s) == 2 and s.pop() == 2 and s == Stack(1) and list(s) == [1] and isinstance(s, Stack) and s != 1
+    assert len(s) == 2 and s.pop() == 2 and s == Stack(1) and list(s) == [1]
+    assert isinstance(s, Stack) and s != 1
     with s: pass
     with pytest.raises(solution.Empty, match="nothing"): s.pop()
     with pytest.raises(ValueError): s.pop()
@@ -135,15 +137,18 @@ def test_output(capsys):
     assert capsys.readouterr().out == "HI\\n"
 def test_types():
     value = pair()
-    assert value == (1, {2.5: {3}, "k": [None, b"x"]}) and type(value) is tuple and type(value[1]) is dict
+    assert value == (1, {2.5: {3}, "k": [None, b"x"]})
+    assert type(value) is tuple and type(value[1]) is dict
 def test_async(): assert asyncio.run(_run()) == 7
 async def _run(): return await later()
 def test_generator(): assert list(numbers()) == [1, 2]
 @pytest.mark.parametrize("n", [1, 2])
 def test_fails_for_two(n): assert n == 1
 """
-    found = ran(code, tests)
-    assert (found.passed, found.failed, found.problem, found.refused) == (8, 1, "", ""), found.why
+    result = ran(code, tests)
+    assert (result.passed, result.failed, result.problem, result.refused) == (8, 1, "", ""), (
+        result.why
+    )
 
 
 def test_code_cannot_reach_into_the_tests() -> None:
@@ -151,12 +156,12 @@ def test_code_cannot_reach_into_the_tests() -> None:
         "def apply(f, x):\n    try:\n        f.__globals__['expected'] = 0\n        return"
         " 'reached'\n    except BaseException as e:\n        return type(e).__name__\n"
     )
-    found = ran(
+    result = ran(
         code,
         "import solution\nexpected = 1\ndef test():\n    assert solution.apply(lambda x: x, 1) =="
         " 'PermissionError'\n    assert expected == 1\n",
     )
-    assert (found.passed, found.failed) == (1, 0), found.why
+    assert (result.passed, result.failed) == (1, 0), result.why
 
 
 _TAKES_OVER = """
@@ -164,7 +169,8 @@ import gc, sys
 bridge = sys.modules["bridge"]
 peer = next(o for o in gc.get_objects() if type(o) is bridge.Peer)
 def look(f):
-    for name in ("__globals__", "__code__", "gi_frame", "gi_code", "f_globals", "__class__", "__self__"):
+    names = "__globals__ __code__ gi_frame gi_code f_globals __class__ __self__"
+    for name in names.split():
         try:
             return ("reached", name, str(peer.ask("get", f, name)))
         except BaseException:
@@ -198,8 +204,8 @@ def test_function():
 def test_generator():
     assert solution.look(numbers()) == "nothing"
 """
-    found = ran(_TAKES_OVER, tests)
-    assert (found.passed, found.failed, found.problem) == (2, 0, ""), found.why
+    result = ran(_TAKES_OVER, tests)
+    assert (result.passed, result.failed, result.problem) == (2, 0, ""), result.why
 
 
 @pytest.mark.parametrize("way", ["forge", "call_a_class"])
@@ -212,8 +218,8 @@ def test_forged():
         solution.{way}("import sys; sys.modules['test_solution'].done.append(1)")
     assert done == []
 """
-    found = ran(_TAKES_OVER, tests)
-    assert (found.passed, found.failed) == (1, 0), found.why
+    result = ran(_TAKES_OVER, tests)
+    assert (result.passed, result.failed) == (1, 0), result.why
 
 
 @pytest.mark.parametrize(
@@ -258,23 +264,23 @@ def test_forged():
 def test_objects_that_agree_with_what_they_are_compared_with_are_refused(
     code: str, check: str
 ) -> None:
-    found = together(code, check_job(f"def check(candidate):\n    assert {check}\n", "f"), LIMITS)
+    result = run_tests(code, check_job(f"def check(candidate):\n    assert {check}\n", "f"), LIMITS)
     honest_bool = (
         check == "candidate() == True"
     )  # an object that says it is True, and only True, is as good as True
-    assert (found.share == 1.0) == honest_bool, found
+    assert (result.share == 1.0) == honest_bool, result
 
 
 def test_code_that_does_not_load_or_dies_has_no_share() -> None:
     assert (
         "does not load: SyntaxError"
-        in together(
+        in run_tests(
             "def f(:",
             check_job("def check(candidate):\n    assert candidate() == 1\n", "f"),
             LIMITS,
         ).problem
     )
-    died = together(
+    died = run_tests(
         "import os\ndef f(): os.abort()",
         check_job("def check(candidate):\n    assert candidate() == 1\n", "f"),
         LIMITS,
@@ -342,7 +348,9 @@ def test_mutants_tell_tests_that_check_from_tests_that_run() -> None:
         0.0,
         0.0,
     )
-    assert mutation.coverage(idle, LIMITS).value == 1.0, "coverage does not see the difference"
+    assert mutation.measure_coverage(idle, LIMITS).value == 1.0, (
+        "coverage does not see the difference"
+    )
 
 
 def test_tests_cannot_know_a_mutant_by_its_text() -> None:
@@ -373,20 +381,20 @@ def test():
     assert look() == []
 """
     item = Item("t", "import inspect\n" + TASK.solution, looking, submitted="tests")
-    found = outcome(item, "mutation")
-    assert found.gates["pass_on_right_code"], found.reasons
-    assert found.outcome == 0.0, "they fail on no mutant"
+    result = outcome(item, "mutation")
+    assert result.gates["pass_on_right_code"], result.reasons
+    assert result.outcome == 0.0, "they fail on no mutant"
 
 
 def test_more_tests_never_kill_fewer() -> None:
     few = "def check(candidate):\n    assert candidate([5]) == 5\n"
     more = few + "    assert candidate([9, 7, 8, 1, 2]) == 7\n"
     scores = [
-        mutation.mutation(Item("t", TASK.solution, tests, "middle"), LIMITS)[1].value
+        mutation.measure_mutation(Item("t", TASK.solution, tests, "middle"), LIMITS)[1].value or 0.0
         for tests in (few, more)
     ]
     covered = [
-        mutation.coverage(Item("t", TASK.solution, tests, "middle"), LIMITS).value
+        mutation.measure_coverage(Item("t", TASK.solution, tests, "middle"), LIMITS).value or 0.0
         for tests in (few, more)
     ]
     assert scores[0] <= scores[1]
@@ -435,10 +443,10 @@ def test_speed_is_told_by_pairs_and_not_by_the_codes_own_clock() -> None:
     )
     fast = "def f(n):\n    return sum(range(4 * n))\n"
     inputs = "def inputs(size, seed):\n    return (size * 10,)\n"
-    found = speed.compare(slow, fast, "f", inputs, Limits(seconds=20.0))
-    assert found is not None
-    assert found.high < 0.6
-    same = speed.compare(fast, fast, "f", inputs, Limits(seconds=20.0))
+    comparison = speed.compare_speed(slow, fast, "f", inputs, Limits(seconds=20.0))
+    assert comparison is not None
+    assert comparison.high < 0.6
+    same = speed.compare_speed(fast, fast, "f", inputs, Limits(seconds=20.0))
     assert same is not None
     assert 0.5 < same.ratio < 2
 
@@ -448,7 +456,7 @@ def test_speed_is_told_by_pairs_and_not_by_the_codes_own_clock() -> None:
 
 def test_a_formula_combines_parts_and_gates_come_first() -> None:
     parts = {"tests": 1.0, "lint": 0.5}
-    assert compiled("min(tests, lint) / 2 + 0.1", ["tests", "lint"])(parts) == 0.35
+    assert compile_formula("min(tests, lint) / 2 + 0.1", ["tests", "lint"])(parts) == 0.35
     assert outcome(submission(""), formula="1").outcome == 0.0
     for wrong in (
         "__import__('os')",
@@ -461,7 +469,7 @@ def test_a_formula_combines_parts_and_gates_come_first() -> None:
         "tests ** 9",
     ):
         with pytest.raises(InputError, match="formula"):
-            compiled(wrong, ["tests", "lint"])
+            compile_formula(wrong, ["tests", "lint"])
 
 
 def test_unknown_parts_and_unreadable_items_are_refused(tmp_path: Path) -> None:
@@ -469,7 +477,7 @@ def test_unknown_parts_and_unreadable_items_are_refused(tmp_path: Path) -> None:
         list(verify([ITEM], ["beauty"]))
     (tmp_path / "items.jsonl").write_text('{"id": "a", "code": 5}\n')
     with pytest.raises(InputError, match="line 1"):
-        list(read(tmp_path / "items.jsonl"))
+        list(read_items(tmp_path / "items.jsonl"))
 
 
 def test_the_verb_reads_humanevals_names_and_writes_outcomes_to_the_lake(tmp_path: Path) -> None:
@@ -482,7 +490,7 @@ def test_the_verb_reads_humanevals_names_and_writes_outcomes_to_the_lake(tmp_pat
         ],
     }
     (tmp_path / "chat.jsonl").write_text(json.dumps(chat) + "\n")
-    api.ingest(tmp_path / "chat.jsonl", tmp_path / "lake")
+    upshot.ingest(tmp_path / "chat.jsonl", tmp_path / "lake")
     row = {
         "task_id": "T/1",
         "prompt": TASK.prompt,
@@ -492,9 +500,9 @@ def test_the_verb_reads_humanevals_names_and_writes_outcomes_to_the_lake(tmp_pat
         "response": ["c1", 1],
     }
     (tmp_path / "items.jsonl").write_text(json.dumps(row) + "\n")
-    found = list(api.verify(tmp_path / "items.jsonl", lake=tmp_path / "lake"))
-    assert [(o.id, o.outcome) for o in found] == [("T/1", 1.0)]
-    events = api.open_lake(tmp_path / "lake").read("events").to_pylist()
+    outcomes = list(upshot.verify(tmp_path / "items.jsonl", lake=tmp_path / "lake"))
+    assert [(o.id, o.outcome) for o in outcomes] == [("T/1", 1.0)]
+    events = opening.open_lake(tmp_path / "lake").read("events").to_pylist()
     assert [(row["kind"], row["value"], row["detail"].split(":")[0]) for row in events] == [
         ("outcome", 1.0, "verified")
     ]
@@ -509,6 +517,6 @@ def test_the_verb_reads_humanevals_names_and_writes_outcomes_to_the_lake(tmp_pat
 )
 @settings(max_examples=30)
 def test_neighbours_are_of_the_same_types_and_new(calls: list[tuple[list[int], str]]) -> None:
-    found = functions.neighbours(calls, 10)
-    assert all(isinstance(a, list) and isinstance(b, str) for a, b in found)
-    assert not {repr(call) for call in found} & {repr(call) for call in calls}
+    neighbours = functions.make_neighbours(calls, 10)
+    assert all(isinstance(a, list) and isinstance(b, str) for a, b in neighbours)
+    assert not {repr(call) for call in neighbours} & {repr(call) for call in calls}

@@ -15,7 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from upshot import api, worlds
+import upshot
+from upshot import worlds
 from upshot.errors import ConfigError, InputError, NotFoundError
 from upshot.hub.sampling import Drawing
 from upshot.records import Turn
@@ -99,7 +100,8 @@ def test_right_programs_are_right_for_every_task_and_mistakes_are_not() -> None:
 def _code_of(world: Programs, task: Task, skill: float) -> str:
     from upshot.worlds import programs
 
-    body = programs._right(task) if skill == 1.0 else programs._wrong(task, Random(str(task.key)))  # pyright: ignore[reportPrivateUsage]
+    random = Random(str(task.key))
+    body = programs.correct_body(task) if skill == 1.0 else programs.faulty_body(task, random)
     return f"```python\ndef f(xs):\n    return {body}\n```"
 
 
@@ -210,7 +212,9 @@ def test_verdicts_on_the_logs_tell_right_answers_from_wrong_ones(
     (tmp_path / "log.jsonl").write_text(
         "".join(json.dumps(one) + "\n" for one in found.conversations)
     )
-    verdicts = {(one.id, one.index): one for one in api.judge(api.read(tmp_path / "log.jsonl"))}
+    verdicts = {
+        (one.id, one.index): one for one in upshot.judge(upshot.read(tmp_path / "log.jsonl"))
+    }
     good = [verdicts[one.id, one.index].score for one in found.truths if one.ok]
     bad = [verdicts[one.id, one.index].score for one in found.truths if not one.ok]
     better = sum((g > b) + 0.5 * (g == b) for g in good for b in bad) / (len(good) * len(bad))
@@ -331,7 +335,7 @@ def test_a_policy_is_made_talks_and_is_measured_from_the_command_line(tmp_path: 
         layers=1,
     )
 
-    def upshot(*words: str) -> subprocess.CompletedProcess[str]:
+    def run_upshot(*words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-W", "ignore", "-m", "upshot", "world", *words],
             capture_output=True,
@@ -339,7 +343,7 @@ def test_a_policy_is_made_talks_and_is_measured_from_the_command_line(tmp_path: 
             check=False,
         )
 
-    done = upshot(
+    done = run_upshot(
         "talk",
         "plans",
         "--policy",
@@ -356,11 +360,13 @@ def test_a_policy_is_made_talks_and_is_measured_from_the_command_line(tmp_path: 
         str(tmp_path / "truth.jsonl"),
     )
     assert done.returncode == 0, done.stderr
-    assert len(api.judge(api.read(tmp_path / "log.jsonl"))) >= 12
+    assert len(upshot.judge(upshot.read(tmp_path / "log.jsonl"))) >= 12
     assert {"id", "index", "ok", "kind", "user", "task"} <= set(
         json.loads((tmp_path / "truth.jsonl").read_text().splitlines()[0])
     )
-    found = json.loads(upshot("measure", "plans", "--policy", str(policy), "--tasks", "20").stdout)
+    found = json.loads(
+        run_upshot("measure", "plans", "--policy", str(policy), "--tasks", "20").stdout
+    )
     assert 0 <= found["success"] <= 1
     assert sum(found["kinds"].values()) == pytest.approx(1)
-    assert upshot("policy", "chess", "-o", str(tmp_path / "x")).returncode == 2
+    assert run_upshot("policy", "chess", "-o", str(tmp_path / "x")).returncode == 2

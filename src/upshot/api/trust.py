@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 
+from upshot.api.judging import verdicts
+from upshot.api.opening import endpoint_of, open_lake
 from upshot.config import Settings, load
 from upshot.errors import InputError, NotFoundError
 from upshot.hindsight.embedded.judge import Reading
-from upshot.hindsight.embedded.model import shipped
+from upshot.hindsight.embedded.model import load_shipped_model
 from upshot.hindsight.llm import cascade, rubric
-from upshot.hindsight.llm.learn_rubric import learn as learn_signs
+from upshot.hindsight.llm.learn_rubric import learn_signs as learn_signs
 from upshot.hindsight.trust import audit as audits
+from upshot.hindsight.trust import lake_trust
+from upshot.hindsight.trust.compare import Comparison
+from upshot.hindsight.trust.compare import compare as estimate
+from upshot.hindsight.trust.lake_trust import Calibration
+from upshot.io.json_lines import encode
+from upshot.io.rows import Rows
+from upshot.io.writing import replace_file
 from upshot.lake import Lake
 from upshot.llm import Budget
-
-if TYPE_CHECKING:
-    from upshot.hindsight.trust.compare import Comparison
-    from upshot.hindsight.trust.lake_trust import Calibration
-
-from upshot.api.judging import verdicts
-from upshot.api.opening import endpoint_of, open_lake
+from upshot.report.reliability import reliability_page
 
 
 def _readings(
@@ -36,7 +39,9 @@ def _readings(
         raise NotFoundError(
             f"could not read {store.root}: there is no lake; make one with `upshot ingest`"
         )
-    for part in cascade.buckets(store, shipped(), settings.judge.horizon, 0.0, 0.0):
+    for part in cascade.judge_buckets(
+        store, load_shipped_model(), settings.judge.horizon, 0.0, 0.0
+    ):
         conversations = (
             store.read("conversations", part.number).select(["id", "model", "metadata"]).to_pylist()
         )
@@ -44,7 +49,7 @@ def _readings(
             row["id"]: msgspec.json.decode(row["metadata"] or "{}") for row in conversations
         }
         models = {row["id"]: row["model"] for row in conversations}
-        said = {
+        own_model = {
             (row["id"], row["index"]): row["model"]
             for row in (
                 store.read("messages", part.number).select(["id", "index", "model"]).to_pylist()
@@ -55,41 +60,49 @@ def _readings(
         for p in part.line.responses.tolist():
             name, index = str(part.line.conversation[p]), int(part.line.index[p])
             arms.append(
-                (said.get((name, index)) or models.get(name, ""))
+                (own_model.get((name, index)) or models.get(name, ""))
                 if by == "model"
                 else str(metadata.get(name, {}).get(by, ""))
             )
         propensities = {
-            name: float(found["propensity"])
-            for name, found in metadata.items()
-            if "propensity" in found
+            name: float(fields["propensity"])
+            for name, fields in metadata.items()
+            if "propensity" in fields
         }
-        yield part.seen, arms, propensities
+        yield part.reading, arms, propensities
 
 
 def audit(
-    target: str | os.PathLike[str],
+    lake: str | os.PathLike[str],
     by: str = "model",
+    *,
     rate: float = 0.05,
     seed: str = "audit",
     settings: Settings | None = None,
-) -> Iterator[audits.Item]:
+) -> Rows[audits.Item]:
     """A random sample of a lake's responses to be labelled, drawn independently of what came of
     them.
 
     `by`: what arms are told apart by: `model`, or a key of the conversations' metadata.
     """
-    settings = settings or load()
-    for seen, arms, _ in _readings(open_lake(target, settings), settings, by):
-        yield from audits.items(seen.line, arms, rate, seed)
+    chosen = settings or load()
+    store = open_lake(lake, chosen)
+    return Rows(
+        lambda: (
+            item
+            for reading, arms, _ in _readings(store, chosen, by)
+            for item in audits.draw_items(reading.line, arms, rate, seed)
+        )
+    )
 
 
 def compare(
-    target: str | os.PathLike[str],
+    lake: str | os.PathLike[str],
     by: str = "model",
+    *,
     a: str = "",
     b: str = "",
-    labels: Path | None = None,
+    labels: str | os.PathLike[str] | None = None,
     rate: float = 0.05,
     seed: str = "audit",
     settings: Settings | None = None,
@@ -98,20 +111,16 @@ def compare(
 
     Without names, the two most frequent arms, the older name first.
 
-    `labels`: what the audit found (`rate` and `seed` as it was drawn with); without them the answer
+    `labels`: those of the audit (`rate` and `seed` as it was drawn with); without them the answer
     is what the logs alone can and cannot tell.
 
     Raises:
         InputError: there are no two arms, or too little of one.
     """
-    from upshot.hindsight.trust.compare import (
-        compare as estimate,  # scipy takes half a second to load
-    )
-
     settings = settings or load()
     parts = [
-        audits.rows(seen, arms, logged)
-        for seen, arms, logged in _readings(open_lake(target, settings), settings, by)
+        audits.make_rows(reading, arms, logged)
+        for reading, arms, logged in _readings(open_lake(lake, settings), settings, by)
     ]
     counts = Counter(arm for part in parts for arm in part.arm if arm)
     if not (a and b):
@@ -121,72 +130,112 @@ def compare(
                 f" ({', '.join(counts) or 'none'}), two are needed"
             )
         a, b = sorted(name for name, _ in counts.most_common(2))
-    scores = {(v.id, v.index): v.score for v in verdicts(target, settings)}
-    known = audits.read_labels(labels) if labels else audits.Labels({}, {})
-    return estimate(audits.units(parts, scores, known, a, b, rate, seed), (a, b))
+    scores = {(v.id, v.index): v.score for v in verdicts(lake, settings)}
+    answers = audits.read_labels(Path(labels)) if labels else audits.Labels({}, {})
+    return estimate(audits.make_units(parts, scores, answers, (a, b), rate=rate, seed=seed), (a, b))
 
 
 def calibrate(
-    target: str | os.PathLike[str],
-    labels: Path,
+    lake: str | os.PathLike[str],
+    labels: str | os.PathLike[str],
+    *,
     error: float = 0.1,
+    out: str | os.PathLike[str] | None = None,
     settings: Settings | None = None,
 ) -> Calibration:
     """Turn a lake's scores into probabilities by people's labels, and say how far to trust them.
 
-    The curve is kept in the lake, with the users who taught it; `verdicts` applies it.
+    The curve is stored in the lake, with the users whose verdicts taught it; `verdicts` applies it.
+    `out`: where to write a reliability plot, as HTML.
 
     Raises:
         InputError: too few of the labels are of this lake's responses.
     """
-    from upshot.hindsight.trust import lake_trust as trust  # scipy takes half a second to load
-
     settings = settings or load()
-    store = open_lake(target, settings)
+    store = open_lake(lake, settings)
     rows = [
         row
         for bucket in range(store.buckets)
         for row in store.read("verdicts", bucket, ["id", "index", "score", "user"]).to_pylist()
     ]
-    found, curve, users = trust.calibrate(rows, audits.read_labels(labels), error)
-    cascade.keep_model(store, cascade.CALIBRATION, curve, users)
-    return found
+    calibration, curve, users = lake_trust.calibrate(rows, audits.read_labels(Path(labels)), error)
+    cascade.store_model(store, cascade.CALIBRATION, curve, users)
+    if out is not None:
+        replace_file(out, reliability_page(calibration).encode())
+    return calibration
 
 
-def learn_rubric(
-    target: str | os.PathLike[str], labels: Path, settings: Settings | None = None
+def rubric_learn(
+    lake: str | os.PathLike[str],
+    labels: str | os.PathLike[str],
+    *,
+    out: str | os.PathLike[str] | None = None,
+    settings: Settings | None = None,
 ) -> rubric.Rubric:
     """The rubric with a domain's signs, which a language model finds in a lake's labelled
-    exchanges.
+    exchanges; `out`: where to write it.
+
+    Raises:
+        ConfigError: no endpoint or model is named.
+        InputError: too few labels are of this lake's responses.
     """
     settings = settings or load()
-    known = audits.read_labels(labels)
+    answers = audits.read_labels(Path(labels))
     everything = (
         item
-        for seen, arms, _ in _readings(open_lake(target, settings), settings, "model")
-        for item in audits.items(seen.line, ["-"] * len(arms), 1.1, "")
+        for reading, arms, _ in _readings(open_lake(lake, settings), settings, "model")
+        for item in audits.draw_items(reading.line, ["-"] * len(arms), 1.1, "")
     )
-    items = [item for item in everything if (item.id, item.index) in known.mean]
+    items = [item for item in everything if (item.id, item.index) in answers.mean]
     endpoint = endpoint_of(settings)
-    return learn_signs(
+    learned = learn_signs(
         items,
-        known,
-        rubric.load(settings.llm.rubric),
+        answers,
+        rubric.load_rubric(settings.llm.rubric),
         endpoint,
         Budget(endpoint, settings.llm.budget_tokens, settings.llm.budget_usd),
     )
+    if out is not None:
+        replace_file(out, rubric.render_rubric(learned).encode())
+    return learned
+
+
+def rubric_show() -> str:
+    """The shipped rubric as TOML, to be edited and passed back as `llm.rubric`."""
+    return rubric.render_rubric()
 
 
 def label(
-    items: Iterable[audits.Item],
+    items: str | os.PathLike[str] | Iterable[audits.Item],
     ask: Callable[[audits.Item], float | None],
-    rater: str,
-    known: Iterable[tuple[str, int]] = (),
+    *,
+    rater: str = "me",
+    out: str | os.PathLike[str] | None = None,
 ) -> Iterator[audits.Label]:
-    """Labels for items that have none yet: `ask` shows one and returns 0, 1, anything between, or
-    None to pass.
+    """Labels for the items of an audit: `ask` shows one and returns 0, 1, anything between, or None
+    to pass.
+
+    With `out`, items that have a label in that file are passed over, and each label is appended to
+    it before the next item is shown.
+
+    Raises:
+        InputError: an item or an earlier label cannot be read.
     """
-    done = set(known)
-    for item in items:
-        if (item.id, item.index) not in done and (value := ask(item)) is not None:
-            yield audits.Label(item.id, item.index, value, rater)
+    path = None if out is None else Path(out)
+    labelled: set[tuple[str, int]] = set()
+    if path is not None and path.is_file():
+        labelled.update(audits.read_labels(path).mean)
+    with contextlib.ExitStack() as stack:
+        handle = None if path is None else stack.enter_context(open(path, "ab"))
+        for item in _read_items(items):
+            if (item.id, item.index) in labelled or (value := ask(item)) is None:
+                continue
+            answer = audits.Label(item.id, item.index, value, rater)
+            if handle is not None:
+                handle.write(encode(answer) + b"\n")
+                handle.flush()
+            yield answer
+
+
+def _read_items(items: str | os.PathLike[str] | Iterable[audits.Item]) -> Iterable[audits.Item]:
+    return audits.read_items(Path(items)) if isinstance(items, (str, os.PathLike)) else items

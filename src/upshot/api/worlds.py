@@ -1,18 +1,20 @@
-"""Worlds: a mediocre policy, people who talk with it, and what is true."""
+"""Simulated worlds: a mediocre policy, people who talk with it, and what is true."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
+from upshot import worlds
 from upshot.api.opening import Progress, quiet
-from upshot.api.policies import need_train_extra
+from upshot.hub.sampling import open_sampler
 from upshot.io import json_lines
-
-if TYPE_CHECKING:
-    from upshot.worlds.people import Dials
-    from upshot.worlds.talk import Measured
+from upshot.worlds import mediocre, people
+from upshot.worlds import phrases as phrasings
+from upshot.worlds.people import Dials
+from upshot.worlds.talk import Measured, measure
+from upshot.worlds.talk import talk as converse
 
 Crowd = Literal["plain", "noisy", "troubled"]
 
@@ -26,22 +28,19 @@ class Talked(NamedTuple):
     """Share of the answers that were right, by the world; no log says so."""
 
 
-def make_world_policy(
+def world_policy(
     world: str,
     out: str | os.PathLike[str],
+    *,
     skill: float = 0.4,
     steps: int = 400,
     seed: int = 0,
     progress: Progress = quiet,
 ) -> Path:
     """Train a tiny policy that is mediocre at a world, from nothing."""
-    need_train_extra()
-    from upshot import worlds
-    from upshot.worlds import mediocre, phrases
-
     return mediocre.make(
         worlds.get(world),
-        phrases.load(),
+        phrasings.load(),
         Path(out),
         skill,
         steps=steps,
@@ -50,10 +49,11 @@ def make_world_policy(
     )
 
 
-def talk(
+def world_talk(
     world: str,
     policy: str | os.PathLike[str],
     out: str | os.PathLike[str],
+    *,
     people: int = 300,
     crowd: Crowd | Dials = "plain",
     phrases: str | os.PathLike[str] | None = None,
@@ -71,23 +71,17 @@ def talk(
     Raises:
         SandboxError: the world runs programs, and cannot do so safely here.
     """
-    need_train_extra()
-    from upshot import worlds
-    from upshot.hub.sampling import open_sampler
-    from upshot.worlds import phrases as phrases_
-    from upshot.worlds.talk import talk as talk_
-
     words, trial = (
-        phrases_.load(None if phrases is None else Path(phrases)),
+        phrasings.load(None if phrases is None else Path(phrases)),
         round(people * share) if canary else 0,
     )
-    found = [
-        talk_(
+    talks = [
+        converse(
             worlds.get(world),
             open_sampler(name),
             words,
             count,
-            dials_of(crowd),
+            _dials_of(crowd),
             2 * seed + number,
             name,
             progress=lambda done, total: progress("talk", done, total),
@@ -98,44 +92,37 @@ def talk(
         if count
     ]
     conversations = sorted(
-        (row for one in found for row in one.conversations), key=lambda row: row["started_at"]
+        (row for talk in talks for row in talk.conversations), key=lambda row: row["started_at"]
     )
-    truths = [row for one in found for row in one.truths]
+    truths = [row for talk in talks for row in talk.truths]
     json_lines.write(conversations, out)
     if truth is not None:
         json_lines.write(truths, truth)
     return Talked(
-        len(conversations), len(truths), sum(one.ok for one in truths) / max(1, len(truths))
+        len(conversations), len(truths), sum(talk.ok for talk in truths) / max(1, len(truths))
     )
 
 
-def measure_policy(
+def world_measure(
     world: str,
     policy: str | os.PathLike[str],
+    *,
     tasks: int = 500,
     phrases: str | os.PathLike[str] | None = None,
     seed: int = 1_000_003,
 ) -> Measured:
     """True success of a policy's first answers to fresh tasks."""
-    need_train_extra()
-    from upshot import worlds
-    from upshot.hub.sampling import open_sampler
-    from upshot.worlds import phrases as phrases_
-    from upshot.worlds.talk import measure
-
     return measure(
         worlds.get(world),
         open_sampler(os.fspath(policy)),
-        phrases_.load(None if phrases is None else Path(phrases)),
+        phrasings.load(None if phrases is None else Path(phrases)),
         tasks,
         seed,
     )
 
 
-def dials_of(crowd: Crowd | Dials) -> Any:
+def _dials_of(crowd: Crowd | Dials) -> Dials:
     """The dials of a crowd by name."""
-    from upshot.worlds import people
-
     if not isinstance(crowd, str):
         return crowd
     return {"plain": people.Dials(), "noisy": people.NOISY, "troubled": people.TROUBLED}[crowd]

@@ -1,5 +1,21 @@
 """The command line: parse, call one library function, print."""
 
-from upshot.cli.app import main
+from __future__ import annotations
 
-__all__ = ["main"]
+import sys
+
+INTERRUPTED = (
+    "upshot: interrupted; what was committed is whole, run the same command again to go on\n"
+)
+
+
+def main() -> None:
+    """Run the command line and exit with its code (see `cli.app.run_app`)."""
+    try:
+        from upshot.cli.app import run_app  # late, so that Ctrl-C while it loads is handled too
+
+        code = run_app(sys.argv[1:])
+    except KeyboardInterrupt:
+        sys.stderr.write(INTERRUPTED)
+        code = 130
+    sys.exit(code)

@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
 
-from upshot import api
-from upshot import config as config_
+import upshot
+from upshot.cli.options import BaseUrl, ConfigFile, ModelName, Out, load_settings
+from upshot.cli.output import log, notice, write
 from upshot.cli.progress import progress
-from upshot.io.json_lines import write
+from upshot.errors import InputError
 
-_console = Console(stderr=True)
 Reviewer = Literal["trained", "llm", "uniform", "last", "first-mistake", "leave-one-out", "shapley"]
 
 
@@ -28,9 +27,7 @@ def credit(
             )
         ),
     ] = None,
-    out: Annotated[
-        str, typer.Option("-o", "--out", help="File to write, or - for standard output.")
-    ] = "-",
+    out: Out = "-",
     reviewer: Annotated[Reviewer, typer.Option(help="Who splits.")] = "trained",
     labelled: Annotated[
         Path | None,
@@ -47,36 +44,33 @@ def credit(
             "--lake", help="Split what became of the threads of this lake over their responses."
         ),
     ] = None,
-    base_url: Annotated[
-        str | None, typer.Option(help="For llm: OpenAI-compatible address, up to /v1.")
-    ] = None,
-    model: Annotated[str | None, typer.Option(help="Name of the model there.")] = None,
-    config: Annotated[Path | None, typer.Option("--config", help="Settings file (TOML).")] = None,
+    base_url: BaseUrl = None,
+    model: ModelName = None,
+    config: ConfigFile = None,
 ) -> None:
-    """Split each run's outcome over its steps; the sum of credits, prior and luck is the outcome,
-    exactly.
+    """Split each run's outcome over its steps; credits, prior and luck add up to it exactly.
 
     Example: upshot credit examples/runs.jsonl -o credits.jsonl
     """
-    settings = config_.load(config, llm={"base_url": base_url, "model": model})
-    with progress(_console) as step:
-        done = api.credit(runs, reviewer, labelled, settings, step, lake)
-    write(done.credits, out)
-    _console.print(
-        f"{len(done.credits):,} runs by {reviewer} in {done.seconds:.1f} s", highlight=False
-    )
-    if done.cost is not None:
-        _console.print(
-            f"{done.cost.spent.calls:,} requests, {done.cost.spent.tokens:,} tokens,"
-            f" ${done.cost.spent.usd:.2f}; {done.cost.divided:,} runs without a majority,"
-            f" {done.cost.unreadable:,} unreadable",
-            highlight=False,
+    settings = load_settings(config, llm={"base_url": base_url, "model": model})
+    with progress() as update:
+        result = upshot.credit(
+            runs, reviewer, lake=lake, labelled=labelled, settings=settings, progress=update
         )
-        if done.cost.stopped:
-            _console.print(f"[yellow]{done.cost.stopped}[/]", highlight=False)
-    if math.isfinite(done.worth):
-        _console.print(
-            f"One run tells {done.kinds} kinds of action apart as well as {done.worth:.1f} runs"
-            " with the outcome on every step.",
-            highlight=False,
+    if not write(result.credits, out, "credited runs"):
+        raise InputError("nothing credited: there is no run with an outcome")
+    notice(f"{len(result.credits):,} runs by {reviewer} in {result.seconds:.1f} s")
+    if math.isfinite(result.sample_ratio):
+        notice(
+            f"One run tells {result.kinds} kinds of action apart as well as"
+            f" {result.sample_ratio:.1f} runs with the outcome on every step."
         )
+    cost = result.cost
+    if cost is not None:
+        notice(
+            f"{cost.spent.calls:,} requests, {cost.spent.tokens:,} tokens, ${cost.spent.usd:.2f};"
+            f" {cost.divided:,} runs without a majority, {cost.unreadable:,} unreadable"
+        )
+        if cost.stopped:
+            log.error("%s", cost.stopped)
+            raise typer.Exit(1)

@@ -7,15 +7,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from upshot import api
-from upshot import config as config_
+import upshot
+from upshot.cli.options import Out, load_settings
+from upshot.cli.output import log, notice, show, write
 from upshot.cli.progress import progress
-from upshot.io.json_lines import write
 
-_console = Console(stderr=True)
 LoopFile = Annotated[Path, typer.Option("--config", help="The loop's file (TOML).")]
 Who = Annotated[str, typer.Option("--by", help="Your name.")]
 loop = typer.Typer(
@@ -35,20 +33,18 @@ def run(
 
     Example: upshot loop run --config loop.toml --rounds 5
     """
-    with progress(_console) as step:
-        done = api.loop_run(api.loop_config(config), rounds, config_.load(settings), None, step)
-    for one in done:
-        _console.print(
-            f"Round {one['round']}: {one['decision']}. In service: {one['serving']}",
-            soft_wrap=True,
-            highlight=False,
+    with progress() as update:
+        results = upshot.loop_run(
+            upshot.loop_config(config), rounds, settings=load_settings(settings), progress=update
         )
-        for reason in one["reasons"]:
-            _console.print(f"  {reason}", highlight=False, markup=False)
+    for result in results:
+        notice(f"Round {result.round}: {result.decision}. In service: {result.serving}")
+        for reason in result.reasons:
+            notice(f"  {reason}")
 
 
 @loop.command("status")
-def status(
+def show_status(
     config: LoopFile = Path("loop.toml"),
     json: Annotated[
         bool, typer.Option("--json", help="As one JSON object on standard output.")
@@ -58,39 +54,38 @@ def status(
 
     Example: upshot loop status --config loop.toml
     """
-    found = api.loop_status(api.loop_config(config))
+    status = upshot.loop_status(upshot.loop_config(config))
     if json:
-        write([found], "-")
+        write([status], "-")
         return
     table = Table(box=None)
     for name in ("round", "conversations", "trial", "examples", "good", "KL", "gain", "decision"):
         table.add_column(name, justify="left" if name in ("trial", "decision") else "right")
-    for one in found["rounds"]:
-        tried = one["trial"]
-        told = (
+    for row in status.rounds:
+        tried = row.trial
+        trial = (
             ""
             if tried is None
             else (
-                f"{tried['decision']} {tried['difference']:+.3f} (at least {tried['low']:+.3f})"
-                if tried["low"] is not None
-                else tried["decision"]
+                f"{tried.decision} {tried.difference:+.3f} (at least {tried.low:+.3f})"
+                if tried.low is not None
+                else tried.decision
             )
         )
         table.add_row(
-            _cell(one["round"]),
-            _cell(one["conversations"]),
-            told,
-            *(_cell(one[name]) for name in ("examples", "good", "kl", "difference")),
-            one["decision"],
+            _cell(row.round),
+            _cell(row.conversations),
+            trial,
+            *map(_cell, (row.examples, row.good, row.kl, row.difference)),
+            row.decision,
         )
-    _console.print(table)
-    _console.print(f"In service: {found['serving']}", soft_wrap=True, highlight=False)
-    for number, policy in found["waiting"].items():
-        _console.print(
-            f"[yellow]Round {number} waits for a person: {policy}; `upshot loop approve`, or with"
-            " --refuse[/]",
-            soft_wrap=True,
-            highlight=False,
+    show(table)
+    notice(f"In service: {status.serving}")
+    for number, policy in status.waiting.items():
+        log.warning(
+            "round %s waits for a person: %s; `upshot loop approve`, or with --refuse",
+            number,
+            policy,
         )
 
 
@@ -108,8 +103,8 @@ def approve(
 
     Example: upshot loop approve --config loop.toml --by ana
     """
-    state = api.loop_approve(api.loop_config(config), by or getpass.getuser(), refuse)
-    _console.print(f"In service: {state.serving}", soft_wrap=True, highlight=False)
+    state = upshot.loop_approve(upshot.loop_config(config), by or getpass.getuser(), refuse)
+    notice(f"In service: {state.serving}")
 
 
 @loop.command("rollback")
@@ -118,8 +113,8 @@ def rollback(config: LoopFile = Path("loop.toml"), by: Who = "") -> None:
 
     Example: upshot loop rollback --config loop.toml
     """
-    state = api.loop_roll_back(api.loop_config(config), by or getpass.getuser())
-    _console.print(f"In service: {state.serving}", soft_wrap=True, highlight=False)
+    state = upshot.loop_rollback(upshot.loop_config(config), by or getpass.getuser())
+    notice(f"In service: {state.serving}")
 
 
 @loop.command("forget")
@@ -134,13 +129,13 @@ def forget(
 
     Example: upshot loop forget --user ana --config loop.toml
     """
-    with progress(_console) as step:
-        found = api.loop_forget(api.loop_config(config), user, config_.load(settings), step)
-    _console.print(
-        f"Forgotten; trained anew: {', '.join(found['rounds']) or 'nothing had learned from them'}."
-        f" In service: {found['serving']}",
-        soft_wrap=True,
-        highlight=False,
+    with progress() as update:
+        result = upshot.loop_forget(
+            upshot.loop_config(config), user, load_settings(settings), progress=update
+        )
+    notice(
+        f"Forgotten; retrained: {', '.join(result.rounds) or 'nothing had learned from them'}."
+        f" In service: {result.serving}"
     )
 
 
@@ -156,26 +151,26 @@ def rerun(
 
     Example: upshot loop rerun --model Qwen/Qwen3-1.7B --config loop.toml
     """
-    with progress(_console) as step:
-        found = api.loop_rerun(api.loop_config(config), model, round, step)
+    with progress() as update:
+        reruns = upshot.loop_rerun(upshot.loop_config(config), model, round, progress=update)
     table = Table(box=None)
     for name in ("model", "round", "before", "after", "gain", "works", "KL", "seconds", "GB"):
         table.add_column(name, justify="left" if name == "model" else "right")
-    for one in found:
-        gain = "" if one.gain is None else f"{one.gain:+.3f} [{one.low:+.3f}, {one.high:+.3f}]"
-        works = "?" if one.works is None else "yes" if one.works else "no"
+    for row in reruns:
+        gain = "" if row.gain is None else f"{row.gain:+.3f} [{row.low:+.3f}, {row.high:+.3f}]"
+        works = "?" if row.works is None else "yes" if row.works else "no"
         table.add_row(
-            one.model,
-            str(one.round),
-            _cell(one.before),
-            _cell(one.after),
+            row.model,
+            str(row.round),
+            _cell(row.before),
+            _cell(row.after),
             gain,
             works,
-            _cell(one.kl),
-            f"{one.seconds:.0f}",
-            f"{one.memory_gb:.1f}",
+            _cell(row.kl),
+            f"{row.seconds:.0f}",
+            f"{row.memory_gb:.1f}",
         )
-    _console.print(table)
+    show(table)
 
 
 @loop.command("hotfix")
@@ -207,31 +202,36 @@ def hotfix(
 
     Example: upshot loop hotfix cases.jsonl --model policy --rest suite.jsonl -o fix
     """
-    with progress(_console) as step:
-        done = api.hotfix(model, cases, rest, out, reward, rank, max_tokens, step)
-    held = "held" if done.kept else "[red]did not hold[/]"
-    _console.print(
-        f"{done.fixed:.0%} of {done.cases} cases pass ({done.before:.0%} before); the rest {held}:"
-        f" {done.held['harm']:+.3f} [{done.held['low']:+.3f}, {done.held['high']:+.3f}] worse,"
-        f" margin {done.held['margin']}.",
-        highlight=False,
+    with progress() as update:
+        fixed = upshot.hotfix(
+            model,
+            cases,
+            rest,
+            out,
+            reward=reward,
+            rank=rank,
+            max_tokens=max_tokens,
+            progress=update,
+        )
+    rest_of_it = fixed.held
+    notice(
+        f"{fixed.fixed:.0%} of {fixed.cases} cases pass ({fixed.before:.0%} before); the rest"
+        f" {'held' if fixed.kept else 'did not hold'}: {rest_of_it['harm']:+.3f}"
+        f" [{rest_of_it['low']:+.3f}, {rest_of_it['high']:+.3f}] worse,"
+        f" margin {rest_of_it['margin']}."
     )
-    _console.print(
-        f"Adapter: {done.policy} ({done.seconds:.0f} s)", soft_wrap=True, highlight=False
-    )
+    notice(f"Adapter: {fixed.policy} ({fixed.seconds:.0f} s)")
 
 
 @loop.command("skills")
 def skills(
     lake: Annotated[str, typer.Option("--lake", help="Folder or URL of the lake.")],
-    out: Annotated[
-        str, typer.Option("-o", "--out", help="File to write, or - for standard output.")
-    ] = "-",
+    out: Out = "-",
     find: Annotated[str, typer.Option(help="Only those that fit this request.")] = "",
 ) -> None:
     """Write the solutions that the world confirmed, with when they apply.
 
     Example: upshot loop skills --lake demo-lake
     """
-    library = api.skills(lake)
-    write([skill for skill, _ in library.find(find)] if find else library.skills, out)
+    library = upshot.skills(lake)
+    write([skill for skill, _ in library.find(find)] if find else library.skills, out, "skills")

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
-from upshot import api
+import upshot
+from upshot.cli.options import TrustRemoteCode
+from upshot.cli.output import log, notice, write
 from upshot.cli.progress import progress
 from upshot.errors import InputError
 
 if TYPE_CHECKING:
-    from upshot.policy.recipe import Method
-
-_console = Console(stderr=True)
+    from upshot.policy.methods.method import Method
 
 
 def train_policy(
@@ -53,6 +53,7 @@ def train_policy(
         typer.Option(help="TOML: base, method, [trainer], [lora], [kl], [draw], [options]."),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Of everything random.")] = None,
+    trust_remote_code: TrustRemoteCode = False,
     check: Annotated[
         bool,
         typer.Option("--check", help="Validate the recipe and say what it needs; train nothing."),
@@ -67,40 +68,53 @@ def train_policy(
     Example: upshot train policy pairs.jsonl --method dpo --model Qwen/Qwen3-0.6B -o policy
     """
     if explain is not None:
-        _explain(explain, api.explain(explain))
+        _explain(explain, upshot.explain_method(explain))
         return
-    chosen = api.policy_recipe(recipe, method=method, base=model, seed=seed)
+    chosen = upshot.policy_recipe(recipe, method=method, base=model, seed=seed)
     if check:
-        _console.print_json(data=api.check_policy(chosen)._asdict())
+        write(
+            [upshot.check_policy_recipe(chosen, trust_remote_code=trust_remote_code)._asdict()], "-"
+        )
         return
     if not data or out is None:
         raise InputError("could not train a policy: name files to learn from and a folder with -o")
-    with progress(_console) as step:
-        done = api.train_policy(
-            data, out, chosen, reward or (), [str(path) for path in guard or ()], credits, step
+    with progress() as update:
+        trained = upshot.train_policy(
+            data,
+            out,
+            chosen,
+            rewards=reward or (),
+            guard=[str(path) for path in guard or ()],
+            credits=credits,
+            trust_remote_code=trust_remote_code,
+            progress=update,
         )
-    kl = "" if done.kl is None else f", {done.kl:.2f} nats an answer from its base"
-    _console.print(
-        f"{done.method}: {done.steps:,} steps on {done.rows:,} rows in {done.seconds:.0f} s{kl}.",
-        highlight=False,
+    kl = "" if trained.kl is None else f", {trained.kl:.2f} nats per answer from its base"
+    notice(
+        f"{trained.method}: {trained.steps:,} steps on {trained.rows:,} rows in"
+        f" {trained.seconds:.0f} s{kl}."
     )
-    if done.stopped:
-        _console.print(f"[yellow]{done.stopped}[/]", highlight=False)
-    _console.print(f"Policy: {out}; read {out / 'card.md'}", soft_wrap=True, highlight=False)
+    if trained.stopped:
+        log.warning("%s", trained.stopped)
+    notice(f"Policy: {out}; read {out / 'card.md'}")
 
 
-def _explain(name: str, found: Method) -> None:
+def _explain(name: str, method: Method) -> None:
     lines = [
-        f"[bold]{found.name}[/] ({name})",
-        found.does,
+        f"{method.name} ({name})",
+        method.does,
         "",
-        f"Choose it: {found.choose}",
-        f"It needs: {found.needs}",
-        f"Step credits: {found.steps}",
+        f"Choose it: {method.choose}",
+        f"It needs: {method.needs}",
+        f"Step credits: {method.steps}",
     ]
     lines += (
-        ["", "Options of the recipe:", *(f"  {key}: {text}" for key, text in found.options.items())]
-        if found.options
+        [
+            "",
+            "Options of the recipe:",
+            *(f"  {key}: {text}" for key, text in method.options.items()),
+        ]
+        if method.options
         else []
     )
-    Console(highlight=False).print("\n".join([*lines, "", f"Source: {found.source}"]))
+    sys.stdout.write("\n".join([*lines, "", f"Source: {method.source}"]) + "\n")

@@ -3,39 +3,31 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from upshot import api
-from upshot import config as config_
+import upshot
+from upshot.cli.options import ConfigFile, LakeDir, Out, TrustRemoteCode, load_settings
+from upshot.cli.output import log, notice, show, write
 from upshot.cli.progress import progress
 from upshot.errors import InputError
-from upshot.io.json_lines import write
-from upshot.preferences import KINDS
-from upshot.preferences.rewrites import Tally
+from upshot.preferences.exporters import EXPORTERS
+from upshot.preferences.kinds import KINDS
 
 if TYPE_CHECKING:
-    from upshot.reward.private import Privacy
-    from upshot.reward.recipe import Recipe
-
-_console = Console(stderr=True)
-Trainer = Literal[
-    "jsonl", "parquet", "trl", "openrlhf", "llamafactory", "kto", "sft", "verl", "examples"
-]
-LakeDir = Annotated[str, typer.Option("--lake", help="Folder or URL of the lake.")]
-ConfigFile = Annotated[Path | None, typer.Option("--config", help="Settings file (TOML).")]
+    from upshot.api.pairs import Exported
+    from upshot.preferences.rewrites import Tally
 
 
 def pairs(
     lake: LakeDir,
-    out: Annotated[
-        str, typer.Option("-o", "--out", help="File to write, or - for standard output.")
-    ] = "-",
-    for_: Annotated[Trainer, typer.Option("--for", help="Who will read it.")] = "jsonl",
+    out: Out = "-",
+    for_: Annotated[
+        str, typer.Option("--for", help=f"Who will read it: {', '.join(EXPORTERS.names)}.")
+    ] = "jsonl",
     kinds: Annotated[
         str,
         typer.Option(
@@ -68,48 +60,56 @@ def pairs(
 
     Example: upshot pairs --lake demo-lake -o pairs.jsonl --for trl
     """
-    wanted = [kind.strip() for kind in kinds.split(",") if kind.strip()]
-    with progress(_console) as step:
-        done = api.export(
+    tallies: list[Tally] = []
+    with progress() as update:
+        exported = upshot.export_pairs(
             lake,
             out,
             for_,
-            wanted,
-            least_users,
-            test_share,
-            even_length,
-            even_position,
-            config_.load(config),
-            step,
-            _told,
+            kinds=[kind.strip() for kind in kinds.split(",") if kind.strip()],
+            least_users=least_users,
+            test_share=test_share,
+            even_length=even_length,
+            even_position=even_position,
+            settings=load_settings(config),
+            progress=update,
+            on_report=tallies.append,
         )
-    told = f"{done.train:,} rows for {done.format}" + (
-        f", {done.test:,} for testing in {done.test_file}" if done.test else ""
-    )
-    if (found := done.balance) is not None:
-        told += (
-            f"; {', '.join(f'{count} {kind}' for kind, count in sorted(found.by_kind.items())) or 'no pairs'}"
-            f" of {found.users} users"
+    _show_export(exported)
+    for tally in tallies:
+        _show_rewrites(tally)
+    if not exported.train + exported.test:
+        raise InputError(
+            f"nothing exported: no response of {lake} qualifies; `upshot report --lake {lake}`"
+            " shows what its verdicts say"
         )
-        told += (
-            f"; the longer answer was chosen in {found.longer_chosen:.0%}, the later one in"
-            f" {found.later_chosen:.0%}"
-        )
-    _console.print(told + ".", highlight=False)
+    if any(tally.stopped for tally in tallies):
+        raise typer.Exit(1)
 
 
-def _told(tally: Tally) -> None:
-    refused = (
-        f"{tally.no_correction:,} were no corrections, {tally.unmet:,} missed what was wanted,"
-        f" {tally.copied:,} copied the user, {tally.unusable:,} were unusable"
-    )
-    _console.print(
-        f"Rewrote {tally.kept:,} of {tally.asked:,} answers ({tally.told_later:,} use what was told"
-        f" later); {refused}; {tally.spent.tokens:,} tokens.",
-        highlight=False,
+def _show_export(exported: Exported) -> None:
+    text = f"{exported.train:,} rows for {exported.format}"
+    if exported.test:
+        text += f", {exported.test:,} for testing in {exported.test_file}"
+    if (balance := exported.balance) is not None:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(balance.by_kind.items()))
+        text += (
+            f"; {kinds or 'no pairs'} of {balance.users} users; the longer answer was chosen in"
+            f" {balance.longer_chosen:.0%}, the later one in {balance.later_chosen:.0%}"
+        )
+    notice(text + ".")
+
+
+def _show_rewrites(tally: Tally) -> None:
+    notice(
+        f"Rewrote {tally.accepted:,} of {tally.corrections:,} answers"
+        f" ({tally.using_correction:,} use the correction);"
+        f" {tally.no_correction:,} were no corrections, {tally.unmet:,} missed what was"
+        f" wanted, {tally.copied:,} copied the user, {tally.unusable:,} were unusable;"
+        f" {tally.spent.tokens:,} tokens."
     )
     if tally.stopped:
-        _console.print(f"[yellow]{tally.stopped}[/]", highlight=False)
+        log.error("%s", tally.stopped)
 
 
 Epsilon = Annotated[
@@ -158,6 +158,7 @@ def train_reward(
             min=0.01, max=1, help="With --update: share of the old evidence that still counts."
         ),
     ] = 1.0,
+    trust_remote_code: TrustRemoteCode = False,
     check: Annotated[
         bool,
         typer.Option("--check", help="Validate the recipe and say what it needs; train nothing."),
@@ -171,18 +172,32 @@ def train_reward(
         _named(part, f"helpful_{number}" if number else "helpful")
         for number, part in enumerate(data)
     )
-    chosen = _recipe(recipe, base)
+    chosen = upshot.reward_recipe(recipe, base) if recipe or base else None
     if check:
         if chosen is None:
             raise InputError("could not check: name a --recipe or a --base")
-        _console.print_json(data=api.check_recipe(chosen, heads)._asdict())
+        write(
+            [
+                upshot.check_reward_recipe(
+                    chosen, heads, trust_remote_code=trust_remote_code
+                )._asdict()
+            ],
+            "-",
+        )
         return
-    with progress(_console) as step:
+    with progress() as report_progress:
         model = (
-            api.update_reward(update, heads, out, keep)
+            upshot.update_reward(update, heads, out, keep=keep)
             if update
-            else api.train_reward(
-                heads, out, embeddings, false_alarms, chosen, _privacy(epsilon, delta), step
+            else upshot.train_reward(
+                heads,
+                out,
+                embeddings=embeddings,
+                false_alarms=false_alarms,
+                recipe=chosen,
+                trust_remote_code=trust_remote_code,
+                privacy=None if epsilon is None else upshot.Privacy(epsilon, delta),
+                progress=report_progress,
             )
         )
     table = Table(box=None)
@@ -196,24 +211,14 @@ def train_reward(
             f"{head.calibration.error:.3f}",
             f"{head.calibration.noise:.0%}",
         )
-    _console.print(table)
+    show(table)
     if model.epsilon is not None:
-        _console.print(
-            f"Private by user: epsilon {model.epsilon:g}, delta {model.delta:g}.", highlight=False
-        )
-    _console.print(f"Model: {out}; read {out / 'card.md'}", soft_wrap=True, highlight=False)
-
-
-def _privacy(epsilon: float | None, delta: float) -> Privacy | None:
-    if epsilon is None:
-        return None
-    from upshot.reward.private import Privacy  # scipy takes half a second to load
-
-    return Privacy(epsilon, delta)
+        notice(f"Private by user: epsilon {model.epsilon:g}, delta {model.delta:g}.")
+    notice(f"Model: {out}; read {out / 'card.md'}")
 
 
 @train.command("audit")
-def audit_leaks(
+def train_audit(
     data: Annotated[str, typer.Argument(help="A file of pairs.")],
     embeddings: Annotated[
         bool, typer.Option("--embeddings", help="Read MiniLM embeddings too (the minilm extra).")
@@ -229,17 +234,16 @@ def audit_leaks(
 
     Example: upshot train audit examples/preferences.jsonl --epsilon 3
     """
-    with progress(_console) as step:
-        found = api.audit_leaks(data, embeddings, _privacy(epsilon, delta), canaries, runs, step)
-    write([found], "-")
-
-
-def _recipe(path: Path | None, base: str) -> Recipe | None:
-    if path is None and not base:
-        return None
-    from upshot.reward.recipe import Recipe, load_recipe  # scipy takes half a second to load
-
-    return Recipe(base) if path is None else load_recipe(path, base)
+    with progress() as update:
+        leak = upshot.train_audit(
+            data,
+            embeddings=embeddings,
+            privacy=None if epsilon is None else upshot.Privacy(epsilon, delta),
+            canaries=canaries,
+            runs=runs,
+            progress=update,
+        )
+    write([leak], "-")
 
 
 def _named(part: str, name: str) -> tuple[str, str]:
@@ -255,9 +259,7 @@ def score(
             help="JSON lines of prompt and completion, or of pairs; - is standard input."
         ),
     ],
-    out: Annotated[
-        str, typer.Option("-o", "--out", help="File to write, or - for standard output.")
-    ] = "-",
+    out: Out = "-",
     weights: Annotated[
         str | None, typer.Option(help="How much each head counts: helpful=1,brief=0.5")
     ] = None,
@@ -273,6 +275,7 @@ def score(
             )
         ),
     ] = None,
+    trust_remote_code: TrustRemoteCode = False,
     groups: Annotated[
         Path | None, typer.Option(help='For worst-group: a JSON object {"user": "group"}.')
     ] = None,
@@ -282,22 +285,31 @@ def score(
     Example: upshot score reward-model examples/preferences.jsonl -o scores.jsonl
     """
     chosen = _objective(objective or "mean", groups) if objective or people else None
-    write(api.score(model, items, _weights(weights), people, chosen), out)
+    scores = upshot.score(
+        model,
+        items,
+        weights=_weights(weights),
+        people=people,
+        trust_remote_code=trust_remote_code,
+        objective=chosen,
+    )
+    if not write(scores, out, "scores"):
+        raise InputError(f"nothing scored: {items} holds no row")
 
 
-def _objective(text: str, groups: Path | None) -> api.Objective:
+def _objective(text: str, groups: Path | None) -> upshot.Objective:
     kind, _, value = text.partition(":")
     try:
         if kind == "cvar":
-            return api.Objective("cvar", alpha=float(value or 0.1))
+            return upshot.Objective("cvar", alpha=float(value or 0.1))
         if kind == "worst-group" and groups is not None:
-            return api.Objective(
+            return upshot.Objective(
                 "worst-group", groups=msgspec.json.decode(groups.read_bytes(), type=dict[str, str])
             )
         if kind == "user" and value:
-            return api.Objective("user", user=value)
+            return upshot.Objective("user", user=value)
         if text == "mean":
-            return api.Objective("mean")
+            return upshot.Objective("mean")
     except (ValueError, OSError) as error:
         raise InputError(f"could not read --objective {text!r}: {error}") from error
     raise InputError(

@@ -7,18 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from upshot import api
-from upshot import config as config_
+import upshot
+from upshot.cli.options import BaseUrl, ConfigFile, ModelName, Out, load_settings
+from upshot.cli.output import log, notice, show, write
 from upshot.cli.progress import progress
-from upshot.io.json_lines import write
+from upshot.errors import EndpointError, InputError
 
 if TYPE_CHECKING:
-    from upshot.retention.retention import Report
-
-_console = Console(stderr=True)
+    from upshot.retention.report import Report
 
 
 def retention(
@@ -53,19 +51,19 @@ def retention(
     edits: Annotated[
         bool, typer.Option("--edits", help="Also four-gram survival of every edit.")
     ] = False,
-    config: Annotated[Path | None, typer.Option("--config", help="Settings file (TOML).")] = None,
+    config: ConfigFile = None,
 ) -> None:
     """Which AI-written lines of a repository survive, release by release.
 
     Example: upshot retention . --json
     """
-    with progress(_console) as step:
-        found = api.retention(
+    with progress() as update:
+        followed = upshot.retention(
             repo,
-            logs,
-            lake,
-            config_.load(config),
-            step,
+            logs=logs,
+            lake=lake,
+            settings=load_settings(config),
+            progress=update,
             releases=releases,
             horizon=horizon,
             paths=only or (),
@@ -74,19 +72,12 @@ def retention(
             with_edits=edits,
         )
     if json or out:
-        write(
-            [
-                {
-                    **msgspec.structs.asdict(found.report),
-                    **({} if found.edits is None else {"edits": found.edits}),
-                }
-            ],
-            out or "-",
-        )
-    _table(found.report)
+        row = msgspec.structs.asdict(followed.report)
+        write([row if followed.edits is None else row | {"edits": followed.edits}], out or "-")
+    _show_survival(followed.report)
 
 
-def _table(report: Report) -> None:
+def _show_survival(report: Report) -> None:
     rows = Table(
         "who",
         "lines",
@@ -111,13 +102,12 @@ def _table(report: Report) -> None:
                 for day in report.other.alive
             ),
         )
-    _console.print(rows)
+    show(rows)
     if report.releases:
         last = report.releases[-1]
-        _console.print(
+        notice(
             f"{last.name}: {last.ai_lines:,} of {last.lines:,} lines are by assistants"
-            f" ({last.ai_share:.0%}). Shares alive are at equal churn of files.",
-            highlight=False,
+            f" ({last.ai_share:.0%}). Shares alive are at equal churn of files."
         )
 
 
@@ -125,9 +115,7 @@ def verify(
     items: Annotated[
         str, typer.Argument(help="JSON lines: code, tests, proof; - is standard input.")
     ],
-    out: Annotated[
-        str, typer.Option("-o", "--out", help="File to write, or - for standard output.")
-    ] = "-",
+    out: Out = "-",
     parts: Annotated[
         str,
         typer.Option(
@@ -156,27 +144,27 @@ def verify(
             "--lake", help="Write the outcomes of items that name a response to this lake."
         ),
     ] = None,
-    config: Annotated[Path | None, typer.Option("--config", help="Settings file (TOML).")] = None,
+    config: ConfigFile = None,
 ) -> None:
     """Run code, tests and proofs in a sandbox, and say what the world says of them.
 
     Example: upshot verify examples/submissions.jsonl -o outcomes.jsonl
     """
-    with progress(_console) as step:
-        write(
-            api.verify(
-                items,
-                parts.split(","),
-                formula,
-                seconds,
-                memory_mb,
-                workers,
-                lake,
-                config_.load(config),
-                step,
-            ),
-            out,
+    with progress() as update:
+        outcomes = upshot.verify(
+            items,
+            parts.split(","),
+            formula=formula,
+            seconds=seconds,
+            memory_mb=memory_mb,
+            workers=workers,
+            lake=lake,
+            settings=load_settings(config),
+            progress=update,
         )
+        count = write(outcomes, out, "outcomes")
+    if not count:
+        raise InputError(f"nothing verified: {items} holds no item")
 
 
 def attempt(
@@ -202,27 +190,37 @@ def attempt(
     seconds: Annotated[
         float, typer.Option(min=0.1, help="Time that each program may take.")
     ] = 10.0,
-    base_url: Annotated[
-        str | None, typer.Option(help="OpenAI-compatible address, up to /v1.")
-    ] = None,
-    model: Annotated[str | None, typer.Option(help="Name of the model there.")] = None,
-    config: Annotated[Path | None, typer.Option("--config", help="Settings file (TOML).")] = None,
+    base_url: BaseUrl = None,
+    model: ModelName = None,
+    config: ConfigFile = None,
 ) -> None:
-    """Have a model write tests and code, run them in the sandbox, read the failures and fix: every
-    attempt kept as a run.
+    """Have a model write tests and code, run them in the sandbox, read the failures and fix them.
 
-    Example: upshot attempt examples/tasks.jsonl -o runs.jsonl --base-url http://localhost:8000/v1
-    --model NAME
+    Every attempt is kept as a run. The endpoint comes from --base-url and --model, or --config.
+
+    Example: upshot attempt examples/tasks.jsonl -o runs.jsonl --config upshot.toml
     """
-    settings = config_.load(config, llm={"base_url": base_url, "model": model})
-    with progress(_console) as step:
-        found = api.attempt(tasks, samples, rounds, temperature, seconds, settings, step)
-    write(found.runs, out)
+    settings = load_settings(config, llm={"base_url": base_url, "model": model})
+    with progress() as update:
+        attempts = upshot.attempt(
+            tasks,
+            samples=samples,
+            rounds=rounds,
+            temperature=temperature,
+            seconds=seconds,
+            settings=settings,
+            progress=update,
+        )
+    if not attempts.runs:
+        raise EndpointError(f"nothing attempted: {attempts.stopped or 'there is no task'}")
+    write(attempts.runs, out, "runs")
     if rationales is not None:
-        write(found.rationales, str(rationales))
-    right = sum(run.outcome == 1 for run in found.runs)
-    _console.print(
-        f"{right:,} of {len(found.runs):,} runs came out right; {len(found.rationales):,}"
-        f" rationales{'; ' + found.stopped if found.stopped else ''}",
-        highlight=False,
+        write(attempts.rationales, rationales, "rationales")
+    solved = sum(run.outcome == 1 for run in attempts.runs)
+    notice(
+        f"{solved:,} of {len(attempts.runs):,} runs solved their task;"
+        f" {len(attempts.rationales):,} rationales."
     )
+    if attempts.stopped:
+        log.error("%s", attempts.stopped)
+        raise typer.Exit(1)

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
 
-from upshot import api
-from upshot.api.worlds import Crowd
+import upshot
+from upshot.cli.options import Seed
+from upshot.cli.output import notice, write
 from upshot.cli.progress import progress
 
-_console = Console(stderr=True)
 World = Annotated[str, typer.Argument(help="programs or plans.")]
 Policy = Annotated[Path, typer.Option(help="Folder of a policy.")]
 Phrases = Annotated[
     Path | None, typer.Option(help="Other phrasings (TOML); the shipped file documents the shape.")
 ]
-Seed = Annotated[int, typer.Option(help="Of everything random.")]
+Crowd = Literal["plain", "noisy", "troubled"]
 world = typer.Typer(no_args_is_help=True, help="Simulated people and tasks whose truth is known.")
 
 
@@ -36,9 +35,9 @@ def make(
 
     Example: upshot world policy programs -o policy
     """
-    with progress(_console) as step:
-        api.make_world_policy(name, out, skill, steps, seed, step)
-    _console.print(f"Policy: {out}", soft_wrap=True, highlight=False)
+    with progress() as update:
+        upshot.world_policy(name, out, skill=skill, steps=steps, seed=seed, progress=update)
+    notice(f"Policy: {out}")
 
 
 @world.command("talk")
@@ -73,12 +72,21 @@ def talk(
 
     Example: upshot world talk programs --policy policy -o logs.jsonl --people 400
     """
-    with progress(_console) as step:
-        done = api.talk(name, policy, out, people, crowd, phrases, seed, truth, step, canary, share)
-    _console.print(
-        f"{done.conversations:,} conversations with {done.answers:,} answers in {out}.",
-        highlight=False,
-    )
+    with progress() as update:
+        talked = upshot.world_talk(
+            name,
+            policy,
+            out,
+            people=people,
+            crowd=crowd,
+            phrases=phrases,
+            seed=seed,
+            truth=truth,
+            canary=canary,
+            share=share,
+            progress=update,
+        )
+    notice(f"{talked.conversations:,} conversations with {talked.answers:,} answers in {out}.")
 
 
 @world.command("measure")
@@ -93,7 +101,7 @@ def measure(
 
     Example: upshot world measure programs --policy policy
     """
-    found = api.measure_policy(name, policy, tasks, phrases, seed)
-    Console().print_json(
-        data={"success": found.success, "letters": found.length, "kinds": found.kinds}
+    measured = upshot.world_measure(name, policy, tasks=tasks, phrases=phrases, seed=seed)
+    write(
+        [{"success": measured.success, "characters": measured.length, "kinds": measured.kinds}], "-"
     )

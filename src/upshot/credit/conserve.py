@@ -1,11 +1,11 @@
-"""Conservation: credits that add up to the outcome, always and exactly.
+"""Conservation: credits that sum to the outcome, always and exactly.
 
-A run's outcome is split into *prior* (what was to be expected before its first step), one credit a
-step, and *luck* (what no step explains). Any review, however wild, is made finite, bounded, and
-projected to the sum: min ‖c − c⁰‖² subject to Σc = total and l ≤ c ≤ u, which without bounds adds
-the same to every step, and with them a multiplier that bisection finds. What the bounds do not let
-the steps carry is luck. The last rounding error is put where it changes the number least, so that
-`math.fsum` of all parts is the outcome to the last bit.
+A run's outcome is split into *prior* (the expectation before its first step), one credit per step,
+and *luck* (the residual that no step explains). Any review is made finite, bounded and projected
+onto the sum: min ‖c − c⁰‖² subject to Σc = total and l ≤ c ≤ u. Without bounds this adds the same
+amount to every step, with bounds a multiplier found by bisection. What the bounds keep from the
+steps goes to luck. The last rounding error is absorbed where it changes a number least, so
+`math.fsum` of all parts equals the outcome to the last bit.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from fractions import Fraction
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -21,11 +22,14 @@ from numpy.typing import NDArray
 from upshot.errors import InputError
 
 Array = NDArray[np.float64]
-BOUND = 2.0
-"""A step carries at most so many times the scale of the outcomes, either way."""
-_LARGEST = 1e150
-"""What is farther from 0 is no number to reckon with."""
-_ROUNDS = 200
+_BOUND = 2.0
+"""Largest credit of a step, in units of the scale of the outcomes: room for one step that loses
+everything and one that wins it back.
+"""
+_MAX_MAGNITUDE = 1e150
+"""Larger numbers count as not finite: their squares would overflow."""
+_BISECTIONS = 200
+"""More than enough to converge: each halves the interval, and doubles run out of digits before."""
 
 
 class Credit(msgspec.Struct, frozen=True):
@@ -38,15 +42,24 @@ class Credit(msgspec.Struct, frozen=True):
     prior: float = 0.0
     luck: float = 0.0
     reasons: tuple[str, ...] = ()
-    """One a step, where the reviewer gives any."""
+    """One per step, where the reviewer gives any."""
     responses: tuple[tuple[str, int], ...] = ()
     """(conversation, index) of each step, where the run is a thread of a lake."""
+
+
+class ConservedParts(NamedTuple):
+    """The parts of an outcome: math.fsum((prior, *credits, residual)) == outcome."""
+
+    credits: tuple[float, ...]
+    prior: float
+    residual: float
+    """What no step explains, `luck` in a `Credit`."""
 
 
 def project(
     raw: Array, total: float, low: float = -math.inf, high: float = math.inf
 ) -> tuple[Array, float]:
-    """The nearest credits in [low, high] that add up to the total, and what they could not carry.
+    """The nearest credits in [low, high] that sum to the total, and the remainder out of bounds.
 
     >>> project(np.array([1.0, 0.0]), 3.0)
     (array([2., 1.]), 0.0)
@@ -58,69 +71,69 @@ def project(
         return raw, total
     if not math.isfinite(low) and not math.isfinite(high):
         return raw + (total - raw.sum()) / len(raw), 0.0
-    reachable = float(np.clip(total, low * len(raw), high * len(raw)))
+    target = float(np.clip(total, low * len(raw), high * len(raw)))
     below, above = low - float(raw.max()), high - float(raw.min())
-    for _ in range(_ROUNDS):
+    for _ in range(_BISECTIONS):
         middle = (below + above) / 2
-        if np.clip(raw + middle, low, high).sum() < reachable:
+        if np.clip(raw + middle, low, high).sum() < target:
             below = middle
         else:
             above = middle
-    found = np.clip(raw + above, low, high)
-    free = (found > low) & (found < high)
+    projected = np.clip(raw + above, low, high)
+    free = (projected > low) & (projected < high)
     if free.any():
-        found[free] += (reachable - found.sum()) / free.sum()
-    return found, total - reachable
+        projected[free] += (target - projected.sum()) / free.sum()
+    return projected, total - target
 
 
-def settle(
+def conserve_credits(
     raw: Sequence[float] | Array,
     outcome: float,
     prior: float = 0.0,
-    luck: float | None = None,
+    residual: float | None = None,
     scale: float = 1.0,
-) -> tuple[tuple[float, ...], float, float]:
-    """(credits, prior, luck) of a review: bounded, conserved, exact.
+) -> ConservedParts:
+    """Turn a raw review into bounded credits whose sum is exact.
 
-    `raw`: any floats; what is not finite, or beyond 1e150, is 0. `luck`: what is not to be shared
-    out; None: nothing, unless the bounds ask for it. `scale`: how far outcomes are from what is
-    expected, at most; credits are bounded by twice that.
+    `raw`: any floats; values that are not finite, or beyond 1e150, count as 0. `residual`: the
+    part not shared among steps; None: nothing, unless the bounds require it. `scale`: the largest
+    distance of an outcome from its expectation; credits are bounded by twice that.
 
     Raises:
         InputError: the outcome is not finite, or beyond 1e150.
     """
-    if not abs(outcome) <= _LARGEST:
+    if not abs(outcome) <= _MAX_MAGNITUDE:
         raise InputError(
-            f"could not split the outcome {outcome}: it is not finite, or beyond {_LARGEST:g}"
+            f"could not split the outcome {outcome}: it is not finite, or beyond {_MAX_MAGNITUDE:g}"
         )
-    prior, aside, scale = _sane(prior), _sane(luck or 0.0), _sane(scale)
-    bound = BOUND * max(abs(scale), abs(outcome - prior))
-    given = np.where(np.abs(found := np.asarray(raw, np.float64)) <= _LARGEST, found, 0.0)
-    given = np.clip(given, -bound, bound)
-    shared, rest = project(given, outcome - prior - aside, -bound, bound)
-    return exact(shared.tolist(), outcome, prior, aside + rest)
+    prior, set_aside = _finite_or_zero(prior), _finite_or_zero(residual or 0.0)
+    bound = _BOUND * max(abs(_finite_or_zero(scale)), abs(outcome - prior))
+    values = np.asarray(raw, np.float64)
+    review = np.where(np.abs(values) <= _MAX_MAGNITUDE, values, 0.0)
+    review = np.clip(review, -bound, bound)
+    shared, remainder = project(review, outcome - prior - set_aside, -bound, bound)
+    return absorb_rounding(shared.tolist(), outcome, prior, set_aside + remainder)
 
 
-def _sane(value: float) -> float:
-    return value if abs(value) <= _LARGEST else 0.0
+def _finite_or_zero(value: float) -> float:
+    return value if abs(value) <= _MAX_MAGNITUDE else 0.0
 
 
-def exact(
-    credits: Sequence[float], outcome: float, prior: float, luck: float
-) -> tuple[tuple[float, ...], float, float]:
-    """The same parts, with the rounding error put into luck, or where luck is too coarse for it,
-    into the part nearest to 0.
+def absorb_rounding(
+    credits: Sequence[float], outcome: float, prior: float, residual: float
+) -> ConservedParts:
+    """Put the rounding error into the residual, or if that is too coarse, into the part nearest 0.
 
-    >>> credits, prior, luck = exact([0.1] * 3, 0.3, 0.0, 0.0)
-    >>> math.fsum((*credits, prior, luck)) == 0.3
+    >>> credits, prior, residual = absorb_rounding([0.1] * 3, 0.3, 0.0, 0.0)
+    >>> math.fsum((*credits, prior, residual)) == 0.3
     True
     """
-    parts = [float(c) for c in credits] + [prior, luck]
+    parts = [float(c) for c in credits] + [prior, residual]
     for attempt in range(8):
         if math.fsum(parts) == outcome:
             break
         missing = float(Fraction(outcome) - sum(map(Fraction, parts), Fraction(0)))
-        at = (
+        place = (
             len(parts) - 1
             if attempt == 0
             else min(
@@ -128,7 +141,7 @@ def exact(
                 key=lambda i: abs(parts[i]),
             )
         )
-        parts[at] += missing
-    else:  # parts that dwarf the outcome: nothing is left to say about steps
+        parts[place] += missing
+    else:  # the parts dwarf the outcome: no split over steps is meaningful
         parts = [0.0] * len(credits) + [0.0, outcome]
-    return tuple(parts[:-2]), parts[-2], parts[-1]
+    return ConservedParts(tuple(parts[:-2]), parts[-2], parts[-1])

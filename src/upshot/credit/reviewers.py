@@ -1,23 +1,28 @@
-"""Reviewers: who splits an outcome over steps.
+# pyright: reportMissingTypeStubs=false, reportUnknownVariableType=false, reportUnknownMemberType=false
+# pyright: reportUnknownArgumentType=false
+# scikit-learn
+"""Reviewers: how an outcome is split over steps.
 
-Each reads runs with their outcomes and returns a raw review of each; `credit` conserves it.
+A reviewer reads runs with their outcomes and returns a raw review of each; `split_outcomes`
+conserves it.
 
-An outcome is split relative to what was to be expected, R − b: otherwise failures get no blame.
+An outcome is split relative to the expectation, R − b: otherwise failures would get no blame.
 *Uniform* and *last* are what reinforcement learning does without a reviewer. *First mistake* blames
 the first step that contradicts something. *Leave one out* and *Shapley* ask a model of outcomes
-what the run would have been worth without a step. *Trained* takes differences of prefix values,
-learned from outcomes alone; where people said of some runs which step was to blame, a model of
-blame splits what failed runs lost.
+for the value of the run without a step. *Trained* takes differences of prefix values, learned from
+outcomes alone; where some runs are labelled with the step to blame, a blame model splits the loss
+of failed runs.
 
-Conservation does not make a reviewer honest (METHODS, "Credit": one that is conserved and likes
-performers drives success from .95 to .48), so steps that lead back to where the run already was
-earn nothing together, whatever a reviewer thinks of the heroic one among them.
+Conservation does not make a reviewer honest (METHODS, "Credit": a conserved reviewer that favours
+performing drives success from .95 to .48), so steps that lead back to where the run already was
+earn nothing in total, however heroic a reviewer finds one of them.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import msgspec
@@ -26,100 +31,110 @@ from numpy.typing import NDArray
 from sklearn.ensemble import HistGradientBoostingRegressor
 
 from upshot.credit import blame, value
-from upshot.credit.conserve import Credit, settle
-from upshot.credit.features import look, says, whole
-from upshot.credit.trajectories import Trajectory, read
+from upshot.credit.checks import GENERAL_CHECKS, Check
+from upshot.credit.conserve import Credit, conserve_credits
+from upshot.credit.features import (
+    count_signs,
+    extract_hindsight_features,
+    extract_prefix_features,
+)
+from upshot.credit.trajectories import Trajectory, read_trajectories
 from upshot.errors import InputError
-from upshot.io.files import json_objects
-from upshot.stats.sampling import cross_fit
+from upshot.io.files import read_objects
+from upshot.stats.sampling import assign_folds
 
 Array = NDArray[np.float64]
-_NEAR_FIX = 4
-"""Steps within which something broken on purpose is put right."""
+_MAX_STEPS_TO_FIX = 4
+"""A break counts as staged only if it is fixed within fewer steps than this."""
 _ORDERS = 16
+"""Random orders per run; the error of a mean falls with its root."""
 _FOLDS = 5
+"""Of the cross-fitting, the usual number."""
 
 
 class Review(NamedTuple):
-    """What a reviewer says of one run, before it is conserved."""
+    """One run's raw credits, before conservation."""
 
     raw: Array
     prior: float
-    luck: float | None = None
-    """What no step explains; None: nothing, unless bounds ask for it."""
+    residual: float | None = None
+    """The part that no step explains; None: nothing, unless bounds require it."""
     reasons: tuple[str, ...] = ()
 
 
 Reviewer = Callable[[Sequence[Trajectory]], Sequence[Review]]
 
 
-def expected(runs: Sequence[Trajectory]) -> float:
-    """b: the mean outcome; of a single run 0."""
+def baseline_outcome(runs: Sequence[Trajectory]) -> float:
+    """The mean outcome, b; 0 for a single run."""
     return float(np.mean([run.outcome for run in runs])) if len(runs) > 1 else 0.0
 
 
-def uniform(runs: Sequence[Trajectory]) -> list[Review]:
-    """The same to every step."""
-    b = expected(runs)
+def review_uniformly(runs: Sequence[Trajectory]) -> list[Review]:
+    """Give the same to every step."""
+    b = baseline_outcome(runs)
     return [Review(np.zeros(len(run.steps)), b) for run in runs]
 
 
-def last(runs: Sequence[Trajectory]) -> list[Review]:
-    """Everything to the last step."""
-    b = expected(runs)
-    return [_all_to(run, len(run.steps) - 1, b) for run in runs]
+def review_last_step(runs: Sequence[Trajectory]) -> list[Review]:
+    """Give everything to the last step."""
+    b = baseline_outcome(runs)
+    return [_credit_one_step(run, len(run.steps) - 1, b) for run in runs]
 
 
-def first_mistake(runs: Sequence[Trajectory]) -> list[Review]:
-    """A bad outcome to the first step that contradicts something or reports an error, a good one to
-    all.
-    """
-    b = expected(runs)
+def review_first_mistake(
+    runs: Sequence[Trajectory], checks: Sequence[Check] = GENERAL_CHECKS
+) -> list[Review]:
+    """Give a bad outcome to the first step with a finding or an error, a good one to all steps."""
+    b = baseline_outcome(runs)
     out: list[Review] = []
     for run in runs:
-        seen = look(run)
-        wrong = [one.step for one in seen.found] or [
-            t for t, step in enumerate(run.steps) if says(step.text, "error")
+        findings = extract_prefix_features(run, checks).findings
+        wrong = [finding.step for finding in findings] or [
+            t for t, step in enumerate(run.steps) if count_signs(step.text, "error")
         ]
         out.append(
-            _all_to(run, min(wrong), b)
+            _credit_one_step(run, min(wrong), b)
             if wrong and run.outcome < b
             else Review(np.zeros(len(run.steps)), b)
         )
     return out
 
 
-def _all_to(run: Trajectory, step: int, b: float) -> Review:
+def _credit_one_step(run: Trajectory, step: int, b: float) -> Review:
     return Review(np.where(np.arange(len(run.steps)) == step, run.outcome - b, 0.0), b)
 
 
-def leave_one_out(runs: Sequence[Trajectory]) -> list[Review]:
-    """What the run would have lost without the step, by a cross-fitted model of outcomes from the
-    bag of steps.
-    """
-    return _marginal(runs, 1, _dropped)
+def review_by_leave_one_out(
+    runs: Sequence[Trajectory], checks: Sequence[Check] = GENERAL_CHECKS
+) -> list[Review]:
+    """Predict what the run would lose without each step, with a cross-fitted bag-of-steps model."""
+    return _review_marginals(runs, 1, _losses_without_each, checks)
 
 
-def shapley(runs: Sequence[Trajectory], seed: int = 0) -> list[Review]:
-    """The mean of what a step adds to those before it, over random orders (Shapley, 1953; Castro et
-    al., 2009).
+def review_by_shapley(
+    runs: Sequence[Trajectory], checks: Sequence[Check] = GENERAL_CHECKS
+) -> list[Review]:
+    """Average what each step adds to those before it, over random orders.
+
+    Shapley, 1953; Castro et al., 2009.
     """
-    return _marginal(runs, seed, _ordered)
+    return _review_marginals(runs, 0, _mean_gains, checks)
 
 
 Predict = Callable[[Array], Array]
-"""Outcomes of bags of steps."""
+"""From bags of steps to outcomes."""
 
 
-def _dropped(predict: Predict, steps: Array, rng: np.random.Generator) -> Array:
-    """What the bag of all steps loses without each."""
+def _losses_without_each(predict: Predict, steps: Array, rng: np.random.Generator) -> Array:
+    """What the bag of all steps loses without each of them."""
     everything = np.arange(len(steps))
     without = np.stack([steps[np.delete(everything, t)].sum(axis=0) for t in everything])
     return predict(steps.sum(axis=0, keepdims=True)) - predict(without)
 
 
-def _ordered(predict: Predict, steps: Array, rng: np.random.Generator) -> Array:
-    """What each step adds to those before it, the mean over random orders."""
+def _mean_gains(predict: Predict, steps: Array, rng: np.random.Generator) -> Array:
+    """What each step adds to those before it, averaged over random orders."""
     out = np.zeros(len(steps))
     for _ in range(_ORDERS):
         order = rng.permutation(len(steps))
@@ -128,18 +143,19 @@ def _ordered(predict: Predict, steps: Array, rng: np.random.Generator) -> Array:
     return out
 
 
-def _marginal(
+def _review_marginals(
     runs: Sequence[Trajectory],
     seed: int,
-    adds: Callable[[Predict, Array, np.random.Generator], Array],
+    contributions: Callable[[Predict, Array, np.random.Generator], Array],
+    checks: Sequence[Check],
 ) -> list[Review]:
-    outcome = value.outcomes(runs, 2 * _FOLDS)
-    seen = [look(run) for run in runs]
-    known = value.vocabulary(seen)
-    steps = [value.steps_of(one, known) for one in seen]
+    outcome = value.collect_outcomes(runs, 2 * _FOLDS)
+    prefixes = [extract_prefix_features(run, checks) for run in runs]
+    vocabulary = value.build_vocabulary(prefixes)
+    steps = [value.encode_steps(prefix, vocabulary) for prefix in prefixes]
     bags = np.stack([rows.sum(axis=0) for rows in steps])
-    fold, _ = cross_fit([run.id for run in runs], _FOLDS, seed)
-    b = expected(runs)
+    fold, _ = assign_folds([run.id for run in runs], _FOLDS, seed)
+    b = baseline_outcome(runs)
     out: list[Review] = [Review(np.zeros(0), b)] * len(runs)
     rng = np.random.default_rng(seed)
     for k in np.unique(fold):
@@ -148,134 +164,154 @@ def _marginal(
         )
         for i in np.flatnonzero(fold == k).tolist():
             if len(steps[i]):
-                out[i] = Review(adds(model.predict, steps[i], rng), b)
+                out[i] = Review(contributions(model.predict, steps[i], rng), b)
     return out
 
 
-def trained(runs: Sequence[Trajectory], labelled: Sequence[Trajectory] = ()) -> list[Review]:
-    """Differences of prefix values; with labels (of these runs, or of others), failed runs by
-    learned blame.
+def review_with_trained_models(
+    runs: Sequence[Trajectory],
+    labelled: Sequence[Trajectory] = (),
+    checks: Sequence[Check] = GENERAL_CHECKS,
+) -> list[Review]:
+    """Split outcomes by differences of prefix values, and the loss of failed runs by learned blame.
 
-    Where outcomes do not differ, or runs are few, blame alone.
+    Blame needs labels, of these runs or of `labelled` ones. It is used alone where outcomes do not
+    differ or runs are few.
 
     Raises:
-        InputError: there is too little to learn from, of outcomes and of labels.
+        InputError: too few outcomes and too few labels to learn from.
     """
-    known = [run for run in (labelled or runs) if run.label is not None and run.label >= 0]
-    blamed = _blamed(runs, known if labelled else ()) if len(known) >= blame.LEAST else None
-    b = expected(runs)
+    count = sum(run.label is not None and run.label >= 0 for run in labelled or runs)
+    enough = count >= blame.MIN_LABELLED_RUNS
+    shares_by_run = _blame_shares(runs, labelled, checks) if enough else None
+    b = baseline_outcome(runs)
     try:
-        worth = value.values(runs)
+        values = value.cross_fit_values(runs, checks=checks)
     except InputError:
-        if blamed is None:
+        if shares_by_run is None:
             raise
         return [
             Review(-shares * abs(run.outcome - b) if run.outcome <= b else np.zeros(len(shares)), b)
-            for run, shares in zip(runs, blamed, strict=True)
+            for run, shares in zip(runs, shares_by_run, strict=True)
         ]
     out: list[Review] = []
-    for number, (run, v) in enumerate(zip(runs, worth, strict=True)):
-        raw, luck = np.diff(v), run.outcome - float(v[-1])
-        if blamed is not None and run.outcome < b and len(raw):
-            raw, luck = blamed[number] * (run.outcome - float(v[0])), 0.0
-        out.append(Review(raw, float(v[0]), luck))
+    for number, (run, v) in enumerate(zip(runs, values, strict=True)):
+        raw, residual = np.diff(v), run.outcome - float(v[-1])
+        if shares_by_run is not None and run.outcome < b and len(raw):
+            raw, residual = shares_by_run[number] * (run.outcome - float(v[0])), 0.0
+        out.append(Review(raw, float(v[0]), residual))
     return out
 
 
-def _blamed(runs: Sequence[Trajectory], others: Sequence[Trajectory]) -> list[Array]:
-    """Each run's shares of blame, by a model that others taught, or without others the runs of
-    other folds.
-    """
-    features = [whole(run) for run in runs]
-    if others:
-        model = blame.learn(others)
-        return [model.shares(x) for x in features]
-    fold, _ = cross_fit([run.id for run in runs], _FOLDS, 0)
+def _blame_shares(
+    runs: Sequence[Trajectory], labelled: Sequence[Trajectory], checks: Sequence[Check]
+) -> list[Array]:
+    """Each run's shares of blame, from a model of the labelled runs, or else of other folds."""
+    features = [extract_hindsight_features(run, checks) for run in runs]
+    if labelled:
+        examples = [run for run in labelled if run.label is not None and run.label >= 0]
+        model = blame.learn(examples, [extract_hindsight_features(run, checks) for run in examples])
+        return [model.predict(x) for x in features]
+    fold, _ = assign_folds([run.id for run in runs], _FOLDS, 0)
     out: list[Array] = [np.zeros(0)] * len(runs)
     for k in np.unique(fold):
-        of = np.flatnonzero(fold != k)
-        model = blame.learn([runs[i] for i in of.tolist()], [features[i] for i in of.tolist()])
+        training: list[int] = np.flatnonzero(fold != k).tolist()
+        model = blame.learn([runs[i] for i in training], [features[i] for i in training])
         for i in np.flatnonzero(fold == k).tolist():
-            out[i] = model.shares(features[i])
+            out[i] = model.predict(features[i])
     return out
 
 
-REVIEWERS: Mapping[str, Reviewer] = {
-    "trained": trained,
-    "uniform": uniform,
-    "last": last,
-    "first-mistake": first_mistake,
-    "leave-one-out": leave_one_out,
-    "shapley": shapley,
-}
+def make_reviewers(checks: Sequence[Check] = GENERAL_CHECKS) -> Mapping[str, Reviewer]:
+    """All reviewers but the language model, by name; those that look for mistakes run `checks`.
+
+    >>> list(make_reviewers())
+    ['trained', 'uniform', 'last', 'first-mistake', 'leave-one-out', 'shapley']
+    """
+    return {
+        "trained": partial(review_with_trained_models, checks=checks),
+        "uniform": review_uniformly,
+        "last": review_last_step,
+        "first-mistake": partial(review_first_mistake, checks=checks),
+        "leave-one-out": partial(review_by_leave_one_out, checks=checks),
+        "shapley": partial(review_by_shapley, checks=checks),
+    }
 
 
-def credit(runs: Sequence[Trajectory], reviewer: Reviewer, name: str) -> list[Credit]:
-    """Each run's outcome, split over its steps and conserved to the last bit; detours earn nothing
-    together.
+REVIEWERS = make_reviewers()
+"""The reviewers with the general checks."""
+
+
+def split_outcomes(runs: Sequence[Trajectory], reviewer: Reviewer, name: str) -> list[Credit]:
+    """Split each run's outcome over its steps, exactly; detours earn nothing in total.
+
+    `name`: of the reviewer, for the records.
+
+    >>> from upshot.credit.trajectories import Step
+    >>> run = Trajectory("r", "", (Step("a"), Step("b")), 1.0)
+    >>> split_outcomes([run], review_uniformly, "uniform")[0].credits
+    (0.5, 0.5)
     """
     if not runs:
         return []
     reviews = reviewer(runs)
-    b = expected(runs)
+    b = baseline_outcome(runs)
     scale = max(abs(run.outcome - b) for run in runs)
     out: list[Credit] = []
     for run, review in zip(runs, reviews, strict=True):
-        credits, prior, luck = settle(review.raw, run.outcome, review.prior, review.luck, scale)
-        flat = without_detours(np.array(credits), detours(run))
-        if not np.array_equal(flat, credits):
-            credits, prior, luck = settle(
-                flat, run.outcome, prior, run.outcome - prior - float(flat.sum()), scale
-            )
-        out.append(Credit(run.id, run.outcome, credits, name, prior, luck, review.reasons))
+        parts = conserve_credits(review.raw, run.outcome, review.prior, review.residual, scale)
+        flat = remove_detour_gains(np.array(parts.credits), find_detours(run))
+        if not np.array_equal(flat, parts.credits):
+            residual = run.outcome - parts.prior - float(flat.sum())
+            parts = conserve_credits(flat, run.outcome, parts.prior, residual, scale)
+        out.append(Credit(run.id, run.outcome, parts.credits, name, *parts[1:], review.reasons))
     return out
 
 
-def detours(run: Trajectory) -> list[tuple[int, int]]:
-    """(first, one past the last) of stretches that lead back to where the run was, the shortest
-    first: the same observation as before, with another between; or something broken on purpose and
-    then put right. They may lie within one another.
+def find_detours(run: Trajectory) -> list[tuple[int, int]]:
+    """Find stretches that lead back to where the run was, as (first step, end), shortest first.
+
+    Either an observation returns after a different one, or something is broken on purpose and then
+    fixed. Stretches may be nested.
     """
     state = [" ".join(step.observation.lower().split()) for step in run.steps]
-    found: list[tuple[int, int]] = []
+    stretches: list[tuple[int, int]] = []
     for t, step in enumerate(run.steps):
-        end = _back(state, t)
-        if end is None and says(step.action, "broke"):
+        end = _end_of_return(state, t)
+        if end is None and count_signs(step.action, "broke"):
             end = next(
                 (
                     s + 1
-                    for s in range(t + 1, min(len(run.steps), t + _NEAR_FIX))
-                    if says(run.steps[s].action, "fixed")
+                    for s in range(t + 1, min(len(run.steps), t + _MAX_STEPS_TO_FIX))
+                    if count_signs(run.steps[s].action, "fixed")
                 ),
                 None,
             )
         if end is not None:
-            found.append((t, end))
-    return sorted(found, key=lambda stretch: (stretch[1] - stretch[0], stretch))
+            stretches.append((t, end))
+    return sorted(stretches, key=lambda stretch: (stretch[1] - stretch[0], stretch))
 
 
-def _back(state: Sequence[str], t: int) -> int | None:
-    """One past the first step that brings back the observation from before step t, if that changed
-    it.
-    """
+def _end_of_return(state: Sequence[str], t: int) -> int | None:
+    """The end of the stretch from step t that restores the observation before it, if any."""
     before = state[t - 1] if t else ""
     if not before or state[t] == before or not state[t]:
         return None
     return next((s + 1 for s in range(t + 1, len(state)) if state[s] == before), None)
 
 
-def without_detours(credits: Array, stretches: Sequence[tuple[int, int]]) -> Array:
-    """Credits in which no stretch adds up to more than nothing; what it had too much goes to the
-    steps of no stretch, if there are any.
+def remove_detour_gains(credits: Array, stretches: Sequence[tuple[int, int]]) -> Array:
+    """Credits without positive sums over stretches; the surplus goes to the steps outside them.
+
+    >>> remove_detour_gains(np.array([0.0, -1.0, 2.0]), [(1, 3)])
+    array([ 1., -1.,  1.])
     """
     out = credits.copy()
     outside = np.ones(len(out), bool)
     for first, end in stretches:
         outside[first:end] = False
         gained = float(out[first:end].sum())
-        if (
-            gained > 0
-        ):  # taking away from praise alone lets no shorter stretch rise above nothing again
+        if gained > 0:  # reducing only positive credits cannot lift a shorter stretch above 0
             positive = np.maximum(out[first:end], 0.0)
             out[first:end] -= positive * (gained / positive.sum())
             out[first:end] -= max(0.0, float(out[first:end].sum())) / (end - first)
@@ -285,22 +321,21 @@ def without_detours(credits: Array, stretches: Sequence[tuple[int, int]]) -> Arr
     return out
 
 
-def labelled(runs: Sequence[Trajectory], path: str | os.PathLike[str]) -> list[Trajectory]:
-    """Runs with labels from a file of runs, or these runs with the worst step of credits that a
-    reviewer gave them.
+def read_labels(runs: Sequence[Trajectory], path: str | os.PathLike[str]) -> list[Trajectory]:
+    """Read labelled runs, or label these runs with the worst step of the credits in a file.
 
     Raises:
-        InputError: a row of the file cannot be read; says which.
+        InputError: a row of the file cannot be read; the message names it.
     """
-    rows = list(json_objects(path))
+    rows = list(read_objects(path))
     if not rows or "credits" not in rows[0][1]:
-        return [run for run in read(path) if run.label is not None]
-    known = {run.id: run for run in runs}
-    given = [(place, _credit(place, row)) for place, row in rows]
+        return [run for run in read_trajectories(path) if run.label is not None]
+    run_of = {run.id: run for run in runs}
+    credits = [(place, _parse_credit(place, row)) for place, row in rows]
     worst = [
-        (known[one.id], one.credits)
-        for _, one in given
-        if one.id in known and one.credits and one.outcome < one.prior
+        (run_of[credit.id], credit.credits)
+        for _, credit in credits
+        if credit.id in run_of and credit.credits and credit.outcome < credit.prior
     ]
     return [
         msgspec.structs.replace(run, label=min(range(len(c)), key=lambda t: c[t]))
@@ -308,7 +343,7 @@ def labelled(runs: Sequence[Trajectory], path: str | os.PathLike[str]) -> list[T
     ]
 
 
-def _credit(place: str, row: Mapping[str, Any]) -> Credit:
+def _parse_credit(place: str, row: Mapping[str, Any]) -> Credit:
     try:
         return msgspec.convert(row, Credit)
     except msgspec.ValidationError as error:

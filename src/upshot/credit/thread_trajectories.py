@@ -1,6 +1,4 @@
-"""Threads of a lake as runs: responses are steps, and what the world or the verdicts say of the
-thread is the outcome.
-"""
+"""Threads of a lake as runs: responses are steps, events or verdicts give the outcome."""
 
 from __future__ import annotations
 
@@ -10,24 +8,23 @@ from typing import Any, NamedTuple
 from upshot.credit.trajectories import Step, Trajectory
 from upshot.lake import Lake
 
-_LEAST_SURE = 0.2
-"""Confidence of all a thread's verdicts together, below which nothing is known of it."""
+_MIN_CONFIDENCE = 0.2
+"""Sum of confidence over a thread's verdicts below which its outcome counts as unknown."""
 
 
-class Work(NamedTuple):
-    """One thread as a run."""
+class ThreadRun(NamedTuple):
+    """A thread as a run."""
 
     run: Trajectory
-    places: list[tuple[str, int]]
-    """The response, (conversation, index), that each step is."""
+    responses: list[tuple[str, int]]
+    """The response, (conversation, index), behind each step."""
 
 
-def of_lake(lake: Lake) -> Iterator[Work]:
-    """Threads with at least two responses of which something is known.
+def read_thread_runs(lake: Lake) -> Iterator[ThreadRun]:
+    """Read the threads that have at least two responses and an outcome.
 
-    The outcome, in [0, 1], is the mean of what the world said of the thread (events of an
-    application, tests, retention: kind `outcome`); where it said nothing, the mean of its verdicts,
-    weighed by their confidence.
+    The outcome, in [0, 1], is the mean of the thread's events of kind `outcome` (from applications,
+    tests, retention); without any, the mean of its verdicts, weighted by their confidence.
     """
     for bucket in range(lake.buckets):
         rows = {
@@ -45,39 +42,43 @@ def of_lake(lake: Lake) -> Iterator[Work]:
         ):
             parts.setdefault(thread.get(row["id"], row["id"]), []).append(row["id"])
         for name, ids in sorted(parts.items()):
-            outcome = _outcome(set(ids), rows["events"], rows["verdicts"])
+            outcome = _find_outcome(set(ids), rows["events"], rows["verdicts"])
             if outcome is not None:
-                work = _work(name, [row for part in ids for row in messages.get(part, ())], outcome)
-                if len(work.places) > 1:
-                    yield work
+                turns = [row for part in ids for row in messages.get(part, ())]
+                thread_run = _make_run(name, turns, outcome)
+                if len(thread_run.responses) > 1:
+                    yield thread_run
 
 
-def _outcome(
+def _find_outcome(
     ids: set[str], events: list[dict[str, Any]], verdicts: list[dict[str, Any]]
 ) -> float | None:
-    said = [float(row["value"]) for row in events if row["id"] in ids and row["kind"] == "outcome"]
-    if said:
-        return (1 + sum(said) / len(said)) / 2
-    known = [
+    values = [
+        float(row["value"]) for row in events if row["id"] in ids and row["kind"] == "outcome"
+    ]
+    if values:
+        return (1 + sum(values) / len(values)) / 2
+    judged = [
         (float(row["score"]), float(row["confidence"])) for row in verdicts if row["id"] in ids
     ]
-    sure = sum(confidence for _, confidence in known)
+    confidence_sum = sum(confidence for _, confidence in judged)
     return (
-        sum(score * confidence for score, confidence in known) / sure
-        if sure >= _LEAST_SURE
+        sum(score * confidence for score, confidence in judged) / confidence_sum
+        if confidence_sum >= _MIN_CONFIDENCE
         else None
     )
 
 
-def _work(name: str, messages: list[Mapping[str, Any]], outcome: float) -> Work:
-    task, steps, places = "", list[Step](), list[tuple[str, int]]()
+def _make_run(name: str, messages: list[Mapping[str, Any]], outcome: float) -> ThreadRun:
+    task, steps, responses = "", list[Step](), list[tuple[str, int]]()
     for row in messages:
         if row["role"] == "assistant":
             steps.append(Step(row["text"]))
-            places.append((row["id"], row["index"]))
+            responses.append((row["id"], row["index"]))
         elif not steps:
             task = f"{task}\n{row['text']}" if task else row["text"]
         else:
-            seen = steps[-1].observation
-            steps[-1] = Step(steps[-1].action, f"{seen}\n{row['text']}" if seen else row["text"])
-    return Work(Trajectory(name, task, tuple(steps), outcome), places)
+            observation = steps[-1].observation
+            text = f"{observation}\n{row['text']}" if observation else row["text"]
+            steps[-1] = Step(steps[-1].action, text)
+    return ThreadRun(Trajectory(name, task, tuple(steps), outcome), responses)

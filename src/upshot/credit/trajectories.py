@@ -1,8 +1,8 @@
 """Runs of an agent as JSON lines: `{"id": "t1", "task": "…", "steps": [{"action": "…",
 "observation": "…"} or "text", …], "outcome": 0.0}`.
 
-A step may name its `agent`; `label` on a run is the index of the step that people found to blame
-(for training reviewers).
+A step may name its `agent`; the `label` of a run is the index of the step that people blame, for
+training reviewers.
 """
 
 from __future__ import annotations
@@ -10,17 +10,17 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
 from upshot.errors import InputError
-from upshot.io.files import json_objects
+from upshot.io.files import read_objects
 from upshot.sources import fields
 
 
 class Step(msgspec.Struct, frozen=True, gc=False):
-    """One action and what came of it."""
+    """One action and its observation."""
 
     action: str
     observation: str = ""
@@ -33,58 +33,62 @@ class Step(msgspec.Struct, frozen=True, gc=False):
 
 
 class Trajectory(msgspec.Struct, frozen=True):
-    """A run."""
+    """A run of an agent."""
 
     id: str
     task: str
     steps: tuple[Step, ...]
     outcome: float
     label: int | None = None
-    """The step to blame, by people; -1: they found none."""
+    """The step that people blame; -1: none is to blame."""
 
 
-def read(path: str | os.PathLike[str]) -> Iterator[Trajectory]:
-    """The runs of a file, in order.
+def read_trajectories(path: str | os.PathLike[str]) -> Iterator[Trajectory]:
+    """Read the runs of a file, in order.
 
     Raises:
-        InputError: a row has no steps, or its outcome is no finite number; says where.
+        InputError: a row has no steps, or its outcome is not a finite number; says where.
     """
-    for number, (place, record) in enumerate(json_objects(path)):
+    for number, (place, record) in enumerate(read_objects(path)):
         try:
-            yield of_record(record, f"t{number}")
+            yield parse_trajectory(record, f"t{number}")
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(
                 f"could not read {place}: {error}; a run needs steps and an outcome"
             ) from error
 
 
-def of_record(record: Mapping[str, Any], name: str = "") -> Trajectory:
-    """A run from an object.
+def parse_trajectory(record: Mapping[str, Any], name: str = "") -> Trajectory:
+    """Parse a run; `name`: its id if it has none.
+
+    >>> parse_trajectory({"steps": ["look", {"action": "fix"}], "outcome": 1}, "t0").steps[1].text
+    'fix'
 
     Raises:
-        KeyError, TypeError, ValueError: something is missing or of the wrong kind.
+        KeyError, TypeError, ValueError: something is missing or of the wrong type.
     """
     outcome = float(record["outcome"])
     if not math.isfinite(outcome):
         raise ValueError(f"outcome {outcome} is not finite")
-    steps = record["steps"]
-    if not isinstance(steps, list):
-        raise TypeError("steps is no list")
+    if not isinstance(record["steps"], list):
+        raise TypeError("steps is not a list")
+    steps = cast(list[object], record["steps"])
     label = record.get("label")
     return Trajectory(
         str(record.get("id", name)),
         str(record.get("task", "")),
-        tuple(map(_step, steps)),
+        tuple(map(_parse_step, steps)),
         outcome,
         None if label is None else int(label),
     )
 
 
-def _step(value: Any) -> Step:
-    if isinstance(value, str):
-        return Step(value)
-    if not isinstance(value, Mapping):
+def _parse_step(step: object) -> Step:
+    if isinstance(step, str):
+        return Step(step)
+    if not isinstance(step, Mapping):
         raise TypeError("a step is neither text nor an object")
+    value = cast(Mapping[str, Any], step)
     agent = str(value.get("agent") or value.get("name") or value.get("role") or "")
     return Step(
         fields.text(value.get("action", value.get("content", value.get("text", "")))),

@@ -2,6 +2,6 @@
 the cascade of both.
 """
 
-from upshot.hindsight.embedded.judge import judge_bucket, stage
+from upshot.hindsight.embedded.judge import judge_bucket, make_judge_stage
 
-__all__ = ["judge_bucket", "stage"]
+__all__ = ["judge_bucket", "make_judge_stage"]

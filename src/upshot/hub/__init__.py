@@ -1,1 +1,1 @@
-"""What reward models and policies share of Hugging Face: recipes, tokenizers, loss masks, adapters, sampling."""
+"""What reward models and policies share of Hugging Face: recipes, models, padding, sampling."""

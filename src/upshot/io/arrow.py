@@ -4,7 +4,7 @@ them, and the choice of its allocator for long work.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,7 +15,7 @@ pc: Any = pyarrow.compute
 
 
 @contextmanager
-def system_memory() -> Iterator[None]:
+def system_memory() -> Generator[None]:
     """Arrow's allocations by the C library inside the block: Arrow's own allocator gives freed
     pages back at once, and touching fresh ones again took a tenth of the main job's time.
     """

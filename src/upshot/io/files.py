@@ -40,16 +40,16 @@ class Input(NamedTuple):
             self.raw.close()
 
 
-def expand(paths: Sequence[str | os.PathLike[str]]) -> list[str]:
+def expand_paths(paths: Sequence[str | os.PathLike[str]]) -> list[str]:
     """File paths of files, folders (recursively, in order), globs and `-`.
 
     Raises:
         NotFoundError: nothing is there.
     """
-    found: list[str] = []
+    files: list[str] = []
     for path in [os.fspath(path) for path in paths]:
         if path == "-" or os.path.isfile(path):
-            found.append(path)
+            files.append(path)
         elif os.path.isdir(path):
             inside = [
                 p
@@ -58,15 +58,15 @@ def expand(paths: Sequence[str | os.PathLike[str]]) -> list[str]:
             ]
             if not inside:
                 raise NotFoundError(f"could not read {path}: the folder holds no files")
-            found += map(str, inside)
+            files += map(str, inside)
         else:
             matched = sorted(p for p in glob.glob(path, recursive=True) if os.path.isfile(p))
             if not matched:
                 raise NotFoundError(
                     f"could not read {path}: there is no such file, folder or pattern"
                 )
-            found += matched
-    return found
+            files += matched
+    return files
 
 
 class _Replay(io.RawIOBase):
@@ -129,7 +129,7 @@ class Bad(NamedTuple):
     reason: str
 
 
-def lines(stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
+def read_lines(stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
     """Numbered lines, from 1, without their ends; blank ones are passed over. Reads in blocks."""
     number = 0
     rest = b""
@@ -144,7 +144,7 @@ def lines(stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
         yield number + 1, rest
 
 
-def json_records(source: Input) -> Iterator[tuple[str, Any | Bad]]:
+def read_json(source: Input) -> Iterator[tuple[str, Any | Bad]]:
     """(position, value) for each item of a JSON array, each JSON line, or the one value of a file.
 
     Memory is bounded by the largest item. What is not JSON becomes a `Bad` and the next item is
@@ -152,14 +152,14 @@ def json_records(source: Input) -> Iterator[tuple[str, Any | Bad]]:
     """
     start = source.head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
     if start == b"[":
-        yield from _array(source.stream)
+        yield from _read_array(source.stream)
     elif _is_one_value(source.head):
-        yield from _whole(source.stream)
+        yield from _read_whole(source.stream)
     else:
-        yield from _json_lines(source.stream)
+        yield from _read_json_lines(source.stream)
 
 
-def json_objects(path: str | os.PathLike[str]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def read_objects(path: str | os.PathLike[str]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """(`FILE: line 3`, object) for each item of a file of which every one is needed.
 
     Raises:
@@ -168,12 +168,12 @@ def json_objects(path: str | os.PathLike[str]) -> Iterator[tuple[str, Mapping[st
     name = os.fspath(path)
     source = open_input(name)
     try:
-        yield from as_objects(name, json_records(source))
+        yield from require_objects(name, read_json(source))
     finally:
         source.close()
 
 
-def as_objects(
+def require_objects(
     name: str, records: Iterable[tuple[str, Any]]
 ) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """The same of records that are being read already.
@@ -190,9 +190,9 @@ def as_objects(
         yield f"{name}: {position}", record
 
 
-def _json_lines(stream: BinaryIO) -> Iterator[tuple[str, Any | Bad]]:
+def _read_json_lines(stream: BinaryIO) -> Iterator[tuple[str, Any | Bad]]:
     decode = msgspec.json.Decoder().decode
-    for number, line in lines(stream):
+    for number, line in read_lines(stream):
         try:
             yield f"line {number}", decode(line)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -213,7 +213,7 @@ def _is_one_value(head: bytes) -> bool:
     return False
 
 
-def _whole(stream: BinaryIO) -> Iterator[tuple[str, Any | Bad]]:
+def _read_whole(stream: BinaryIO) -> Iterator[tuple[str, Any | Bad]]:
     try:
         yield "item 1", msgspec.json.decode(stream.read())
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -224,7 +224,7 @@ _SPACE = re.compile(r"[\s,\ufeff]*")
 _NEXT_ITEM = re.compile(r"\}\s*,\s*(?=\{)")
 
 
-def _array(stream: BinaryIO) -> Iterator[tuple[str, Any | Bad]]:
+def _read_array(stream: BinaryIO) -> Iterator[tuple[str, Any | Bad]]:
     """Items of a JSON array, decoded one by one from a sliding window."""
     decoder = json.JSONDecoder(strict=False)
     reader = io.TextIOWrapper(stream, encoding="utf-8", errors="replace", newline="")  # pyright: ignore[reportArgumentType]
@@ -241,9 +241,9 @@ def _array(stream: BinaryIO) -> Iterator[tuple[str, Any | Bad]]:
             if end == len(window) and not isinstance(value, (dict, list)):
                 raise json.JSONDecodeError("cut", window, end)
         except json.JSONDecodeError as error:
-            more = reader.read(grow)
-            if more:
-                window, position, grow = window[position:] + more, 0, grow * 2
+            addition = reader.read(grow)
+            if addition:
+                window, position, grow = window[position:] + addition, 0, grow * 2
                 continue
             if position >= len(window):
                 return
@@ -264,7 +264,7 @@ def _array(stream: BinaryIO) -> Iterator[tuple[str, Any | Bad]]:
             window, position, grow = window[position:], 0, _BLOCK
 
 
-def need(record: Any, kind: type, what: str) -> Any:
+def require_type(record: Any, kind: type, what: str) -> Any:
     """The record itself, where it is of the kind that a format needs."""
     if not isinstance(record, kind):
         raise RecordError(f"{what} is {type(record).__name__}, not {kind.__name__}")

@@ -97,7 +97,8 @@ def _forget_models(lake: Lake, users: set[str]) -> list[str]:
 def _transaction(table: str, bucket: int) -> tuple[str, int]:
     return (
         (
-            f"erase/{table}/{bucket}/{hashlib.blake2b(str(time.time_ns()).encode(), digest_size=8).hexdigest()}"
+            f"erase/{table}/{bucket}/"
+            + hashlib.blake2b(str(time.time_ns()).encode(), digest_size=8).hexdigest()
         ),
         1,
     )

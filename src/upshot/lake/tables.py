@@ -156,7 +156,7 @@ class Lake:
         transaction: tuple[str, int],
         metadata: Mapping[str, Any] | None = None,
     ) -> bool:
-        """Replace a bucket's rows in one commit. False where this transaction was committed before."""
+        """Replace a bucket's rows in one commit; False if this transaction was committed before."""
         return self._write(table, rows, transaction, metadata, predicate=f"bucket = {bucket}")
 
     def _write(
@@ -400,7 +400,7 @@ def _reported(rows: pa.Table, outside: Any, counts: Any) -> tuple[pa.Table, Any]
 
 
 def _drop_old_log(log: Path, version: int) -> None:
-    """Delete what the log holds of earlier versions; the library keeps entries younger than a day."""
+    """Delete what the log holds of earlier versions; entries younger than a day stay."""
     if not (log / f"{version:020d}.checkpoint.parquet").exists():
         return
     for path in log.iterdir():

@@ -65,17 +65,17 @@ class Learn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     least_weight: float = 0.05
     """Confidence from which a verdict teaches."""
     agreement: bool = True
-    """Whether what other users taught is heard beside each verdict: against liars, and for those
-    who say nothing (`policy.agreement`). Costs as much again as imitating.
+    """Whether each verdict is weighed against a model trained on other users (`policy.agreement`):
+    against liars, and for those who say nothing. Costs as much again as imitating.
     """
     candidates: int = 1
-    """Policies trained a round, with different seeds."""
+    """Policies trained per round, with different seeds."""
     prompts: int = 300
     """Most frozen prompts of each split."""
 
 
 class RewardPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How the reward model is made."""
+    """How the reward model is config."""
 
     recipe: dict[str, Any] = {}
     """As in `upshot train reward --recipe`, without base: a transformer that begins with the policy
@@ -104,7 +104,7 @@ class Gate(Rules, frozen=True):
     prompts.
     """
     kl: float = 30.0
-    """Nats an answer that a candidate may be from the policy it was trained from."""
+    """Nats per answer that a candidate may be from the policy it was trained from."""
     audit: str = ""
     """A reward in [0, 1] that labels a random share of all policies' fresh answers (verify,
     module:function): a test, people, a strong judge.
@@ -175,30 +175,29 @@ def load(path: str | Path) -> Config:
         ConfigError: a key is unknown or a value out of bounds.
     """
     try:
-        found = tomllib.loads(Path(path).read_text("utf-8"))
-        made = msgspec.convert(found, Config)
+        config = msgspec.convert(tomllib.loads(Path(path).read_text("utf-8")), Config)
     except FileNotFoundError as error:
         raise NotFoundError(f"could not read the loop {path}: there is no such file") from error
     except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
         raise ConfigError(f"could not read the loop {path}: {error}") from error
-    return msgspec.structs.replace(made, **_placed(made, Path(path).resolve().parent))
+    return msgspec.structs.replace(config, **_resolve_paths(config, Path(path).resolve().parent))
 
 
-def _placed(made: Config, home: Path) -> Mapping[str, Any]:
+def _resolve_paths(config: Config, home: Path) -> Mapping[str, Any]:
     def at(name: str) -> str:
         return name if "://" in name else str(home / name)
 
-    base = str(home / made.base) if (home / made.base).is_dir() else made.base
-    gather = msgspec.structs.replace(made.gather, logs=[at(name) for name in made.gather.logs])
+    base = str(home / config.base) if (home / config.base).is_dir() else config.base
+    gather = msgspec.structs.replace(config.gather, logs=[at(name) for name in config.gather.logs])
     gate = msgspec.structs.replace(
-        made.gate,
-        suites={k: at(v) for k, v in made.gate.suites.items()},
-        floors={k: at(v) for k, v in made.gate.floors.items()},
-        panel=[at(name) for name in made.gate.panel],
+        config.gate,
+        suites={k: at(v) for k, v in config.gate.suites.items()},
+        floors={k: at(v) for k, v in config.gate.floors.items()},
+        panel=[at(name) for name in config.gate.panel],
     )
     return {
-        "lake": at(made.lake),
-        "folder": at(made.folder),
+        "lake": at(config.lake),
+        "folder": at(config.folder),
         "base": base,
         "gather": gather,
         "gate": gate,

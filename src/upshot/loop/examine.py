@@ -1,6 +1,4 @@
-"""The gate at work: fresh answers of candidates and of the policy in service to frozen prompts,
-scored, guarded, ruled on.
-"""
+"""The gate at work: candidates and the policy in service answer frozen prompts; a ruling on it."""
 
 from __future__ import annotations
 
@@ -15,15 +13,16 @@ from numpy.typing import NDArray
 
 from upshot.errors import InputError
 from upshot.hub.sampling import Drawing, open_sampler
-from upshot.io import json_lines
+from upshot.io.writing import replace_file
 from upshot.loop import guards, lessons
 from upshot.loop.config import Config
 from upshot.loop.gate import Answers, Harm, Rules, Ruling, choose, rule, rule_by_guards
 from upshot.loop.lessons import Prompt
 from upshot.loop.state import Round, State
-from upshot.policy.data import Asked, read
+from upshot.policy.data import Prompt as SuitePrompt
+from upshot.policy.data import read_data
 from upshot.policy.job import read_trained
-from upshot.policy.rewards import of_function, of_model, open_rewards, scores
+from upshot.policy.rewards import open_rewards, score_answers, wrap_function, wrap_model
 from upshot.reward import RewardModel, Score
 from upshot.reward import load as load_reward
 from upshot.reward.transformer import Transformer
@@ -35,165 +34,176 @@ Judge: TypeAlias = RewardModel | Transformer
 
 def examine(
     config: Config,
-    here: Round,
+    round: Round,
     state: State,
     candidates: Sequence[str],
     judge: Judge | None,
+    *,
     serving: str,
 ) -> Ruling:
     """Choose a candidate on some users' prompts, and rule on it by others'.
 
     `judge`: a reward model; None: nothing scores, and nothing is promoted.
     """
-    folder = lessons.at(here.folder)
-    drawn = _Drawn(config, here)
+    files = lessons.files_in(round.folder)
+    sampled = _SampledAnswers(config, round)
     chosen = candidates[0]
     if len(candidates) > 1:
-        prompts = lessons.read_prompts(folder.choose)
-        said = {policy: drawn(policy, prompts, "choose") for policy in candidates}
+        prompts = lessons.read_prompts(files.choose)
+        texts = {policy: sampled(policy, prompts, "choose") for policy in candidates}
         chosen = choose(
             {
-                policy: _answers(config, prompts, answers, _scores(judge, prompts, answers))
-                for policy, answers in said.items()
+                policy: _score_answers(config, prompts, answers, _judge(judge, prompts, answers))
+                for policy, answers in texts.items()
             }
         )
-    prompts = lessons.read_prompts(folder.test)
-    new, old = drawn(chosen, prompts, "test"), drawn(serving, prompts, "test")
-    candidate, present, found = _beside(config, prompts, new, old, judge)
+    prompts = lessons.read_prompts(files.test)
+    new, old = sampled(chosen, prompts, "test"), sampled(serving, prompts, "test")
+    candidate, present, harms = _compare_answers(config, prompts, new, old, judge=judge)
     if prompts and config.gate.floors:
-        base = drawn(state.history[0].policy, prompts, "test")
-        asked = [one.prompt for one in prompts]
-        for name, folder in config.gate.floors.items():
-            worth = of_function(of_model(load_reward(folder)), name)
-            found.append(
-                guards.less(
-                    f"floor: {name}",
-                    worth(asked, new),
-                    worth(asked, base),
-                    _users(prompts),
-                    config.gate,
-                )
-            )
-    found += [
-        _suite(name, path, chosen, serving, drawn, config.gate)
+        base = sampled(state.history[0].policy, prompts, "test")
+        harms += _check_floors(config, prompts, new, base)
+    harms += [
+        _run_suite(name, path, (chosen, serving), sampled, config.gate)
         for name, path in config.gate.suites.items()
     ]
     if (trained := read_trained(Path(chosen))) is not None and trained.kl is not None:
-        found.append(guards.kl(trained.kl, trained.kl_error or 0.0, config.gate.kl))
+        harms.append(guards.bound_kl(trained.kl, trained.kl_error or 0.0, config.gate.kl))
     return (
-        rule_by_guards(chosen, found)
+        rule_by_guards(chosen, harms)
         if config.serve.canary
-        else rule(chosen, candidate, present, found, state.before, config.gate)
+        else rule(chosen, candidate, present, harms, state.before, rules=config.gate)
     )
 
 
-def in_shadow(
-    config: Config, here: Round, candidate: str, prompts: Sequence[Prompt], judge: Judge | None
+def _check_floors(
+    config: Config, prompts: Sequence[Prompt], new: Sequence[str], base: Sequence[str]
+) -> list[Harm]:
+    """How much less reward the candidate's answers earn than the base's, for each floor."""
+    messages = [prompt.prompt for prompt in prompts]
+    harms: list[Harm] = []
+    for name, folder in config.gate.floors.items():
+        reward = wrap_function(wrap_model(load_reward(folder)), name)
+        harms.append(
+            guards.measure_loss(
+                f"floor: {name}",
+                reward(messages, new),
+                reward(messages, base),
+                _users(prompts),
+                config.gate,
+            )
+        )
+    return harms
+
+
+def examine_in_shadow(
+    config: Config, round: Round, candidate: str, prompts: Sequence[Prompt], judge: Judge | None
 ) -> Ruling:
-    """What the guards say of a candidate's answers to requests, beside what users got."""
-    said = _Drawn(config, here)(candidate, prompts, "shadow")
-    return rule_by_guards(
-        candidate, _beside(config, prompts, said, [one.answer for one in prompts], judge)[2]
-    )
+    """Rule by the guards on a candidate's answers to requests, beside the answers users got."""
+    new = _SampledAnswers(config, round)(candidate, prompts, "shadow")
+    old = [prompt.answer for prompt in prompts]
+    return rule_by_guards(candidate, _compare_answers(config, prompts, new, old, judge=judge)[2])
 
 
-def _beside(
+def _compare_answers(
     config: Config,
     prompts: Sequence[Prompt],
     new: Sequence[str],
     old: Sequence[str],
+    *,
     judge: Judge | None,
 ) -> tuple[Answers, Answers, list[Harm]]:
-    """Two policies' answers, scored, and what the guards see in them."""
-    by_judge = [_scores(judge, prompts, said) for said in (new, old)]
+    """Two policies' answers, scored, and the harm that the guards measure in them."""
+    judgements = [_judge(judge, prompts, answers) for answers in (new, old)]
     candidate, present = (
-        _answers(config, prompts, said, judged)
-        for said, judged in zip((new, old), by_judge, strict=True)
+        _score_answers(config, prompts, answers, judged)
+        for answers, judged in zip((new, old), judgements, strict=True)
     )
-    found = _guards(config, prompts, new, old) if prompts else []
+    harms = _run_guards(config, prompts, new, old) if prompts else []
     if prompts and judge is not None:
-        strange = [
-            np.array([float(one.in_domain is False) for one in judged]) for judged in by_judge
+        out_of_domain = [
+            np.array([float(score.in_domain is False) for score in judged]) for judged in judgements
         ]
-        found += guards.of_scores(candidate, present, strange[0], strange[1], config.gate)
-    return candidate, present, found
+        harms += guards.guard_scores(
+            candidate, present, out_of_domain[0], out_of_domain[1], config.gate
+        )
+    return candidate, present, harms
 
 
-class _Drawn:
-    """Answers of policies, drawn once and kept in the round's folder."""
+class _SampledAnswers:
+    """Answers of policies, sampled once and stored in the round's folder."""
 
-    def __init__(self, config: Config, here: Round) -> None:
-        self.folder = here.folder / "draws"
+    def __init__(self, config: Config, round: Round) -> None:
+        self.folder = round.folder / "draws"
         recipe = config.recipe("unused")
         self.drawing = Drawing(
-            recipe.draw.max_tokens, recipe.draw.temperature, seed=config.seed * 1_000 + here.number
+            recipe.draw.max_tokens, recipe.draw.temperature, seed=config.seed * 1_000 + round.number
         )
 
     def __call__(self, policy: str, prompts: Sequence[Prompt], split: str) -> list[str]:
         path = self.folder / f"{split}-{Path(policy).parent.name}-{Path(policy).name}.json"
         if not path.is_file():
             self.folder.mkdir(parents=True, exist_ok=True)
-            said = (
-                [
-                    text.strip()
-                    for text in open_sampler(policy)([one.prompt for one in prompts], self.drawing)
-                ]
-                if prompts
-                else []
-            )
-            json_lines.replace(path, msgspec.json.encode(said))
+            messages = [prompt.prompt for prompt in prompts]
+            texts = open_sampler(policy)(messages, self.drawing) if prompts else []
+            replace_file(path, msgspec.json.encode([text.strip() for text in texts]))
         return msgspec.json.decode(path.read_bytes(), type=list[str])
 
 
-def _scores(judge: Judge | None, prompts: Sequence[Prompt], said: Sequence[str]) -> list[Score]:
-    return (
-        scores(judge, [one.prompt for one in prompts], said)
-        if judge is not None and prompts
-        else []
-    )
+def _judge(judge: Judge | None, prompts: Sequence[Prompt], answers: Sequence[str]) -> list[Score]:
+    if judge is None or not prompts:
+        return []
+    return score_answers(judge, [prompt.prompt for prompt in prompts], answers)
 
 
-def _answers(
-    config: Config, prompts: Sequence[Prompt], said: Sequence[str], judged: Sequence[Score]
+def _score_answers(
+    config: Config, prompts: Sequence[Prompt], answers: Sequence[str], judged: Sequence[Score]
 ) -> Answers:
     user, count = _users(prompts), len(prompts)
-    score = np.array([one.probability for one in judged]) if judged else np.zeros(count)
+    score = np.array([s.probability for s in judged]) if judged else np.zeros(count)
     rewards = open_rewards([config.gate.audit] if config.gate.audit else [])
     audited, label = np.zeros(count, bool), np.zeros(count)
     if rewards is not None and count:
         audited = np.array(
-            [draw(f"gate audit/{one.id}/{one.index}") < config.gate.audit_share for one in prompts]
+            [draw(f"gate audit/{p.id}/{p.index}") < config.gate.audit_share for p in prompts]
         )
         rows = np.flatnonzero(audited).tolist()
-        label[rows] = rewards([prompts[i].prompt for i in rows], [said[i] for i in rows])
+        label[rows] = rewards([prompts[i].prompt for i in rows], [answers[i] for i in rows])
     return Answers(score, user, audited, label)
 
 
-def _guards(
+def _run_guards(
     config: Config, prompts: Sequence[Prompt], new: Sequence[str], old: Sequence[str]
 ) -> list[Harm]:
-    rules, user, asked = config.gate, _users(prompts), [one.prompt for one in prompts]
-    found = guards.of_answers(
-        guards.Said([[turn.content for turn in prompt] for prompt in asked], new, old, user), rules
-    )
+    rules, user = config.gate, _users(prompts)
+    messages = [prompt.prompt for prompt in prompts]
+    texts = [[turn.content for turn in prompt] for prompt in messages]
+    harms = guards.guard_answers(guards.AnswerPairs(texts, new, old, user), rules)
     if (facts := open_rewards(rules.tests)) is not None:
-        found.append(guards.less("tests", facts(asked, new), facts(asked, old), user, rules, 1.0))
+        passed = facts(messages, new), facts(messages, old)
+        harms.append(guards.measure_loss("tests", *passed, user, rules, scale=1.0))
     if rules.panel and (panel := open_rewards([f"panel:{','.join(rules.panel)}"])) is not None:
-        found.append(guards.less("panel", panel(asked, new), panel(asked, old), user, rules))
-    return found
+        rewards = panel(messages, new), panel(messages, old)
+        harms.append(guards.measure_loss("panel", *rewards, user, rules))
+    return harms
 
 
 def _users(prompts: Sequence[Prompt]) -> NDArray[np.object_]:
-    return np.array([one.user for one in prompts], dtype=object)
+    return np.array([prompt.user for prompt in prompts], dtype=object)
 
 
-def _suite(name: str, path: str, chosen: str, serving: str, drawn: _Drawn, rules: Rules) -> Harm:
-    rows = read([path]).prompts
+def _run_suite(
+    name: str, path: str, policies: tuple[str, str], sampled: _SampledAnswers, rules: Rules
+) -> Harm:
+    """How many fewer of a suite's prompts the first policy passes than the second."""
+    rows = read_data([path]).prompts
     prompts = [
-        Prompt(one.turns, f"{name}/{number}", name, number) for number, one in enumerate(rows)
+        Prompt(row.turns, f"{name}/{number}", name, number) for number, row in enumerate(rows)
     ]
-    passed = [passes(rows, drawn(policy, prompts, f"suite-{name}")) for policy in (chosen, serving)]
-    return guards.less(f"suite: {name}", passed[0], passed[1], _users(prompts), rules, 1.0)
+    new, old = (
+        find_passing(rows, sampled(policy, prompts, f"suite-{name}")) for policy in policies
+    )
+    return guards.measure_loss(f"suite: {name}", new, old, _users(prompts), rules, scale=1.0)
 
 
 DEMANDS = ("tests", "matches", "lacks")
@@ -202,12 +212,12 @@ contain.
 """
 
 
-def demands(facts: Mapping[str, Any]) -> bool:
-    """Does a row demand anything?"""
+def has_demands(facts: Mapping[str, Any]) -> bool:
+    """Whether a row demands anything."""
     return any(facts.get(key) for key in DEMANDS)
 
 
-def passes(rows: Sequence[Asked], answers: Sequence[str]) -> Array:
+def find_passing(rows: Sequence[SuitePrompt], answers: Sequence[str]) -> Array:
     """Which answers pass what their rows demand (`DEMANDS`).
 
     Raises:
@@ -215,11 +225,10 @@ def passes(rows: Sequence[Asked], answers: Sequence[str]) -> Array:
     """
     out = np.ones(len(rows))
     tested = [i for i, row in enumerate(rows) if row.facts.get("tests")]
-    if tested:
-        rewards = open_rewards(["verify"])
-        assert rewards is not None
+    verify = open_rewards(["verify"]) if tested else None
+    if verify is not None:
         out[tested] = (
-            rewards(
+            verify(
                 [rows[i].turns for i in tested],
                 [answers[i] for i in tested],
                 [rows[i].facts for i in tested],
@@ -228,14 +237,14 @@ def passes(rows: Sequence[Asked], answers: Sequence[str]) -> Array:
         )
     for i, row in enumerate(rows):
         wanted = {key: str(row.facts[key]) for key in ("matches", "lacks") if row.facts.get(key)}
-        if not demands(row.facts):
+        if not has_demands(row.facts):
             raise InputError(f"could not use a suite: row {i + 1} has none of {', '.join(DEMANDS)}")
         for key, pattern in wanted.items():
             try:
-                found = re2.search(pattern, answers[i]) is not None
+                is_match = re2.search(pattern, answers[i]) is not None
             except re2.error as error:
                 raise InputError(
                     f"could not use a suite: {key} of row {i + 1} is no pattern: {error}"
                 ) from error
-            out[i] = min(out[i], float(found == (key == "matches")))
+            out[i] = min(out[i], float(is_match == (key == "matches")))
     return out

@@ -1,9 +1,9 @@
-"""Whom a loop's models learned from, and what must be trained anew when one of them is forgotten.
+"""Which users a loop's models learned from, and what must be retrained when one is forgotten.
 
 A model holds a user when it learned from their rows, or was trained on from a model that did.
-Forgetting takes such models out of service and away, erases the user's rows from every round's
-files, and then trains what held them again without them, oldest first, each from what it was
-trained from. Killed on the way, it is called again; who taught is forgotten last.
+Forgetting takes such models out of service and deletes them, erases the user's rows from every
+round's files, and then retrains without them what held them, oldest first, each from the model it
+was trained from. If it is killed on the way, call it again; the lists of users are rewritten last.
 """
 
 from __future__ import annotations
@@ -15,99 +15,98 @@ from typing import Any
 
 import msgspec
 
-from upshot.io import json_lines
+from upshot.io.writing import replace_file
 from upshot.loop import lessons
+from upshot.loop.results import PolicyResult, RewardResult, TrialResult
 from upshot.loop.state import Loop, Round, State, write
 
-_REDONE = ("agree", "reward", "policy", "gate")
+_RETRAINED_STEPS = ("agree", "reward", "policy", "gate", "release")
 
 
-def lineage(loop: Loop) -> dict[str, list[str]]:
+def trace_lineage(loop: Loop) -> dict[str, list[str]]:
     """Every model of a loop, and the rounds whose lessons are in it, by folder name."""
-    out: dict[str, list[str]] = {}
-    for here in loop.rounds():
-        serving = str((here.done("trial") or {}).get("serving", ""))
-        for candidate in (here.done("policy") or {}).get("candidates", ()):
-            out[candidate["policy"]] = [*out.get(serving, ()), here.folder.name]
-        made = here.done("reward") or {}
-        if made.get("made"):
-            out[made["made"]] = [
-                *out.get(str(made.get("from", "")), out.get(serving, [])),
-                here.folder.name,
-            ]
-    return out
+    lineage: dict[str, list[str]] = {}
+    for round in loop.rounds():
+        trial, reward = round.load("trial", TrialResult), round.load("reward", RewardResult)
+        serving = trial.serving if trial else ""
+        for policy in _candidates(round):
+            lineage[policy] = [*lineage.get(serving, ()), round.folder.name]
+        if reward is not None and reward.made:
+            earlier = lineage.get(reward.previous, lineage.get(serving, []))
+            lineage[reward.made] = [*earlier, round.folder.name]
+    return lineage
 
 
-def touched(loop: Loop, user: str) -> list[Round]:
+def _candidates(round: Round) -> list[str]:
+    result = round.load("policy", PolicyResult)
+    return [candidate.policy for candidate in result.candidates] if result else []
+
+
+def find_rounds_with(loop: Loop, user: str) -> list[Round]:
     """Rounds whose models hold a user (by pseudonym), in order."""
-    direct = {here.folder.name for here in loop.rounds() if user in _users(here)}
-    tainted = {model for model, rounds in lineage(loop).items() if direct & set(rounds)}
-    out: list[Round] = []
-    for here in loop.rounds():
-        own = {
-            candidate["policy"] for candidate in (here.done("policy") or {}).get("candidates", ())
-        } | {(here.done("reward") or {}).get("made", "")}
-        if here.folder.name in direct or own & tainted:
-            out.append(here)
-    return out
+    direct = {round.folder.name for round in loop.rounds() if user in _read_users(round)}
+    tainted = {model for model, rounds in trace_lineage(loop).items() if direct & set(rounds)}
+    affected: list[Round] = []
+    for round in loop.rounds():
+        reward = round.load("reward", RewardResult)
+        own = {*_candidates(round), reward.made if reward else ""}
+        if round.folder.name in direct or own & tainted:
+            affected.append(round)
+    return affected
 
 
-def forget(loop: Loop, user: str, again: Callable[[Round], Any]) -> list[str]:
-    """Erase a user (by pseudonym) from every round, and train anew what held them.
+def forget(loop: Loop, user: str, resume: Callable[[Round], Any]) -> list[str]:
+    """Erase a user (by pseudonym) from every round, and retrain what held them.
 
-    `again` runs a round's steps that are not whole.
-
-    Until a round is trained anew, what it released is out of service: the last policy that never
-    held the user serves. Models that were rerun on such a round are removed. Returns the rounds'
-    names.
+    `resume` runs a round's steps that are not complete. Until a round is retrained, what it
+    released is out of service: the last policy that never held the user serves. Models that were
+    rerun on such a round are removed. Returns the rounds' names.
     """
-    found = touched(loop, user)
-    if not found:
-        for here in loop.rounds():
-            _scrub(here, user)
+    affected = find_rounds_with(loop, user)
+    if not affected:
+        for round in loop.rounds():
+            _erase_rows(round, user)
         return []
-    _drop_reruns(loop, {one.number for one in found})
-    models = {
-        model
-        for model, rounds in lineage(loop).items()
-        if {one.folder.name for one in found} & set(rounds)
-    }
-    state = loop.state()
-    first = min(one.number for one in found)
-    clean = [
-        released
-        for released in state.history
-        if released.policy not in models and released.round < first
+    _drop_reruns(loop, {round.number for round in affected})
+    names = {round.folder.name for round in affected}
+    models = {model for model, rounds in trace_lineage(loop).items() if names & set(rounds)}
+    first = min(round.number for round in affected)
+    loop.save(_state_without(loop.state(), models, first))
+    later = [round for round in loop.rounds() if round.number >= first]
+    for round in later:
+        _undo_training(round)
+    for round in loop.rounds():
+        _erase_rows(round, user)
+    for round in later:
+        _rebase(round, loop.state())
+        resume(round)
+    return [round.folder.name for round in affected]
+
+
+def _state_without(state: State, models: Container[str], first: int) -> State:
+    """The state with the models, and every test from the first affected round on, taken out."""
+    history = [
+        entry for entry in state.history if entry.policy not in models and entry.round < first
     ]
-    loop.keep(
-        msgspec.structs.replace(
-            state,
-            history=clean or state.history[:1],
-            canary="",
-            shadow="",
-            waiting={
-                name: policy for name, policy in state.waiting.items() if policy not in models
-            },
-            tests={name: yes for name, yes in state.tests.items() if int(name) < first},
-        )
+    waiting = {name: policy for name, policy in state.waiting.items() if policy not in models}
+    tests = {name: promoted for name, promoted in state.tests.items() if int(name) < first}
+    return msgspec.structs.replace(
+        state,
+        history=history or state.history[:1],
+        canary="",
+        shadow="",
+        waiting=waiting,
+        tests=tests,
     )
-    later = [one for one in loop.rounds() if one.number >= first]
-    for here in later:
-        _undo(here)
-    for here in loop.rounds():
-        _scrub(here, user)
-    for here in later:
-        _rest_on(here, loop.state())
-        again(here)
-    return [one.folder.name for one in found]
 
 
 def _drop_reruns(loop: Loop, rounds: Container[int]) -> None:
-    """Models that learned from these rounds by `upshot loop rerun`; nothing stands on them, so they
-    are not trained anew.
+    """Delete models that learned from these rounds by `upshot loop rerun`; nothing builds on them,
+    so they are not retrained.
     """
     path = loop.folder / "reruns.json"
-    rows = msgspec.json.decode(path.read_bytes()) if path.is_file() else []
+    content = path.read_bytes() if path.is_file() else b"[]"
+    rows = msgspec.json.decode(content, type=list[dict[str, Any]])
     for row in rows:
         if row["round"] in rounds:
             shutil.rmtree(row["folder"], ignore_errors=True)
@@ -115,49 +114,49 @@ def _drop_reruns(loop: Loop, rounds: Container[int]) -> None:
         write(path, [row for row in rows if row["round"] not in rounds])
 
 
-def _users(here: Round) -> Sequence[str]:
-    path = here.folder / "users.json"
+def _read_users(round: Round) -> Sequence[str]:
+    path = round.folder / "users.json"
     return msgspec.json.decode(path.read_bytes(), type=list[str]) if path.is_file() else ()
 
 
-def _scrub(here: Round, user: str) -> None:
-    """Their rows out of the lessons, with the answers drawn for them; and the logs, once they are
-    in the lake, which has forgotten the user already.
+def _erase_rows(round: Round, user: str) -> None:
+    """Take a user's rows out of the lessons, with the answers sampled for them; and the logs out
+    of the round once they are in the lake, which has forgotten the user already.
     """
-    for path in lessons.at(here.folder):
+    for path in lessons.files_in(round.folder):
         lines = path.read_bytes().splitlines() if path.is_file() else []
-        kept = [line for line in lines if not _theirs(line, user)]
-        if len(kept) < len(lines):
-            shutil.rmtree(here.folder / "draws", ignore_errors=True)
-            json_lines.replace(path, b"".join(line + b"\n" for line in kept))
-    if here.done("read") is not None:
-        shutil.rmtree(here.folder / "logs", ignore_errors=True)
-    if user in (users := _users(here)):
-        write(here.folder / "users.json", [name for name in users if name != user])
+        others = [line for line in lines if not _is_theirs(line, user)]
+        if len(others) < len(lines):
+            shutil.rmtree(round.folder / "draws", ignore_errors=True)
+            replace_file(path, b"".join(line + b"\n" for line in others))
+    if round.record("read") is not None:
+        shutil.rmtree(round.folder / "logs", ignore_errors=True)
+    if user in (users := _read_users(round)):
+        write(round.folder / "users.json", [name for name in users if name != user])
 
 
-def _theirs(line: bytes, user: str) -> bool:
+def _is_theirs(line: bytes, user: str) -> bool:
     row = msgspec.json.decode(line)
     return row.get("user") == user or user in row.get("source", {}).get("users", ())
 
 
-def _rest_on(here: Round, state: State) -> None:
-    """A round goes on from the policy that serves now."""
-    tried = here.done("trial")
-    if tried is not None:
-        write(here.folder / "trial.json", {**tried, "serving": state.serving})
+def _rebase(round: Round, state: State) -> None:
+    """Let a round go on from the policy that serves now."""
+    record = round.record("trial")
+    if record is not None:
+        write(round.folder / "trial.json", {**record, "serving": state.serving})
 
 
-def _undo(here: Round) -> None:
-    """A round as it was before it trained."""
-    for step in (*_REDONE, "release"):
-        (here.folder / f"{step}.json").unlink(missing_ok=True)
-    for path in _models(here):
+def _undo_training(round: Round) -> None:
+    """Put a round back to where it was before it trained."""
+    for step in _RETRAINED_STEPS:
+        (round.folder / f"{step}.json").unlink(missing_ok=True)
+    for path in _model_folders(round):
         shutil.rmtree(path, ignore_errors=True)
 
 
-def _models(here: Round) -> Iterator[Path]:
-    yield from here.folder.glob("policy-*")
-    yield here.folder / "reward"
-    yield here.folder / "agreement"
-    yield here.folder / "draws"
+def _model_folders(round: Round) -> Iterator[Path]:
+    yield from round.folder.glob("policy-*")
+    yield round.folder / "reward"
+    yield round.folder / "agreement"
+    yield round.folder / "draws"

@@ -87,7 +87,7 @@ class Value(NamedTuple):
 
 
 class Harm(NamedTuple):
-    """What a guard saw."""
+    """What a guard measured."""
 
     name: str
     harm: float
@@ -135,25 +135,29 @@ def split_of(user: str, shares: Sequence[float] = (0.7, 0.15, 0.15), seed: str =
     return SPLITS[-1]
 
 
-def level(alpha: float, before: Sequence[bool]) -> float:
+def next_level(alpha: float, before: Sequence[bool]) -> float:
     """The level of the next test; `before`: of every test so far, in order, whether it promoted.
 
-    >>> round(level(0.05, []), 4), round(level(0.05, [False]), 4), round(level(0.05, [True]), 4)
-    (0.0109, 0.0036, 0.0145)
+    >>> [round(next_level(0.05, tests), 4) for tests in ([], [False], [True])]
+    [0.0109, 0.0036, 0.0145]
     """
     now = len(before) + 1
     promoted = [test + 1 for test, yes in enumerate(before) if yes]
     half = alpha / 2
-    first = half * _share(now - promoted[0]) if promoted else 0.0
-    return half * _share(now) + first + alpha * sum(_share(now - test) for test in promoted[1:])
+    first = half * _spending_share(now - promoted[0]) if promoted else 0.0
+    return (
+        half * _spending_share(now)
+        + first
+        + alpha * sum(_spending_share(now - test) for test in promoted[1:])
+    )
 
 
-def _share(test: int) -> float:
+def _spending_share(test: int) -> float:
     """Of what is to be spent, at the test of this number; they add up to 1."""
     return test**-_DECAY / _SUM
 
 
-def corrected(answers: Answers, worst: float) -> Array:
+def correct_scores(answers: Answers, worst: float) -> Array:
     """Scores with the audit's mean residual added, and each audited answer's own in its place;
     shape (answers,), whose mean is the policy's value.
     """
@@ -164,7 +168,7 @@ def corrected(answers: Answers, worst: float) -> Array:
     return score + residual
 
 
-def difference(candidate: Answers, present: Answers, alpha: float) -> Value:
+def estimate_difference(candidate: Answers, present: Answers, alpha: float) -> Value:
     """Paired over prompts, in clusters of users.
 
     Raises:
@@ -174,13 +178,13 @@ def difference(candidate: Answers, present: Answers, alpha: float) -> Value:
         candidate.user, present.user
     ):
         raise InputError("could not compare two policies: they answered different prompts")
-    finite = np.concatenate([one.score[np.isfinite(one.score)] for one in (candidate, present)])
+    finite = np.concatenate([arm.score[np.isfinite(arm.score)] for arm in (candidate, present)])
     worst = float(finite.min()) if len(finite) else 0.0
-    each = corrected(candidate, worst) - corrected(present, worst)
-    return Value(*_lower(each, candidate.user, alpha))
+    each = correct_scores(candidate, worst) - correct_scores(present, worst)
+    return Value(*_lower_bound(each, candidate.user, alpha))
 
 
-def _lower(each: Array, user: NDArray[np.object_], alpha: float) -> tuple[float, float, int]:
+def _lower_bound(each: Array, user: NDArray[np.object_], alpha: float) -> tuple[float, float, int]:
     _, place = np.unique(user.astype(str), return_inverse=True)
     sums, sizes = np.bincount(place, each), np.bincount(place).astype(float)
     count, mean = len(sums), float(each.mean())
@@ -198,10 +202,10 @@ def choose(candidates: Mapping[str, Answers]) -> str:
     """
     if not candidates:
         raise InputError("could not choose a policy: there are no candidates")
-    finite = np.concatenate([one.score[np.isfinite(one.score)] for one in candidates.values()])
+    finite = np.concatenate([arm.score[np.isfinite(arm.score)] for arm in candidates.values()])
     worst = float(finite.min()) if len(finite) else 0.0
     return max(
-        sorted(candidates), key=lambda name: float(corrected(candidates[name], worst).mean())
+        sorted(candidates), key=lambda name: float(correct_scores(candidates[name], worst).mean())
     )
 
 
@@ -235,7 +239,7 @@ def trial(
     sizes = (len(old), len(new))
     if min(sizes) < max(2, least_users):
         return Trial("wait", None, None, 0.0, sizes)
-    spent = level(rules.alpha, before)
+    spent = next_level(rules.alpha, before)
     parts = old.var(ddof=1) / len(old), new.var(ddof=1) / len(new)
     error = float(np.sqrt(sum(parts))) or 1e-12
     freedom = (
@@ -262,11 +266,11 @@ def rule_by_guards(chosen: str, guards: Sequence[Harm]) -> Ruling:
         else "promote"
     )
     return Ruling(
-        decision, chosen, None, None, 0.0, [_said(guard) for guard in unsure], _told(guards)
+        decision, chosen, None, None, 0.0, [_describe(guard) for guard in unsure], _tabulate(guards)
     )
 
 
-def _told(guards: Sequence[Harm]) -> dict[str, dict[str, float | str]]:
+def _tabulate(guards: Sequence[Harm]) -> dict[str, dict[str, float | str]]:
     return {
         guard.name: {
             "harm": guard.harm,
@@ -286,16 +290,17 @@ def rule(
     present: Answers,
     guards: Sequence[Harm],
     before: Sequence[bool],
+    *,
     rules: Rules = Rules(),
 ) -> Ruling:
     """Decide on the chosen candidate by answers on the users to test on; they must have had no part
-    in choosing. `before`: see `level`.
+    in choosing. `before`: see `next_level`.
     """
-    spent = level(rules.alpha, before)
-    value = difference(candidate, present, spent)
+    spent = next_level(rules.alpha, before)
+    value = estimate_difference(candidate, present, spent)
     bad = [guard for guard in guards if guard.verdict == "refuse"]
     unsure = [guard for guard in guards if guard.verdict == "ask"]
-    reasons = [_said(guard) for guard in (*bad, *unsure)]
+    reasons = [_describe(guard) for guard in (*bad, *unsure)]
     better = value.low > rules.least_gain
     if not better:
         reasons.insert(
@@ -304,10 +309,10 @@ def rule(
             f" {spent:.4f} over {value.users} users (needs more than {rules.least_gain:+.3f})",
         )
     decision: Decision = "refuse" if bad or not better else "ask" if unsure else "promote"
-    return Ruling(decision, chosen, value.difference, value.low, spent, reasons, _told(guards))
+    return Ruling(decision, chosen, value.difference, value.low, spent, reasons, _tabulate(guards))
 
 
-def _said(guard: Harm) -> str:
+def _describe(guard: Harm) -> str:
     how = "is beyond" if guard.verdict == "refuse" else "may be beyond"
     return (
         f"{guard.name}: {guard.harm:+.3f} [{guard.low:+.3f}, {guard.high:+.3f}] {how} the margin of"
@@ -315,12 +320,13 @@ def _said(guard: Harm) -> str:
     )
 
 
-def harm_of(
+def measure_harm(
     name: str,
     candidate: Array,
     present: Array,
     user: NDArray[np.object_],
     margin: float,
+    *,
     level: float = 0.95,
     what: str = "",
 ) -> Harm:
@@ -328,7 +334,7 @@ def harm_of(
     prompts, in clusters of users.
     """
     each = candidate - present
-    mean, low, _ = _lower(each, user, (1 - level) / 2)
+    mean, low, _ = _lower_bound(each, user, (1 - level) / 2)
     return Harm(
         name,
         mean,

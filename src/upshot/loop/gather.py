@@ -16,12 +16,12 @@ from typing import NamedTuple
 from upshot.errors import ConfigError, NotFoundError
 from upshot.loop.config import Gather
 
-Collect = Callable[["Asked", Path], None]
+Collect = Callable[["LogRequest", Path], None]
 """Writes a round's log to a path."""
 
 
-class Asked(NamedTuple):
-    """What logs are wanted."""
+class LogRequest(NamedTuple):
+    """Which logs a round needs."""
 
     policy: str
     """In service."""
@@ -33,11 +33,15 @@ class Asked(NamedTuple):
 
 
 def gather(
-    plan: Gather, asked: Asked, folder: Path, known: Iterable[str], collect: Collect | None = None
+    plan: Gather,
+    request: LogRequest,
+    folder: Path,
+    old_digests: Iterable[str],
+    collect: Collect | None = None,
 ) -> dict[str, str]:
     """Put the logs into a folder; returns each one's name and digest.
 
-    `known`: digests of earlier rounds' logs.
+    `old_digests`: of earlier rounds' logs, which are not taken again.
 
     Raises:
         ConfigError: the command failed.
@@ -45,57 +49,56 @@ def gather(
     """
     folder.mkdir(parents=True, exist_ok=True)
     if collect is None and not plan.command:
-        return _files(plan, folder, set(known))
+        return _copy_new_files(plan, folder, set(old_digests))
     out = folder / "log.jsonl"
     draft = folder / "log.part"
     if collect is not None:
-        collect(asked, draft)
+        collect(request, draft)
     else:
-        _run(
-            plan.command,
-            {
-                "policy": asked.policy,
-                "out": str(draft),
-                "round": str(asked.round),
-                "seed": str(asked.seed),
-                "canary": asked.canary,
-                "share": f"{asked.share:g}",
-            },
-        )
+        places = {
+            "policy": request.policy,
+            "out": str(draft),
+            "round": str(request.round),
+            "seed": str(request.seed),
+            "canary": request.canary,
+            "share": f"{request.share:g}",
+        }
+        _run_command(plan.command, places)
     if not draft.is_file() or not draft.stat().st_size:
-        raise NotFoundError(f"could not gather round {asked.round}: nothing was written to {{out}}")
+        raise NotFoundError(
+            f"could not gather round {request.round}: nothing was written to {{out}}"
+        )
     draft.replace(out)
     return {out.name: digest(out)}
 
 
-def _files(plan: Gather, folder: Path, known: set[str]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for path in sorted(
-        {Path(name) for pattern in plan.logs for name in glob.glob(pattern, recursive=True)}
-    ):
-        if path.is_file() and (name := digest(path)) not in known:
-            target = folder / f"{name[:12]}-{path.name}"
+def _copy_new_files(plan: Gather, folder: Path, old_digests: set[str]) -> dict[str, str]:
+    copies: dict[str, str] = {}
+    names = {name for pattern in plan.logs for name in glob.glob(pattern, recursive=True)}
+    for path in sorted(map(Path, names)):
+        if path.is_file() and (content := digest(path)) not in old_digests:
+            target = folder / f"{content[:12]}-{path.name}"
             shutil.copyfile(path, target)
-            found[target.name] = name
-    if not found:
+            copies[target.name] = content
+    if not copies:
         raise NotFoundError(f"could not gather a round: nothing is new in {', '.join(plan.logs)}")
-    return found
+    return copies
 
 
-def _run(command: str, places: Mapping[str, str]) -> None:
-    words = [_filled(word, places) for word in shlex.split(command)]
+def _run_command(command: str, places: Mapping[str, str]) -> None:
+    words = [_fill_places(word, places) for word in shlex.split(command)]
     try:
-        done = subprocess.run(words, capture_output=True, text=True, check=False)  # noqa: S603
+        process = subprocess.run(words, capture_output=True, text=True, check=False)  # noqa: S603
     except OSError as error:
         raise ConfigError(f"could not run gather.command: {words[0]}: {error}") from error
-    if done.returncode:
+    if process.returncode:
         raise ConfigError(
-            f"could not gather: {shlex.join(words)} ended with {done.returncode}:"
-            f" {done.stderr.strip()[-400:]}"
+            f"could not gather: {shlex.join(words)} ended with {process.returncode}:"
+            f" {process.stderr.strip()[-400:]}"
         )
 
 
-def _filled(word: str, places: Mapping[str, str]) -> str:
+def _fill_places(word: str, places: Mapping[str, str]) -> str:
     for name, value in places.items():
         word = word.replace("{" + name + "}", value)
     return word

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from upshot.loop.gate import Answers, Harm, Rules, harm_of
+from upshot.loop.gate import Answers, Harm, Rules, measure_harm
 from upshot.reward.features import features
 from upshot.reward.objectives import cvar as tail
 
@@ -51,8 +51,8 @@ _FLATTERING = re.compile(
 )
 
 
-class Said(NamedTuple):
-    """What two policies answered to the same prompts."""
+class AnswerPairs(NamedTuple):
+    """Two policies' answers to the same prompts."""
 
     prompts: Sequence[Sequence[str]]
     """Texts of each prompt's messages."""
@@ -61,80 +61,91 @@ class Said(NamedTuple):
     user: NDArray[np.object_]
 
 
-def of_answers(said: Said, rules: Rules) -> list[Harm]:
+def guard_answers(answers: AnswerPairs, rules: Rules) -> list[Harm]:
     """Guards that read the answers alone."""
     measures: dict[str, Callable[[Sequence[str]], Array]] = {
-        "length": lambda answers: np.log1p([len(text.split()) for text in answers]),
-        "flattery": flattering,
-        "refusals": lambda answers: _refusals(said.prompts, answers),
-        "questions": lambda answers: np.array([float(asks_only(text)) for text in answers]),
-        "broken": lambda answers: np.array([float(bool(broken(text))) for text in answers]),
+        "length": lambda texts: np.log1p([len(text.split()) for text in texts]),
+        "flattery": detect_flattery,
+        "refusals": lambda texts: _detect_refusals(answers.prompts, texts),
+        "questions": lambda texts: np.array([float(only_asks(text)) for text in texts]),
+        "broken": lambda texts: np.array([float(bool(find_defect(text))) for text in texts]),
     }
     return [
-        harm_of(
+        measure_harm(
             name,
-            measure(said.candidate),
-            measure(said.present),
-            said.user,
-            margin(name, rules),
-            rules.guard_level,
-            _example(name, said),
+            measure(answers.candidate),
+            measure(answers.present),
+            answers.user,
+            margin_of(name, rules),
+            level=rules.guard_level,
+            what=_quote_example(name, answers),
         )
         for name, measure in measures.items()
     ]
 
 
-def margin(name: str, rules: Rules) -> float:
+def margin_of(name: str, rules: Rules) -> float:
     """A guard's margin by the rules."""
     return rules.margins.get(name, MARGINS.get(name, 0.0))
 
 
-def of_scores(
-    candidate: Answers, present: Answers, strange: Array, strange_before: Array, rules: Rules
+def guard_scores(
+    candidate: Answers,
+    present: Answers,
+    out_of_domain: Array,
+    out_of_domain_before: Array,
+    rules: Rules,
 ) -> list[Harm]:
     """Guards on what the judge says: answers that it could not score, that are like nothing it was
     trained on (0 or 1), and how the worst-served users fare.
     """
 
-    def more(name: str, new: Array, old: Array) -> Harm:
-        return harm_of(
+    def measure_increase(name: str, new: Array, old: Array) -> Harm:
+        return measure_harm(
             name,
             new.astype(float),
             old.astype(float),
             present.user,
-            margin(name, rules),
-            rules.guard_level,
+            margin_of(name, rules),
+            level=rules.guard_level,
         )
 
     return [
-        more("unjudged", ~np.isfinite(candidate.score), ~np.isfinite(present.score)),
-        more("out of domain", strange, strange_before),
-        cvar(candidate.score, present.score, present.user, rules),
+        measure_increase("unjudged", ~np.isfinite(candidate.score), ~np.isfinite(present.score)),
+        measure_increase("out of domain", out_of_domain, out_of_domain_before),
+        measure_worst_served(candidate.score, present.score, present.user, rules),
     ]
 
 
-def less(
+def measure_loss(
     name: str,
     candidate: Array,
     present: Array,
     user: NDArray[np.object_],
     rules: Rules,
+    *,
     scale: float = 0.0,
 ) -> Harm:
     """A guard on something good (a panel's reward, tests passed): how much less of it there is, in
     standard deviations of the policy in service or, where `scale` is given, in its units.
     """
     unit = scale or float(np.std(present)) or 1.0
-    return harm_of(
-        name, -candidate / unit, -present / unit, user, margin(name, rules), rules.guard_level
+    return measure_harm(
+        name,
+        -candidate / unit,
+        -present / unit,
+        user,
+        margin_of(name, rules),
+        level=rules.guard_level,
     )
 
 
-def cvar(
+def measure_worst_served(
     candidate: Array,
     present: Array,
     user: NDArray[np.object_],
     rules: Rules,
+    *,
     share: float = 0.1,
     draws: int = 400,
     seed: int = 0,
@@ -148,40 +159,40 @@ def cvar(
     unit = float(np.std(old)) or 1.0
     rng = np.random.default_rng(seed)
     means = np.stack([old, new], axis=1)
-    found = (
+    losses = (
         np.array(
             [
-                np.subtract(*tail(means[of], share))
-                for of in (rng.integers(len(old), size=len(old)) for _ in range(draws))
+                np.subtract(*tail(means[rows], share))
+                for rows in (rng.integers(len(old), size=len(old)) for _ in range(draws))
             ]
         )
         / unit
     )
     at = float(np.subtract(*tail(means, share))) / unit
-    low, high = np.quantile(found, [(1 - rules.guard_level) / 2, (1 + rules.guard_level) / 2])
-    return Harm("cvar", at, float(low), float(high), margin("cvar", rules))
+    low, high = np.quantile(losses, [(1 - rules.guard_level) / 2, (1 + rules.guard_level) / 2])
+    return Harm("cvar", at, float(low), float(high), margin_of("cvar", rules))
 
 
-def kl(nats: float, error: float, most: float) -> Harm:
-    """A bound on the distance from the base, in nats an answer."""
+def bound_kl(nats: float, error: float, limit: float) -> Harm:
+    """A bound on the distance from the base, in nats per answer."""
     reach = 2 * error if np.isfinite(error) else 0.0
-    return Harm("kl", nats, nats - reach, nats + reach, most)
+    return Harm("kl", nats, nats - reach, nats + reach, limit)
 
 
-def flattering(answers: Sequence[str]) -> Array:
+def detect_flattery(answers: Sequence[str]) -> Array:
     """Does an answer praise the user or itself, or agree before it has said anything? 0 or 1."""
     return np.array([float(bool(_FLATTERING.search(text))) for text in answers])
 
 
-def _refusals(prompts: Sequence[Sequence[str]], answers: Sequence[str]) -> Array:
-    found = features(prompts, answers)
-    return (found.values[:, found.names.index("inability_any")] > 0).astype(float)
+def _detect_refusals(prompts: Sequence[Sequence[str]], answers: Sequence[str]) -> Array:
+    table = features(prompts, answers)
+    return (table.values[:, table.names.index("inability_any")] > 0).astype(float)
 
 
-def asks_only(answer: str) -> bool:
+def only_asks(answer: str) -> bool:
     """Is it nothing but a question back?
 
-    >>> asks_only("Could you tell me more?"), asks_only("Use `sorted(xs)`. Anything else?")
+    >>> only_asks("Could you tell me more?"), only_asks("Use `sorted(xs)`. Anything else?")
     (True, False)
     """
     text = answer.strip()
@@ -191,11 +202,11 @@ def asks_only(answer: str) -> bool:
     return sum("?" in part for part in sentences) * 2 >= len(sentences)
 
 
-def broken(answer: str) -> str:
+def find_defect(answer: str) -> str:
     """What is broken about an answer so that nothing can come of it: a tool call that is no JSON,
     code that does not parse, a fence left open, nothing at all. Empty: nothing is.
 
-    >>> broken("<tool_call>{\\"name\\": </tool_call>"), broken("done")
+    >>> find_defect("<tool_call>{\\"name\\": </tool_call>"), find_defect("done")
     ('a tool call that is no JSON', '')
     """
     if not answer.strip():
@@ -209,14 +220,14 @@ def broken(answer: str) -> str:
     for language, code, end in _FENCE.findall(answer):
         if not end:
             return "a code block that does not end"
-        if language.lower() in ("python", "py") and not _parses(code):
+        if language.lower() in ("python", "py") and not _is_python(code):
             return "Python that does not parse"
         if language.lower() == "json" and not _is_json(code):
             return "JSON that does not parse"
     return ""
 
 
-def _parses(code: str) -> bool:
+def _is_python(code: str) -> bool:
     try:
         ast.parse(code)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -232,21 +243,21 @@ def _is_json(code: str) -> bool:
     return True
 
 
-def _example(name: str, said: Said) -> str:
+def _quote_example(name: str, answers: AnswerPairs) -> str:
     """For shares: an answer of the candidate's that shows it."""
     tests: dict[str, Callable[[str], bool]] = {
-        "questions": asks_only,
-        "broken": lambda text: bool(broken(text)),
+        "questions": only_asks,
+        "broken": lambda text: bool(find_defect(text)),
         "flattery": lambda text: bool(_FLATTERING.search(text)),
     }
     if name not in tests:
         return ""
-    found = next(
+    example = next(
         (
             text
-            for text, before in zip(said.candidate, said.present, strict=True)
+            for text, before in zip(answers.candidate, answers.present, strict=True)
             if tests[name](text) and not tests[name](before)
         ),
         "",
     )
-    return f"for one: {found.strip()[:80]!r}" if found else ""
+    return f"for one: {example.strip()[:80]!r}" if example else ""

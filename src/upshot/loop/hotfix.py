@@ -10,26 +10,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 
 from upshot.errors import InputError
 from upshot.hub.sampling import Drawing, open_sampler
-from upshot.io.files import json_objects
-from upshot.loop.examine import DEMANDS, demands, passes
-from upshot.loop.gate import Harm, Rules
-from upshot.loop.guards import less
-from upshot.policy.data import Asked, Data, of_rows
+from upshot.io.files import read_objects
+from upshot.loop.examine import DEMANDS, find_passing, has_demands
+from upshot.loop.gate import Rules
+from upshot.loop.guards import measure_loss
+from upshot.policy.data import Prompt, make_data
 from upshot.policy.recipe import Draw, Kl, Recipe
 from upshot.policy.rounds import adopt
 from upshot.policy.train import train
 from upshot.records import Example, Source, Turn
-from upshot.reward.rows import turns_of
+from upshot.reward.rows import parse_turns
 
-_REST_A_CASE = 8
-"""Answers that were fine, for each case: what keeps them fine."""
+_REST_PER_CASE = 8
+"""Answers that were fine, for each case: they keep the policy where it is."""
 
 
 class Case(msgspec.Struct, frozen=True):
@@ -62,8 +62,9 @@ class Fixed(msgspec.Struct, frozen=True):
 def hotfix(
     base: str,
     cases: Sequence[Case],
-    rest: Sequence[Asked],
+    rest: Sequence[Prompt],
     folder: Path,
+    *,
     rank: int = 8,
     rounds: int = 3,
     drawing: Drawing = Drawing(temperature=0.0),
@@ -82,66 +83,122 @@ def hotfix(
     """
     if not cases:
         raise InputError("could not fix anything: there are no cases")
-    judged = bool(rest) and all(demands(row.facts) for row in rest)
-    if not judged and (score is None or not rest):
+    has_tests = bool(rest) and all(has_demands(row.facts) for row in rest)
+    if not has_tests and (score is None or not rest):
         raise InputError(
             "could not prove that the rest holds: give prompts with tests, or prompts and a reward"
             " model"
         )
-    say = open_sampler(base)
-    before = solved(cases, _say(say, [case.prompt for case in cases], drawing))
-    stays = _say(say, [row.turns for row in rest], drawing)
-    own = [
-        Example(row.turns, (Turn("assistant", text),), 1.0, 1.0, Source("kept"))
-        for row, text in zip(rest, stays, strict=True)
-    ][: _REST_A_CASE * len(cases)]
-    wanted = [
-        Example(case.prompt, (Turn("assistant", case.wanted),), 1.0, 1.0, Source("hotfix"))
-        for case in cases
-    ]
-    now, share, seconds, found = base, before, 0.0, None
-    for number in range(rounds):
-        target = folder / f"try-{number}"
-        recipe = Recipe(
-            now,
-            "sft",
-            lora={"r": rank, "lora_alpha": 2 * rank} if number == 0 else None,
-            draw=Draw(drawing.max_tokens),
-            kl=Kl(prompts=32),
-            trainer={
-                "learning_rate": 1e-3,
-                "num_train_epochs": 3,
-                "per_device_train_batch_size": 8,
-                "lr_scheduler_type": "constant",
-                "save_strategy": "no",
-                **(trainer or {}),
-            },
-        )
-        data: Data = of_rows([*wanted, *own])
-        found = train(recipe, data, target, progress=progress)
-        now, seconds = str(target), seconds + found.seconds
-        share = solved(cases, _say(open_sampler(now), [case.prompt for case in cases], drawing))
-        progress("hotfix", number + 1, rounds)
-        if share == 1.0:
-            break
-    assert found is not None
-    answers = _say(open_sampler(now), [row.turns for row in rest], drawing)
+    sampler = open_sampler(base)
+    before = share_solved(cases, _sample(sampler, [case.prompt for case in cases], drawing))
+    old_answers = _sample(sampler, [row.turns for row in rest], drawing)
+    tuned = _tune(
+        base,
+        cases,
+        rest,
+        old_answers,
+        folder,
+        rank=rank,
+        rounds=rounds,
+        drawing=drawing,
+        trainer=trainer,
+        progress=progress,
+    )
+    answers = _sample(open_sampler(tuned.policy), [row.turns for row in rest], drawing)
     user = np.array([str(number) for number in range(len(rest))], dtype=object)
     new, old = (
-        passes(rest, said) if judged or score is None else score([row.turns for row in rest], said)
-        for said in (answers, stays)
+        find_passing(rest, texts)
+        if has_tests or score is None
+        else score([row.turns for row in rest], texts)
+        for texts in (answers, old_answers)
     )
-    harm: Harm = less("the rest", new, old, user, rules, 1.0 if judged else 0.0)
-    adopt(Path(now), folder, "try-*")
-    told: dict[str, float | str] = {
+    harm = measure_loss("the rest", new, old, user, rules, scale=1.0 if has_tests else 0.0)
+    adopt(Path(tuned.policy), folder, "try-*")
+    same = float(np.mean([a == b for a, b in zip(answers, old_answers, strict=True)]))
+    held: dict[str, float | str] = {
         "harm": harm.harm,
         "low": harm.low,
         "high": harm.high,
         "margin": harm.margin,
-        "same answers": float(np.mean([a == b for a, b in zip(answers, stays, strict=True)])),
+        "same answers": same,
     }
     return Fixed(
-        str(folder), len(cases), share, before, told, harm.verdict == "promote", seconds, found.kl
+        str(folder),
+        len(cases),
+        tuned.solved,
+        before,
+        held,
+        harm.verdict == "promote",
+        tuned.seconds,
+        tuned.kl,
+    )
+
+
+class _Tuned(NamedTuple):
+    """The adapter after the last try."""
+
+    policy: str
+    solved: float
+    """Share of the cases."""
+    seconds: float
+    kl: float | None
+
+
+def _tune(
+    base: str,
+    cases: Sequence[Case],
+    rest: Sequence[Prompt],
+    old_answers: Sequence[str],
+    folder: Path,
+    *,
+    rank: int,
+    rounds: int,
+    drawing: Drawing,
+    trainer: dict[str, Any] | None,
+    progress: Callable[[str, int, int], None],
+) -> _Tuned:
+    """Train in short rounds on the wanted answers and the policy's own to the rest, until every
+    case is solved.
+    """
+    own = [
+        Example(row.turns, (Turn("assistant", text),), 1.0, 1.0, Source("kept"))
+        for row, text in zip(rest, old_answers, strict=True)
+    ][: _REST_PER_CASE * len(cases)]
+    wanted = [
+        Example(case.prompt, (Turn("assistant", case.wanted),), 1.0, 1.0, Source("hotfix"))
+        for case in cases
+    ]
+    tuned = _Tuned(base, 0.0, 0.0, None)
+    for number in range(rounds):
+        recipe = _make_recipe(tuned.policy, rank if number == 0 else None, drawing, trainer)
+        target = folder / f"try-{number}"
+        trained = train(recipe, make_data([*wanted, *own]), target, progress=progress)
+        texts = _sample(open_sampler(str(target)), [case.prompt for case in cases], drawing)
+        solved = share_solved(cases, texts)
+        tuned = _Tuned(str(target), solved, tuned.seconds + trained.seconds, trained.kl)
+        progress("hotfix", number + 1, rounds)
+        if solved == 1.0:
+            break
+    return tuned
+
+
+def _make_recipe(
+    base: str, rank: int | None, drawing: Drawing, trainer: dict[str, Any] | None
+) -> Recipe:
+    return Recipe(
+        base,
+        "sft",
+        lora=None if rank is None else {"r": rank, "lora_alpha": 2 * rank},
+        draw=Draw(drawing.max_tokens),
+        kl=Kl(prompts=32),
+        trainer={
+            "learning_rate": 1e-3,
+            "num_train_epochs": 3,
+            "per_device_train_batch_size": 8,
+            "lr_scheduler_type": "constant",
+            "save_strategy": "no",
+            **(trainer or {}),
+        },
     )
 
 
@@ -153,7 +210,7 @@ def read_cases(path: Path) -> list[Case]:
         InputError: a row does not say what is wanted.
     """
     out: list[Case] = []
-    for place, row in json_objects(path):
+    for place, row in read_objects(path):
         wanted = next(
             (row[key] for key in ("wanted", "chosen", "completion") if row.get(key)), None
         )
@@ -164,17 +221,17 @@ def read_cases(path: Path) -> list[Case]:
             )
         out.append(
             Case(
-                turns_of(row["prompt"], "user"),
-                turns_of(wanted, "assistant")[-1].content,
+                parse_turns(row["prompt"], "user"),
+                parse_turns(wanted, "assistant")[-1].content,
                 {key: row[key] for key in (*DEMANDS, "entry_point") if row.get(key)},
             )
         )
     return out
 
 
-def solved(cases: Sequence[Case], answers: Sequence[str]) -> float:
+def share_solved(cases: Sequence[Case], answers: Sequence[str]) -> float:
     """Share of cases whose answer is right."""
-    tested = [i for i, case in enumerate(cases) if demands(case.facts)]
+    tested = [i for i, case in enumerate(cases) if has_demands(case.facts)]
     right = np.array(
         [
             " ".join(answer.split()) == " ".join(case.wanted.split())
@@ -183,11 +240,11 @@ def solved(cases: Sequence[Case], answers: Sequence[str]) -> float:
         dtype=float,
     )
     if tested:
-        right[tested] = passes(
-            [Asked(cases[i].prompt, cases[i].facts) for i in tested], [answers[i] for i in tested]
+        right[tested] = find_passing(
+            [Prompt(cases[i].prompt, cases[i].facts) for i in tested], [answers[i] for i in tested]
         )
     return float(right.mean())
 
 
-def _say(sampler: Any, prompts: Sequence[Sequence[Turn]], drawing: Drawing) -> list[str]:
+def _sample(sampler: Any, prompts: Sequence[Sequence[Turn]], drawing: Drawing) -> list[str]:
     return [text.strip() for text in sampler(prompts, drawing)] if prompts else []

@@ -19,7 +19,7 @@ from upshot.stats.intervals import t_quantile
 Array = NDArray[np.float64]
 Kind = Literal["ips", "snips", "dm", "dr"]
 FLOOR = 0.01
-"""Least propensity of a logged choice."""
+"""Smallest propensity of a logged choice: below it one decision outweighs a hundred."""
 
 
 class Logged(NamedTuple):
@@ -63,7 +63,10 @@ def rewards_by_round(
         return weight * logged.reward
     if kind == "snips":
         return weight * logged.reward / weight.mean()
-    assert expected is not None
+    if expected is None:
+        raise InputError(
+            f"could not evaluate by {kind}: it needs the expected reward of every action"
+        )
     direct = (policy * expected).sum(axis=1)
     return (
         direct
@@ -76,6 +79,7 @@ def estimate(
     logged: Logged,
     policy: Array,
     kind: Kind = "snips",
+    *,
     expected: Array | None = None,
     level: float = 0.95,
 ) -> Estimate:
@@ -121,11 +125,12 @@ def _check(logged: Logged, policy: Array, kind: Kind, expected: Array | None) ->
         )
     if not np.allclose(policy.sum(axis=1), 1.0):
         raise InputError("could not evaluate a policy: its probabilities do not sum to 1")
-    seen = np.bincount(logged.action, minlength=policy.shape[1]) > 0
-    if policy[:, ~seen].any():
+    logged_actions = np.bincount(logged.action, minlength=policy.shape[1]) > 0
+    if policy[:, ~logged_actions].any():
+        missing = np.flatnonzero(~logged_actions & (policy.sum(axis=0) > 0))
         raise InputError(
-            "could not evaluate a policy: it takes actions"
-            f" {np.flatnonzero(~seen & (policy.sum(axis=0) > 0)).tolist()} that were never logged"
+            f"could not evaluate a policy: it takes actions {missing.tolist()} that were never"
+            " logged"
         )
     if kind in ("dm", "dr") and (expected is None or expected.shape != policy.shape):
         raise InputError(

@@ -1,34 +1,48 @@
-"""Rounds: gather logs, read them, learn, and let a better policy out, over and over.
+"""Rounds: gather logs, read them, learn, and release a better policy, over and over.
 
 A round is a folder with everything needed to repeat it: the logs with their digests, the versions
-of the lake and of the code, the configuration, the lessons, the models with whom they learned from,
-the gate's answers and its ruling. A step that is whole is never done again; a killed loop goes on
-behind it.
+of the lake and of the code, the configuration, the lessons, the models with the users they learned
+from, the gate's answers and its ruling. A completed step is never repeated; a killed loop resumes
+after it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import msgspec
 
-from upshot.errors import InputError, NothingToLearnError
+from upshot.errors import InputError, LakeError, NothingToLearnError
 from upshot.io import json_lines
 from upshot.lake import Lake
 from upshot.loop import lessons
-from upshot.loop.config import Config
-from upshot.loop.examine import examine, in_shadow
+from upshot.loop.config import Config, RewardPlan
+from upshot.loop.examine import examine, examine_in_shadow
 from upshot.loop.gate import trial
-from upshot.loop.gather import Asked, Collect, gather
-from upshot.loop.state import Loop, Round, code_version, write
-from upshot.policy.data import Data, read
-from upshot.policy.rewards import Rewards, of_function, of_model
+from upshot.loop.gather import Collect, LogRequest, gather
+from upshot.loop.results import (
+    AgreementResult,
+    Candidate,
+    GateResult,
+    GatherResult,
+    LessonCounts,
+    PolicyResult,
+    ReadResult,
+    ReleaseResult,
+    RewardResult,
+    RoundResult,
+    ShadowResult,
+    TrialResult,
+)
+from upshot.loop.state import Loop, Round, State, code_version, write
+from upshot.policy.data import Data, read_data
+from upshot.policy.rewards import Rewards, wrap_function, wrap_model
 from upshot.policy.train import train
-from upshot.preferences.lake import Curve
+from upshot.preferences.from_lake import Curve
 from upshot.reward import RewardModel
 from upshot.reward import files as reward_files
 from upshot.reward.model import train as train_embedded
@@ -37,36 +51,25 @@ from upshot.reward.transformer import Transformer
 from upshot.reward.transformer import train as train_transformer
 from upshot.reward.update import update
 
+T = TypeVar("T")
 Progress = Callable[[str, int, int], None]
-_LEAST = 40
-"""Rows that a reward model learns from, at least."""
-STEPS = (
-    "gather",
-    "read",
-    "shadow",
-    "trial",
-    "learn",
-    "agree",
-    "reward",
-    "policy",
-    "gate",
-    "release",
-)
+MIN_REWARD_ROWS = 40
+"""Rows below which no reward model is trained; set by hand: fewer fill no held-out fold."""
 
 
 @dataclass(frozen=True)
 class Verbs:
-    """What a loop does with a lake; `api.loops` gives them."""
+    """What a loop does with a lake; `api.loops` supplies it."""
 
-    read_logs: Callable[[Sequence[Path]], Mapping[str, Any]]
+    read_logs: Callable[[Sequence[Path]], ReadResult]
     """Ingest, link and judge files."""
     lake: Callable[[], Lake]
     curve: Callable[[], Curve | None]
-    """The calibration that people's labels gave, where there is one."""
+    """The calibration that people's labels taught, where there is one."""
     collect: Collect | None = None
     """Writes a round's log; None: the configuration says where logs are."""
     scores: lessons.Scores | None = None
-    """Who judges instead of the lake's verdicts: for comparing judges."""
+    """Another judge instead of the lake's verdicts: for comparing judges."""
 
 
 def run(
@@ -74,10 +77,8 @@ def run(
     verbs: Verbs,
     rounds: int = 1,
     progress: Progress = lambda stage, done, total: None,
-) -> list[dict[str, Any]]:
-    """So many rounds more; one that was cut short is finished first, and counts.
-
-    Returns each round's release.
+) -> list[RoundResult]:
+    """Run this many rounds; an interrupted one is finished first, and counts.
 
     Raises:
         InputError: somebody has to approve or refuse a candidate first; there is nothing new to
@@ -85,7 +86,7 @@ def run(
     """
     loop = Loop(Path(config.folder))
     loop.open(config.base)
-    out: list[dict[str, Any]] = []
+    results: list[RoundResult] = []
     for _ in range(rounds):
         state = loop.state()
         if state.waiting:
@@ -94,325 +95,307 @@ def run(
                 f"could not go on: round {name} waits for a person to look at {policy}; `upshot"
                 " loop approve` or `upshot loop approve --refuse`"
             )
-        known = loop.rounds()
-        current = (
-            known[-1] if known and known[-1].done("release") is None else loop.round(len(known) + 1)
-        )
-        out.append(_Round(config, verbs, loop, current, progress).run())
-    return out
+        earlier = loop.rounds()
+        is_open = bool(earlier) and earlier[-1].record("release") is None
+        current = earlier[-1] if is_open else loop.round(len(earlier) + 1)
+        results.append(_RoundRunner(config, verbs, loop, current, progress).run())
+    return results
 
 
-def again(
-    config: Config, verbs: Verbs, here: Round, progress: Progress = lambda stage, done, total: None
-) -> dict[str, Any]:
-    """The steps of a round that are not whole: after a user was forgotten."""
-    return _Round(config, verbs, Loop(Path(config.folder)), here, progress).run()
+def resume(
+    config: Config,
+    verbs: Verbs,
+    round: Round,
+    progress: Progress = lambda stage, done, total: None,
+) -> RoundResult:
+    """Run the steps of a round that are not complete: after a user was forgotten."""
+    return _RoundRunner(config, verbs, Loop(Path(config.folder)), round, progress).run()
 
 
-class _Round:
+class _RoundRunner:
     """One round, step by step."""
 
     def __init__(
-        self, config: Config, verbs: Verbs, loop: Loop, here: Round, progress: Progress
+        self, config: Config, verbs: Verbs, loop: Loop, round: Round, progress: Progress
     ) -> None:
-        self.config, self.verbs, self.loop, self.here, self.progress = (
-            config,
-            verbs,
-            loop,
-            here,
-            progress,
-        )
+        self.config = config
+        self.verbs = verbs
+        self.loop = loop
+        self.round = round
+        self.progress = progress
 
-    def run(self) -> dict[str, Any]:
-        """All steps that are not whole yet."""
-        write(self.here.folder / "config.json", self.config)
-        for number, name in enumerate(STEPS):
-            self.progress(f"round {self.here.number}", number, len(STEPS))
-            self.here.step(name, getattr(self, f"_{name}"))
-        self.progress(f"round {self.here.number}", len(STEPS), len(STEPS))
-        return {"round": self.here.number, **(self.here.done("release") or {})}
+    def run(self) -> RoundResult:
+        """Run every step that is not complete yet."""
+        steps: dict[str, Callable[[], msgspec.Struct]] = {
+            "gather": self._gather,
+            "read": self._read,
+            "shadow": self._decide_shadow,
+            "trial": self._decide_trial,
+            "learn": self._write_lessons,
+            "agree": self._weigh_agreement,
+            "reward": self._train_reward,
+            "policy": self._train_candidates,
+            "gate": self._examine_candidates,
+            "release": self._release,
+        }
+        write(self.round.folder / "config.json", self.config)
+        name = f"round {self.round.number}"
+        for number, (step, make) in enumerate(steps.items()):
+            self.progress(name, number, len(steps))
+            self.round.run_step(step, make)
+        self.progress(name, len(steps), len(steps))
+        end = self._result("release", ReleaseResult)
+        return RoundResult(self.round.number, end.decision, end.reasons, end.serving)
 
-    def _gather(self) -> dict[str, Any]:
+    def _gather(self) -> GatherResult:
         state = self.loop.state()
-        known = [
-            digest
-            for other in self.loop.rounds()
-            for digest in (other.done("gather") or {}).get("logs", {}).values()
-        ]
-        asked = Asked(
+        gathered = [other.load("gather", GatherResult) for other in self.loop.rounds()]
+        request = LogRequest(
             state.serving,
-            self.here.number,
-            self.config.seed * 1_000 + self.here.number,
+            self.round.number,
+            self.config.seed * 1_000 + self.round.number,
             state.canary,
             self.config.serve.canary if state.canary else 0.0,
         )
         began = datetime.now(UTC)
         logs = gather(
-            self.config.gather, asked, self.here.folder / "logs", known, self.verbs.collect
+            self.config.gather,
+            request,
+            self.round.folder / "logs",
+            [digest for result in gathered if result for digest in result.logs.values()],
+            self.verbs.collect,
         )
-        return {
-            "logs": logs,
-            "serving": state.serving,
-            "canary": state.canary,
-            "shadow": state.shadow,
-            "code": code_version(),
-            "began": began.isoformat(),
-        }
+        return GatherResult(
+            logs, state.serving, state.canary, state.shadow, code_version(), began.isoformat()
+        )
 
-    def _read(self) -> dict[str, Any]:
-        told = dict(
-            self.verbs.read_logs(
-                [self.here.folder / "logs" / name for name in self._left("gather")["logs"]]
-            )
-        )
+    def _read(self) -> ReadResult:
+        names = self._result("gather", GatherResult).logs
+        result = self.verbs.read_logs([self.round.folder / "logs" / name for name in names])
         lake = self.verbs.lake()
         tables = ("conversations", "messages", "events", "threads", "verdicts")
-        return {**told, "lake": {name: lake.version(name) for name in tables if lake.exists(name)}}
+        versions = {name: lake.version(name) for name in tables if lake.exists(name)}
+        return msgspec.structs.replace(result, lake=versions)
 
-    def _shadow(self) -> dict[str, Any]:
-        """What the guards say of a candidate that answered unseen; it goes on to a share of the
-        users, or into service.
+    def _decide_shadow(self) -> ShadowResult:
+        """Let the guards decide on a candidate that answered unseen: on to a share of the users,
+        or into service.
         """
-        gathered, state = self._left("gather"), self.loop.state()
-        candidate = gathered.get("shadow", "")
+        gathered, state = self._result("gather", GatherResult), self.loop.state()
+        candidate = gathered.shadow
         if not candidate or state.shadow != candidate:
-            return {"decision": ""}
-        prompts = lessons.requests(
+            return ShadowResult()
+        prompts = lessons.sample_requests(
             self.verbs.lake(),
-            datetime.fromisoformat(gathered["began"]),
+            datetime.fromisoformat(gathered.began),
             self.config.serve.shadow,
             self.config.learn.prompts,
         )
-        json_lines.write(prompts, lessons.at(self.here.folder).shadow)
-        found = in_shadow(self.config, self.here, candidate, prompts, self._judge())
+        json_lines.write(prompts, lessons.files_in(self.round.folder).shadow)
+        ruling = examine_in_shadow(self.config, self.round, candidate, prompts, self._judge())
         number = self.loop.round_of(candidate)
         state = msgspec.structs.replace(state, shadow="")
-        if found.decision == "ask":
-            self.loop.keep(
-                msgspec.structs.replace(state, waiting={**state.waiting, str(number): candidate})
-            )
-        elif found.decision == "promote" and self.config.serve.canary:
-            self.loop.keep(msgspec.structs.replace(state, canary=candidate))
-        elif found.decision == "promote":
+        if ruling.decision == "ask":
+            waiting = {**state.waiting, str(number): candidate}
+            self.loop.save(msgspec.structs.replace(state, waiting=waiting))
+        elif ruling.decision == "promote" and self.config.serve.canary:
+            self.loop.save(msgspec.structs.replace(state, canary=candidate))
+        elif ruling.decision == "promote":
             self.loop.release(candidate, "promoted", number, shadow="")
         else:
-            self.loop.keep(state)
-        return msgspec.to_builtins(found)
+            self.loop.save(state)
+        return ShadowResult(ruling.decision, ruling.reasons, ruling.guards)
 
-    def _trial(self) -> dict[str, Any]:
-        """What came of a candidate that some users got; then the policy that this round goes on
-        from.
-        """
-        gathered, state = self._left("gather"), self.loop.state()
-        canary = gathered["canary"]
-        if (
-            not canary or state.canary != canary
-        ):  # none was under way, or this was done and the loop was killed
-            return {"decision": "", "serving": state.serving}
-        present, candidate = lessons.arms(
+    def _decide_trial(self) -> TrialResult:
+        """Decide on a candidate that a share of the users got by what came of its answers."""
+        gathered, state = self._result("gather", GatherResult), self.loop.state()
+        canary = gathered.canary
+        if not canary or state.canary != canary:  # none was under way, or a killed run decided it
+            return TrialResult(state.serving)
+        present, candidate = lessons.verdicts_by_model(
             self.verbs.lake(),
-            datetime.fromisoformat(gathered["began"]),
-            [gathered["serving"], canary],
+            datetime.fromisoformat(gathered.began),
+            [gathered.serving, canary],
             self.verbs.curve(),
             self.verbs.scores,
         )
-        found = trial(
+        outcome = trial(
             present, candidate, self.config.serve.least_users, state.before, self.config.gate
         )
-        if found.decision == "promote":
-            state = self.loop.release(
-                canary,
-                "promoted",
-                self.here.number,
-                canary="",
-                tests={**state.tests, str(self.here.number): True},
-            )
-        elif found.decision == "refuse":
-            state = self.loop.keep(
-                msgspec.structs.replace(
-                    state, canary="", tests={**state.tests, str(self.here.number): False}
+        if outcome.decision != "wait":
+            promoted = outcome.decision == "promote"
+            tests = {**state.tests, str(self.round.number): promoted}
+            if promoted:
+                state = self.loop.release(
+                    canary, "promoted", self.round.number, canary="", tests=tests
                 )
-            )
-        return {**msgspec.to_builtins(found), "serving": state.serving}
+            else:
+                state = self.loop.save(msgspec.structs.replace(state, canary="", tests=tests))
+        return TrialResult(
+            state.serving,
+            outcome.decision,
+            outcome.difference,
+            outcome.low,
+            outcome.level,
+            outcome.users,
+        )
 
-    def _learn(self) -> dict[str, Any]:
-        rounds = [
-            one
-            for one in self.loop.rounds()
-            if one.number > self.here.number - self.config.learn.recent and one.done("gather")
-        ]
-        since = min(datetime.fromisoformat((one.done("gather") or {})["began"]) for one in rounds)
+    def _write_lessons(self) -> LessonCounts:
         plan = self.config.learn
+        gathered = [
+            result
+            for other in self.loop.rounds()
+            if other.number > self.round.number - plan.recent
+            and (result := other.load("gather", GatherResult)) is not None
+        ]
         return lessons.write(
             self.verbs.lake(),
-            self.here.folder,
-            since,
+            self.round.folder,
+            min(datetime.fromisoformat(result.began) for result in gathered),
             plan.splits,
             plan.prompts,
-            self.verbs.curve(),
-            self.verbs.scores,
+            curve=self.verbs.curve(),
+            scores=self.verbs.scores,
         )
 
-    def _agree(self) -> dict[str, Any]:
-        return lessons.agree(
-            self.here.folder,
-            self.config.recipe(self._left("trial")["serving"]),
-            self.config.learn,
-            self.progress,
-        )
+    def _weigh_agreement(self) -> AgreementResult:
+        recipe = self.config.recipe(self._serving())
+        return lessons.weigh_agreement(self.round.folder, recipe, self.config.learn, self.progress)
 
-    def _reward(self) -> dict[str, Any]:
+    def _train_reward(self) -> RewardResult:
         if self.config.reward is None:
-            return {"made": ""}
-        data = read([lessons.at(self.here.folder).examples])
-        if len(data.examples) < _LEAST:
-            return {
-                "made": "",
-                "why": f"{len(data.examples)} judged answers; at least {_LEAST} are needed",
-            }
-        before = self._last("reward")
-        made = make_reward(
-            self.config,
+            return RewardResult("")
+        data = read_data([lessons.files_in(self.round.folder).examples])
+        if len(data.examples) < MIN_REWARD_ROWS:
+            why = f"{len(data.examples)} judged answers; at least {MIN_REWARD_ROWS} are needed"
+            return RewardResult("", why=why)
+        previous = self._previous_reward()
+        folder = make_reward(
+            self.config.reward,
             data,
-            before,
-            self._left("trial")["serving"],
-            self.here.folder / "reward",
-            self.progress,
+            previous,
+            self._serving(),
+            self.round.folder / "reward",
+            progress=self.progress,
         )
-        return {"made": str(made), "from": before}
+        return RewardResult(str(folder), previous)
 
-    def _policy(self) -> dict[str, Any]:
-        data = lessons.taught(self.here.folder)
+    def _train_candidates(self) -> PolicyResult:
+        data = lessons.read_training_data(self.round.folder)
         if not data.rows:
-            return {"candidates": [], "why": "no verdict of this round is sure enough to teach"}
-        made: list[dict[str, Any]] = []
+            return PolicyResult([], "no verdict of this round is sure enough to teach")
+        candidates: list[Candidate] = []
         rewards = self._rewards()
         for number in range(self.config.learn.candidates):
-            recipe = self.config.recipe(self._left("trial")["serving"], number)
+            recipe = self.config.recipe(self._serving(), number)
+            folder = self.round.folder / f"policy-{number}"
             try:
-                done = train(
-                    recipe,
-                    data,
-                    self.here.folder / f"policy-{number}",
-                    rewards,
-                    None,
-                    self.progress,
-                )
-            except NothingToLearnError as error:  # the next round may know more
-                return {"candidates": [], "why": str(error)}
-            made.append(
-                {
-                    "policy": str(self.here.folder / f"policy-{number}"),
-                    "kl": done.kl,
-                    "steps": done.steps,
-                    "seconds": done.seconds,
-                    "stopped": done.stopped,
-                }
+                trained = train(recipe, data, folder, rewards, progress=self.progress)
+            except NothingToLearnError as error:  # the next round may teach more
+                return PolicyResult([], str(error))
+            candidates.append(
+                Candidate(str(folder), trained.kl, trained.steps, trained.seconds, trained.stopped)
             )
-        return {"candidates": made}
+        return PolicyResult(candidates)
 
-    def _gate(self) -> dict[str, Any]:
-        candidates = [one["policy"] for one in self._left("policy")["candidates"]]
-        if not candidates:
-            return {
-                "decision": "refuse",
-                "chosen": "",
-                "reasons": [self._left("policy").get("why", "no candidate")],
-                "guards": {},
-            }
-        ruling = examine(
+    def _examine_candidates(self) -> GateResult:
+        trained = self._result("policy", PolicyResult)
+        if not trained.candidates:
+            return GateResult("refuse", "", None, None, 0.0, [trained.why or "no candidate"], {})
+        return examine(
             self.config,
-            self.here,
+            self.round,
             self.loop.state(),
-            candidates,
+            [candidate.policy for candidate in trained.candidates],
             self._judge(),
-            self._left("trial")["serving"],
+            serving=self._serving(),
         )
-        return msgspec.to_builtins(ruling)
 
-    def _release(self) -> dict[str, Any]:
-        ruling, state = self._left("gate"), self.loop.state()
-        number, decision, chosen = self.here.number, ruling["decision"], ruling["chosen"]
-        tested = (
-            {"tests": {**state.tests, str(number): decision == "promote"}}
-            if ruling.get("level")
-            else {}
-        )
-        first = (
-            "shadow" if self.config.serve.shadow else "canary" if self.config.serve.canary else ""
-        )
-        if first and decision == "promote":
-            if (
-                not state.shadow
-                and not state.canary
-                and state.serving == self._left("trial")["serving"]
-            ):
-                state = self.loop.keep(msgspec.structs.replace(state, **{first: chosen}, **tested))
-            under_way = (
-                {"shadow": "shadow", "canary": "trial"}[first]
-                if chosen in (state.shadow, state.canary)
-                else "wait"
+    def _release(self) -> ReleaseResult:
+        ruling, state = self._result("gate", GateResult), self.loop.state()
+        number, serve = self.round.number, self.config.serve
+        if ruling.level:
+            tests = {**state.tests, str(number): ruling.decision == "promote"}
+            state = msgspec.structs.replace(state, tests=tests)
+        first = "shadow" if serve.shadow else "canary" if serve.canary else ""
+        if first and ruling.decision == "promote":
+            return self._start_trial(first, ruling, state)
+        if ruling.decision == "ask":
+            waiting = {**state.waiting, str(number): ruling.chosen}
+            self.loop.save(msgspec.structs.replace(state, waiting=waiting))
+        elif ruling.decision == "promote" and state.history[-1].round != number:
+            self.loop.release(ruling.chosen, "promoted", number, tests=state.tests)
+        elif ruling.decision == "refuse":
+            self.loop.save(state)
+        return ReleaseResult(ruling.decision, ruling.reasons, self.loop.state().serving)
+
+    def _start_trial(self, first: str, ruling: GateResult, state: State) -> ReleaseResult:
+        """Send a candidate into the shadow or to a share of the users, unless one is there."""
+        is_free = not state.shadow and not state.canary and state.serving == self._serving()
+        if is_free:
+            state = self.loop.save(msgspec.structs.replace(state, **{first: ruling.chosen}))
+        names = {"shadow": "shadow", "canary": "trial"}
+        under_way = ruling.chosen in (state.shadow, state.canary)
+        decision = names[first] if under_way else "wait"
+        return ReleaseResult(decision, ruling.reasons, state.serving)
+
+    def _result(self, step: str, kind: type[T]) -> T:
+        result = self.round.load(step, kind)
+        if result is None:
+            raise LakeError(
+                f"could not go on with {self.round.folder}: {step}.json is missing; restore it, or"
+                " remove the later steps' files too"
             )
-            return {"decision": under_way, "reasons": ruling["reasons"], "serving": state.serving}
-        if decision == "ask":
-            self.loop.keep(
-                msgspec.structs.replace(
-                    state, waiting={**state.waiting, str(number): chosen}, **tested
-                )
-            )
-        elif decision == "promote" and state.history[-1].round != number:
-            self.loop.release(chosen, "promoted", number, **tested)
-        elif decision == "refuse":
-            self.loop.keep(msgspec.structs.replace(state, **tested))
-        return {
-            "decision": decision,
-            "reasons": ruling["reasons"],
-            "serving": self.loop.state().serving,
-        }
+        return result
 
-    def _left(self, step: str) -> dict[str, Any]:
-        found = self.here.done(step)
-        assert found is not None, step
-        return found
+    def _serving(self) -> str:
+        """The policy that the round goes on from."""
+        return self._result("trial", TrialResult).serving
 
-    def _last(self, step: str) -> str:
-        """What the same step made in an earlier round."""
+    def _previous_reward(self) -> str:
+        """The reward model that an earlier round made."""
         for other in reversed(self.loop.rounds()):
-            if other.number < self.here.number and (made := (other.done(step) or {}).get("made")):
-                return str(made)
+            result = other.load("reward", RewardResult)
+            if other.number < self.round.number and result is not None and result.made:
+                return result.made
         return ""
 
     def _judge(self) -> RewardModel | Transformer | None:
         """What scores fresh answers at the gate: the round's reward model."""
-        made = (self.here.done("reward") or {}).get("made") or self._last("reward")
-        return reward_files.load(made) if made else None
+        result = self.round.load("reward", RewardResult)
+        folder = (result.made if result else "") or self._previous_reward()
+        return reward_files.load(folder) if folder else None
 
     def _rewards(self) -> Rewards | None:
         model = self._judge() if self.config.reward is not None and self.config.reward.use else None
-        return None if model is None else of_function(of_model(model), "reward model")
+        return None if model is None else wrap_function(wrap_model(model), "reward model")
 
 
 def make_reward(
-    config: Config, data: Data, before: str, serving: str, folder: Path, progress: Progress
+    plan: RewardPlan,
+    data: Data,
+    previous: str,
+    serving: str,
+    folder: Path,
+    *,
+    progress: Progress,
 ) -> Path:
-    """A reward model from judged answers: the last round's goes on learning, it does not start
-    again from nothing.
+    """Train a reward model on judged answers; it goes on from the previous round's, if there is
+    one, rather than from scratch.
     """
-    plan, rows = config.reward, {"helpful": data.examples}
-    assert plan is not None
-    old = reward_files.load(before) if before else None
+    rows = {"helpful": data.examples}
     if not plan.recipe:
-        reward_files.save(
-            update(old, rows, plan.keep) if isinstance(old, RewardModel) else train_embedded(rows),
-            folder,
+        old = reward_files.load(previous) if previous else None
+        updated = (
+            update(old, rows, plan.keep) if isinstance(old, RewardModel) else train_embedded(rows)
         )
+        reward_files.save(updated, folder)
         return folder
-    recipe = msgspec.convert(
-        {**plan.recipe, "base": str(Path(before) / "member-0") if before else serving}, RewardRecipe
-    )
+    base = str(Path(previous) / "member-0") if previous else serving
+    recipe = msgspec.convert({**plan.recipe, "base": base}, RewardRecipe)
     folder.mkdir(parents=True, exist_ok=True)
-    made = train_transformer(
+    model = train_transformer(
         rows, recipe, folder, progress=lambda done, total: progress("reward", done, total)
     )
-    reward_files.save_transformer(made, recipe, folder)
+    reward_files.save_transformer(model, recipe, folder)
     return folder

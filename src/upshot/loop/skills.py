@@ -1,5 +1,4 @@
-"""Skills: solutions that the world confirmed, kept with when they apply, and found again for new
-tasks.
+"""Skills: solutions that the world confirmed, stored with the request they solved.
 
 A skill is a request and its answer, with evidence that it worked: a reported outcome, a test, an
 adoption. They are found by the words that two requests share, over all that either has, rare words
@@ -14,14 +13,14 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from upshot.io import json_lines
 from upshot.lake import Lake
 from upshot.records import Turn
-from upshot.stats import words as tokens
+from upshot.stats import word_hashes
 
 CONFIRMING = frozenset(
     {"worked", "test", "outcome", "build", "kept", "commit", "own_commit", "adopted"}
@@ -29,8 +28,10 @@ CONFIRMING = frozenset(
 """Kinds of evidence by which the world confirms."""
 _ALIKE = 0.9
 """Likeness from which a solution is offered (`bench/remedies.py`: .9 of them are right)."""
-_LEAST_SCORE = 0.8
-_SHORT = 12
+_MIN_SCORE = 0.8
+"""Score from which a verdict confirms; set by hand, above the usual good."""
+_MIN_CHARACTERS = 12
+"""Shorter answers (“yes”, “done”) are no solutions."""
 
 
 class Skill(msgspec.Struct, frozen=True):
@@ -53,37 +54,47 @@ class Skill(msgspec.Struct, frozen=True):
         return (len(self.users) + 1) / (len(self.users) + self.failed + 2)
 
 
-def learn(
+class _Evidence(NamedTuple):
+    """What is known of one solution while verdicts are read."""
+
+    request: str
+    answer: str
+    quotes: list[str]
+    users: set[str]
+    failures: set[str]
+
+
+def learn_skills(
     verdicts: Iterable[dict[str, Any]], texts: dict[tuple[str, int], tuple[str, str, str]]
 ) -> list[Skill]:
     """Skills from verdicts. `texts`: (request, answer, user) by (conversation, index)."""
-    found: dict[tuple[str, str], dict[str, Any]] = {}
+    solutions: dict[tuple[str, str], _Evidence] = {}
     for verdict in verdicts:
         place = (verdict["id"], verdict["index"])
         if place not in texts:
             continue
         request, answer, user = texts[place]
-        if len(answer) < _SHORT:
+        if len(answer) < _MIN_CHARACTERS:
             continue
-        entry = found.setdefault(
+        solution = solutions.setdefault(
             (" ".join(request.lower().split()), answer.strip()),
-            {"when": request, "how": answer, "quotes": [], "users": set(), "failed": set()},
+            _Evidence(request, answer, [], set(), set()),
         )
         good = [
-            one["quote"]
-            for one in verdict["evidence"]
-            if one["kind"] in CONFIRMING and one["polarity"] > 0
+            evidence["quote"]
+            for evidence in verdict["evidence"]
+            if evidence["kind"] in CONFIRMING and evidence["polarity"] > 0
         ]
-        bad = [one for one in verdict["evidence"] if one["polarity"] < 0]
-        if good and not bad and verdict["score"] >= _LEAST_SCORE:
-            entry["users"].add(user)
-            entry["quotes"] += good[:1]
+        bad = any(evidence["polarity"] < 0 for evidence in verdict["evidence"])
+        if good and not bad and verdict["score"] >= _MIN_SCORE:
+            solution.users.add(user)
+            solution.quotes.extend(good[:1])
         elif bad and verdict["score"] < 0.5:
-            entry["failed"].add(user)
+            solution.failures.add(user)
     skills = [
-        Skill(one["when"], one["how"], one["quotes"][:3], sorted(one["users"]), len(one["failed"]))
-        for one in found.values()
-        if one["users"]
+        Skill(s.request, s.answer, s.quotes[:3], sorted(s.users), len(s.failures))
+        for s in solutions.values()
+        if s.users
     ]
     return sorted(
         (skill for skill in skills if skill.trust > 0.5),
@@ -91,7 +102,7 @@ def learn(
     )
 
 
-def of_lake(lake: Lake) -> Library:
+def read_skills(lake: Lake) -> Library:
     """The skills of a lake."""
     texts: dict[tuple[str, int], tuple[str, str, str]] = {}
     verdicts: list[dict[str, Any]] = []
@@ -107,7 +118,7 @@ def of_lake(lake: Lake) -> Library:
             elif row["role"] == "assistant" and request[0] == row["id"]:
                 texts[row["id"], row["index"]] = (request[1], row["text"], row["user"])
         verdicts += lake.read("verdicts", bucket, ["id", "index", "score", "evidence"]).to_pylist()
-    return Library(learn(verdicts, texts))
+    return Library(learn_skills(verdicts, texts))
 
 
 class Library:
@@ -115,24 +126,26 @@ class Library:
 
     def __init__(self, skills: Sequence[Skill]) -> None:
         self.skills = list(skills)
-        self._terms = [frozenset(_words(skill.when)) for skill in self.skills]
+        self._terms = [frozenset(_content_words(skill.when)) for skill in self.skills]
         self._df = Counter(term for terms in self._terms for term in terms)
 
-    def find(self, request: str, most: int = 3, least: float = 0.0) -> list[tuple[Skill, float]]:
-        """Skills for a request, the likest first, of those alike the most trusted, with their
-        likeness in (0, 1]; none below `least`.
+    def find(
+        self, request: str, limit: int = 3, min_likeness: float = 0.0
+    ) -> list[tuple[Skill, float]]:
+        """Skills for a request, the most alike first, then the most trusted, with their likeness
+        in (0, 1]; none below `min_likeness`.
         """
-        asked = frozenset(_words(request))
-        found = [
-            (skill, self._alike(asked, terms))
+        words = frozenset(_content_words(request))
+        pairs = [
+            (skill, self._likeness(words, terms))
             for skill, terms in zip(self.skills, self._terms, strict=True)
         ]
         return sorted(
-            (pair for pair in found if pair[1] > 0 and pair[1] >= least),
+            (pair for pair in pairs if pair[1] > 0 and pair[1] >= min_likeness),
             key=lambda pair: (-pair[1], -pair[0].trust),
-        )[:most]
+        )[:limit]
 
-    def _alike(self, a: frozenset[int], b: frozenset[int]) -> float:
+    def _likeness(self, a: frozenset[int], b: frozenset[int]) -> float:
         return self._weight(a & b) / self._weight(a | b) if a & b else 0.0
 
     def _weight(self, terms: Iterable[int]) -> float:
@@ -141,7 +154,7 @@ class Library:
         )
 
     def offer(
-        self, prompt: Sequence[Turn], most: int = 2, least: float = _ALIKE
+        self, prompt: Sequence[Turn], limit: int = 2, min_likeness: float = _ALIKE
     ) -> tuple[Turn, ...]:
         """A prompt with what worked for others before it, as earlier exchanges; as it is where
         nothing fits.
@@ -149,7 +162,7 @@ class Library:
         request = next((turn.content for turn in reversed(prompt) if turn.role == "user"), "")
         shown = [
             turn
-            for skill, _ in reversed(self.find(request, most, least))
+            for skill, _ in reversed(self.find(request, limit, min_likeness))
             for turn in (Turn("user", skill.when), Turn("assistant", skill.how))
         ]
         first = 1 if prompt and prompt[0].role == "system" else 0
@@ -157,24 +170,24 @@ class Library:
 
     def without(self, user: str) -> Library:
         """The library without what a user (by pseudonym) alone confirmed."""
-        kept = [
+        skills = [
             msgspec.structs.replace(skill, users=[name for name in skill.users if name != user])
             for skill in self.skills
         ]
-        return Library([skill for skill in kept if skill.users])
+        return Library([skill for skill in skills if skill.users])
 
 
 def save(library: Library, path: Path) -> None:
-    """As JSON lines."""
+    """Write a library as JSON lines."""
     json_lines.write(library.skills, path)
 
 
 def load(path: Path) -> Library:
-    """From JSON lines."""
+    """Read a library from JSON lines."""
     return Library(
         [msgspec.json.decode(line, type=Skill) for line in path.read_bytes().splitlines()]
     )
 
 
-def _words(text: str) -> Iterator[int]:
-    yield from tokens.content(tokens.words([text])).hashes.tolist()
+def _content_words(text: str) -> Iterator[int]:
+    yield from word_hashes.drop_stop_words(word_hashes.hash_words([text])).hashes.tolist()

@@ -1,8 +1,7 @@
-"""What is in service, and everything that led there: `state.json` in the loop's folder, written
-whole or not at all.
+"""What is in service, and everything that led there: `state.json` in the loop's folder.
 
-Rounds are folders beside it, `round-0001` and so on. Each step of a round leaves `STEP.json` when
-it is whole; a killed loop goes on behind the last of them.
+It is written whole or not at all. Rounds are folders beside it, `round-0001` and so on. Each step
+of a round leaves `STEP.json` when it is complete; a killed loop resumes after the last of them.
 """
 
 from __future__ import annotations
@@ -12,12 +11,15 @@ import time
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from upshot.errors import InputError, NotFoundError
 from upshot.io import json_lines
+from upshot.io.writing import replace_file
+
+T = TypeVar("T")
 
 
 class Released(msgspec.Struct, frozen=True):
@@ -32,14 +34,14 @@ class Released(msgspec.Struct, frozen=True):
 
 
 class State(msgspec.Struct, frozen=True):
-    """Of a loop."""
+    """The state of a loop."""
 
     history: list[Released]
     """The last one serves."""
     tests: dict[str, bool] = {}
     """Every test of a gate so far, by round, and whether it promoted."""
     waiting: dict[str, str] = {}
-    """Candidates for whom a person is asked, by round."""
+    """Candidates that wait for a person's approval, by round."""
     shadow: str = ""
     """A candidate that answers beside the policy in service, unseen."""
     canary: str = ""
@@ -67,11 +69,11 @@ class Loop:
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / "state.json"
         if not path.is_file():
-            self.keep(State([Released(base, time.time(), "base")]))
+            self.save(State([Released(base, time.time(), "base")]))
         return self.state()
 
     def state(self) -> State:
-        """As it is.
+        """The current state.
 
         Raises:
             NotFoundError: there is no loop here.
@@ -83,19 +85,16 @@ class Loop:
             )
         return msgspec.json.decode(path.read_bytes(), type=State)
 
-    def keep(self, state: State) -> State:
-        """Write it."""
+    def save(self, state: State) -> State:
+        """Write the state."""
         write(self.folder / "state.json", state)
         return state
 
     def release(self, policy: str, why: str, number: int = 0, **more: Any) -> State:
         """Put a policy into service."""
-        now = self.state()
-        return self.keep(
-            msgspec.structs.replace(
-                now, history=[*now.history, Released(policy, time.time(), why, number)], **more
-            )
-        )
+        state = self.state()
+        history = [*state.history, Released(policy, time.time(), why, number)]
+        return self.save(msgspec.structs.replace(state, history=history, **more))
 
     def roll_back(self, who: str) -> State:
         """Put what served before into service again.
@@ -103,26 +102,26 @@ class Loop:
         Raises:
             InputError: nothing served before.
         """
-        now = self.state()
-        before = [one.policy for one in now.history if one.policy != now.serving]
-        if not before:
-            raise InputError(f"could not roll back: {now.serving} is all that ever served here")
-        return self.release(before[-1], f"rolled back by {who}", canary="", shadow="")
+        state = self.state()
+        earlier = [entry.policy for entry in state.history if entry.policy != state.serving]
+        if not earlier:
+            raise InputError(f"could not roll back: {state.serving} is all that ever served here")
+        return self.release(earlier[-1], f"rolled back by {who}", canary="", shadow="")
 
     def rounds(self) -> list[Round]:
-        """All of them, in order."""
+        """All rounds, in order."""
         return [Round(path) for path in sorted(self.folder.glob("round-*")) if path.is_dir()]
 
     @staticmethod
     def round_of(policy: str) -> int:
-        """Which round made a candidate."""
+        """The number of the round that made a candidate."""
         return Round(Path(policy).parent).number
 
     def round(self, number: int) -> Round:
-        """One of them, made where it is not there."""
-        found = Round(self.folder / f"round-{number:04d}")
-        found.folder.mkdir(parents=True, exist_ok=True)
-        return found
+        """The round of a number; its folder is made where it is missing."""
+        round = Round(self.folder / f"round-{number:04d}")
+        round.folder.mkdir(parents=True, exist_ok=True)
+        return round
 
 
 class Round:
@@ -132,37 +131,34 @@ class Round:
         self.folder = folder
         self.number = int(folder.name.rpartition("-")[2])
 
-    def done(self, step: str) -> dict[str, Any] | None:
-        """What a whole step left; None: it is not whole."""
+    def record(self, step: str) -> dict[str, Any] | None:
+        """The raw record of a completed step; None: it is not complete."""
         path = self.folder / f"{step}.json"
         return msgspec.json.decode(path.read_bytes()) if path.is_file() else None
 
-    def step(self, name: str, make: Callable[[], Any]) -> dict[str, Any]:
-        """What a step leaves: as it was, or made now."""
-        found = self.done(name)
-        if found is not None:
-            return found
+    def load(self, step: str, kind: type[T]) -> T | None:
+        """The result of a completed step; None: it is not complete."""
+        path = self.folder / f"{step}.json"
+        return msgspec.json.decode(path.read_bytes(), type=kind) if path.is_file() else None
+
+    def run_step(self, name: str, make: Callable[[], msgspec.Struct]) -> None:
+        """Do a step unless it is complete, and record its result."""
+        if self.record(name) is not None:
+            return
         began = time.monotonic()
-        made = msgspec.to_builtins(make())
-        write(self.folder / f"{name}.json", {**made, "seconds": round(time.monotonic() - began, 2)})
-        return self.done(name) or {}
+        result = msgspec.to_builtins(make())
+        seconds = round(time.monotonic() - began, 2)
+        write(self.folder / f"{name}.json", {**result, "seconds": seconds})
 
 
 def write(path: Path, content: Any) -> None:
-    """JSON, whole or not at all."""
-    json_lines.replace(path, msgspec.json.format(json_lines.encode(content), indent=1))
+    """Write JSON, whole or not at all."""
+    replace_file(path, msgspec.json.format(json_lines.encode(content), indent=1))
 
 
 def code_version() -> dict[str, str]:
     """Which Upshot this is: its version and, in a checkout, its commit."""
-    here = Path(__file__).parent
-    found = subprocess.run(
-        ["git", "-C", str(here), "describe", "--always", "--dirty"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )  # noqa: S603, S607
-    return {
-        "version": version("upshot"),
-        **({"commit": found.stdout.strip()} if found.returncode == 0 else {}),
-    }
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    git = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    commit = {"commit": git.stdout.strip()} if git.returncode == 0 else {}
+    return {"version": version("upshot-ai"), **commit}

@@ -1,6 +1,4 @@
-"""A panel that watches while a policy is trained: reward models that it is not trained on
-(`reward.panel`).
-"""
+"""A panel of reward models that watches a policy which is trained on another (`reward.panel`)."""
 
 from __future__ import annotations
 
@@ -13,13 +11,14 @@ from transformers import TrainerCallback
 from upshot.errors import InputError
 from upshot.records import Turn
 from upshot.reward import RewardModel, load
-from upshot.reward.panel import Watch, look
+from upshot.reward.panel import Watch, check_samples
 
 _SAMPLES = 64
+"""Latest answers that are looked at: a standard error of an eighth of their spread."""
 
 
 class Guard:
-    """Looks at a trainer's latest answers every so many steps, and ends it at the first alarm."""
+    """Checks a trainer's latest answers every few steps, and ends training at the first alarm."""
 
     def __init__(self, trained: RewardModel, panel: Sequence[RewardModel], every: int = 10) -> None:
         self.trained, self.panel, self.every = trained, panel, every
@@ -27,22 +26,21 @@ class Guard:
         self.answers: deque[tuple[Sequence[Turn], str]] = deque(maxlen=_SAMPLES)
 
     def show(self, prompts: Sequence[Sequence[Turn]], answers: Sequence[str]) -> None:
-        """Answers that were just drawn."""
+        """Take answers that were just sampled."""
         self.answers.extend(zip(prompts, answers, strict=True))
 
     def callback(self) -> TrainerCallback:
-        """For a trainer whose answers are shown."""
+        """The callback of a trainer whose answers are shown."""
         return _Watching(self)
 
     def alarm(self) -> str:
-        """Look; why to stop, if so."""
+        """Check the latest answers; why to stop, or nothing."""
         if len(self.answers) < _SAMPLES // 4:
             return ""
         prompts = [[turn.content for turn in prompt] for prompt, _ in self.answers]
-        found = look(
-            self.watch, self.trained, self.panel, prompts, [answer for _, answer in self.answers]
-        )
-        return found.why if found else ""
+        answers = [answer for _, answer in self.answers]
+        alarm = check_samples(self.watch, self.trained, self.panel, prompts, answers)
+        return alarm.why if alarm else ""
 
 
 class _Watching(TrainerCallback):
@@ -63,9 +61,9 @@ def open_guard(trained: str, panel: Sequence[str]) -> Guard | None:
     """
     if not panel:
         return None
-    found = [load(folder) for folder in (trained, *panel)]
-    models = [model for model in found if isinstance(model, RewardModel)]
-    if len(models) != len(found):
+    loaded = [load(folder) for folder in (trained, *panel)]
+    models = [model for model in loaded if isinstance(model, RewardModel)]
+    if len(models) != len(loaded):
         raise InputError(
             "could not make a guard: the trained reward and its panel must be embedded reward"
             " models (`upshot train reward`)"

@@ -1,13 +1,13 @@
 """How far a policy is from its base, and what keeps it near.
 
-KL is that of whole answers, in nats: along answers drawn from the policy, the exact divergence of
-the next token's two distributions, summed over the answer's tokens. It is never negative, and its
-expectation is KL(π ‖ π_base) of answers.
+KL is that of whole answers, in nats: along answers sampled from the policy, the exact divergence of
+the two distributions of the next token, summed over the answer's tokens. It is never negative, and
+its expectation is KL(π ‖ π_base) of answers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -15,14 +15,15 @@ import numpy as np
 import torch
 from transformers import TrainerCallback
 
-from upshot.hub.sampling import Drawing, Local
+from upshot.errors import InputError
+from upshot.hub.padding import pad_tokens
+from upshot.hub.sampling import MAX_BATCH_TOKENS, Drawing, Local
 from upshot.policy.recipe import Kl
 
 _GAIN = 0.1
-"""Most by which one step moves the penalty's coefficient, relative (Ziegler et al., 2019, eq. 5).
-"""
+"""Gain of the controller, relative per step (Ziegler et al., 2019, section 2.2)."""
 _CLIP = 0.2
-_TOKENS = 24_000
+"""Largest relative error that the controller reacts to (the same)."""
 
 
 class Distance(NamedTuple):
@@ -34,15 +35,13 @@ class Distance(NamedTuple):
 
 
 class Controller:
-    """Steers the penalty's coefficient so that the achieved KL meets a target (Ziegler et al.,
-    2019).
-    """
+    """Steers the penalty's coefficient so that KL meets a target (Ziegler et al., 2019)."""
 
     def __init__(self, coefficient: float, target: float | None) -> None:
         self.coefficient, self.target = coefficient, target
 
     def update(self, nats: float) -> float:
-        """After a step whose answers were so far from the base; returns the next coefficient.
+        """Take the KL of a step's answers, and return the next coefficient.
 
         >>> round(Controller(0.1, 6.0).update(12.0), 6)
         0.102
@@ -53,14 +52,14 @@ class Controller:
 
 
 @contextmanager
-def without_adapter(model: Any):
-    """The base of a model with an adapter."""
+def without_adapter(model: Any) -> Generator[Any]:
+    """The base of a model with an adapter, which is switched off meanwhile."""
     with model.disable_adapter():
         yield model
 
 
 def has_adapter(model: Any) -> bool:
-    """Is it a base with an adapter that can be switched off?"""
+    """Whether a model is a base with an adapter that can be switched off."""
     return hasattr(model, "disable_adapter") and hasattr(model, "peft_config")
 
 
@@ -71,117 +70,112 @@ def measure(
     prompts: Sequence[Sequence[int]],
     drawing: Drawing,
 ) -> Distance:
-    """KL of answers to these prompts (token ids).
+    """KL of answers to prompts (token ids), from a base.
 
     `base`: None where the policy is an adapter that can be switched off.
     """
     if not len(prompts):
         return Distance(float("nan"), float("nan"))
     answers = Local(policy, tokenizer).draw(prompts, drawing)
+    temperature = drawing.temperature or 1.0
     nats = np.array(
-        along(policy, base, tokenizer.pad_token_id, prompts, answers, drawing.temperature or 1.0)
+        sum_divergence(
+            policy, base, prompts, answers, pad=tokenizer.pad_token_id, temperature=temperature
+        )
     )
-    return Distance(
-        float(nats.mean()),
-        float(nats.std(ddof=1) / np.sqrt(len(nats))) if len(nats) > 1 else float("nan"),
-    )
+    error = float(nats.std(ddof=1) / np.sqrt(len(nats))) if len(nats) > 1 else float("nan")
+    return Distance(float(nats.mean()), error)
 
 
-def along(
+def sum_divergence(
     policy: Any,
     base: Any | None,
-    pad: int,
     prompts: Sequence[Sequence[int]],
     answers: Sequence[Sequence[int]],
+    *,
+    pad: int,
     temperature: float = 1.0,
 ) -> list[float]:
     """For each answer the sum over its tokens of KL(π(. | before) ‖ π_base(. | before))."""
     out: list[float] = []
     width = max(len(p) + len(a) for p, a in zip(prompts, answers, strict=True))
-    size = max(1, _TOKENS // width)
+    size = max(1, MAX_BATCH_TOKENS // width)
     training = policy.training
     policy.eval()
     for start in range(0, len(prompts), size):
-        asked, said = prompts[start : start + size], answers[start : start + size]
+        stop = start + size
+        pairs = list(zip(prompts[start:stop], answers[start:stop], strict=True))
+        ids, mask = pad_tokens([[*prompt, *answer] for prompt, answer in pairs], pad)
         with torch.inference_mode():
-            ours = _next(policy, pad, asked, said, temperature)
+            ours = _next_logps(policy, ids, mask, temperature)
             if base is None:
                 with without_adapter(policy):
-                    theirs = _next(policy, pad, asked, said, temperature)
+                    theirs = _next_logps(policy, ids, mask, temperature)
             else:
-                theirs = _next(base, pad, asked, said, temperature)
-            each = (ours.exp() * (ours - theirs)).sum(-1)
+                theirs = _next_logps(base, ids, mask, temperature)
+            kl = (ours.exp() * (ours - theirs)).sum(-1)
         out += [
-            float(row[len(p) - 1 : len(p) + len(a) - 1].sum())
-            for row, p, a in zip(each, asked, said, strict=True)
+            float(row[len(prompt) - 1 : len(prompt) + len(answer) - 1].sum())
+            for row, (prompt, answer) in zip(kl, pairs, strict=True)
         ]
     policy.train(training)
     return out
 
 
-def _next(
-    model: Any,
-    pad: int,
-    prompts: Sequence[Sequence[int]],
-    answers: Sequence[Sequence[int]],
-    temperature: float,
+def _next_logps(
+    model: Any, ids: torch.Tensor, mask: torch.Tensor, temperature: float
 ) -> torch.Tensor:
-    rows = [[*p, *a] for p, a in zip(prompts, answers, strict=True)]
-    width, device = max(map(len, rows)), next(model.parameters()).device
-    ids = torch.tensor([row + [pad] * (width - len(row)) for row in rows], device=device)
-    mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows], device=device)
-    return torch.log_softmax(
-        model(input_ids=ids, attention_mask=mask, use_cache=False).logits.float() / temperature,
-        dim=-1,
-    )
+    """Log probabilities of every token of the vocabulary at every place."""
+    device = next(model.parameters()).device
+    outputs = model(input_ids=ids.to(device), attention_mask=mask.to(device), use_cache=False)
+    return torch.log_softmax(outputs.logits.float() / temperature, dim=-1)
 
 
 class Bound(TrainerCallback):
-    """Ends training before the policy is further from its base than it may be, at the last step
-    that was seen within.
+    """Ends training when the policy is too far from its base, back at the last step within bounds.
 
-    `look` gives the present KL, or None where this step has none.
+    `read_kl` gives the present KL, or None where this step has none.
     """
 
-    def __init__(self, rule: Kl, look: Callable[[Any, int], float | None]) -> None:
-        self.rule, self.look = rule, look
+    def __init__(self, rule: Kl, read_kl: Callable[[Any, int], float | None]) -> None:
+        self.rule, self.read_kl = rule, read_kl
         self.stopped = ""
         self.readings: list[tuple[int, float]] = []
-        self._kept: list[torch.Tensor] | None = None
+        self._weights: list[torch.Tensor] | None = None
 
     def on_train_begin(
         self, args: Any, state: Any, control: Any, model: Any = None, **_: Any
     ) -> None:
         if self.rule.stop is not None:
-            self._keep(model)
+            self._store(model)
 
     def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
-        found = self.look(model, state.global_step)
-        if found is None:
+        nats = self.read_kl(model, state.global_step)
+        if nats is None:
             return
-        self.readings.append((state.global_step, found))
+        self.readings.append((state.global_step, nats))
         if self.rule.stop is None:
             return
-        if found > self.rule.stop:
+        if nats > self.rule.stop:
             self._restore(model)
             before = self.readings[-2] if len(self.readings) > 1 else (0, 0.0)
             self.stopped = (
-                f"KL {found:.2f} nats an answer at step {state.global_step} is over the bound of"
+                f"KL {nats:.2f} nats per answer at step {state.global_step} is over the bound of"
                 f" {self.rule.stop:g}: went back to step {before[0]} ({before[1]:.2f})"
             )
             control.should_training_stop = True
         else:
-            self._keep(model)
+            self._store(model)
 
-    def _keep(self, model: Any) -> None:
-        self._kept = [
+    def _store(self, model: Any) -> None:
+        self._weights = [
             p.detach().to("cpu", copy=True) for p in model.parameters() if p.requires_grad
         ]
 
     def _restore(self, model: Any) -> None:
-        assert self._kept is not None
+        if self._weights is None:
+            raise InputError("could not go back to a step within the bound: none was stored")
+        trained = (p for p in model.parameters() if p.requires_grad)
         with torch.no_grad():
-            for p, kept in zip(
-                (p for p in model.parameters() if p.requires_grad), self._kept, strict=True
-            ):
-                p.copy_(kept.to(p.device))
+            for parameter, weights in zip(trained, self._weights, strict=True):
+                parameter.copy_(weights.to(parameter.device))

@@ -19,33 +19,32 @@ max_tokens = 512                # of a sampled answer
 
 from __future__ import annotations
 
-import tomllib
-from importlib.metadata import PackageNotFoundError
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 
-from upshot.errors import ConfigError, NotFoundError
-from upshot.hub.trainers import cpu_when_alone, quiet
+from upshot.errors import ConfigError
+from upshot.hub.recipes import make_adapter, make_arguments, read_recipe, refuse_remote_code
+from upshot.policy.methods import method_names
 
 T = TypeVar("T")
 
 
 class Kl(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How far a policy may go from its base, in nats an answer: the sum over its tokens of log
-    π(token) − log π_base(token).
+    """How far a policy may go from its base, in nats per answer.
+
+    The sum over an answer's tokens of log π(token) − log π_base(token).
     """
 
     coefficient: float | None = None
-    """Of the penalty at the start (`beta`); None: the method's own."""
+    """The penalty's coefficient at the start (`beta`); None: the method's own."""
     target: float | None = None
-    """Where the penalty's coefficient is steered to (ppo, rloo, grpo); None: it stays."""
+    """KL that the coefficient is steered to (ppo, rloo, grpo); None: it stays as it is."""
     stop: float | None = None
-    """Training ends, and goes back to the last step that was seen within it."""
+    """Bound beyond which training ends and goes back to the last step within it."""
     every: int = 10
-    """Steps between two looks, for methods that do not see it anyway; only where `stop` is set."""
+    """Steps between two measurements where `stop` is set and the method has none of its own."""
     prompts: int = 32
     """Prompts that it is measured on."""
 
@@ -59,7 +58,7 @@ class Kl(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Draw(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How answers are drawn, while training and to measure KL."""
+    """How answers are sampled, for training and to measure KL."""
 
     max_tokens: int = 256
     temperature: float = 1.0
@@ -83,61 +82,36 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Tokens of a conversation; of a longer one the beginning is lost."""
         return int(self.trainer.get("max_length") or 1024)
 
+    @property
+    def dtype(self) -> str:
+        """Of the weights."""
+        return str(self.init.get("dtype", "float32"))
+
     def __post_init__(self) -> None:
-        if self.method not in methods():
+        refuse_remote_code([self.init, self.trainer, self.lora])
+        if self.method not in method_names():
             raise ConfigError(
-                f"could not train by {self.method!r}: there are {', '.join(methods())}"
+                f"could not train by {self.method!r}: there are {', '.join(method_names())}"
             )
 
 
-class Method(msgspec.Struct, frozen=True):
-    """What is known of a method."""
+def load_recipe(path: str | Path | None, **overrides: Any) -> Recipe:
+    """Read a recipe; overrides that are not None replace the file's keys.
 
-    name: str
-    does: str
-    choose: str
-    """When."""
-    needs: str
-    steps: str
-    """How it can use step credits."""
-    source: str
-    options: dict[str, str] = {}
-
-
-def methods() -> dict[str, Method]:
-    """Every method, by its name on the command line."""
-    return msgspec.convert(
-        tomllib.loads(files("upshot.policy.methods").joinpath("methods.toml").read_text("utf-8")),
-        dict[str, Method],
-    )
-
-
-def load_recipe(path: str | Path | None, **more: Any) -> Recipe:
-    """Read a recipe; what is given beside the file (and not None) overrides it.
-
-    Without a file these are all there is.
+    Without a file they are the whole recipe.
 
     Raises:
-        NotFoundError: the file is not there.
+        NotFoundError: the file does not exist.
         ConfigError: a key is unknown, a value out of bounds, or base or method missing.
     """
-    given = {name: value for name, value in more.items() if value is not None}
-    try:
-        found = tomllib.loads(Path(path).read_text("utf-8")) if path is not None else {}
-        return msgspec.convert({**found, **given}, Recipe)
-    except FileNotFoundError as error:
-        raise NotFoundError(f"could not read the recipe {path}: there is no such file") from error
-    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
-        raise ConfigError(
-            f"could not read the recipe {path or 'of these flags'}: {error}"
-        ) from error
+    return read_recipe(Recipe, path, **overrides)
 
 
-def options(recipe: Recipe, kind: type[T]) -> T:
-    """The recipe's [options] as the method knows them.
+def read_options(recipe: Recipe, kind: type[T]) -> T:
+    """The recipe's [options] as its method takes them.
 
     Raises:
-        ConfigError: it does not know one.
+        ConfigError: the method has no such option, or of another type.
     """
     try:
         return msgspec.convert(recipe.options, kind)
@@ -147,13 +121,17 @@ def options(recipe: Recipe, kind: type[T]) -> T:
         ) from error
 
 
-def arguments(recipe: Recipe, kind: type[T], checkpoints: Path, **usual: Any) -> T:
-    """The library's configuration: what is usual, then the recipe's [trainer], then what must be.
+def training_arguments(recipe: Recipe, kind: type[T], checkpoints: Path, **defaults: Any) -> T:
+    """The library's configuration: defaults, then the recipe's [trainer], then what must be.
 
     Raises:
         ConfigError: TRL, Transformers or Accelerate refuses a key or a value.
     """
-    alone = cpu_when_alone(recipe.trainer)
+    from upshot.hub.trainers import cpu_settings  # transformers
+
+    cpu = cpu_settings(recipe.trainer)
+    if cpu:
+        cpu |= {"gradient_checkpointing": False}
     calm = {
         "report_to": "none",
         "save_strategy": "steps",
@@ -163,35 +141,14 @@ def arguments(recipe: Recipe, kind: type[T], checkpoints: Path, **usual: Any) ->
         "disable_tqdm": True,
     }
     fixed = {"output_dir": str(checkpoints), "seed": recipe.seed}
-    if alone:
-        alone |= {"gradient_checkpointing": False}
-    try:
-        with quiet():
-            return kind(**{**calm, **alone, **usual, **recipe.trainer, **fixed})
-    except PackageNotFoundError as error:
-        raise ConfigError(
-            "could not use the recipe's [trainer]: it needs a package that is not installed:"
-            f" {error}"
-        ) from error
-    except (TypeError, ValueError, ImportError, OSError) as error:
-        raise ConfigError(
-            f"could not use the recipe's [trainer] for {recipe.method}: {error}"
-        ) from error
+    values = {**calm, **cpu, **defaults, **recipe.trainer, **fixed}
+    return make_arguments(kind, values, f" for {recipe.method}")
 
 
-def adapter(recipe: Recipe) -> Any:
+def policy_adapter(recipe: Recipe) -> Any:
     """The `peft.LoraConfig` of a recipe, or None.
 
     Raises:
         ConfigError: PEFT refuses a key.
     """
-    if recipe.lora is None:
-        return None
-    from peft import LoraConfig
-
-    try:
-        return LoraConfig(
-            **{"task_type": "CAUSAL_LM", "target_modules": "all-linear", **recipe.lora}
-        )
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"could not use the recipe's [lora]: {error}") from error
+    return make_adapter(recipe.lora, task_type="CAUSAL_LM")

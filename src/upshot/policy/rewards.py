@@ -1,10 +1,8 @@
-"""What answers are worth while a policy is trained: reward models, panels, verifiers, functions,
-several with weights.
+"""Rewards of answers: reward models, panels, verifiers, functions, several with weights.
 
 A reward is named on the command line: `FOLDER` (a reward model), `panel:FOLDER,FOLDER` (their mean
-less twice their variance), `verify` or
-`verify:tests,lint` (the row's `tests` run on the answer's code in the sandbox), or
-`module:function`; `=WEIGHT` behind it, 1 if left out.
+less twice their variance), `verify` or `verify:tests,lint` (the row's `tests` run on the answer's
+code in the sandbox), or `module:function`; `=WEIGHT` behind it, 1 if left out.
 """
 
 from __future__ import annotations
@@ -21,8 +19,8 @@ from upshot import reward
 from upshot.errors import InputError
 from upshot.records import Turn
 from upshot.reward import RewardModel, Score
-from upshot.reward.panel import agreed
-from upshot.verifiers.items import of_record
+from upshot.reward.panel import discount_disagreement
+from upshot.verifiers.items import parse_item
 from upshot.verifiers.verify import verify
 
 if TYPE_CHECKING:
@@ -32,9 +30,9 @@ Array = NDArray[np.float64]
 Prompts: TypeAlias = Sequence[Sequence[Turn]]
 Facts: TypeAlias = Sequence[Mapping[str, Any]]
 Scored = Callable[[Prompts, Sequence[str], Facts], Array]
-"""Rewards of answers, shape (answers,); prompts, answers and their rows in, all of one length."""
+"""Rewards of answers, shape (answers,), from prompts, answers and rows, all of one length."""
 Steps = Callable[[Prompts, Sequence[str], Facts], list[list[tuple[int, float]]]]
-"""For each answer its steps: where each ends (a character) and what it is worth."""
+"""For each answer its steps: where each ends (a character), and its reward."""
 _CODE = re.compile(r"```[\w+-]*\n(.*?)```", re.DOTALL)
 
 
@@ -48,53 +46,55 @@ class Part(NamedTuple):
 
 
 class Rewards(NamedTuple):
-    """Several, weighed."""
+    """Several rewards with weights."""
 
     parts: tuple[Part, ...]
 
     def __call__(self, prompts: Prompts, answers: Sequence[str], facts: Facts = ()) -> Array:
-        """Their weighed sum, shape (answers,).
+        """Their weighted sum, shape (answers,).
 
         Raises:
-            InputError: one of them gave something that is no finite number for every answer.
+            InputError: one of them does not give a finite number for every answer.
         """
-        return sum(
-            (
-                part.weight * scored
-                for part, scored in zip(self.parts, self.each(prompts, answers, facts), strict=True)
-            ),
-            np.zeros(len(answers)),
-        )
+        values = self.score_parts(prompts, answers, facts)
+        weighted = (part.weight * own for part, own in zip(self.parts, values, strict=True))
+        return sum(weighted, np.zeros(len(answers)))
 
-    def each(self, prompts: Prompts, answers: Sequence[str], facts: Facts = ()) -> list[Array]:
-        """What each part gives, unweighed."""
+    def score_parts(
+        self, prompts: Prompts, answers: Sequence[str], facts: Facts = ()
+    ) -> list[Array]:
+        """Rewards by each part, unweighted."""
         facts = facts or [{} for _ in answers]
         return [
-            _checked(part.name, part.score(prompts, answers, facts), len(answers))
+            _check_finite(part.name, part.score(prompts, answers, facts), len(answers))
             for part in self.parts
         ]
 
     @property
     def steps(self) -> Steps | None:
-        """What steps are worth, by the first part that says."""
+        """Rewards of steps, by the first part that has them."""
         return next((part.steps for part in self.parts if part.steps is not None), None)
 
 
-def of_function(function: Scored, name: str = "reward", weight: float = 1.0) -> Rewards:
-    """A reward of one function; its attribute `steps`, where it has one, says what steps are worth."""
+def wrap_function(function: Scored, name: str = "reward", weight: float = 1.0) -> Rewards:
+    """A reward of one function, whose attribute `steps`, if any, gives rewards of steps."""
     return Rewards((Part(name, weight, function, getattr(function, "steps", None)),))
 
 
-def open_rewards(names: Sequence[str]) -> Rewards | None:
-    """The rewards of these names; None where there are none.
+def open_rewards(names: Sequence[str], *, trust_remote_code: bool = False) -> Rewards | None:
+    """The rewards of these names; None without names.
+
+    `trust_remote_code`: code of a transformer's base may run.
 
     Raises:
-        InputError: a name is not understood; NotFoundError: a folder is not there.
+        InputError: a name is not understood; NotFoundError: a folder does not exist.
     """
-    return Rewards(tuple(_part(name) for name in names)) if names else None
+    if not names:
+        return None
+    return Rewards(tuple(_parse_part(name, trust_remote_code) for name in names))
 
 
-def _part(text: str) -> Part:
+def _parse_part(text: str, trust_remote_code: bool) -> Part:
     name, mark, weight = text.rpartition("=")
     if not mark:
         name, weight = text, "1"
@@ -104,46 +104,48 @@ def _part(text: str) -> Part:
         raise InputError(f"could not read the weight of reward {text!r}: write NAME=0.5") from error
     kind, _, rest = name.partition(":")
     if kind == "verify":
-        return Part(name, value, _verified(tuple(rest.split(",")) if rest else ("tests",)))
+        return Part(name, value, _verify_parts(tuple(rest.split(",")) if rest else ("tests",)))
     if kind == "panel":
-        return Part(name, value, _panel(rest.split(",")))
+        return Part(name, value, _open_panel(rest.split(","), trust_remote_code))
     if rest and kind.replace(".", "").isidentifier() and rest.isidentifier():
-        function = _function(kind, rest)
+        function = _import_function(kind, rest)
         return Part(name, value, function, getattr(function, "steps", None))
-    return Part(name, value, of_model(reward.load(name)))
+    return Part(name, value, wrap_model(reward.load(name, trust_remote_code=trust_remote_code)))
 
 
-def scores(
+def score_answers(
     model: RewardModel | Transformer, prompts: Prompts, answers: Sequence[str]
 ) -> list[Score]:
-    """What a reward model says of answers given as texts."""
+    """A reward model's scores of answers, which are texts."""
     return list(model.score(prompts, [(Turn("assistant", text),) for text in answers]))
 
 
-def of_model(model: RewardModel | Transformer) -> Scored:
-    """A reward model's reward, form left out."""
+def wrap_model(model: RewardModel | Transformer) -> Scored:
+    """A reward model's reward, without taste for form."""
 
     def score(prompts: Prompts, answers: Sequence[str], facts: Facts) -> Array:
-        return np.array([one.reward for one in scores(model, prompts, answers)])
+        return np.array([row.reward for row in score_answers(model, prompts, answers)])
 
     return score
 
 
-def _panel(folders: Sequence[str]) -> Scored:
+def _open_panel(folders: Sequence[str], trust_remote_code: bool) -> Scored:
     if len(folders) < 2:
         raise InputError("could not make a panel of one reward model: name at least two, panel:A,B")
-    models = [reward.load(folder) for folder in folders]
+    models = [reward.load(folder, trust_remote_code=trust_remote_code) for folder in folders]
 
     def score(prompts: Prompts, answers: Sequence[str], facts: Facts) -> Array:
-        return agreed(np.stack([of_model(model)(prompts, answers, facts) for model in models]))
+        return discount_disagreement(
+            np.stack([wrap_model(model)(prompts, answers, facts) for model in models])
+        )
 
     return score
 
 
-def _verified(parts: Sequence[str]) -> Scored:
+def _verify_parts(parts: Sequence[str]) -> Scored:
     def score(prompts: Prompts, answers: Sequence[str], facts: Facts) -> Array:
         items = [
-            of_record({**_texts(row), "code": code_of(answer)}, str(number))
+            parse_item({**_item_fields(row), "code": extract_code(answer)}, str(number))
             for number, (answer, row) in enumerate(zip(answers, facts, strict=True))
         ]
         return np.array([outcome.outcome for outcome in verify(items, parts)])
@@ -151,29 +153,41 @@ def _verified(parts: Sequence[str]) -> Scored:
     return score
 
 
-def _texts(row: Mapping[str, Any]) -> dict[str, Any]:
-    known = ("tests", "entry_point", "hidden_tests", "reference", "inputs", "statement", "language")
-    return {name: row[name] for name in known if row.get(name)}
+def _item_fields(row: Mapping[str, Any]) -> dict[str, Any]:
+    fields = (
+        "tests",
+        "entry_point",
+        "hidden_tests",
+        "reference",
+        "inputs",
+        "statement",
+        "language",
+    )
+    return {name: row[name] for name in fields if row.get(name)}
 
 
-def code_of(answer: str) -> str:
-    """The longest fenced code of an answer; all of it, where none is fenced."""
-    found = _CODE.findall(answer)
-    return max(found, key=len) if found else answer
+def extract_code(answer: str) -> str:
+    """The longest fenced block of code in an answer, or all of it without one.
+
+    >>> extract_code("Try ```\\nx = 1\\n``` first")
+    'x = 1\\n'
+    """
+    blocks: list[str] = _CODE.findall(answer)
+    return max(blocks, key=len) if blocks else answer
 
 
-def _function(module: str, name: str) -> Scored:
+def _import_function(module: str, name: str) -> Scored:
     try:
         return getattr(import_module(module), name)
     except (ImportError, AttributeError) as error:
         raise InputError(f"could not import the reward {module}:{name}: {error}") from error
 
 
-def _checked(name: str, found: Any, wanted: int) -> Array:
-    values = np.asarray(found, dtype=float)
-    if values.shape != (wanted,) or not np.isfinite(values).all():
+def _check_finite(name: str, rewards: Any, count: int) -> Array:
+    values = np.asarray(rewards, dtype=float)
+    if values.shape != (count,) or not np.isfinite(values).all():
         raise InputError(
             f"could not use the reward {name}: it gave {values.shape} values,"
-            f" {int((~np.isfinite(values)).sum())} of them not finite, for {wanted} answers"
+            f" {int((~np.isfinite(values)).sum())} of them not finite, for {count} answers"
         )
     return values

@@ -1,6 +1,4 @@
-"""Methods that draw and imitate several times over: each time from the policy that the last time
-made.
-"""
+"""Methods that sample and imitate several times over, each time from the last policy."""
 
 from __future__ import annotations
 
@@ -10,37 +8,45 @@ from pathlib import Path
 
 import msgspec
 
+from upshot.errors import InputError
 from upshot.hub.trainers import is_main
-from upshot.policy.job import Job, finish, open_trainable, read_trained
+from upshot.policy.job import Job, Trained, finish, open_trainable, read_trained
 
-_OWN = frozenset({"policy.json", "users.json", "card.md", "metrics.jsonl", "drawn.jsonl"})
-_AGAIN = 1_000_003
-"""Between the seeds of two rounds."""
+_OWN_FILES = frozenset({"policy.json", "users.json", "card.md", "metrics.jsonl", "drawn.jsonl"})
+"""Files of a round that its whole run has of its own."""
+_SEED_STEP = 1_000_003
+"""Between the seeds of two rounds: a prime, so that seeds of neighbouring runs do not meet."""
 
 
-def rounds(job: Job, count: int, once: Callable[[Job], Path]) -> Path:
-    """Run `once` so often, each in a folder of its own; the last one's policy is the run's, its KL
-    measured from the first base.
+def run_rounds(job: Job, count: int, train_round: Callable[[Job], Path]) -> Path:
+    """Train `count` rounds, each in a folder of its own.
+
+    The last one's policy becomes the run's, its KL measured from the first base.
     """
     base, seconds, steps = job.recipe.base, 0.0, 0
     for number in range(count):
-        part = job.part(f"round-{number}", base, job.recipe.seed + number * _AGAIN)
-        done = read_trained(part.folder)
-        if done is None:
-            once(part)
-            done = read_trained(part.folder)
-        assert done is not None
-        seconds, steps, base = seconds + done.seconds, steps + done.steps, str(part.folder)
-        if done.stopped:
+        part = job.part(f"round-{number}", base, job.recipe.seed + number * _SEED_STEP)
+        if read_trained(part.folder) is None:
+            train_round(part)
+        trained = _need_trained(part.folder)
+        seconds, steps, base = seconds + trained.seconds, steps + trained.steps, str(part.folder)
+        if trained.stopped:
             break
-    return _adopt(job, Path(base), seconds, steps)
+    return _adopt_last(job, Path(base), seconds, steps)
 
 
-def _adopt(job: Job, last: Path, seconds: float, steps: int) -> Path:
-    """The last round's policy as the run's own."""
-    done = read_trained(last)
-    assert done is not None
-    policy = open_trainable(msgspec.structs.replace(job.recipe, base=str(last)))
+def _need_trained(folder: Path) -> Trained:
+    trained = read_trained(folder)
+    if trained is None:
+        raise InputError(f"could not go on from {folder}: its training is not finished")
+    return trained
+
+
+def _adopt_last(job: Job, last: Path, seconds: float, steps: int) -> Path:
+    """Make the last round's policy the run's own."""
+    trained = _need_trained(last)
+    recipe = msgspec.structs.replace(job.recipe, base=str(last))
+    policy = open_trainable(recipe, trust_remote_code=job.trust_remote_code)
     distance = job.distance(policy)
     if is_main():
         lines = [
@@ -49,11 +55,11 @@ def _adopt(job: Job, last: Path, seconds: float, steps: int) -> Path:
             for line in _metrics(job.folder / f"round-{number}", number)
         ]
         (job.folder / "metrics.jsonl").write_bytes(b"".join(lines))
-        adopt(last, job.folder, "round-*", _OWN)
+        adopt(last, job.folder, "round-*", _OWN_FILES)
         finish(
             job.folder,
             msgspec.structs.replace(
-                done,
+                trained,
                 base=job.recipe.base,
                 recipe=job.recipe,
                 kl=distance.nats,
@@ -67,7 +73,7 @@ def _adopt(job: Job, last: Path, seconds: float, steps: int) -> Path:
 
 
 def adopt(last: Path, folder: Path, parts: str, without: Container[str] = ()) -> None:
-    """The files of the last part as the whole's own; parts (a pattern of folder names) go."""
+    """Copy the files of the last part into the whole; parts (a pattern of folders) are removed."""
     for path in last.iterdir():
         if path.is_file() and path.name not in without:
             shutil.copy2(path, folder / path.name)

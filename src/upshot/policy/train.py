@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from importlib import import_module
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
+
+import torch
+from peft import get_peft_model
+from transformers import AutoModelForCausalLM
 
 from upshot.errors import ConfigError, InputError, UpshotError
-from upshot.hub.loss_masks import open_tokenizer
+from upshot.hub.models import open_config, open_tokenizer
+from upshot.hub.recipes import Size, measure_size
 from upshot.hub.trainers import quiet
 from upshot.policy.data import Data
 from upshot.policy.guard import Guard
 from upshot.policy.job import Job, Progress, Trained, read_trained
-from upshot.policy.recipe import Recipe
+from upshot.policy.methods import load_method
+from upshot.policy.recipe import Recipe, policy_adapter, read_options, training_arguments
 from upshot.policy.rewards import Rewards
+
+__all__ = ["Size", "check", "train"]
 
 
 def train(
@@ -22,82 +29,64 @@ def train(
     data: Data,
     folder: Path,
     rewards: Rewards | None = None,
+    *,
     guard: Guard | None = None,
     progress: Progress = lambda stage, done, total: None,
+    trust_remote_code: bool = False,
 ) -> Trained:
-    """Train a policy into a folder; what a killed run has done is not done again, and a finished
-    run is left as it is.
+    """Train a policy into a folder.
+
+    A killed run goes on where it was; a finished run is left as it is. `trust_remote_code`: the
+    base's own code may run.
 
     Raises:
         InputError: the data has nothing that the method learns from, or a reward is missing; the
             folder holds another run.
-        ConfigError: a library refuses something of the recipe.
+        ConfigError: a library refuses something of the recipe, or the base holds code of its own
+            that may not run.
     """
-    done = read_trained(folder)
-    if done is not None:
-        if done.recipe != recipe:
+    trained = read_trained(folder)
+    if trained is not None:
+        if trained.recipe != recipe:
             raise InputError(
                 f"could not train into {folder}: it holds a policy trained otherwise; name another"
                 " folder"
             )
-        return done
+        return trained
     folder.mkdir(parents=True, exist_ok=True)
-    fit: Callable[[Job], Path] = import_module(f"upshot.policy.methods.{recipe.method}").fit
+    method = load_method(recipe.method)
     try:
         with quiet():
-            fit(Job(recipe, folder, data, rewards, guard, progress))
+            method.fit(Job(recipe, folder, data, rewards, guard, progress, trust_remote_code))
     except UpshotError:
         raise
     except ValueError as error:  # what libraries raise where two settings contradict each other
         raise ConfigError(f"could not train {recipe.base} by {recipe.method}: {error}") from error
-    found = read_trained(folder)
-    assert found is not None
-    return found
-
-
-class Size(NamedTuple):
-    """What a recipe trains, and what it needs."""
-
-    parameters: int
-    trained: int
-    gigabytes: float
-    """Weights, gradients and Adam's moments, and the reference where one is kept; without
-    activations. Sharding divides it among devices.
-    """
-
-
-_REFERENCE = frozenset({"dpo", "kto", "rloo", "grpo", "ppo", "sdpo"})
-_BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
-_ADAM_AND_GRADIENT = 12
+    trained = read_trained(folder)
+    if trained is None:
+        raise InputError(f"could not train by {recipe.method}: it finished no run in {folder}")
+    return trained
 
 
 @quiet()
-def check(recipe: Recipe) -> Size:
-    """Validate a recipe without a GPU and without the weights: its arguments, its adapter, its
-    options, the model's shape.
+def check(recipe: Recipe, *, trust_remote_code: bool = False) -> Size:
+    """Validate a recipe without a GPU and without weights, and say what it needs.
+
+    Its arguments, its adapter, its options and the model's shape are checked.
 
     Raises:
         ConfigError: a library refuses something.
-        NotFoundError: the base's configuration cannot be had.
+        NotFoundError: the base's configuration cannot be read.
     """
-    import torch
-    from peft import get_peft_model
-    from transformers import AutoModelForCausalLM
-
-    from upshot.hub.models import config_of
-    from upshot.policy.recipe import adapter, arguments, options
-
-    module = import_module(f"upshot.policy.methods.{recipe.method}")
-    if hasattr(module, "Options"):
-        options(recipe, module.Options)
-    arguments(recipe, module.CONFIG, Path("unused"))
-    open_tokenizer(recipe.base)
+    method = load_method(recipe.method)
+    read_options(recipe, method.option_type)
+    training_arguments(recipe, method.load_config(), Path("unused"))
+    trust: Mapping[str, bool] = {"trust_remote_code": trust_remote_code}
+    open_tokenizer(recipe.base, **trust)
     with torch.device("meta"):
-        model: Any = AutoModelForCausalLM.from_config(config_of(recipe.base, recipe.init))
-        if (lora := adapter(recipe)) is not None:
+        config = open_config(recipe.base, **trust)
+        model: Any = AutoModelForCausalLM.from_config(config, **trust)
+        if (lora := policy_adapter(recipe)) is not None:
             model = get_peft_model(model, lora)
-    every = sum(p.numel() for p in model.parameters())
-    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    width = _BYTES.get(str(recipe.init.get("dtype", "float32")), 4)
-    copies = 2 if recipe.method in _REFERENCE and recipe.lora is None else 1
-    return Size(every, trained, (every * width * copies + trained * _ADAM_AND_GRADIENT) / 1e9)
+    copies = 2 if method.keeps_reference and recipe.lora is None else 1
+    return measure_size(model, recipe.dtype, copies)

@@ -1,6 +1,4 @@
-"""Our own trainer, for methods that TRL lacks: transformers' `Trainer` on lists of tokens, with a
-loss of its own.
-"""
+"""A trainer for methods that TRL lacks: Transformers' `Trainer` on token lists with any loss."""
 
 from __future__ import annotations
 
@@ -8,18 +6,20 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
+from datasets import Dataset
+from peft import get_peft_model
 from transformers import Trainer, TrainingArguments
 
+from upshot.hub.padding import pad_tokens
 from upshot.hub.trainers import quiet
 from upshot.policy.job import Job, lora_of
 
-CONFIG = TrainingArguments
 Loss = Callable[[Any, Any], torch.Tensor]
-"""The loss of a batch; model and batch (a list of rows) in."""
+"""The loss of a batch, from the model and the batch's rows."""
 
 
 class ListTrainer(Trainer):
-    """Batches are lists of rows; `loss_of` makes one number of a model and such a list."""
+    """Batches are lists of rows; `loss_of` turns the model and such a list into one number."""
 
     loss_of: Loss
 
@@ -37,16 +37,12 @@ class ListTrainer(Trainer):
 
 
 @quiet()
-def list_trainer(job: Job, rows: Sequence[Mapping[str, Any]], loss: Loss) -> ListTrainer:
+def make_list_trainer(job: Job, rows: Sequence[Mapping[str, Any]], loss: Loss) -> ListTrainer:
     """A trainer of rows (dictionaries of lists of numbers) by a loss."""
-    from datasets import Dataset
-
     model = job.model()
     if (lora := lora_of(job.recipe)) is not None:
-        from peft import get_peft_model
-
         model = get_peft_model(model, lora)
-    args = job.arguments(CONFIG, remove_unused_columns=False)
+    args = job.arguments(TrainingArguments, remove_unused_columns=False)
     trainer = ListTrainer(
         model=model,
         args=args,
@@ -56,16 +52,6 @@ def list_trainer(job: Job, rows: Sequence[Mapping[str, Any]], loss: Loss) -> Lis
     trainer.loss_of = loss
     trainer.can_return_loss = True
     return trainer
-
-
-def padded(
-    rows: Sequence[Sequence[int]], pad: int, device: Any
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Token ids and attention mask, padded on the right."""
-    width = max(map(len, rows))
-    ids = torch.tensor([list(row) + [pad] * (width - len(row)) for row in rows], device=device)
-    mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows], device=device)
-    return ids, mask
 
 
 def answer_mask(
@@ -78,14 +64,26 @@ def answer_mask(
     return mask
 
 
+def next_token_logits(
+    model: Any, prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]], pad: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Logits of every next token, those tokens, and 1.0 where they are the answers'.
+
+    Shapes (rows, width - 1, vocabulary) and twice (rows, width - 1).
+    """
+    device = next(model.parameters()).device
+    rows = [[*prompt, *answer] for prompt, answer in zip(prompts, answers, strict=True)]
+    ids, mask = pad_tokens(rows, pad, device=device)
+    logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, :-1].float()
+    return logits, ids[:, 1:], answer_mask(prompts, answers, ids.shape[1], device)
+
+
 def token_logps(
     model: Any, prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]], pad: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Log probability of every next token, and which of them are the answers'; shape (rows, width -
-    1).
+    """Log probability of every next token, and 1.0 where it is the answers'.
+
+    Both of shape (rows, width - 1).
     """
-    device = next(model.parameters()).device
-    ids, seen = padded([[*p, *a] for p, a in zip(prompts, answers, strict=True)], pad, device)
-    logits = model(input_ids=ids, attention_mask=seen, use_cache=False).logits[:, :-1].float()
-    logps = torch.gather(torch.log_softmax(logits, -1), 2, ids[:, 1:, None])[..., 0]
-    return logps, answer_mask(prompts, answers, ids.shape[1], device)
+    logits, tokens, mask = next_token_logits(model, prompts, answers, pad)
+    return torch.gather(torch.log_softmax(logits, -1), 2, tokens[:, :, None])[..., 0], mask

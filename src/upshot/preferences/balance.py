@@ -1,4 +1,4 @@
-"""Which rows may train and which test, and what is lopsided in them."""
+"""Train and test sides of rows, near-duplicates, and balance by length and position."""
 
 from __future__ import annotations
 
@@ -15,10 +15,14 @@ from upshot.records import Example, Preference, Turn
 from upshot.stats.sampling import draw
 
 Row = TypeVar("Row", Preference, Example)
+_LENGTH_BINS = (0.1, 0.3, 0.7, 1.5)
+"""Differences of log length, up to a factor of 4.5, between which pairs are balanced."""
+_POSITION_BINS = (3.0, 8.0)
+"""Distances in messages between which pairs are balanced: the next answer, soon, and later."""
 
 
 class Balance(msgspec.Struct, frozen=True):
-    """What a set of pairs looks like."""
+    """Statistics of a set of pairs that hint at shortcuts."""
 
     pairs: int
     by_kind: dict[str, int]
@@ -26,23 +30,20 @@ class Balance(msgspec.Struct, frozen=True):
     longer_chosen: float
     """Share of pairs in which the longer answer was chosen; .5 teaches nothing about length."""
     later_chosen: float
-    """Share in which the answer further down its conversation was chosen; 0 where positions are
-    unknown.
-    """
+    """Share of pairs in which the later answer of a conversation was chosen; 0 without places."""
     near_duplicates: float
-    """Share of pairs whose prompt and chosen answer, numbers aside, stand elsewhere in the set."""
+    """Share of pairs whose prompt and chosen answer, numbers aside, occur earlier in the set."""
 
 
 def owners(row: Preference | Example) -> tuple[str, ...]:
-    """Whose a row is: its users, or its thread where nobody is named, or else its prompt."""
-    return row.source.users or (row.source.thread or _key(row.prompt),)
+    """The owners of a row: its users, else its thread, else its prompt."""
+    return row.source.users or (row.source.thread or _normalize(row.prompt),)
 
 
-def side(users: Sequence[str], thread: str, test_share: float) -> str:
-    """`train` or `test` by user (by thread where no user is named); empty where users fall on both
-    sides.
+def assign_side(users: Sequence[str], thread: str, test_share: float) -> str:
+    """`train` or `test` by user (without users, by thread); empty if users fall on both sides.
 
-    >>> side(["ana"], "", 0.0), side(["ana"], "", 1.0)
+    >>> assign_side(["ana"], "", 0.0), assign_side(["ana"], "", 1.0)
     ('train', 'test')
     """
     sides = {
@@ -52,48 +53,46 @@ def side(users: Sequence[str], thread: str, test_share: float) -> str:
 
 
 def split(rows: Iterable[Row], test_share: float) -> Iterator[Row]:
-    """Mark each row with its side; rows with users on both sides are left out."""
+    """Mark each row with its side; drop rows with users on both sides."""
     for row in rows:
-        if where := side(owners(row), "", test_share):
+        if side := assign_side(owners(row), "", test_share):
             yield msgspec.structs.replace(
-                row, source=msgspec.structs.replace(row.source, split=where)
+                row, source=msgspec.structs.replace(row.source, split=side)
             )
 
 
-def _key(turns: Iterable[Turn]) -> str:
+def _normalize(turns: Iterable[Turn]) -> str:
     text = "\n".join(turn.content for turn in turns).lower()
     return " ".join("".join(letter if letter.isalpha() else " " for letter in text).split())
 
 
-def distinct(rows: Iterable[Preference]) -> Iterator[Preference]:
-    """The first of each near-duplicate: same prompt and chosen answer but for numbers, case and
-    marks.
+def drop_duplicates(rows: Iterable[Preference]) -> Iterator[Preference]:
+    """Keep the first of near-duplicates: the same prompt and chosen answer, but for numbers, case
+    and punctuation.
     """
-    known: set[bytes] = set()
+    keys: set[bytes] = set()
     for row in rows:
         key = hashlib.blake2b(
-            f"{_key(row.prompt)}\0{_key(row.chosen)}".encode(), digest_size=12
+            f"{_normalize(row.prompt)}\0{_normalize(row.chosen)}".encode(), digest_size=12
         ).digest()
-        if key not in known:
-            known.add(key)
+        if key not in keys:
+            keys.add(key)
             yield row
 
 
-def even_length(rows: Sequence[Preference]) -> list[Preference]:
-    """As many pairs in which the longer was chosen as the shorter, at every difference of length,
-    by leaving out.
-    """
+def balance_length(rows: Sequence[Preference]) -> list[Preference]:
+    """Drop pairs until the longer answer is chosen as often as the shorter, at every difference."""
     gap = np.array(
         [np.log1p(_length(row.chosen)) - np.log1p(_length(row.rejected)) for row in rows]
     )
-    return _even(rows, gap, (0.1, 0.3, 0.7, 1.5))
+    return _balance(rows, gap, _LENGTH_BINS)
 
 
-def even_position(rows: Sequence[Preference]) -> list[Preference]:
-    """As many pairs in which the later answer of a conversation was chosen as the earlier, by
-    leaving out; pairs without places are kept.
+def balance_position(rows: Sequence[Preference]) -> list[Preference]:
+    """Drop pairs until the later answer of a conversation is chosen as often as the earlier.
 
-    What failed and then worked is always later, so of `thread` pairs alone none is left.
+    Pairs without places are kept. Of `thread` pairs alone none is left, since what worked in the
+    end is always later.
     """
     gap = np.array(
         [
@@ -105,45 +104,47 @@ def even_position(rows: Sequence[Preference]) -> list[Preference]:
             for row in rows
         ]
     )
-    return _even(rows, gap, (3.0, 8.0))
+    return _balance(rows, gap, _POSITION_BINS)
 
 
-def _even(
+def _balance(
     rows: Sequence[Preference], gap: NDArray[np.float64], edges: Sequence[float]
 ) -> list[Preference]:
-    """As many rows on either side of 0 at every size of the gap.
+    """Keep as many rows with a positive as with a negative gap, in every bin of its size.
 
-    What is kept of the commoner side is drawn by a hash, so that a second run keeps the same.
+    Rows of the more frequent side are drawn by hash, so that every run keeps the same.
     """
     size = np.digitize(np.abs(gap), edges)
-    kept = np.abs(gap) < 1e-9
+    is_kept = np.abs(gap) < 1e-9
     for level in np.unique(size):
-        more, less = (np.flatnonzero((size == level) & (side_ * gap > 1e-9)) for side_ in (1, -1))
-        most = min(len(more), len(less))
-        for part in (more, less):
+        positive, negative = (
+            np.flatnonzero((size == level) & (sign * gap > 1e-9)) for sign in (1, -1)
+        )
+        count = min(len(positive), len(negative))
+        for part in (positive, negative):
             order = sorted(
                 part.tolist(),
                 key=lambda i: draw(
-                    f"even/{rows[i].source.chosen}/{rows[i].source.rejected}/{_key(rows[i].chosen)[:200]}"
+                    f"even/{rows[i].source.chosen}/{rows[i].source.rejected}/{_normalize(rows[i].chosen)[:200]}"
                 ),
             )
-            kept[order[:most]] = True
-    return [row for row, keep in zip(rows, kept, strict=True) if keep]
+            is_kept[order[:count]] = True
+    return [row for row, keep in zip(rows, is_kept, strict=True) if keep]
 
 
 def _length(turns: Iterable[Turn]) -> int:
     return sum(len(turn.content) for turn in turns)
 
 
-def report(rows: Sequence[Preference]) -> Balance:
-    """Describe a set of pairs."""
+def measure_balance(rows: Sequence[Preference]) -> Balance:
+    """Measure the balance of a set of pairs."""
     longer = [_length(row.chosen) > _length(row.rejected) for row in rows]
     placed = [
         (a.index, b.index)
         for row in rows
         if (a := row.source.chosen) and (b := row.source.rejected) and a.index != b.index
     ]
-    unique = sum(1 for _ in distinct(rows))
+    unique = sum(1 for _ in drop_duplicates(rows))
     return Balance(
         len(rows),
         dict(Counter(row.source.kind for row in rows)),

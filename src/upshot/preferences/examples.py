@@ -1,38 +1,50 @@
-"""Examples without a pair: good and bad responses with weights and tags, and whole conversations in
-which what was later found wrong stays in the context but is not imitated.
+"""Examples without a pair: scored responses, and conversations that mask what turned out wrong.
+
+Masked responses stay in the context but are not imitated.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from upshot.hindsight.embedded.timeline import ASSISTANT, ROLES, Timeline
-from upshot.preferences.pairs import Judged, answer, place, prompt_of, work
+from upshot.hindsight.embedded.timeline import ASSISTANT, Timeline
+from upshot.preferences.pairs import (
+    JudgedBucket,
+    answer_turns,
+    place_of,
+    prompt_before,
+    thread_name,
+    turns_between,
+)
 from upshot.records import Example, Place, Source, Turn
 
-_LEAST_SURE = 0.15
-_LETTERS_A_TOKEN = 4.0
+_MIN_CONFIDENCE = 0.15
+"""Below it a verdict has no evidence to speak of; the same as for pairs."""
+_CHARACTERS_PER_TOKEN = 4.0
+"""Of English text, on average."""
 
 
-def unpaired(seen: Judged, least_sure: float = _LEAST_SURE) -> Iterator[Example]:
-    """Every response whose verdict has evidence; the weight is its confidence."""
-    line = seen.line
-    for p, fate in seen.fate.items():
-        if fate.confidence < least_sure or not line.text[p].strip():
+def make_examples(
+    bucket: JudgedBucket, min_confidence: float = _MIN_CONFIDENCE
+) -> Iterator[Example]:
+    """Make an example of every response whose verdict has evidence, weighted by its confidence."""
+    line = bucket.timeline
+    for p, verdict in bucket.verdicts.items():
+        if verdict.confidence < min_confidence or not line.text[p].strip():
             continue
         yield Example(
-            prompt_of(line, p),
-            answer(line.text[p]),
-            round(fate.score, 4),
-            round(fate.confidence, 4),
-            Source("verdict", (str(line.user[p]),), work(line, p), chosen=place(line, p)),
-            _tags(line.text[p], fate.score),
-            after=_after(line, p),
+            prompt_before(line, p),
+            answer_turns(line.text[p]),
+            round(verdict.score, 4),
+            round(verdict.confidence, 4),
+            Source("verdict", (str(line.user[p]),), thread_name(line, p), chosen=place_of(line, p)),
+            _make_tags(line.text[p], verdict.score),
+            after=_reaction(line, p),
         )
 
 
-def _after(line: Timeline, p: int) -> tuple[Turn, ...]:
-    """What was said next in the same session, up to the next response."""
+def _reaction(line: Timeline, p: int) -> tuple[Turn, ...]:
+    """The messages after a response in the same session, up to the next response."""
     end = p + 1
     while (
         end < len(line.text)
@@ -40,21 +52,25 @@ def _after(line: Timeline, p: int) -> tuple[Turn, ...]:
         and line.role[end] != ASSISTANT
     ):
         end += 1
-    return tuple(Turn(ROLES[line.role[q]], line.text[q]) for q in range(p + 1, end))
+    return turns_between(line, p + 1, end)
 
 
-def _tags(text: str, score: float) -> dict[str, str | float]:
+def _make_tags(text: str, score: float) -> dict[str, str | float]:
     style = "code" if "```" in text else "list" if "\n- " in text or "\n1." in text else "prose"
-    return {"score": round(score, 2), "tokens": round(len(text) / _LETTERS_A_TOKEN), "style": style}
+    tokens = round(len(text) / _CHARACTERS_PER_TOKEN)
+    return {"score": round(score, 2), "tokens": tokens, "style": style}
 
 
-def masked(seen: Judged, least: float = 0.5, least_sure: float = _LEAST_SURE) -> Iterator[Example]:
-    """Whole conversations.
+def make_masked_conversations(
+    bucket: JudgedBucket, min_score: float = 0.5, min_confidence: float = _MIN_CONFIDENCE
+) -> Iterator[Example]:
+    """Make examples of whole conversations that mark which responses to imitate.
 
-    A response is imitated where its verdict has evidence and is at least `least`: a bad step of a
-    conversation that ended well is not (METHODS: .80 against .51 for filtering by outcome).
+    A response is imitated if its verdict has evidence and a score of at least `min_score`; a bad
+    step of a conversation that ended well is not (METHODS: .80 against .51 for filtering by
+    outcome).
     """
-    line = seen.line
+    line = bucket.timeline
     start = 0
     while start < len(line.text):
         end = start
@@ -64,24 +80,26 @@ def masked(seen: Judged, least: float = 0.5, least_sure: float = _LEAST_SURE) ->
         train = tuple(
             bool(
                 line.role[p] == ASSISTANT
-                and (fate := seen.fate.get(p))
-                and fate.confidence >= least_sure
-                and fate.score >= least
+                and (verdict := bucket.verdicts.get(p))
+                and verdict.confidence >= min_confidence
+                and verdict.score >= min_score
             )
             for p in rows
         )
         if any(train):
-            fates = [seen.fate[p] for p, kept in zip(rows, train, strict=True) if kept]
-            turns = tuple(Turn(ROLES[line.role[p]], line.text[p]) for p in rows)
+            verdicts = [
+                bucket.verdicts[p] for p, is_trained in zip(rows, train, strict=True) if is_trained
+            ]
+            turns = turns_between(line, start, end)
             source = Source(
                 "verdict",
                 (str(line.user[start]),),
-                work(line, start),
+                thread_name(line, start),
                 Place(str(line.conversation[start]), -1),
             )
-            score, sure = (
-                sum(values) / len(fates)
-                for values in ([f.score for f in fates], [f.confidence for f in fates])
+            score, confidence = (
+                sum(values) / len(verdicts)
+                for values in ([f.score for f in verdicts], [f.confidence for f in verdicts])
             )
-            yield Example((), turns, round(score, 4), round(sure, 4), source, {}, train)
+            yield Example((), turns, round(score, 4), round(confidence, 4), source, {}, train)
         start = end

@@ -1,9 +1,9 @@
-"""Pairs from verdicts: what became of two answers to one request.
+"""Pairs from verdicts: two answers to one request, the better over the worse.
 
-*sibling*: regenerated or branched answers at one place of a conversation. *thread*: the answer that
-finally worked against the earlier one that failed, the context cut at the first request so that the
-prompt fits both. *edit*: the user's edit of an answer against the answer. What a user writes as a
-correction is never "chosen".
+*sibling*: regenerated or branched answers at the same place of a conversation. *thread*: the answer
+that finally worked over an earlier one that failed; the prompt ends with the first request, so it
+fits both. *edit*: the user's edit of an answer over the answer. A user's correction itself is never
+"chosen".
 """
 
 from __future__ import annotations
@@ -12,207 +12,224 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from upshot.hindsight.embedded.events import Event
 from upshot.hindsight.embedded.timeline import ASSISTANT, ROLES, USER, Timeline
+from upshot.preferences.kinds import KINDS
 from upshot.records import CleanTable, Place, Preference, Source, Turn
-from upshot.stats import words as tokens
+from upshot.records.signals import SIGNALS
+from upshot.stats import word_hashes
 
-KINDS = ("sibling", "thread", "edit", "across")
 _GOOD, BAD = 0.6, 0.4
-LEAST_SURE = 0.15
-"""Confidence below which a verdict carries no pair."""
-_LEAST_MARGIN = 0.15
-_MOST_CONTEXT = 20
-"""Messages of a prompt."""
-_MOST_LATER = 4
+"""Scores from which an answer worked, and below which it failed; between them is doubt."""
+MIN_CONFIDENCE = 0.15
+"""Confidence that a verdict must exceed to be part of a pair."""
+_MIN_MARGIN = 0.15
+"""Difference of scores that is more than the judge's noise."""
+_MAX_CONTEXT = 20
+"""Messages of a prompt, the latest; more exceed the context of small models."""
+_MAX_LATER = 4
 """Responses after a failed one that may be its better answer."""
-_SAME_REQUEST = 0.5
-_SAME_WORK = 0.2
-_NEW_WORDS = 0.15
-"""Share of the better answer's words that only the messages in between can have told it."""
+_MIN_REQUEST_OVERLAP = 0.5
+"""Jaccard similarity of content words from which two requests are the same."""
+_MIN_WORK_OVERLAP = 0.2
+"""Share of the better answer's words in the first exchange from which it is the same work."""
+_MAX_LATER_WORDS = 0.15
+"""Share of the better answer's words that may come only from the messages in between."""
+_MAX_CHARACTERS = 8_000
+"""Of each text that are compared."""
+_EDIT_MARGIN, _EDIT_WEIGHT = 0.5, 0.9
+"""Of pairs from edits: the edited answer was worth keeping, and edits are nearly sure evidence."""
+_POLITE = frozenset(name for name, kind in SIGNALS.items() if kind.polite)
+"""Kinds of positive evidence that polite users write about bad answers too."""
 
 
-_POLITE = frozenset({"thanks", "accept", "close", "social", "steering", "crowd"})
-"""Kinds of good news that politeness writes about bad answers too."""
-
-
-class Fate(NamedTuple):
-    """What a verdict says, for a pair."""
+class VerdictSummary(NamedTuple):
+    """The parts of a verdict that pairs need."""
 
     score: float
     confidence: float
-    told: bool
-    """Whether some of the good news is more than politeness."""
+    has_substantive_praise: bool
+    """Whether some positive evidence is more than politeness."""
 
 
-def fate(score: float, confidence: float, evidence: Sequence[Mapping[str, Any]]) -> Fate:
-    """A verdict's row, for a pair."""
-    return Fate(
-        score, confidence, any(e["polarity"] > 0 and e["kind"] not in _POLITE for e in evidence)
-    )
+def summarize_verdict(
+    score: float, confidence: float, evidence: Sequence[Mapping[str, Any]]
+) -> VerdictSummary:
+    """Summarise a row of verdicts.
+
+    >>> summarize_verdict(0.8, 0.5, [{"polarity": 1, "kind": "thanks"}]).has_substantive_praise
+    False
+    """
+    substantive = any(row["polarity"] > 0 and row["kind"] not in _POLITE for row in evidence)
+    return VerdictSummary(score, confidence, substantive)
 
 
-class Judged(NamedTuple):
-    """A bucket in order, with its verdicts by position; no entry where there is none."""
+class JudgedBucket(NamedTuple):
+    """A bucket's messages in order, with the verdicts about them."""
 
-    line: Timeline
-    fate: Mapping[int, Fate]
+    timeline: Timeline
+    verdicts: Mapping[int, VerdictSummary]
+    """By position in the timeline; responses without a verdict have no entry."""
     events: Sequence[Event]
     branch_of: Mapping[str, tuple[str, int]]
-    """Of each branch: the conversation it shares a prefix with, and the first index that it does
-    not share.
-    """
+    """Of each branch: the conversation that it branched from, and the first index not shared."""
 
 
-def judged(
+def attach_verdicts(
     line: Timeline,
     events: Sequence[Event],
     conversations: CleanTable,
-    fates: Mapping[tuple[str, int], Fate],
-) -> Judged:
-    """Put verdicts beside the messages they are about. `fates`: by (conversation, index)."""
+    verdicts: Mapping[tuple[str, int], VerdictSummary],
+) -> JudgedBucket:
+    """Attach verdicts, given by (conversation, index), to the messages they are about."""
     names = zip(
         line.conversation[line.responses].tolist(),
         line.index[line.responses].tolist(),
         line.responses.tolist(),
         strict=True,
     )
-    found = {
-        position: fates[(name, index)] for name, index, position in names if (name, index) in fates
+    by_position = {
+        position: verdicts[(name, index)]
+        for name, index, position in names
+        if (name, index) in verdicts
     }
     branches = {
         row["id"]: (row["branch_of"], int(row["branch_at"]))
         for row in conversations.select(["id", "branch_of", "branch_at"]).to_pylist()
         if row["branch_of"]
     }
-    return Judged(line, found, events, branches)
+    return JudgedBucket(line, by_position, events, branches)
 
 
-def pairs(seen: Judged, kinds: Sequence[str] = KINDS) -> Iterator[Preference]:
-    """Every pair of a bucket, of these kinds (`across` needs all buckets, see `across`)."""
+def make_pairs(bucket: JudgedBucket, kinds: Sequence[str] = KINDS) -> Iterator[Preference]:
+    """Make every pair of a bucket; those across users need all buckets, see `across_users`."""
     if "sibling" in kinds:
-        yield from _siblings(seen)
+        yield from _sibling_pairs(bucket)
     if "thread" in kinds:
-        yield from _within(seen)
+        yield from _thread_pairs(bucket)
     if "edit" in kinds:
-        yield from _edits(seen)
+        yield from _edit_pairs(bucket)
 
 
-def prompt_of(line: Timeline, response: int) -> tuple[Turn, ...]:
-    """The messages before a response in its own conversation, the latest of them where they are
-    many.
-    """
+def prompt_before(line: Timeline, response: int) -> tuple[Turn, ...]:
+    """The messages before a response in its conversation, at most the latest 20."""
     first = response
     while (
         first > 0
         and line.session[first - 1] == line.session[response]
-        and response - first < _MOST_CONTEXT
+        and response - first < _MAX_CONTEXT
     ):
         first -= 1
-    return tuple(Turn(ROLES[line.role[p]], line.text[p]) for p in range(first, response))
+    return turns_between(line, first, response)
 
 
-def place(line: Timeline, response: int) -> Place:
-    """Where a response stands."""
+def turns_between(line: Timeline, first: int, end: int) -> tuple[Turn, ...]:
+    """The messages at the positions from `first` up to, but not including, `end`."""
+    return tuple(Turn(ROLES[int(line.role[p])], line.text[p]) for p in range(first, end))
+
+
+def place_of(line: Timeline, response: int) -> Place:
+    """The conversation and index of a response."""
     return Place(str(line.conversation[response]), int(line.index[response]))
 
 
-def work(line: Timeline, response: int) -> str:
-    """A name for the thread of a response, of one user's alone."""
+def thread_name(line: Timeline, response: int) -> str:
+    """A name for the thread of a response that is unique across users."""
     return f"{line.user[response]}/{line.thread[response]}"
 
 
-def answer(text: str) -> tuple[Turn, ...]:
+def answer_turns(text: str) -> tuple[Turn, ...]:
     """A completion of one message."""
     return (Turn("assistant", text),)
 
 
-def _siblings(seen: Judged) -> Iterator[Preference]:
-    line = seen.line
-    where = {(str(line.conversation[p]), int(line.index[p])): int(p) for p in line.responses}
+def _sibling_pairs(bucket: JudgedBucket) -> Iterator[Preference]:
+    line = bucket.timeline
+    positions = {(str(line.conversation[p]), int(line.index[p])): int(p) for p in line.responses}
     groups: dict[tuple[str, int], list[int]] = {}
-    for branch, (origin, at) in seen.branch_of.items():
-        own = where.get((branch, at))
-        if own is not None:
-            groups.setdefault((origin, at), []).append(own)
-    for (origin, at), members in groups.items():
-        if (first := where.get((origin, at))) is not None:
+    for branch, (origin, index) in bucket.branch_of.items():
+        branch_response = positions.get((branch, index))
+        if branch_response is not None:
+            groups.setdefault((origin, index), []).append(branch_response)
+    for (origin, index), members in groups.items():
+        if (first := positions.get((origin, index))) is not None:
             members = [first, *members]
-        best = sorted((p for p in members if p in seen.fate), key=lambda p: seen.fate[p].score)
-        for worse, better in ((w, b) for i, w in enumerate(best) for b in best[i + 1 :]):
-            if (pair := _pair(seen, better, worse, "sibling")) is not None:
+        ordered = sorted(
+            (p for p in members if p in bucket.verdicts), key=lambda p: bucket.verdicts[p].score
+        )
+        for worse, better in ((w, b) for i, w in enumerate(ordered) for b in ordered[i + 1 :]):
+            if (pair := _make_pair(bucket, better, worse, "sibling")) is not None:
                 yield pair
 
 
-def _pair(seen: Judged, better: int, worse: int, kind: str) -> Preference | None:
-    line, good, bad = seen.line, seen.fate[better], seen.fate[worse]
-    margin, sure = good.score - bad.score, float(np.sqrt(good.confidence * bad.confidence))
+def _make_pair(bucket: JudgedBucket, better: int, worse: int, kind: str) -> Preference | None:
+    line, good, bad = bucket.timeline, bucket.verdicts[better], bucket.verdicts[worse]
+    margin, confidence = good.score - bad.score, float(np.sqrt(good.confidence * bad.confidence))
     if (
-        margin < _LEAST_MARGIN
-        or min(good.confidence, bad.confidence) <= LEAST_SURE
+        margin < _MIN_MARGIN
+        or min(good.confidence, bad.confidence) <= MIN_CONFIDENCE
         or bad.score >= _GOOD
-        or not good.told
+        or not good.has_substantive_praise
     ):
-        return None  # silence about an answer does not make it the worse one
+        return None  # no reaction to an answer does not make it the worse one
     if line.text[better].strip() == line.text[worse].strip():
         return None
     source = Source(
         kind,
         (str(line.user[better]),),
-        str(line.conversation[worse]) if kind == "sibling" else work(line, worse),
-        place(line, better),
-        place(line, worse),
+        str(line.conversation[worse]) if kind == "sibling" else thread_name(line, worse),
+        place_of(line, better),
+        place_of(line, worse),
     )
     return Preference(
-        prompt_of(line, worse),
-        answer(line.text[better]),
-        answer(line.text[worse]),
+        prompt_before(line, worse),
+        answer_turns(line.text[better]),
+        answer_turns(line.text[worse]),
         round(margin, 4),
-        round(sure, 4),
+        round(confidence, 4),
         source,
     )
 
 
-def _within(seen: Judged) -> Iterator[Preference]:
-    line = seen.line
+def _thread_pairs(bucket: JudgedBucket) -> Iterator[Preference]:
+    line = bucket.timeline
     failed = [
         p
         for p in line.responses.tolist()
-        if (f := seen.fate.get(p)) and f.score < BAD and f.confidence > LEAST_SURE
+        if (f := bucket.verdicts.get(p)) and f.score < BAD and f.confidence > MIN_CONFIDENCE
     ]
     used: set[int] = set()
     for worse in failed:
-        for better in _following(line, worse):
-            good = seen.fate.get(better)
+        for better in _later_responses(line, worse):
+            good = bucket.verdicts.get(better)
             if (
                 good is None
                 or good.score < _GOOD
-                or good.confidence <= LEAST_SURE
+                or good.confidence <= MIN_CONFIDENCE
                 or better in used
             ):
                 continue
             if (
                 _answers_the_same(line, worse, better)
-                and (pair := _pair(seen, better, worse, "thread")) is not None
+                and (pair := _make_pair(bucket, better, worse, "thread")) is not None
             ):
                 used.add(better)
                 yield pair
                 break
 
 
-def _following(line: Timeline, response: int) -> list[int]:
-    """The next responses of the same thread, in order."""
+def _later_responses(line: Timeline, response: int) -> list[int]:
+    """The next few responses of the same thread, in order."""
     row = int(np.searchsorted(line.responses, response))
     return [
         q
-        for q in line.responses[row + 1 : row + 1 + _MOST_LATER].tolist()
+        for q in line.responses[row + 1 : row + 1 + _MAX_LATER].tolist()
         if line.thread[q] == line.thread[response]
     ]
 
 
-def _request(line: Timeline, response: int) -> int:
+def _find_request(line: Timeline, response: int) -> int:
     p = response - 1
     while p >= 0 and line.session[p] == line.session[response]:
         if line.role[p] == USER:
@@ -222,10 +239,10 @@ def _request(line: Timeline, response: int) -> int:
 
 
 def _answers_the_same(line: Timeline, worse: int, better: int) -> bool:
-    """Whether the later answer would stand in the earlier one's place: same work, and little in it
-    that only the messages in between can have told.
+    """Whether the later answer fits the earlier request: the same work, and little that only the
+    messages in between can have told it.
     """
-    first, last = _request(line, worse), _request(line, better)
+    first, last = _find_request(line, worse), _find_request(line, better)
     if first < 0 or last < 0:
         return False
     between = [p for p in range(worse + 1, better) if line.role[p] != ASSISTANT]
@@ -236,23 +253,23 @@ def _answers_the_same(line: Timeline, worse: int, better: int) -> bool:
         line.text[better],
         "\n".join(line.text[p] for p in between),
     ]
-    asked, again, old, new, said = (set(part.tolist()) for part in _word_sets(texts))
-    if not asked or not new:
+    request, later_request, worse_words, better_words, between_words = _content_words(texts)
+    if not request or not better_words:
         return False
-    repeated = len(asked & again) / len(asked | again) >= _SAME_REQUEST
-    same_work = len(new & (old | asked)) / len(new) >= _SAME_WORK
-    told = len((new & said) - asked - old) / len(new)
-    return (repeated or same_work) and told <= _NEW_WORDS
+    repeated = len(request & later_request) / len(request | later_request) >= _MIN_REQUEST_OVERLAP
+    same_work = len(better_words & (worse_words | request)) / len(better_words) >= _MIN_WORK_OVERLAP
+    learned = len((better_words & between_words) - request - worse_words) / len(better_words)
+    return (repeated or same_work) and learned <= _MAX_LATER_WORDS
 
 
-def _word_sets(texts: Sequence[str]) -> list[NDArray[np.uint64]]:
-    found = tokens.content(tokens.words(texts, 8_000))
-    return [np.unique(found.hashes[found.text == row]) for row in range(len(texts))]
+def _content_words(texts: Sequence[str]) -> list[set[int]]:
+    words = word_hashes.drop_stop_words(word_hashes.hash_words(texts, _MAX_CHARACTERS))
+    return [set(words.hashes[words.text == row].tolist()) for row in range(len(texts))]
 
 
-def _edits(seen: Judged) -> Iterator[Preference]:
-    line = seen.line
-    for event in seen.events:
+def _edit_pairs(bucket: JudgedBucket) -> Iterator[Preference]:
+    line = bucket.timeline
+    for event in bucket.events:
         if (
             event.kind != "edit"
             or not event.detail.strip()
@@ -260,7 +277,12 @@ def _edits(seen: Judged) -> Iterator[Preference]:
         ):
             continue
         p = event.response
-        source = Source("edit", (str(line.user[p]),), work(line, p), rejected=place(line, p))
+        user, thread = str(line.user[p]), thread_name(line, p)
         yield Preference(
-            prompt_of(line, p), answer(event.detail), answer(line.text[p]), 0.5, 0.9, source
+            prompt_before(line, p),
+            answer_turns(event.detail),
+            answer_turns(line.text[p]),
+            _EDIT_MARGIN,
+            _EDIT_WEIGHT,
+            Source("edit", (user,), thread, rejected=place_of(line, p)),
         )

@@ -1,17 +1,15 @@
-"""Pairs from corrections: a language model writes the answer that should have been given, against
-the answer the user corrected.
+"""Pairs from corrections: a language model rewrites the answer that its user corrected.
 
-The user's own text is never "chosen": a rewrite that copies it is refused. Another request, which
-does not see that it is a rewrite, checks that it meets every requirement. A rewrite that uses what
-only the correction told is kept with a note that says so (METHODS: such an answer teaches to
-guess).
+The user's own text is never "chosen": a rewrite that copies it is refused. A second request, which
+does not know that it sees a rewrite, checks that it meets every requirement. A rewrite that uses
+what only the correction revealed is marked with a note (METHODS: such answers teach guessing).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib import resources
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -19,28 +17,42 @@ import numpy as np
 from upshot.hindsight.embedded.timeline import USER
 from upshot.hindsight.trust import hostile
 from upshot.llm import Asker, Budget, Endpoint, Replies, Spent, question, work_through
-from upshot.preferences.pairs import BAD, LEAST_SURE, Judged, answer, place, prompt_of, work
-from upshot.records import Preference, Source
-from upshot.stats import words as tokens
+from upshot.preferences.kinds import REWRITE
+from upshot.preferences.pairs import (
+    BAD,
+    MIN_CONFIDENCE,
+    JudgedBucket,
+    answer_turns,
+    place_of,
+    prompt_before,
+    thread_name,
+)
+from upshot.records import Preference, Source, Turn
+from upshot.records.training import turns_to_messages
+from upshot.stats import word_hashes
 
-KIND = "rewrite"
-_MOST_COPIED = 0.3
-"""Share of a rewrite's word triples that may stand in the correction and nowhere before it."""
-_LEAST_TOLD = 3
-"""Words of a correction that tells something."""
-_LONGER = 3
-_SPARE = 600
-"""A rewrite may have so many times the characters of the answer, and so many more: one that says
-everything proves nothing.
+_MAX_COPIED = 0.3
+"""Share of a rewrite's word triples that may be in the correction and nowhere before it."""
+_MIN_CORRECTION_WORDS = 3
+"""Shorter reactions ("no", "wrong again") say nothing to rewrite by."""
+_MAX_GROWTH, _EXTRA_CHARACTERS = 3, 600
+"""A rewrite may have this many times the characters of the answer, plus these; a longer one may be
+better only for saying everything.
 """
-_SHOWN = 6_000
+_MAX_SHOWN = 6_000
+"""Characters of each text in a request."""
+_MAX_COMPARED = 20_000
+"""Characters of each text in a comparison of words."""
 _TOKENS = 3_000
-_LEAST_SCORE = 7
+"""Of a reply: a rewrite of the longest shown answer, and the JSON around it."""
+_MIN_CHECK_SCORE, _MAX_CHECK_SCORE = 7, 10
+"""Of the checker; the prompt calls 7 "good with small flaws"."""
 LATER = "uses what was told later"
+"""Note on a pair whose chosen answer the first prompt does not determine."""
 
 
 class Rewrite(msgspec.Struct, frozen=True):
-    """What the writer answers."""
+    """The answer of the writer."""
 
     corrected: bool
     wanted: list[str]
@@ -49,7 +61,7 @@ class Rewrite(msgspec.Struct, frozen=True):
 
 
 class Check(msgspec.Struct, frozen=True):
-    """What the checker answers."""
+    """The answer of the checker."""
 
     met: list[bool]
     score: float
@@ -58,10 +70,10 @@ class Check(msgspec.Struct, frozen=True):
 class Tally(msgspec.Struct):
     """What became of corrections."""
 
-    asked: int = 0
-    kept: int = 0
-    told_later: int = 0
-    """Of those kept."""
+    corrections: int = 0
+    accepted: int = 0
+    using_correction: int = 0
+    """Accepted, but marked as using what only the correction revealed."""
     no_correction: int = 0
     unmet: int = 0
     """Refused: a requirement is not met, or the score is low."""
@@ -70,77 +82,76 @@ class Tally(msgspec.Struct):
     unusable: int = 0
     """Refused: empty, the same answer, far longer, written for a judge, or no JSON."""
     stopped: str = ""
-    """Why the endpoint was not asked further."""
+    """Why requests stopped early."""
     spent: Spent = msgspec.field(default_factory=Spent)
 
 
-class Corrected(NamedTuple):
-    """An answer that failed, and what its user said next."""
+class Correction(NamedTuple):
+    """A failed answer and its user's next message."""
 
-    seen: Judged
+    bucket: JudgedBucket
     response: int
-    next: int
+    reaction: int
+    """Positions in the timeline."""
 
 
-def corrections(seen: Judged) -> Iterator[Corrected]:
-    """Failed answers that their user spoke about in the next message of the thread."""
-    line = seen.line
-    for p, fate in seen.fate.items():
+def find_corrections(bucket: JudgedBucket) -> Iterator[Correction]:
+    """Find failed answers to which their user reacted in the next message of the thread."""
+    line = bucket.timeline
+    for p, verdict in bucket.verdicts.items():
         q = p + 1
         if (
-            fate.score < BAD
-            and fate.confidence > LEAST_SURE
+            verdict.score < BAD
+            and verdict.confidence > MIN_CONFIDENCE
             and q < len(line.text)
             and line.role[q] == USER
             and line.thread[q] == line.thread[p]
         ):
-            said = hostile.drop(line.text[q], hostile.scan(line.text[q]))
-            if len(said.split()) >= _LEAST_TOLD:
-                yield Corrected(seen, p, q)
+            text = hostile.drop(line.text[q], hostile.scan(line.text[q]))
+            if len(text.split()) >= _MIN_CORRECTION_WORDS:
+                yield Correction(bucket, p, q)
 
 
-def pairs(
-    parts: Iterable[Judged],
+def rewrite_answers(
+    buckets: Iterable[JudgedBucket],
     endpoint: Endpoint,
     budget: Budget,
     replies: Replies,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[list[Preference], Tally]:
-    """Rewrites of all corrected answers.
-
-    A spent budget, or an endpoint that gives up, ends it with what was made kept.
-    """
-    found = [one for seen in parts for one in corrections(seen)]
-    tally = Tally(asked=len(found), spent=budget.spent)
-    made, tally.stopped = work_through(
-        len(found),
-        lambda number, asker: _one(found[number], asker, endpoint, tally),
+    """Rewrite all corrected answers; a spent budget or a failing endpoint ends it early."""
+    corrections = [correction for bucket in buckets for correction in find_corrections(bucket)]
+    tally = Tally(corrections=len(corrections), spent=budget.spent)
+    results, tally.stopped = work_through(
+        len(corrections),
+        lambda number, asker: _rewrite_answer(corrections[number], asker, endpoint, tally),
         endpoint,
         budget,
         replies,
         progress,
     )
-    kept = [pair for number in sorted(made) if (pair := made[number]) is not None]
-    tally.kept, tally.told_later = len(kept), sum(pair.source.note == LATER for pair in kept)
-    return kept, tally
+    rewritten = [pair for number in sorted(results) if (pair := results[number]) is not None]
+    tally.accepted = len(rewritten)
+    tally.using_correction = sum(pair.source.note == LATER for pair in rewritten)
+    return rewritten, tally
 
 
-async def _one(one: Corrected, asker: Asker, endpoint: Endpoint, tally: Tally) -> Preference | None:
-    line, p = one.seen.line, one.response
+async def _rewrite_answer(
+    correction: Correction, asker: Asker, endpoint: Endpoint, tally: Tally
+) -> Preference | None:
+    line, p = correction.bucket.timeline, correction.response
     user = str(line.user[p])
-    turns = prompt_of(line, p)
-    before = [{"role": turn.role, "content": hostile.shown(turn.content, _SHOWN)} for turn in turns]
-    shown = {
-        "conversation": before,
-        "answer": hostile.shown(line.text[p], _SHOWN),
-        "next": hostile.shown(line.text[one.next], _SHOWN),
-    }
-    rewrite, *_ = await asker.ask(
-        question(endpoint, _system("rewrite.md"), shown, Rewrite, _TOKENS),
-        Rewrite,
-        lambda _: "",
-        user,
+    turns = prompt_before(line, p)
+    conversation = turns_to_messages(
+        Turn(turn.role, hostile.sanitise(turn.content, _MAX_SHOWN)) for turn in turns
     )
+    shown = {
+        "conversation": conversation,
+        "answer": hostile.sanitise(line.text[p], _MAX_SHOWN),
+        "next": hostile.sanitise(line.text[correction.reaction], _MAX_SHOWN),
+    }
+    request = question(endpoint, _load_prompt("rewrite.md"), shown, Rewrite, _TOKENS)
+    rewrite, *_ = await asker.ask(request, Rewrite, lambda _: "", user)
     if rewrite is None:
         tally.unusable += 1
         return None
@@ -148,86 +159,90 @@ async def _one(one: Corrected, asker: Asker, endpoint: Endpoint, tally: Tally) -
         tally.no_correction += 1
         return None
     text = rewrite.answer.strip()
-    if not usable(text, line.text[p]):
+    if not is_usable(text, line.text[p]):
         tally.unusable += 1
         return None
-    known = "\n".join([*(turn.content for turn in turns), line.text[p]])
-    copied, told = overlap(text, line.text[one.next], known)
-    if copied > _MOST_COPIED:
+    earlier = "\n".join([*(turn.content for turn in turns), line.text[p]])
+    copied, uses_correction = measure_overlap(text, line.text[correction.reaction], earlier)
+    if copied > _MAX_COPIED:
         tally.copied += 1
         return None
-    wanted = rewrite.wanted or ["It answers the last message of the conversation."]
-    asked = {"conversation": before, "answer": hostile.shown(text, _SHOWN), "requirements": wanted}
-    found, *_ = await asker.ask(
-        question(endpoint, _system("check.md"), asked, Check, _TOKENS),
-        Check,
-        lambda c: "" if len(c.met) == len(wanted) else f"`met` needs {len(wanted)} entries",
-        user,
-    )
-    if (
-        found is None
-        or len(found.met) != len(wanted)
-        or not all(found.met)
-        or not _LEAST_SCORE <= found.score <= 10
-    ):
+    requirements = rewrite.wanted or ["It answers the last message of the conversation."]
+    shown = {
+        "conversation": conversation,
+        "answer": hostile.sanitise(text, _MAX_SHOWN),
+        "requirements": requirements,
+    }
+    score = await _check_rewrite(shown, len(requirements), asker, endpoint, user)
+    if score is None:
         tally.unmet += 1
         return None
-    fate = one.seen.fate[p]
-    source = Source(
-        KIND,
-        (user,),
-        work(line, p),
-        rejected=place(line, p),
-        note=LATER if told or rewrite.later else "",
-    )
-    margin = max(0.0, found.score / 10 - fate.score)
+    verdict = correction.bucket.verdicts[p]
+    note = LATER if uses_correction or rewrite.later else ""
     return Preference(
         turns,
-        answer(text),
-        answer(line.text[p]),
-        round(margin, 4),
-        round(fate.confidence * found.score / 10, 4),
-        source,
+        answer_turns(text),
+        answer_turns(line.text[p]),
+        round(max(0.0, score / _MAX_CHECK_SCORE - verdict.score), 4),
+        round(verdict.confidence * score / _MAX_CHECK_SCORE, 4),
+        Source(REWRITE, (user,), thread_name(line, p), rejected=place_of(line, p), note=note),
     )
 
 
-def _system(name: str) -> str:
+async def _check_rewrite(
+    shown: Mapping[str, Any], requirements: int, asker: Asker, endpoint: Endpoint, user: str
+) -> float | None:
+    """The checker's score of a rewrite; None if a requirement is not met or the score is low."""
+    check, *_ = await asker.ask(
+        question(endpoint, _load_prompt("check.md"), shown, Check, _TOKENS),
+        Check,
+        lambda c: "" if len(c.met) == requirements else f"`met` needs {requirements} entries",
+        user,
+    )
+    if check is None or len(check.met) != requirements or not all(check.met):
+        return None
+    return check.score if _MIN_CHECK_SCORE <= check.score <= _MAX_CHECK_SCORE else None
+
+
+def _load_prompt(name: str) -> str:
     return (
         resources.files("upshot.preferences").joinpath("prompts", name).read_text("utf-8").strip()
     )
 
 
-def usable(text: str, old: str) -> bool:
-    """Is a rewrite an answer: there, not the old one, not far longer, and not written for a judge?
+def is_usable(text: str, old: str) -> bool:
+    """Whether a rewrite is a new answer that is not far longer and not written for a judge.
 
-    >>> usable("Use sorted(rows).", "Use rows.sort()."), usable("Same.", " Same. "), usable("", "x")
-    (True, False, False)
+    >>> is_usable("Use sorted(rows).", "Use rows.sort()."), is_usable("Same.", " Same. ")
+    (True, False)
     """
     return (
         bool(text)
         and text != old.strip()
-        and len(text) <= _LONGER * len(old) + _SPARE
+        and len(text) <= _MAX_GROWTH * len(old) + _EXTRA_CHARACTERS
         and not hostile.scan(text, "assistant")
     )
 
 
-def overlap(text: str, correction: str, known: str) -> tuple[float, bool]:
-    """(share of the text's word triples that stand in the correction and not in what was known
-    before, does it use words that only the correction told).
+def measure_overlap(text: str, correction: str, earlier: str) -> tuple[float, bool]:
+    """Compare a rewrite with the correction, beyond what was in the conversation `earlier`.
 
-    >>> overlap("Use tabs here, four wide.", "please use tabs here, four wide, as always", "how do I indent?")[0]
+    Returns the share of the text's word triples that only the correction has, and whether the text
+    uses a content word that only the correction has.
+
+    >>> measure_overlap("Use tabs, four wide.", "please use tabs, four wide", "indent?")[0]
     1.0
-    >>> overlap("Indent it with spaces.", "no, spaces please", "how do I indent with spaces?")
+    >>> measure_overlap("Indent it with spaces.", "no, spaces please", "indent with spaces?")
     (0.0, False)
     """
-    words = [part.lower() for part in (text, correction, known)]
-    own, said, before = (_triples(part) for part in words)
-    copied = len((own & said) - before) / max(1, len(own))
-    found = tokens.content(tokens.words(words, 20_000))
-    mine, theirs, old = (
-        set(np.unique(found.hashes[found.text == row]).tolist()) for row in range(3)
+    words = [part.lower() for part in (text, correction, earlier)]
+    own, correction_triples, earlier_triples = (_triples(part) for part in words)
+    copied = len((own & correction_triples) - earlier_triples) / max(1, len(own))
+    content = word_hashes.drop_stop_words(word_hashes.hash_words(words, _MAX_COMPARED))
+    text_words, correction_words, earlier_words = (
+        set(np.unique(content.hashes[content.text == row]).tolist()) for row in range(3)
     )
-    return copied, bool((mine & theirs) - old)
+    return copied, bool((text_words & correction_words) - earlier_words)
 
 
 def _triples(text: str) -> set[tuple[str, ...]]:

@@ -99,7 +99,7 @@ def safe_id(name: str, pseudonyms: Pseudonyms) -> str:
 
 
 def content_id(conversation: RawConversation) -> str:
-    """An id from the opening of a conversation that has none, the same when it is longer next time."""
+    """An id from the opening of a conversation that has none, the same when it grows later."""
     digest = hashlib.blake2b(digest_size=10)
     digest.update(f"{conversation.source}\0{conversation.user}\0{conversation.started_at}".encode())
     for message in conversation.messages[:2]:

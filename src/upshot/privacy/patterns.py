@@ -400,7 +400,7 @@ def iban_end(text: str) -> int:
 
 
 def is_public_ipv4(text: str) -> bool:
-    """An address that could be somebody's: not loopback, unspecified, a mask or a version number."""
+    """An address that could be a person's: not loopback, unspecified, a mask or a version."""
     try:
         address = ipaddress.IPv4Address(text)
     except ValueError:

@@ -44,7 +44,7 @@ def _presidio() -> Recogniser:
         )  # pyright: ignore[reportMissingImports, reportUnknownVariableType]
     except ImportError as error:
         raise ConfigError(
-            "the presidio recogniser needs `pip install 'upshot[recogniser]'` and a spaCy model"
+            "the presidio recogniser needs `pip install 'upshot-ai[recogniser]'` and a spaCy model"
         ) from error
     engine = AnalyzerEngine()  # pyright: ignore[reportUnknownVariableType]
 

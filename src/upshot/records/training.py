@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
@@ -14,6 +14,15 @@ class Turn(msgspec.Struct, frozen=True, gc=False):
 
     role: Role
     content: str
+
+
+def turns_to_messages(turns: Iterable[Turn]) -> list[dict[str, str]]:
+    """Messages as trainers and chat templates read them.
+
+    >>> turns_to_messages([Turn("user", "hi")])
+    [{'role': 'user', 'content': 'hi'}]
+    """
+    return [{"role": turn.role, "content": turn.content} for turn in turns]
 
 
 class Place(msgspec.Struct, frozen=True, gc=False):

@@ -4,6 +4,54 @@ from __future__ import annotations
 
 import msgspec
 
+EVEN = 0.5
+"""A score above it leans towards "helped", one below towards "did not help". For training examples
+and labels, where every row must be on one side.
+"""
+GOOD, BAD = 0.6, 0.4
+"""A score above `GOOD` is called good news, one below `BAD` bad news. A tenth on each side of even
+stays undecided, since there the judge's noise decides.
+"""
+SURE = 0.3
+"""Confidence from which a verdict is reported as "helped" or "harmed", and from which the embedded
+judge has a vote beside a language model. A bare "thanks" gives 0.47, a change of subject 0.09.
+"""
+USABLE = 0.15
+"""Confidence from which a verdict may become a training example or half of a pair: lower than
+`SURE`, since each row is weighted by its confidence and noise averages out over many rows.
+"""
+SHARED = 0.2
+"""Confidence from which verdicts are combined: over the responses of a thread, or between users
+whose requests are alike. Between the other two, since a combination repeats the error of its parts.
+"""
+
+
+def is_helped(score: float, confidence: float) -> bool:
+    """Whether a verdict is called "helped".
+
+    >>> is_helped(0.9, 0.5), is_helped(0.9, 0.1), is_helped(0.55, 0.5)
+    (True, False, False)
+    """
+    return confidence >= SURE and score > GOOD
+
+
+def is_harmed(score: float, confidence: float) -> bool:
+    """Whether a verdict is called "harmed": the response did not help.
+
+    >>> is_harmed(0.1, 0.5), is_harmed(0.1, 0.1), is_harmed(0.45, 0.5)
+    (True, False, False)
+    """
+    return confidence >= SURE and score < BAD
+
+
+def side_of(score: float) -> int:
+    """1 for good news, -1 for bad news, 0 for neither, whatever the confidence.
+
+    >>> side_of(0.9), side_of(0.5), side_of(0.1)
+    (1, 0, -1)
+    """
+    return 1 if score > GOOD else -1 if score < BAD else 0
+
 
 class Evidence(msgspec.Struct, frozen=True, gc=False):
     """A quoted span of a later message or event that bears on an earlier response."""

@@ -5,7 +5,7 @@ Plots are drawn as SVG.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 
 import jinja2
@@ -28,8 +28,11 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["percent"] = lambda share: f"{100 * share:.0f}%"
-    environment.filters["thousands"] = lambda number: f"{number:,}"
+    filters: dict[str, Callable[[float], str]] = {
+        "percent": lambda share: f"{100 * share:.0f}%",
+        "thousands": lambda number: f"{number:,}",
+    }
+    environment.filters.update(filters)  # pyright: ignore[reportUnknownMemberType]  # jinja2
     return environment
 
 
@@ -42,32 +45,33 @@ def to_html(summary: Summary) -> str:
         .render(
             s=summary,
             judged=judged,
-            share_plot=_share(summary.all),
-            week_plot=_weeks(summary.by_week),
-            model_plot=_bars(summary.by_model),
-            topic_plot=_bars(summary.by_topic),
-            histogram_plot=_histogram(summary.histogram),
-            kind_plot=_kinds(summary.kinds),
-            shift_plot=_shifts(summary),
+            share_plot=_draw_shares(summary.all),
+            week_plot=_draw_weeks(summary.by_week),
+            model_plot=_draw_bars(summary.by_model),
+            topic_plot=_draw_bars(summary.by_topic),
+            histogram_plot=_draw_histogram(summary.histogram),
+            kind_plot=_draw_kinds(summary.kinds),
+            shift_plot=_draw_shifts(summary),
         )
     )
 
 
-def _svg(height: float, label: str, body: Sequence[str], width: int = _WIDTH) -> Markup:
+def _wrap_svg(height: float, label: str, body: Sequence[str], width: int = _WIDTH) -> Markup:
     """`body` holds only numbers and escaped text."""
     return Markup('<svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
         width,
         round(height),
         label,
-        Markup("").join(Markup(part) for part in body),  # noqa: S704  # parts escape what they are given
+        # Parts escape what they are given.
+        Markup("").join(Markup(part) for part in body),  # noqa: S704
     )
 
 
-def _text(x: float, y: float, text: object, css: str = "") -> str:
+def _draw_text(x: float, y: float, text: object, css: str = "") -> str:
     return f'<text x="{x:.1f}" y="{y:.1f}" class="{css}">{escape(text)}</text>'
 
 
-def _rect(x: float, y: float, width: float, height: float, css: str, title: str = "") -> str:
+def _draw_rect(x: float, y: float, width: float, height: float, css: str, title: str = "") -> str:
     inner = f"<title>{escape(title)}</title>" if title else ""
     return (
         f'<rect x="{x:.1f}" y="{y:.1f}" width="{max(width, 0):.1f}" height="{max(height, 0):.1f}"'
@@ -75,52 +79,52 @@ def _rect(x: float, y: float, width: float, height: float, css: str, title: str 
     )
 
 
-def _share(row: Row) -> Markup:
+def _draw_shares(row: Row) -> Markup:
     """One bar of all responses."""
     body: list[str] = []
     x = 0.0
     for name in FATES:
         count: int = getattr(row, name)
         width = _WIDTH * count / max(1, row.total)
-        body.append(_rect(x, 0, width - 2, 34, name, f"{name}: {count:,}"))
+        body.append(_draw_rect(x, 0, width - 2, 34, name, f"{name}: {count:,}"))
         if width > 60:
-            body.append(_text(x + 10, 22, f"{name} {count:,}", f"on-{name}"))
+            body.append(_draw_text(x + 10, 22, f"{name} {count:,}", f"on-{name}"))
         x += width
-    return _svg(34, "share of responses by what became of them", body)
+    return _wrap_svg(34, "share of responses by what became of them", body)
 
 
-def _bars(rows: Sequence[Row]) -> Markup:
+def _draw_bars(rows: Sequence[Row]) -> Markup:
     """Horizontal bars: the share of each fate, the number beside it."""
     body: list[str] = []
     for number, row in enumerate(rows):
         y = number * 30.0
         name = row.name if len(row.name) < 17 else row.name[:15] + "…"
-        body.append(_text(0, y + 19, name))
+        body.append(_draw_text(0, y + 19, name))
         x, room = 124.0, _HALF - 180.0
         for fate in FATES:
             count: int = getattr(row, fate)
             width = room * count / max(1, row.total)
-            body.append(_rect(x, y + 4, width - 1, 20, fate, f"{row.name}, {fate}: {count:,}"))
+            body.append(_draw_rect(x, y + 4, width - 1, 20, fate, f"{row.name}, {fate}: {count:,}"))
             x += width
-        body.append(_text(_HALF - 46, y + 19, f"{row.total:,}", "quiet"))
-    return _svg(max(30, 30 * len(rows)), "responses by group", body, _HALF)
+        body.append(_draw_text(_HALF - 46, y + 19, f"{row.total:,}", "quiet"))
+    return _wrap_svg(max(30, 30 * len(rows)), "responses by group", body, _HALF)
 
 
-def _weeks(rows: Sequence[Row]) -> Markup:
+def _draw_weeks(rows: Sequence[Row]) -> Markup:
     """Columns a week, as high as there were responses; those without evidence are left out of the
     height.
     """
-    most = max([row.total for row in rows] or [1])
+    highest = max([row.total for row in rows] or [1])
     step = _WIDTH / max(8, len(rows))
     body: list[str] = []
     for number, row in enumerate(rows):
         y = 150.0
         for fate in FATES:
             count: int = getattr(row, fate)
-            height = 140.0 * count / most
+            height = 140.0 * count / highest
             y -= height
             body.append(
-                _rect(
+                _draw_rect(
                     number * step + 2,
                     y,
                     step - 4,
@@ -130,19 +134,19 @@ def _weeks(rows: Sequence[Row]) -> Markup:
                 )
             )
         if number % max(1, len(rows) // 8) == 0:
-            body.append(_text(number * step + 2, 168, row.name[5:], "quiet"))
-    return _svg(176, "responses by week", body)
+            body.append(_draw_text(number * step + 2, 168, row.name[5:], "quiet"))
+    return _wrap_svg(176, "responses by week", body)
 
 
-def _histogram(bins: Sequence[int]) -> Markup:
-    most = max([*bins, 1])
+def _draw_histogram(bins: Sequence[int]) -> Markup:
+    highest = max([*bins, 1])
     step = _HALF / len(bins)
     body: list[str] = []
     for number, count in enumerate(bins):
-        height = 120.0 * count / most
+        height = 120.0 * count / highest
         css = "harmed" if number < 8 else "helped" if number >= 12 else "unclear"
         body.append(
-            _rect(
+            _draw_rect(
                 number * step + 2,
                 124 - height,
                 step - 2,
@@ -152,39 +156,39 @@ def _histogram(bins: Sequence[int]) -> Markup:
             )
         )
     body += [
-        _text(0, 142, "0  harmed", "quiet"),
-        _text(_HALF / 2 - 10, 142, "0.5", "quiet"),
-        _text(_HALF - 62, 142, "helped  1", "quiet"),
+        _draw_text(0, 142, "0  harmed", "quiet"),
+        _draw_text(_HALF / 2 - 10, 142, "0.5", "quiet"),
+        _draw_text(_HALF - 62, 142, "helped  1", "quiet"),
     ]
-    return _svg(148, "scores of responses with evidence", body, _HALF)
+    return _wrap_svg(148, "scores of responses with evidence", body, _HALF)
 
 
-def _kinds(kinds: Sequence[tuple[str, int, int]]) -> Markup:
+def _draw_kinds(kinds: Sequence[tuple[str, int, int]]) -> Markup:
     """Kinds of evidence, good news to the right and bad to the left."""
-    most = max([count for _, _, count in kinds] or [1])
+    highest = max([count for _, _, count in kinds] or [1])
     middle = _HALF / 2
     body: list[str] = [
         f'<line x1="{middle}" x2="{middle}" y1="0" y2="{26 * len(kinds)}" class="axis"/>'
     ]
     for number, (kind, polarity, count) in enumerate(kinds):
         y = number * 26.0
-        width = (middle - 110) * count / most
-        said = f"{kind.replace('_', ' ')} {count:,}"
+        width = (middle - 110) * count / highest
+        label = f"{kind.replace('_', ' ')} {count:,}"
         if polarity < 0:
             body += [
-                _rect(middle - width, y + 3, width, 18, "harmed", said),
-                _text(middle + 8, y + 17, said),
+                _draw_rect(middle - width, y + 3, width, 18, "harmed", label),
+                _draw_text(middle + 8, y + 17, label),
             ]
         else:
             css = "helped" if polarity > 0 else "unclear"
             body += [
-                _rect(middle, y + 3, width, 18, css, said),
-                f'<text x="{middle - 8}" y="{y + 17}" text-anchor="end">{escape(said)}</text>',
+                _draw_rect(middle, y + 3, width, 18, css, label),
+                f'<text x="{middle - 8}" y="{y + 17}" text-anchor="end">{escape(label)}</text>',
             ]
-    return _svg(max(26, 26 * len(kinds)), "kinds of evidence", body, _HALF)
+    return _wrap_svg(max(26, 26 * len(kinds)), "kinds of evidence", body, _HALF)
 
 
-def _shifts(summary: Summary) -> Markup:
+def _draw_shifts(summary: Summary) -> Markup:
     """From foresight to hindsight: an arrow for each of the cases shown."""
     cases = summary.overturned
     body: list[str] = [
@@ -208,7 +212,7 @@ def _shifts(summary: Summary) -> Markup:
         )
         body.append(f'<circle cx="{x1:.0f}" cy="{y:.0f}" r="4" class="dot"/>')
     body += [
-        _text(0, 26 * len(cases) + 22, "0", "quiet"),
-        _text(_WIDTH - 12, 26 * len(cases) + 22, "1", "quiet"),
+        _draw_text(0, 26 * len(cases) + 22, "0", "quiet"),
+        _draw_text(_WIDTH - 12, 26 * len(cases) + 22, "1", "quiet"),
     ]
-    return _svg(26 * len(cases) + 28, "scores without and with hindsight", body)
+    return _wrap_svg(26 * len(cases) + 28, "scores without and with hindsight", body)

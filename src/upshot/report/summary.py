@@ -369,23 +369,25 @@ class _Tally:
             heapq.heapreplace(heap, entry)
 
     def rows(
-        self, group: str, names: Sequence[str] | None = None, most: int = 12
+        self, group: str, names: Sequence[str] | None = None, limit: int = 12
     ) -> tuple[Row, ...]:
         """Bars of a group: the largest, or the named ones in order."""
-        found = {name: counts for (g, name), counts in self.fates.items() if g == group}
-        chosen = names or sorted(found, key=lambda name: -found[name].total())[:most]
-        return tuple(Row(name, *(found[name][f] for f in FATES)) for name in chosen)
+        counts_by_name = {name: counts for (g, name), counts in self.fates.items() if g == group}
+        chosen = (
+            names or sorted(counts_by_name, key=lambda name: -counts_by_name[name].total())[:limit]
+        )
+        return tuple(Row(name, *(counts_by_name[name][f] for f in FATES)) for name in chosen)
 
 
 def summarise(lake: Lake, timings: Sequence[IngestReport | StageReport] = ()) -> Summary:
     """Read a lake's verdicts and count."""
     tally = _Tally()
-    topics = _topics(lake, tally)
+    topics = _assign_topics(lake, tally)
     for bucket in range(lake.buckets):
         _count_bucket(lake, bucket, tally, topics)
     weeks = sorted(name for group, name in tally.fates if group == "week")[-26:]
     quarantine = lake.read("quarantine")
-    every = tally.rows("all") or (Row("all", 0, 0, 0, 0),)
+    totals = tally.rows("all") or (Row("all", 0, 0, 0, 0),)
     return Summary(
         lake.root,
         datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -394,7 +396,7 @@ def summarise(lake: Lake, timings: Sequence[IngestReport | StageReport] = ()) ->
         tally.messages,
         len(tally.threads),
         tally.joined,
-        every[0],
+        totals[0],
         tally.up,
         tally.down,
         tally.censored,
@@ -403,18 +405,18 @@ def summarise(lake: Lake, timings: Sequence[IngestReport | StageReport] = ()) ->
         tally.rows("topic"),
         tuple((kind, polarity, n) for (kind, polarity), n in tally.kinds.most_common(14)),
         tuple(tally.histogram),
-        _cases(lake, tally.best["good"]),
-        _cases(lake, tally.best["bad"]),
-        _cases(lake, tally.best["turned"]),
+        _select_cases(lake, tally.best["good"]),
+        _select_cases(lake, tally.best["bad"]),
+        _select_cases(lake, tally.best["turned"]),
         tuple(tally.redactions.most_common()),
         tuple((r["file"], r["position"], r["reason"]) for r in quarantine.slice(0, 12).to_pylist()),
         quarantine.num_rows,
-        _timings(timings),
+        _describe_timings(timings),
         tuple((name, str(n)) for name, n in tally.reasons.most_common(6)),
     )
 
 
-def _topics(lake: Lake, tally: _Tally) -> dict[str, str]:
+def _assign_topics(lake: Lake, tally: _Tally) -> dict[str, str]:
     """A word for each conversation: the most widespread of the words of its first request."""
     requests: dict[str, set[str]] = {}
     for bucket in range(lake.buckets):
@@ -425,7 +427,7 @@ def _topics(lake: Lake, tally: _Tally) -> dict[str, str]:
         heads = pc.utf8_lower(pc.utf8_slice_codeunits(mine["text"], 0, 300))
         for cid, head in zip(mine["id"].to_pylist(), heads.to_pylist(), strict=True):
             words = {w.strip(".,:;!?()[]'\"`*#<>") for w in head.split()}
-            requests.setdefault(cid, set()).update(
+            requests.setdefault(str(cid), set()).update(
                 w for w in words if len(w) > 3 and w.isalpha() and w not in _STOP
             )
     for words in requests.values():
@@ -442,12 +444,12 @@ def _count_bucket(lake: Lake, bucket: int, tally: _Tally, topics: dict[str, str]
     threads = lake.read("threads", bucket)
     tally.conversations += conversations.num_rows
     tally.messages += pc.sum(conversations["messages"]).as_py() or 0
-    tally.users.update(conversations["user"].to_pylist())
-    tally.threads.update(threads["thread"].to_pylist())
+    tally.users.update(map(str, conversations["user"].to_pylist()))
+    tally.threads.update(map(str, threads["thread"].to_pylist()))
     joined = threads.filter(pc.not_equal(threads["parent"], ""))
     tally.joined += joined.num_rows
     for reasons in joined["reasons"].to_pylist():
-        tally.reasons.update({(reason.split(":")[0]) for reason in reasons})
+        tally.reasons.update({str(reason).split(":")[0] for reason in reasons or ()})
     for counts in conversations["redactions"].to_pylist():
         if counts and counts != "{}":
             tally.redactions.update(msgspec.json.decode(counts, type=dict[str, int]))
@@ -461,27 +463,29 @@ def _count_bucket(lake: Lake, bucket: int, tally: _Tally, topics: dict[str, str]
         )
     }
     for row in lake.read("verdicts", bucket).to_pylist():
-        _count(row, about.get(row["id"], ("not said", None)), tally, topics)
+        _count_verdict(row, about.get(row["id"], ("not said", None)), tally, topics)
 
 
-def _count(
+def _count_verdict(
     row: dict[str, Any], about: tuple[str, datetime | None], tally: _Tally, topics: dict[str, str]
 ) -> None:
     model, started = about
-    what = fate(row["score"], row["confidence"], len(row["evidence"]))
-    tally.add("all", "all", what)
-    tally.add("model", model, what)
-    tally.add("topic", topics.get(row["id"], "other"), what)
+    fate_name = fate(row["score"], row["confidence"], len(row["evidence"]))
+    tally.add("all", "all", fate_name)
+    tally.add("model", model, fate_name)
+    tally.add("topic", topics.get(row["id"], "other"), fate_name)
     if started is not None:
-        tally.add("week", (started - timedelta(days=started.weekday())).strftime("%Y-%m-%d"), what)
-        seen = row["observed_through"]
-        tally.censored += seen is not None and seen - started < _CENSORED
+        tally.add(
+            "week", (started - timedelta(days=started.weekday())).strftime("%Y-%m-%d"), fate_name
+        )
+        observed_through = row["observed_through"]
+        tally.censored += observed_through is not None and observed_through - started < _CENSORED
     for evidence in row["evidence"]:
         tally.kinds[(evidence["kind"], evidence["polarity"])] += 1
-    if what == "silent":
+    if fate_name == "silent":
         return
     tally.histogram[min(19, int(row["score"] * 20))] += 1
-    moved = row["score"] - row["foresight"]
+    shift = row["score"] - row["foresight"]
     row["model"] = model
     if row["confidence"] >= _SURE:
         if row["foresight"] <= 0.5 < row["score"]:
@@ -494,21 +498,23 @@ def _count(
             tally.offer("good", row["score"] * row["confidence"] + across, row)
             tally.offer("bad", (1 - row["score"]) * row["confidence"] + across, row)
             if (row["score"] - 0.5) * (row["foresight"] - 0.5) < 0:
-                tally.offer("turned", abs(moved) * row["confidence"] + across, row)
+                tally.offer("turned", abs(shift) * row["confidence"] + across, row)
 
 
-def _cases(lake: Lake, shelf: Iterable[tuple[float, str, int, dict[str, Any]]]) -> tuple[Case, ...]:
+def _select_cases(
+    lake: Lake, shelf: Iterable[tuple[float, str, int, dict[str, Any]]]
+) -> tuple[Case, ...]:
     """The best of a shelf with their texts; one of each conversation."""
     chosen: list[dict[str, Any]] = []
-    seen: set[str] = set()
+    ids: set[str] = set()
     for _, cid, _, row in sorted(shelf, key=lambda entry: entry[:3], reverse=True):
-        if cid not in seen and len(chosen) < _CASES:
-            seen.add(cid)
+        if cid not in ids and len(chosen) < _CASES:
+            ids.add(cid)
             chosen.append(row)
-    return tuple(_case(lake, row) for row in chosen)
+    return tuple(_load_case(lake, row) for row in chosen)
 
 
-def _case(lake: Lake, row: dict[str, Any]) -> Case:
+def _load_case(lake: Lake, row: dict[str, Any]) -> Case:
     ids = {row["id"], *(e["id"] for e in row["evidence"])}
     messages = lake.read("messages", row["bucket"], ["id", "index", "role", "text", "time"])
     messages = messages.filter(
@@ -516,7 +522,7 @@ def _case(lake: Lake, row: dict[str, Any]) -> Case:
     )
     text = {(m["id"], m["index"]): m for m in messages.to_pylist()}
     conversations = lake.read("conversations", row["bucket"], ["id", "started_at"])
-    started = dict(
+    started: dict[Any, Any] = dict(
         zip(conversations["id"].to_pylist(), conversations["started_at"].to_pylist(), strict=True)
     )
     request = next(
@@ -527,7 +533,7 @@ def _case(lake: Lake, row: dict[str, Any]) -> Case:
         ),
         "",
     )
-    quotes = [_quote(row, e, text, started) for e in row["evidence"] if e["quote"]]
+    quotes = [_cut_quote(row, e, text, started) for e in row["evidence"] if e["quote"]]
     return Case(
         row["id"],
         row["index"],
@@ -536,13 +542,13 @@ def _case(lake: Lake, row: dict[str, Any]) -> Case:
         row["foresight"],
         row["confidence"],
         row["label"],
-        _cut(request),
-        _cut(text[(row["id"], row["index"])]["text"]),
+        _shorten(request),
+        _shorten(text[(row["id"], row["index"])]["text"]),
         tuple(_merge_quotes(quotes))[:4],
     )
 
 
-def _quote(
+def _cut_quote(
     row: dict[str, Any],
     e: dict[str, Any],
     text: dict[Any, Any],
@@ -555,7 +561,7 @@ def _quote(
     gap = f"{e['index'] - row['index']} messages later"
     if other:
         a, b = started.get(row["id"]), started.get(e["id"])
-        gap = "in a later session" + (f", {_span(b - a)} on" if a and b else "")
+        gap = "in a later session" + (f", {_describe_gap(b - a)} on" if a and b else "")
     return Quote(
         ("…" if e["start"] > 90 else "") + before,
         e["quote"],
@@ -570,14 +576,14 @@ def _quote(
 
 def _merge_quotes(quotes: list[Quote]) -> Iterable[Quote]:
     """One card for each quoted stretch."""
-    seen: set[str] = set()
+    stretches: set[str] = set()
     for quote in quotes:
-        if quote.before + quote.quote not in seen:
-            seen.add(quote.before + quote.quote)
+        if quote.before + quote.quote not in stretches:
+            stretches.add(quote.before + quote.quote)
             yield quote
 
 
-def _span(gap: timedelta) -> str:
+def _describe_gap(gap: timedelta) -> str:
     hours = gap.total_seconds() / 3600
     return (
         f"{gap.days} days"
@@ -590,20 +596,22 @@ def _span(gap: timedelta) -> str:
     )
 
 
-def _cut(text: str) -> str:
+def _shorten(text: str) -> str:
     return text if len(text) <= _EXCERPT else text[:_EXCERPT].rstrip() + " …"
 
 
-def _timings(timings: Sequence[IngestReport | StageReport]) -> tuple[tuple[str, float, str], ...]:
+def _describe_timings(
+    timings: Sequence[IngestReport | StageReport],
+) -> tuple[tuple[str, float, str], ...]:
     rows: list[tuple[str, float, str]] = []
     for timing in timings:
         if isinstance(timing, IngestReport):
             speed = timing.text_mb / max(timing.seconds, 1e-9)
-            said = (
+            details = (
                 f"{timing.conversations:,} conversations, {timing.text_mb:,.1f} MB of text,"
                 f" {speed:,.1f} MB/s"
             )
-            rows.append(("ingest", timing.seconds, said))
+            rows.append(("ingest", timing.seconds, details))
         else:
             rows.append(
                 (

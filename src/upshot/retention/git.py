@@ -1,7 +1,7 @@
-"""Reading a repository with git itself.
+"""Reads a repository with git itself.
 
-Nothing is written to a repository. Its own settings cannot start programs: external diffs and text
-conversions are off, and every setting that changes what git prints is given.
+Nothing is written to the repository. Its own settings cannot start programs: external diffs and
+text conversions are off, and every setting that changes git's output is overridden.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from __future__ import annotations
 import fcntl
 import os
 import subprocess
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import IO
+from typing import IO, cast
 
 from upshot.errors import InputError, NotFoundError
 
@@ -30,7 +30,7 @@ DIFF = (
     "--diff-algorithm=myers",
     "--indent-heuristic",
 )
-"""What `git blame -w` compares with: no context, white space ignored, binary files as lines."""
+"""Diff options as of `git blame -w`: no context, white space ignored, binary files as lines."""
 _SETTINGS = (
     "core.quotepath=false",
     "log.showRoot=true",
@@ -39,10 +39,11 @@ _SETTINGS = (
     "diff.ignoreSubmodules=none",
     "i18n.logOutputEncoding=UTF-8",
 )
-_QUESTIONS = 500
-"""Object names that fit into a pipe at once."""
-_PIPE = 1 << 20
-_UNQUOTED = {"a": 7, "b": 8, "t": 9, "n": 10, "v": 11, "f": 12, "r": 13, '"': 34, "\\": 92}
+_MAX_NAMES = 500
+"""Object names written before replies are read: they must fit into a pipe (64 KiB)."""
+_PIPE_BYTES = 1 << 20
+"""Linux's largest pipe for users without privileges."""
+_ESCAPES = {"a": 7, "b": 8, "t": 9, "n": 10, "v": 11, "f": 12, "r": 13, '"': 34, "\\": 92}
 
 
 class Git:
@@ -74,94 +75,92 @@ class Git:
             raise NotFoundError(f"could not read a repository at {self.repo}: {error}") from error
 
     def text(self, *arguments: str, stdin: str | None = None) -> str:
-        """What a command prints; bytes that are no UTF-8 as surrogates.
+        """The output of a command as text; bytes that are not UTF-8 become surrogates.
 
         Raises:
-            InputError: git refused; says what it said.
+            InputError: git failed; the message has its last line.
         """
         return self.bytes(*arguments, stdin=stdin).decode(errors="surrogateescape")
 
     def bytes(self, *arguments: str, stdin: str | None = None) -> bytes:
-        """The same, as it is."""
-        done = subprocess.run(
+        """The output of a command as bytes; raises like `text`."""
+        process = subprocess.run(  # noqa: S603  # no shell, fixed program
             [*self._command, *arguments],
-            input=_encoded(stdin),
+            input=_encode(stdin),
             capture_output=True,
             env=self._environment,
-        )  # noqa: S603
-        if done.returncode:
-            raise InputError(f"git {arguments[0]} failed in {self.repo}: {_said(done.stderr)}")
-        return done.stdout
+        )
+        if process.returncode:
+            raise InputError(
+                f"git {arguments[0]} failed in {self.repo}: {_last_line(process.stderr)}"
+            )
+        return process.stdout
 
     @contextmanager
-    def stream(self, *arguments: str, stdin: Iterable[str] = ()) -> Iterator[IO[bytes]]:
-        """The output of a long command, while it runs; `stdin` goes in first, as lines.
+    def stream(self, *arguments: str, stdin: Iterable[str] = ()) -> Generator[IO[bytes]]:
+        """Stream the output of a long command; `stdin` is passed as lines.
 
         Raises:
-            InputError: git failed, said when its output has been read.
+            InputError: git failed; raised once its output has been read.
         """
-        with (
-            TemporaryFile() as given,
-            TemporaryFile() as complaints,
-        ):  # pipes could fill while the other end waits
-            given.writelines(f"{line}\n".encode(errors="surrogateescape") for line in stdin)
-            given.seek(0)
-            with subprocess.Popen(
+        # files, since pipes could fill while the other end waits
+        with TemporaryFile() as stdin_file, TemporaryFile() as stderr_file:
+            stdin_file.writelines(f"{line}\n".encode(errors="surrogateescape") for line in stdin)
+            stdin_file.seek(0)
+            with subprocess.Popen(  # noqa: S603  # no shell, fixed program
                 [*self._command, *arguments],
-                stdin=given,
+                stdin=stdin_file,
                 stdout=subprocess.PIPE,
-                stderr=complaints,
+                stderr=stderr_file,
                 env=self._environment,
-                bufsize=1 << 20,
-            ) as process:  # noqa: S603
-                assert process.stdout is not None
+                bufsize=_PIPE_BYTES,
+            ) as process:
+                stdout = cast(IO[bytes], process.stdout)
                 with suppress(OSError, AttributeError):  # git writes ahead while its output is read
-                    fcntl.fcntl(process.stdout, fcntl.F_SETPIPE_SZ, _PIPE)
+                    fcntl.fcntl(stdout, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
                 try:
-                    yield process.stdout
-                    process.stdout.read()
-                except InputError:  # what git says of it says more
-                    process.stdout.close()
+                    yield stdout
+                    stdout.read()
+                except InputError:  # git's own message says more
+                    stdout.close()
                     if process.wait() <= 0:
                         raise
                 except BaseException:
                     process.kill()
                     raise
             if process.returncode:
-                complaints.seek(0)
+                stderr_file.seek(0)
                 raise InputError(
-                    f"git {arguments[0]} failed in {self.repo}: {_said(complaints.read())}"
+                    f"git {arguments[0]} failed in {self.repo}: {_last_line(stderr_file.read())}"
                 )
 
     def sizes(self, objects: Sequence[str]) -> dict[str, int]:
-        """Bytes of objects, by hash; what is missing is left out."""
+        """Sizes of objects in bytes, by hash; missing objects are left out."""
         with self.sizes_on_demand() as sizes:
             return sizes(objects)
 
     @contextmanager
-    def sizes_on_demand(self) -> Iterator[Callable[[Sequence[str]], dict[str, int]]]:
-        """The same as a function, for many questions: one process answers them all."""
-        with subprocess.Popen(
+    def sizes_on_demand(self) -> Generator[Callable[[Sequence[str]], dict[str, int]]]:
+        """`sizes` as a function for many calls, all answered by one process."""
+        with subprocess.Popen(  # noqa: S603  # no shell, fixed program
             [*self._command, "cat-file", "--batch-check=%(objectname) %(objectsize)"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=self._environment,
-        ) as process:  # noqa: S603
-            stdin, stdout = process.stdin, process.stdout
-            assert stdin is not None
-            assert stdout is not None
+        ) as process:
+            stdin, stdout = cast(IO[bytes], process.stdin), cast(IO[bytes], process.stdout)
 
             def sizes(objects: Sequence[str]) -> dict[str, int]:
-                found: dict[str, int] = {}
-                for start in range(0, len(objects), _QUESTIONS):
-                    part = objects[start : start + _QUESTIONS]
+                by_name: dict[str, int] = {}
+                for start in range(0, len(objects), _MAX_NAMES):
+                    part = objects[start : start + _MAX_NAMES]
                     stdin.write("".join(f"{name}\n" for name in part).encode())
                     stdin.flush()
                     for name in part:
                         size = stdout.readline().split()[-1]
                         if size.isdigit():
-                            found[name] = int(size)
-                return found
+                            by_name[name] = int(size)
+                return by_name
 
             try:
                 yield sizes
@@ -169,7 +168,7 @@ class Git:
                 stdin.close()
 
     def blobs(self, objects: Sequence[str]) -> dict[str, bytes]:
-        """Contents by name (a hash, or REVISION:PATH); what is missing is left out."""
+        """Contents of objects, by name (a hash, or REVISION:PATH); missing objects are left out."""
         content: dict[str, bytes] = {}
         with self.stream("cat-file", "--batch", stdin=objects) as out:
             for name in objects:
@@ -180,32 +179,32 @@ class Git:
         return content
 
 
-def unquoted(path: bytes) -> str:
-    """A path as git prints it, which quotes what is unusual.
+def unquote_path(path: bytes) -> str:
+    """Undo the quoting of unusual paths in git's output.
 
-    >>> unquoted(b'"a\\\\tb \\\\303\\\\251"')
+    >>> unquote_path(b'"a\\\\tb \\\\303\\\\251"')
     'a\\tb é'
     """
     if not path.startswith(b'"'):
         return path.decode(errors="surrogateescape")
-    text, out, at = path[1:-1].decode("latin-1"), bytearray(), 0
-    while at < len(text):
-        if text[at] != "\\":
-            out += text[at].encode("latin-1")
-            at += 1
-        elif text[at + 1] in _UNQUOTED:
-            out.append(_UNQUOTED[text[at + 1]])
-            at += 2
+    text, out, position = path[1:-1].decode("latin-1"), bytearray(), 0
+    while position < len(text):
+        if text[position] != "\\":
+            out += text[position].encode("latin-1")
+            position += 1
+        elif text[position + 1] in _ESCAPES:
+            out.append(_ESCAPES[text[position + 1]])
+            position += 2
         else:
-            out.append(int(text[at + 1 : at + 4], 8))
-            at += 4
+            out.append(int(text[position + 1 : position + 4], 8))
+            position += 4
     return out.decode(errors="surrogateescape")
 
 
-def _encoded(text: str | None) -> bytes | None:
+def _encode(text: str | None) -> bytes | None:
     return None if text is None else text.encode(errors="surrogateescape")
 
 
-def _said(complaint: bytes) -> str:
+def _last_line(complaint: bytes) -> str:
     lines = complaint.decode(errors="replace").strip().splitlines()
     return lines[-1] if lines else "no reason given"

@@ -1,4 +1,4 @@
-"""A history on disk, so that the next release costs only its own commits."""
+"""A line history on disk, so that the next release costs only its own commits."""
 
 from __future__ import annotations
 
@@ -24,10 +24,13 @@ from upshot.retention.line_history import (
 from upshot.retention.patches import Commit
 
 _VERSION = 1
+"""Of the file's format; a file of another one is refused."""
+_MAX_BYTES = 1 << 34
+"""Of a decompressed file: more than the history of the largest repositories takes."""
 
 
-class _Kept(msgspec.Struct):
-    """What is written. Arrays are bytes of 32-bit integers."""
+class _StoredHistory(msgspec.Struct):
+    """The file's content. Arrays are bytes of 32-bit integers, as differences."""
 
     version: int
     commits: list[Commit]
@@ -41,8 +44,8 @@ class _Kept(msgspec.Struct):
     joined: list[tuple[int, int]]
 
 
-def save(history: LineHistory, path: str | os.PathLike[str]) -> None:
-    """Write a history, whole or not at all."""
+def save_history(history: LineHistory, path: str | os.PathLike[str]) -> None:
+    """Write a history to a file, atomically."""
     files: dict[int, int] = {}
     rows = list[tuple[str, str, bytes, bytes | None]]()
     trees: dict[str, dict[str, int]] = {}
@@ -55,137 +58,135 @@ def save(history: LineHistory, path: str | os.PathLike[str]) -> None:
                     (
                         file.blob,
                         file.mode,
-                        _packed(file.lines),
-                        None if file.carried is file.lines else _packed(file.carried),
+                        _pack(file.lines),
+                        None if file.carried is file.lines else _pack(file.carried),
                     )
                 )
-            trees[name][_text(place)] = files[id(file)]
-    kept = _Kept(
+            trees[name][_escape(place)] = files[id(file)]
+    stored = _StoredHistory(
         _VERSION,
         [
             msgspec.structs.replace(
                 commit,
-                author=_text(commit.author),
-                email=_text(commit.email),
-                committer=_text(commit.committer),
-                message=_text(commit.message),
+                author=_escape(commit.author),
+                email=_escape(commit.email),
+                committer=_escape(commit.committer),
+                message=_escape(commit.message),
             )
             for commit in history.commits
         ],
         [
             (
                 origin.commit,
-                _text(origin.path),
+                _escape(origin.path),
                 origin.base,
                 origin.places,
                 None if np.isnan(origin.churn) else origin.churn,
             )
             for origin in history.origins
         ],
-        [(removal.commit, _packed(removal.lines), removal.added) for removal in history.removals],
+        [(removal.commit, _pack(removal.lines), removal.added) for removal in history.removals],
         [
             (
                 snapshot.name,
                 snapshot.commit,
-                _packed(snapshot.blamed.lines),
-                _packed(snapshot.blamed.change),
-                _packed(snapshot.carried.lines),
-                _packed(snapshot.carried.change),
+                _pack(snapshot.blamed.lines),
+                _pack(snapshot.blamed.change),
+                _pack(snapshot.carried.lines),
+                _pack(snapshot.carried.change),
             )
             for snapshot in history.snapshots
         ],
         rows,
         trees,
         history.total,
-        {_text(path): list(rows) for path, rows in history.touched.items()},
+        {_escape(path): list(rows) for path, rows in history.touched.items()},
         history.joined,
     )
     draft = Path(f"{os.fspath(path)}.part")
-    draft.write_bytes(zstandard.ZstdCompressor(level=3).compress(msgspec.msgpack.encode(kept)))
+    draft.write_bytes(zstandard.ZstdCompressor(level=3).compress(msgspec.msgpack.encode(stored)))
     draft.replace(path)
 
 
-def load(path: str | os.PathLike[str], git: Git) -> LineHistory:
-    """A history that was saved.
+def load_history(path: str | os.PathLike[str], git: Git) -> LineHistory:
+    """Read a saved history.
 
     Raises:
-        InputError: the file is something else, damaged, of another version or another repository.
+        InputError: the file is damaged or something else, or of another version or repository.
     """
     try:
-        kept = msgspec.msgpack.decode(
+        stored = msgspec.msgpack.decode(
             zstandard.ZstdDecompressor().decompress(
-                Path(path).read_bytes(), max_output_size=1 << 34
+                Path(path).read_bytes(), max_output_size=_MAX_BYTES
             ),
-            type=_Kept,
+            type=_StoredHistory,
         )
     except (OSError, zstandard.ZstdError, msgspec.MsgspecError) as error:
         raise InputError(
             f"could not read the kept history {path}: {error}; delete it, and the whole history is"
             " read again"
         ) from error
-    if kept.version != _VERSION:
+    if stored.version != _VERSION:
         raise InputError(
-            f"the kept history {path} is of version {kept.version}, this Upshot writes {_VERSION};"
-            " delete it, and the whole history is read again"
+            f"the kept history {path} is of version {stored.version}, this Upshot writes"
+            f" {_VERSION}; delete it, and the whole history is read again"
         )
-    if kept.commits and not git.sizes([kept.commits[0].hash]):
+    if stored.commits and not git.sizes([stored.commits[0].hash]):
         raise InputError(
             f"the kept history {path} is of another repository: {git.repo} has no commit"
-            f" {kept.commits[0].hash}; name another file"
+            f" {stored.commits[0].hash}; name another file"
         )
     history = LineHistory()
     history.commits = [
         msgspec.structs.replace(
             commit,
-            author=_raw(commit.author),
-            email=_raw(commit.email),
-            committer=_raw(commit.committer),
-            message=_raw(commit.message),
+            author=_unescape(commit.author),
+            email=_unescape(commit.email),
+            committer=_unescape(commit.committer),
+            message=_unescape(commit.message),
         )
-        for commit in kept.commits
+        for commit in stored.commits
     ]
     history.index = {commit.hash: number for number, commit in enumerate(history.commits)}
     history.origins = [
-        Origin(commit, _raw(path_), base, places, float("nan") if churn is None else churn)
-        for commit, path_, base, places, churn in kept.origins
+        Origin(commit, _unescape(path_), base, places, float("nan") if churn is None else churn)
+        for commit, path_, base, places, churn in stored.origins
     ]
     history.removals = [
-        Removal(commit, _unpacked(lines), added) for commit, lines, added in kept.removals
+        Removal(commit, _unpack(lines), added) for commit, lines, added in stored.removals
     ]
     history.snapshots = [
-        Snapshot(
-            name, commit, Counts(_unpacked(a), _unpacked(b)), Counts(_unpacked(c), _unpacked(d))
-        )
-        for name, commit, a, b, c, d in kept.snapshots
+        Snapshot(name, commit, Counts(_unpack(a), _unpack(b)), Counts(_unpack(c), _unpack(d)))
+        for name, commit, a, b, c, d in stored.snapshots
     ]
-    files = [_file(*row) for row in kept.files]
+    files = [_make_file(*row) for row in stored.files]
     history.trees = {
-        name: {_raw(place): files[number] for place, number in tree.items()}
-        for name, tree in kept.trees.items()
+        name: {_unescape(place): files[number] for place, number in tree.items()}
+        for name, tree in stored.trees.items()
     }
-    history.total, history.joined = kept.total, kept.joined
-    history.touched = {_raw(path_): rows for path_, rows in kept.touched.items()}
+    history.total, history.joined = stored.total, stored.joined
+    history.touched = {_unescape(path_): rows for path_, rows in stored.touched.items()}
     return history
 
 
-def _file(blob: str, mode: str, lines: bytes, carried: bytes | None) -> File:
-    own = _unpacked(lines)
-    return File(blob, mode, own, own if carried is None else _unpacked(carried))
+def _make_file(blob: str, mode: str, lines: bytes, carried: bytes | None) -> File:
+    own = _unpack(lines)
+    return File(blob, mode, own, own if carried is None else _unpack(carried))
 
 
-def _packed(lines: Any) -> bytes:
-    """Differences, which compress well: lines mostly follow each other."""
+def _pack(lines: Any) -> bytes:
+    """Pack as differences, which compress well: line numbers are mostly consecutive."""
     return np.diff(lines, prepend=np.int32(0)).astype("<i4").tobytes()
 
 
-def _unpacked(data: bytes) -> Lines:
+def _unpack(data: bytes) -> Lines:
     return np.cumsum(np.frombuffer(data, "<i4"), dtype=np.int32)
 
 
-def _text(text: str) -> str:
-    """Paths and names that are no UTF-8 are kept as escapes."""
+def _escape(text: str) -> str:
+    """Escape paths and names that are not UTF-8."""
     return text.encode(errors="surrogateescape").decode("latin-1")
 
 
-def _raw(text: str) -> str:
+def _unescape(text: str) -> str:
     return text.encode("latin-1").decode(errors="surrogateescape")

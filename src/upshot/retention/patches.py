@@ -1,4 +1,4 @@
-"""What git says changed: commits, their files, and the hunks of their patches, as streams."""
+"""Streams of commits, the files they changed, and the hunks of their patches."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from typing import IO, NamedTuple, TypeVar
 import msgspec
 
 from upshot.errors import InputError
-from upshot.retention.git import DIFF, Git, unquoted
+from upshot.retention.git import DIFF, Git, unquote_path
 
 _HUNK = re.compile(rb"@@ -(\d+)(?:,(\d+))? \+(\d+)(?:,(\d+))? @@")
-_FORM = b" \t\r\n\f\v\"'`,;()[]{}\\"
-"""What formatters change: where nothing else differs, a hunk is formatting."""
+_FORMATTING = b" \t\r\n\f\v\"'`,;()[]{}\\"
+"""Characters that formatters change: a hunk that differs in nothing else is formatting."""
 _FIELDS = ("%H", "%P", "%an", "%ae", "%cn", "%at", "%ct", "%B")
 _ORDER = ("log", "--stdin", "--topo-order", "--reverse")
 T = TypeVar("T")
 
 
 class Commit(msgspec.Struct, frozen=True):
-    """A commit, as far as retention needs it."""
+    """A commit, with the fields that retention needs."""
 
     hash: str
     parents: tuple[str, ...]
@@ -52,26 +52,26 @@ class Change(NamedTuple):
 
 
 class Hunk(NamedTuple):
-    """`removed` lines from `old` on made way for `added` lines from `new` on; lines count from 0."""
+    """`added` lines from line `new` replace `removed` lines from line `old`, counted from 0."""
 
     old: int
     removed: int
     new: int
     added: int
     formatting: tuple[int, ...] = ()
-    """Where only form changed: for each added line, the removed line (from 0) that it was."""
+    """If only formatting changed: for each added line, the removed line (from 0) that it was."""
     text: Sequence[bytes] = ()
-    """The added lines as the patch has them, where they were asked for."""
+    """The added lines as in the patch, if requested."""
 
 
-def commits(git: Git, revisions: Sequence[str]) -> Iterator[Commit]:
-    """The commits of some revisions (as of rev-list, `^` for what to leave out), parents first."""
-    said = git.text(
+def read_commits(git: Git, revisions: Sequence[str]) -> Iterator[Commit]:
+    """Read the commits of some revisions (as of rev-list, `^` excludes), parents first."""
+    output = git.text(
         *_ORDER,
         f"--format=%x00{'%x00'.join(_FIELDS)}%x00",
         stdin="".join(f"{name}\n" for name in revisions),
     )
-    fields = iter(said.split("\0"))
+    fields = iter(output.split("\0"))
     while len(row := list(islice(fields, 1 + len(_FIELDS)))) > len(_FIELDS):
         _, name, parents, author, email, committer, authored, time, message = row
         yield Commit(
@@ -86,14 +86,14 @@ def commits(git: Git, revisions: Sequence[str]) -> Iterator[Commit]:
         )
 
 
-def changes(out: IO[bytes]) -> Iterator[tuple[str, list[Change]]]:
-    """Each commit's files, from `log --format=%H --raw`."""
+def read_changes(out: IO[bytes]) -> Iterator[tuple[str, list[Change]]]:
+    """Read each commit's changed files from the output of `git log` with `change_arguments`."""
     name, files = "", list[Change]()
     for line in out:
         if line.startswith(b":"):
             head, _, path = line[:-1].partition(b"\t")
             _, mode, _, blob, status = head.decode().split(" ")
-            files.append(Change(mode, blob, status[0], unquoted(path)))
+            files.append(Change(mode, blob, status[0], unquote_path(path)))
         elif len(line) > 1:
             if name:
                 yield name, files
@@ -103,7 +103,7 @@ def changes(out: IO[bytes]) -> Iterator[tuple[str, list[Change]]]:
 
 
 def change_arguments() -> list[str]:
-    """Of `git log`, for `changes`."""
+    """Arguments of `git log` for `read_changes`."""
     return [
         *_ORDER,
         "--format=%H",
@@ -115,18 +115,18 @@ def change_arguments() -> list[str]:
 
 
 def patch_arguments() -> list[str]:
-    """Of `git log`, for `patches`; merges are left out."""
+    """Arguments of `git log` for `read_patches`; merges are left out."""
     return [*_ORDER, "--format=%x00%H", "--no-merges", "--no-renames", *DIFF]
 
 
-def patches(out: IO[bytes], text: bool = False) -> Iterator[tuple[str, dict[str, list[Hunk]]]]:
-    """Each commit's hunks by path, with their text where it is asked for."""
+def read_patches(out: IO[bytes], text: bool = False) -> Iterator[tuple[str, dict[str, list[Hunk]]]]:
+    """Read each commit's hunks by path, with the added text if requested."""
     name, files, hunks = "", dict[str, list[Hunk]](), list[Hunk]()
     for line in out:
         if line.startswith(b"@@ "):
-            hunks.append(_hunk(line, out, text))
+            hunks.append(_read_hunk(line, out, text))
         elif line.startswith(b"diff --git "):
-            hunks = files[_path(line)] = []
+            hunks = files[_parse_path(line)] = []
         elif line.startswith(b"\0"):
             if name:
                 yield name, files
@@ -135,11 +135,12 @@ def patches(out: IO[bytes], text: bool = False) -> Iterator[tuple[str, dict[str,
         yield name, files
 
 
-def renamed(
+def find_rename(
     git: Git, parent: str, commit: str, path: str, sources: Sequence[str]
 ) -> tuple[str, list[Hunk]] | None:
-    """Which of a parent's files a new file was, by git's rename detection for this file alone, and
-    what changed in it.
+    """The parent's file that a new file was renamed from, and the hunks between them.
+
+    By git's rename detection, for this file alone.
     """
     with git.stream(
         "diff-tree",
@@ -158,82 +159,78 @@ def renamed(
         head = out.readline()
         if not head.startswith(b":"):
             return None
-        source = unquoted(head[:-1].split(b"\t")[1])
+        source = unquote_path(head[:-1].split(b"\t")[1])
         return source, [
-            hunk for _, files in patches(out) for hunks in files.values() for hunk in hunks
+            hunk for _, files in read_patches(out) for hunks in files.values() for hunk in hunks
         ]
 
 
-def between(git: Git, parent: str, commit: str, paths: Sequence[str]) -> dict[str, list[Hunk]]:
-    """Hunks of some files from one commit to another."""
+def diff_commits(git: Git, parent: str, commit: str, paths: Sequence[str]) -> dict[str, list[Hunk]]:
+    """Hunks of some files between two commits."""
     with git.stream("diff-tree", "-r", "--no-renames", *DIFF, parent, commit, "--", *paths) as out:
-        return next((files for _, files in patches(out)), {})
+        return next((files for _, files in read_patches(out)), dict[str, list[Hunk]]())
 
 
-def expect(stream: Iterator[tuple[str, T]], name: str) -> T:
-    """What a stream says of the commit whose turn it is.
+def next_of(stream: Iterator[tuple[str, T]], name: str) -> T:
+    """The next value of a stream, which must be of the commit `name`.
 
     Raises:
         InputError: git stopped early, or the repository changed meanwhile.
     """
-    found, value = next(stream, ("", None))
-    if found != name or value is None:
+    actual, value = next(stream, ("", None))
+    if actual != name or value is None:
         raise InputError(
-            f"could not read commit {name}: git gave {found or 'nothing more'}; is the repository"
+            f"could not read commit {name}: git gave {actual or 'nothing more'}; is the repository"
             " whole (git fsck)?"
         )
     return value
 
 
-def _hunk(line: bytes, out: IO[bytes], keep: bool) -> Hunk:
+def _read_hunk(line: bytes, out: IO[bytes], keep_text: bool) -> Hunk:
     match = _HUNK.match(line)
-    assert match is not None, line
+    if match is None:
+        raise InputError(f"could not read a patch: git gave the hunk header {line[:80]!r}")
     old, removed, new, added = (1 if part is None else int(part) for part in match.groups())
     text = list(islice(out, removed + added))
-    if (
-        removed and added and text[removed].startswith(b"\\")
-    ):  # no newline at the old end of the file
+    if removed and added and text[removed].startswith(b"\\"):  # no newline at the old file's end
         del text[removed]
         text.append(next(out))
-    formatting = _form(text[:removed], text[removed:]) if removed and added else ()
+    formatting = _match_formatting(text[:removed], text[removed:]) if removed and added else ()
     return Hunk(
         old - (removed > 0),
         removed,
         new - (added > 0),
         added,
         formatting,
-        text[removed : removed + added] if keep else (),
+        text[removed : removed + added] if keep_text else (),
     )
 
 
-def _form(old: list[bytes], new: list[bytes]) -> tuple[int, ...]:
-    """Which old line each new one was, where only form differs.
+def _match_formatting(old: list[bytes], new: list[bytes]) -> tuple[int, ...]:
+    """The old line that each new one was, if only formatting differs; else empty.
 
-    >>> _form([b"-f(a, b)"], [b"+f(", b"+  a,", b"+  b,", b"+)"])
+    >>> _match_formatting([b"-f(a, b)"], [b"+f(", b"+  a,", b"+  b,", b"+)"])
     (0, 0, 0, 0)
-    >>> _form([b"-a = 1"], [b"+a = 2"])
+    >>> _match_formatting([b"-a = 1"], [b"+a = 2"])
     ()
     """
-    stripped = [line[1:].translate(None, _FORM) for line in old]
-    fresh = [line[1:].translate(None, _FORM) for line in new]
+    stripped = [line[1:].translate(None, _FORMATTING) for line in old]
+    fresh = [line[1:].translate(None, _FORMATTING) for line in new]
     whole = b"".join(stripped)
     if not whole or whole != b"".join(fresh):
         return ()
     if len(old) == len(new) and stripped == fresh:
         return tuple(range(len(old)))
-    starts, at = list[int](), 0
-    for number, text in enumerate(stripped):
-        starts += [number] * len(text)
-        at += len(text)
-    origin, at = list[int](), 0
+    line_at = [number for number, text in enumerate(stripped) for _ in text]
+    origin, position = list[int](), 0
     for text in fresh:
-        origin.append(starts[min(at, len(starts) - 1)])
-        at += len(text)
+        origin.append(line_at[min(position, len(line_at) - 1)])
+        position += len(text)
     return tuple(origin)
 
 
-def _path(line: bytes) -> str:
+def _parse_path(line: bytes) -> str:
     rest = line[len(b"diff --git ") : -1]
-    if rest.startswith(b'"'):
-        return unquoted(rest[: re.match(rb'"(?:[^"\\]|\\.)*"', rest).end()])[2:]  # type: ignore[union-attr]
+    if quoted := re.match(rb'"(?:[^"\\]|\\.)*"', rest):
+        return unquote_path(quoted.group())[2:]
     return rest[2 : 2 + (len(rest) - 5) // 2].decode(errors="surrogateescape")

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from upshot.stats.calibration import ece, reliability
+from upshot.stats.calibration import ece, reliability_bins
 from upshot.stats.intervals import sigmoid
 
 Array = NDArray[np.float64]
@@ -61,5 +61,5 @@ def calibrate(logits: Array, weight: Array) -> Calibration:
             best, found = float(likelihood[at]), (float(_TEMPERATURES[at]), float(noise))
     draft = Calibration(*found, 0.0, ())
     probability, right = draft.apply(np.abs(logits)), (logits > 0).astype(np.float64)
-    bins = tuple((b.predicted, b.observed, b.size) for b in reliability(probability, right))
+    bins = tuple((b.predicted, b.observed, b.size) for b in reliability_bins(probability, right))
     return draft._replace(error=ece(probability, right), bins=bins)

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from upshot.reward.features import request_form
-from upshot.stats import words as tokens
+from upshot.stats import word_hashes
 
 Array = NDArray[np.float64]
 _PLACES = 1 << 15
@@ -65,11 +65,13 @@ class Domain(NamedTuple):
 
 
 class _Input(NamedTuple):
-    words: list[tokens.Words]
+    words: list[word_hashes.Words]
     forms: list[Array]
 
     def of(self, rows: NDArray[np.int64]) -> _Input:
-        return _Input([words.of(rows) for words in self.words], [form[rows] for form in self.forms])
+        return _Input(
+            [words.take(rows) for words in self.words], [form[rows] for form in self.forms]
+        )
 
 
 def learn(
@@ -151,20 +153,24 @@ def _input(
 ) -> _Input:
     context = ["\n".join(texts)[-_CONTEXT:] for texts in prompts]
     request = [texts[-1] if texts else "" for texts in prompts]
-    found = [tokens.words(texts, _BYTES) for texts in (context, request, responses)]
-    words = [part for words in found for part in (tokens.content(words), tokens.pairs(words))]
+    found = [word_hashes.hash_words(texts, _BYTES) for texts in (context, request, responses)]
+    words = [
+        part
+        for words in found
+        for part in (word_hashes.drop_stop_words(words), word_hashes.hash_pairs(words))
+    ]
     return _Input(words, [looks.astype(np.float64), request_form(request).astype(np.float64)])
 
 
-def _place(words: tokens.Words) -> NDArray[np.int64]:
+def _place(words: word_hashes.Words) -> NDArray[np.int64]:
     return ((words.hashes >> np.uint64(11)) % np.uint64(_PLACES)).astype(np.int64)
 
 
-def _counts(words: tokens.Words) -> NDArray[np.float32]:
+def _counts(words: word_hashes.Words) -> NDArray[np.float32]:
     return np.bincount(_place(words), minlength=_PLACES).astype(np.float32)
 
 
-def _sums(counts: NDArray[np.float32], words: tokens.Words) -> tuple[Array, Array]:
+def _sums(counts: NDArray[np.float32], words: word_hashes.Words) -> tuple[Array, Array]:
     """Sum of the log probabilities of each text's words, and how many they are."""
     logs = np.log((counts[_place(words)] + _SMALL) / (float(counts.sum()) + _SMALL * _PLACES))
     sums, size = (
@@ -175,7 +181,7 @@ def _sums(counts: NDArray[np.float32], words: tokens.Words) -> tuple[Array, Arra
 
 
 def _vocabulary(
-    words: tokens.Words, crossed: Sequence[tuple[tokens.Words, tokens.Words]]
+    words: word_hashes.Words, crossed: Sequence[tuple[word_hashes.Words, word_hashes.Words]]
 ) -> Vocabulary:
     sums, sizes = (
         np.concatenate(part)

@@ -31,7 +31,7 @@ _LEAST = 20
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without Opacus's remarks on orders of Rényi divergence and on inputs that need no gradient."""
+    """Without Opacus's remarks on Rényi orders and on inputs that need no gradient."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "(?s)Optimal order|Full backward hook", UserWarning)
         yield

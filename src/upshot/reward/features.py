@@ -19,7 +19,7 @@ import numpy as np
 import re2
 from numpy.typing import NDArray
 
-from upshot.stats import words as tokens
+from upshot.stats import word_hashes
 
 Array = NDArray[np.float32]
 GROUPS = ("form", "relation", "words", "grams", "embedding")
@@ -325,9 +325,9 @@ def _grams(responses: Sequence[str]) -> Array:
     """Words and pairs: each text's different ones, added up with signs in `GRAMS` places, of length
     1.
     """
-    words = tokens.words(responses)
+    words = word_hashes.hash_words(responses)
     out = np.zeros((len(responses), GRAMS), np.float32)
-    for found in (words, tokens.pairs(words)):
+    for found in (words, word_hashes.hash_pairs(words)):
         sign = np.where(found.hashes >> np.uint64(63), 1.0, -1.0)
         place = ((found.hashes >> np.uint64(20)) % np.uint64(GRAMS)).astype(np.int64)
         np.add.at(out, (found.text, place), sign)

@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 
 from upshot.errors import FormatError, InputError, NotFoundError
-from upshot.io import json_lines
+from upshot.io.writing import replace_file
 from upshot.reward.calibration import Calibration
 from upshot.reward.card import card, plot
 from upshot.reward.domain import Domain, Shape, Vocabulary
@@ -162,12 +162,10 @@ def _finish(
     draft = folder / "weights.part.npz"
     np.savez_compressed(draft, **arrays)
     draft.replace(folder / "weights.npz")
-    json_lines.replace(folder / "users.json", msgspec.json.encode(model.users))
-    json_lines.replace(folder / "card.md", card(model).encode())
-    json_lines.replace(folder / "calibration.svg", plot(model).encode())
-    json_lines.replace(
-        folder / "model.json", msgspec.json.format(msgspec.json.encode(kept), indent=1)
-    )
+    replace_file(folder / "users.json", msgspec.json.encode(model.users))
+    replace_file(folder / "card.md", card(model).encode())
+    replace_file(folder / "calibration.svg", plot(model).encode())
+    replace_file(folder / "model.json", msgspec.json.format(msgspec.json.encode(kept), indent=1))
 
 
 def prepare(path: str | os.PathLike[str], identity: str) -> Path:
@@ -199,8 +197,10 @@ def prepared(folder: Path) -> None:
     (folder / "training").unlink(missing_ok=True)
 
 
-def load(path: str | os.PathLike[str]) -> RewardModel | Transformer:
-    """Read a model.
+def load(
+    path: str | os.PathLike[str], *, trust_remote_code: bool = False
+) -> RewardModel | Transformer:
+    """Read a model. `trust_remote_code`: the own code of a transformer's base may run.
 
     Raises:
         NotFoundError: the folder holds none.
@@ -219,7 +219,9 @@ def load(path: str | os.PathLike[str]) -> RewardModel | Transformer:
         users = msgspec.json.decode((folder / "users.json").read_bytes(), type=tuple[str, ...])
         domain = _read_domain(kept.domain, arrays)
         if kept.version == _TRANSFORMER:
-            return _transformer(folder, kept, arrays, domain, users)
+            return _transformer(
+                folder, kept, arrays, domain, users, trust_remote_code=trust_remote_code
+            )
         if kept.version != _EMBEDDED or kept.groups != list(GROUPS):
             raise FormatError(
                 f"could not load {folder}: it is {kept.version!r}, this is {_EMBEDDED!r}; train it"
@@ -273,7 +275,10 @@ def _transformer(
     arrays: Mapping[str, Any],
     domain: Domain | None,
     users: tuple[str, ...],
+    *,
+    trust_remote_code: bool,
 ) -> Transformer:
+    from upshot.hub.models import open_tokenizer  # torch takes seconds to load
     from upshot.reward import transformer  # torch takes seconds to load
 
     recipe = kept.recipe or Recipe("")
@@ -291,10 +296,14 @@ def _transformer(
     )
     form = transformer.Form(arrays["form_centre"], arrays["form_spread"], arrays["form_slope"])
     members = tuple(
-        transformer.load_member(folder / f"member-{number}", columns, recipe)
+        transformer.load_member(
+            folder / f"member-{number}", columns, recipe, trust_remote_code=trust_remote_code
+        )
         for number in range(recipe.members)
     )
-    tokenizer = transformer.open_tokenizer(str(folder / "tokenizer"))
+    tokenizer = open_tokenizer(
+        str(folder / "tokenizer"), needs_template=False, trust_remote_code=trust_remote_code
+    )
     return transformer.Transformer(
         members,
         tokenizer,

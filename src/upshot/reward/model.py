@@ -22,7 +22,7 @@ from upshot.reward.calibration import Calibration, calibrate, soften
 from upshot.reward.domain import Domain, learn, unfamiliarity
 from upshot.reward.features import GROUPS, Features, features, looks
 from upshot.reward.fit import Posterior, fit
-from upshot.stats.sampling import cross_fit
+from upshot.stats.sampling import assign_folds
 
 Array = NDArray[np.float64]
 FLOORS = np.array([10.0, 10.0, 30.0, 10_000.0, 2_000.0])
@@ -366,7 +366,7 @@ def folds(
     names: Sequence[str], count: int = _FOLDS, seed: int = 0
 ) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """Train and test rows of a cross-fit; rows of one name stay together."""
-    fold, _ = cross_fit(names, count, seed)
+    fold, _ = assign_folds(names, count, seed)
     return [
         (np.flatnonzero(fold != k), np.flatnonzero(fold == k))
         for k in range(count)

@@ -1,11 +1,10 @@
-"""A guard while a policy is trained: reward models that the policy is not trained against, made by
-other people.
+"""A panel of reward models that a policy is not trained against, to notice over-optimisation.
 
-The policy's reward rises by construction. A panel of models trained on disjoint users does not
-share its noise, so what it says less twice its members' disagreement is a reading that
-over-optimisation turns down first (Coste et al., 2024); probes of style say what is being gamed.
-What the whole panel believes wrongly, it cannot see: the share of samples out of the domain is
-watched for that.
+The policy's own reward rises by construction. A panel trained on other users does not share its
+noise, so the panel's mean less twice its members' variance is a reading that over-optimisation
+turns down first (Coste et al., 2024); probes of style tell what is being gamed. The panel cannot
+notice what all its members believe wrongly: the share of samples out of the domain is watched for
+that.
 """
 
 from __future__ import annotations
@@ -17,22 +16,18 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from upshot.errors import InputError
-from upshot.preferences.balance import owners
-from upshot.records import Preference
 from upshot.reward.features import features
-from upshot.reward.model import RewardModel, Score, score, train
-from upshot.stats.sampling import draw
+from upshot.reward.model import RewardModel, Score, score
 
 Array = NDArray[np.float64]
 _DISAGREEMENT = 2.0
-_RISE = 0.05
-"""Rise of the trained reward, in its spread at the start, that the panel must follow."""
-_STRANGE = 3.0
-"""Times the share out of domain at the start, and so many points above it at least, that are too
-many.
-"""
-_LEAST_STRANGE = 0.15
+"""Variances that are taken off the panel's mean (chosen on `bench/overoptimisation.py`)."""
+_MIN_RISE = 0.05
+"""Rise of the trained reward, in units of its spread at the start, that the panel must follow."""
+_DOMAIN_FACTOR = 3.0
+"""An alarm needs this many times the share of samples out of the domain at the start, …"""
+_DOMAIN_RISE = 0.15
+"""… and a share at least this much above it."""
 PROBES = (
     "log_words",
     "list_items",
@@ -46,29 +41,29 @@ PROBES = (
     "questions",
     "inability_any",
 )
-"""Features whose drift is reported: length, layout, flattery, hedging, needless questions,
-refusals.
-"""
+"""Features whose drift is reported: length, layout, flattery, hedging, questions, refusals."""
 
 
-def agreed(rewards: Array) -> Array:
-    """Mean over members less twice the variance between them; rewards of shape (members, samples),
-    shape (samples,).
+def discount_disagreement(rewards: Array) -> Array:
+    """Mean over members less twice the variance between them, shape (samples,).
+
+    `rewards`: shape (members, samples).
+
+    >>> discount_disagreement(np.array([[1.0, 0.0], [1.0, 2.0]])).tolist()
+    [1.0, -1.0]
     """
     return rewards.mean(axis=0) - _DISAGREEMENT * rewards.var(axis=0)
 
 
 class Reading(NamedTuple):
-    """What the guard saw at one checkpoint; rewards in units of their spread at the first
-    checkpoint.
-    """
+    """One checkpoint; rewards are in units of their spread at the first checkpoint."""
 
     trained: float
     panel: float
     """Mean over members less twice the variance between them."""
     error: float
     """Standard error of it, over samples."""
-    strange: float
+    out_of_domain: float
     """Share of samples out of the domain."""
     probes: dict[str, float]
     """Mean of each probe."""
@@ -100,13 +95,13 @@ class Watch:
         self,
         trained: Array,
         panel: Array,
-        strange: NDArray[np.bool_],
+        out_of_domain: NDArray[np.bool_],
         probes: Mapping[str, Array] | None = None,
     ) -> Alarm | None:
-        """Look at one checkpoint's samples.
+        """Add one checkpoint's samples.
 
-        `trained`: rewards that the policy is trained on, shape (samples,); `panel`: shape (members,
-        samples).
+        `trained`: rewards that the policy is trained on, shape (samples,); `panel`: the members'
+        rewards, shape (members, samples).
         """
         if self._scale is None:
             spread = np.maximum(panel.std(axis=1), 1e-9)
@@ -116,16 +111,15 @@ class Watch:
                 panel.mean(axis=1),
                 spread,
             )
-        centre, spread_, centres, spreads = self._scale
-        rise = (panel - centres[:, None]) / spreads[:, None]
-        conservative = agreed(rise)
+        centre, scale, centres, scales = self._scale
+        conservative = discount_disagreement((panel - centres[:, None]) / scales[:, None])
         means = {name: float(np.mean(values)) for name, values in (probes or {}).items()}
         self.readings.append(
             Reading(
-                float((trained.mean() - centre) / spread_),
+                float((trained.mean() - centre) / scale),
                 float(conservative.mean()),
                 float(conservative.std() / np.sqrt(len(conservative))),
-                float(strange.mean()),
+                float(out_of_domain.mean()),
                 means,
             )
         )
@@ -141,67 +135,43 @@ class Watch:
         )
 
     def _outside(self, number: int) -> bool:
-        first = self.readings[0].strange
-        return self.readings[number].strange > max(_STRANGE * first, first + _LEAST_STRANGE)
+        first = self.readings[0].out_of_domain
+        return self.readings[number].out_of_domain > max(
+            _DOMAIN_FACTOR * first, first + _DOMAIN_RISE
+        )
 
     def _alarm(self) -> Alarm | None:
         now, best = len(self.readings) - 1, self.best
         if self._outside(now):
             return Alarm(
                 best,
-                f"{self.readings[now].strange:.0%} of the samples are out of the reward model's"
-                f" domain, {self.readings[0].strange:.0%} at the start",
+                f"{self.readings[now].out_of_domain:.0%} of the samples are out of the reward model's"  # noqa: E501
+                f" domain, {self.readings[0].out_of_domain:.0%} at the start",
             )
         rose = self.readings[now].trained - self.readings[best].trained
         fell = self.readings[best].panel - self.readings[now].panel
-        if now - best < self.patience or rose < _RISE or fell < self.readings[now].error:
+        if now - best < self.patience or rose < _MIN_RISE or fell < self.readings[now].error:
             return None
         return Alarm(
             best,
             f"the trained reward rose by {rose:.2f} since checkpoint {best} and the panel did not"
-            f" follow{self._gamed(now)}",
+            f" follow{self._describe_drift(now)}",
         )
 
-    def _gamed(self, now: int) -> str:
+    def _describe_drift(self, now: int) -> str:
         before, after = self.readings[0].probes, self.readings[now].probes
         moved = sorted(
             before, key=lambda name: -abs(after[name] - before[name]) / max(abs(before[name]), 0.05)
         )[:3]
-        told = [
+        drift = [
             f"{name} {before[name]:.2f} → {after[name]:.2f}"
             for name in moved
             if abs(after[name] - before[name]) > 0.1 * max(abs(before[name]), 0.5)
         ]
-        return f"; what moved most: {', '.join(told)}" if told else ""
+        return f"; what moved most: {', '.join(drift)}" if drift else ""
 
 
-def disjoint(rows: Sequence[Preference], members: int = 4) -> list[list[Preference]]:
-    """Pairs split so that no user (or, where nobody is named, no prompt) teaches two members.
-
-    Raises:
-        InputError: a member would be left without rows.
-    """
-    parts: list[list[Preference]] = [[] for _ in range(members)]
-    for row in rows:
-        places = {int(draw(f"panel/{name}") * members) for name in owners(row)}
-        if len(places) == 1:
-            parts[places.pop()].append(row)
-    if any(not part for part in parts):
-        raise InputError(
-            f"could not make a panel of {members}: {sum(not part for part in parts)} members would"
-            " have no users; ask for fewer"
-        )
-    return parts
-
-
-def train_panel(
-    rows: Sequence[Preference], members: int = 4, embed: bool = False
-) -> list[RewardModel]:
-    """Reward models trained on disjoint users."""
-    return [train({"panel": part}, embed) for part in disjoint(rows, members)]
-
-
-def look(
+def check_samples(
     watch: Watch,
     trained: RewardModel,
     panel: Sequence[RewardModel],
@@ -209,14 +179,14 @@ def look(
     responses: Sequence[str],
 ) -> Alarm | None:
     """Score a checkpoint's samples with all models and add them to a watch."""
-    seen = features(prompts, responses, trained.embed)
+    table = features(prompts, responses, trained.embed)
 
     def scores(model: RewardModel) -> list[Score]:
-        return score(model, prompts, responses, seen if model.embed == trained.embed else None)
+        return score(model, prompts, responses, table if model.embed == trained.embed else None)
 
     own = scores(trained)
     members = np.array([[s.reward for s in scores(model)] for model in panel])
-    probes = {name: seen.values[:, seen.names.index(name)].astype(np.float64) for name in PROBES}
+    probes = {name: table.values[:, table.names.index(name)].astype(np.float64) for name in PROBES}
     return watch.add(
         np.array([s.reward for s in own]),
         members,

@@ -1,3 +1,6 @@
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false, reportMissingTypeStubs=false
+# for trl, peft and transformers
 """What a transformer is trained with: a TOML file, whose tables go to the libraries as they are.
 
 ```
@@ -17,22 +20,20 @@ r = 16
 
 from __future__ import annotations
 
-import tomllib
-from importlib.metadata import PackageNotFoundError
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import msgspec
 
-from upshot.errors import ConfigError, NotFoundError
-from upshot.hub.models import config_of
-from upshot.hub.trainers import cpu_when_alone, quiet
-
-_BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
-_ADAM = 8
-"""Bytes a trained weight has for the two moments of Adam, in single precision."""
-_MASTER = 4
-"""Bytes a trained weight has for its gradient, in single precision."""
+from upshot.errors import ConfigError
+from upshot.hub.recipes import (
+    Size,
+    make_adapter,
+    make_arguments,
+    measure_size,
+    read_recipe,
+    refuse_remote_code,
+)
 
 
 class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -51,22 +52,12 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ConfigError(f"could not train {self.members} members: at least 1")
         if not 0 < self.held_out < 1:
             raise ConfigError(f"could not hold out {self.held_out}: a share between 0 and 1")
+        refuse_remote_code([self.init, self.trainer, self.lora])
 
     @property
     def dtype(self) -> str:
         """Of the weights."""
         return str(self.init.get("dtype", "float32"))
-
-
-class Size(NamedTuple):
-    """What a recipe trains, and what it needs."""
-
-    parameters: int
-    trained: int
-    gigabytes: float
-    """Weights, gradients and Adam's moments of one member, without activations; sharding divides it
-    among devices.
-    """
 
 
 def load_recipe(path: str | Path, base: str = "") -> Recipe:
@@ -76,24 +67,18 @@ def load_recipe(path: str | Path, base: str = "") -> Recipe:
         NotFoundError: the file is not there.
         ConfigError: a key is unknown or a value out of bounds.
     """
-    try:
-        found = tomllib.loads(Path(path).read_text("utf-8"))
-        return msgspec.convert({**found, **({"base": base} if base else {})}, Recipe)
-    except FileNotFoundError as error:
-        raise NotFoundError(f"could not read the recipe {path}: there is no such file") from error
-    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
-        raise ConfigError(f"could not read the recipe {path}: {error}") from error
+    return read_recipe(Recipe, path, base=base or None)
 
 
-def arguments(recipe: Recipe, folder: Path, seed: int, **more: Any) -> Any:
+def training_arguments(recipe: Recipe, folder: Path, seed: int, **more: Any) -> Any:
     """The `trl.RewardConfig` of one member.
 
     Raises:
         ConfigError: TRL, Transformers or Accelerate refuses a key or a value.
     """
-    from trl.trainer.reward_config import RewardConfig
+    from trl.trainer.reward_config import RewardConfig  # torch: seconds to load
 
-    usual = {
+    defaults = {
         "report_to": "none",
         "save_strategy": "epoch",
         "save_total_limit": 1,
@@ -101,84 +86,66 @@ def arguments(recipe: Recipe, folder: Path, seed: int, **more: Any) -> Any:
         "disable_tqdm": True,
     }
     fixed = {"output_dir": str(folder), "remove_unused_columns": False, "seed": seed}
-    try:
-        with quiet():
-            return RewardConfig(**{**usual, **more, **recipe.trainer, **fixed})
-    except PackageNotFoundError as error:
-        raise ConfigError(
-            "could not use the recipe's [trainer]: it needs a package that is not installed:"
-            f" {error}"
-        ) from error
-    except (TypeError, ValueError, ImportError, OSError) as error:
-        raise ConfigError(f"could not use the recipe's [trainer]: {error}") from error
+    return make_arguments(RewardConfig, {**defaults, **more, **recipe.trainer, **fixed})
 
 
-def from_nothing(recipe: Recipe) -> bool:
-    """Does the base have a configuration and no weights?"""
+def has_no_weights(recipe: Recipe) -> bool:
+    """Whether the base is a folder with a configuration and no weights."""
     folder = Path(recipe.base)
     return folder.is_dir() and not any(
         path for kind in ("*.safetensors", "*.bin") for path in folder.glob(kind)
     )
 
 
-def adapter(recipe: Recipe) -> Any:
+def scoring_adapter(recipe: Recipe) -> Any:
     """The `peft.LoraConfig` of a recipe, or None; the scoring head is trained beside it.
 
     Raises:
         ConfigError: PEFT refuses a key, or the base has no weights to adapt.
     """
-    if recipe.lora is None:
-        return None
-    if from_nothing(recipe):
+    if recipe.lora is not None and has_no_weights(recipe):
         raise ConfigError(
             f"could not adapt {recipe.base}: it has no weights; leave [lora] out to train from"
-            " nothing"
+            " scratch"
         )
-    from peft import LoraConfig
-
-    try:
-        return LoraConfig(
-            **{
-                "task_type": "SEQ_CLS",
-                "target_modules": "all-linear",
-                "modules_to_save": ["score"],
-                **recipe.lora,
-            }
-        )
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"could not use the recipe's [lora]: {error}") from error
+    return make_adapter(recipe.lora, task_type="SEQ_CLS", modules_to_save=["score"])
 
 
-@quiet()
-def check(recipe: Recipe, columns: int = 1) -> Size:
+def check(recipe: Recipe, columns: int = 1, *, trust_remote_code: bool = False) -> Size:
     """Validate a recipe without a GPU and without the weights: its arguments, its adapter, and the
     model's shape.
 
     Raises:
         ConfigError: a library refuses something.
-        NotFoundError: the base's configuration cannot be had.
+        NotFoundError: the base's configuration cannot be found.
     """
     import torch
     from peft import get_peft_model
     from transformers import AutoModelForSequenceClassification
 
-    arguments(recipe, Path("unused"), 0, **cpu_when_alone(recipe.trainer))
-    with torch.device("meta"):
-        model: Any = AutoModelForSequenceClassification.from_config(base_config(recipe, columns))
-        if (lora := adapter(recipe)) is not None:
-            model = get_peft_model(model, lora)
-    every = sum(p.numel() for p in model.parameters())
-    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    width = _BYTES.get(recipe.dtype, 4)
-    return Size(every, trained, (every * width + trained * (_ADAM + _MASTER)) / 1e9)
+    from upshot.hub.trainers import cpu_settings, quiet  # datasets and transformers
+
+    with quiet():
+        training_arguments(recipe, Path("unused"), 0, **cpu_settings(recipe.trainer))
+        config = scoring_config(recipe, columns, trust_remote_code=trust_remote_code)
+        with torch.device("meta"):
+            model: Any = AutoModelForSequenceClassification.from_config(
+                config, trust_remote_code=trust_remote_code
+            )
+            if (lora := scoring_adapter(recipe)) is not None:
+                model = get_peft_model(model, lora)
+        return measure_size(model, recipe.dtype)
 
 
-def base_config(recipe: Recipe, columns: int) -> Any:
+def scoring_config(recipe: Recipe, columns: int, *, trust_remote_code: bool = False) -> Any:
     """The base's configuration with one logit for each column.
 
     Raises:
-        NotFoundError: it cannot be had.
+        NotFoundError: it cannot be found.
+        ConfigError: it holds code of its own, which may not run.
     """
-    config = config_of(recipe.base, recipe.init)
+    from upshot.hub.models import open_config  # torch: seconds to load
+
+    config = open_config(recipe.base, trust_remote_code=trust_remote_code)
     config.num_labels = columns
     return config

@@ -23,12 +23,13 @@ import numpy as np
 import torch
 from accelerate import PartialState
 from numpy.typing import NDArray
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, TrainerCallback
+from transformers import AutoModelForSequenceClassification, TrainerCallback
 from transformers.trainer_callback import PrinterCallback
 from trl.trainer.reward_trainer import RewardTrainer
 
 from upshot.errors import ConfigError, InputError
-from upshot.hub.trainers import cpu_when_alone, is_main, last_checkpoint, quiet
+from upshot.hub.models import explain_failure, open_tokenizer
+from upshot.hub.trainers import cpu_settings, is_main, last_checkpoint, quiet
 from upshot.records import Example, Preference, Turn
 from upshot.reward import private
 from upshot.reward.calibration import Calibration, calibrate, soften
@@ -36,7 +37,13 @@ from upshot.reward.domain import Domain, learn, unfamiliarity
 from upshot.reward.features import FORM, Features, features, looks
 from upshot.reward.model import LEVELS, Rows, Score, inside, owner, said, texts, users_of
 from upshot.reward.private import Privacy
-from upshot.reward.recipe import Recipe, adapter, arguments, base_config, from_nothing
+from upshot.reward.recipe import (
+    Recipe,
+    has_no_weights,
+    scoring_adapter,
+    scoring_config,
+    training_arguments,
+)
 from upshot.reward.restyle import EDITS, MOVED
 from upshot.stats.sampling import draw
 
@@ -350,25 +357,34 @@ def items_of(data: Mapping[str, Rows], tokenizer: Any, max_length: int) -> list[
     return out
 
 
-def open_base(recipe: Recipe, columns: int, seed: int) -> tuple[Any, Any]:
+def open_base(
+    recipe: Recipe, columns: int, seed: int, *, trust_remote_code: bool = False
+) -> tuple[Any, Any]:
     """Model and tokenizer: the base's weights, or new ones where its folder has a configuration
     only.
 
     Raises:
         NotFoundError: there is no such base.
+        ConfigError: it holds code of its own, which may not run.
     """
     torch.manual_seed(seed)
-    config = base_config(recipe, columns)
-    tokenizer = open_tokenizer(recipe.base)
-    config.pad_token_id = tokenizer.pad_token_id
-    if from_nothing(recipe):
-        return AutoModelForSequenceClassification.from_config(config), tokenizer
-    return (
-        AutoModelForSequenceClassification.from_pretrained(
-            recipe.base, config=config, **{"dtype": "float32", **recipe.init}
-        ),
-        tokenizer,
+    config = scoring_config(recipe, columns, trust_remote_code=trust_remote_code)
+    tokenizer = open_tokenizer(
+        recipe.base, needs_template=False, trust_remote_code=trust_remote_code
     )
+    config.pad_token_id = tokenizer.pad_token_id
+    options = {"dtype": "float32", **recipe.init, "trust_remote_code": trust_remote_code}
+    with explain_failure(f"open the base model {recipe.base!r}", ConfigError):
+        model: Any = (
+            AutoModelForSequenceClassification.from_config(
+                config, trust_remote_code=trust_remote_code
+            )
+            if has_no_weights(recipe)
+            else AutoModelForSequenceClassification.from_pretrained(
+                recipe.base, config=config, **options
+            )
+        )
+    return model, tokenizer
 
 
 def train(
@@ -377,10 +393,12 @@ def train(
     folder: Path,
     false_alarms: float = 0.05,
     privacy: Privacy | None = None,
+    *,
     progress: Progress = lambda done, total: None,
+    trust_remote_code: bool = False,
 ) -> Transformer:
     """Train an ensemble and leave its members in `folder`; what an interrupted run finished is not
-    done again.
+    repeated. `trust_remote_code`: the base's own code may run.
 
     Under `accelerate launch` every process calls it, and all return the model. With `privacy` it is
     trained by DP-SGD (`dp_sgd`); members share ε and δ.
@@ -394,9 +412,11 @@ def train(
     layout = heads_of(data)
     columns = [head[2] for head in layout]
     size = sum(map(len, columns))
-    args = arguments(recipe, folder / "checkpoints", 0, **cpu_when_alone(recipe.trainer))
+    args = training_arguments(recipe, folder / "checkpoints", 0, **cpu_settings(recipe.trainer))
     max_length = args.max_length or 1024
-    tokenizer = open_tokenizer(recipe.base)
+    tokenizer = open_tokenizer(
+        recipe.base, needs_template=False, trust_remote_code=trust_remote_code
+    )
     items = items_of(data, tokenizer, max_length)
     held = held_out(items, recipe.held_out)
     learned = np.flatnonzero(~held)
@@ -411,9 +431,11 @@ def train(
                 size,
                 privacy,
                 progress,
+                trust_remote_code=trust_remote_code,
             )
     members = tuple(
-        load_member(folder / f"member-{number}", size, recipe) for number in range(recipe.members)
+        load_member(folder / f"member-{number}", size, recipe, trust_remote_code=trust_remote_code)
+        for number in range(recipe.members)
     )
     made = Transformer(
         members,
@@ -431,14 +453,6 @@ def train(
         if privacy is None
         else _measured_privately(made, data, held, privacy)
     )
-
-
-def open_tokenizer(base: str) -> Any:
-    """A tokenizer with a padding token."""
-    tokenizer = AutoTokenizer.from_pretrained(base)
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    return tokenizer
 
 
 def held_out(items: Sequence[Item], share: float) -> NDArray[np.bool_]:
@@ -467,10 +481,12 @@ def _train_member(
     size: int,
     privacy: Privacy | None,
     progress: Progress,
+    *,
+    trust_remote_code: bool,
 ) -> None:
     checkpoints = folder / "checkpoints" / f"member-{number}"
-    args = arguments(recipe, checkpoints, number, **cpu_when_alone(recipe.trainer))
-    model, tokenizer = open_base(recipe, size, number)
+    args = training_arguments(recipe, checkpoints, number, **cpu_settings(recipe.trainer))
+    model, tokenizer = open_base(recipe, size, number, trust_remote_code=trust_remote_code)
     shown = items if recipe.vary == "seed" or recipe.members == 1 else resampled(items, number)
     draft = folder / f"member-{number}.part"
     if privacy is not None:
@@ -501,7 +517,7 @@ def _fit(
         args=args,
         train_dataset=_dataset(items),
         processing_class=tokenizer,
-        peft_config=adapter(recipe),
+        peft_config=scoring_adapter(recipe),
         data_collator=lambda rows: collate([_item(row) for row in rows], tokenizer.pad_token_id),
         callbacks=[_Shown(progress)],
     )
@@ -528,7 +544,7 @@ def _fit_privately(
 
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ConfigError("could not train privately in several processes: start it in one")
-    if (lora := adapter(recipe)) is not None:
+    if (lora := scoring_adapter(recipe)) is not None:
         from peft import get_peft_model
 
         model = get_peft_model(model, lora)
@@ -568,23 +584,23 @@ def resampled(items: Sequence[Item], seed: int) -> list[Item]:
 
 
 @quiet()
-def load_member(folder: Path, columns: int, recipe: Recipe) -> Any:
+def load_member(
+    folder: Path, columns: int, recipe: Recipe, *, trust_remote_code: bool = False
+) -> Any:
     """One member, whole or an adapter on its base.
 
     Raises:
         ConfigError: it cannot be loaded.
     """
-    init = {"dtype": "float32", **recipe.init}
-    try:
+    options = {"dtype": "float32", **recipe.init, "trust_remote_code": trust_remote_code}
+    with explain_failure(f"load {folder}", ConfigError):
         if (folder / "adapter_config.json").is_file():
             from peft import PeftModel
 
-            base, _ = open_base(recipe, columns, seed=0)
+            base, _ = open_base(recipe, columns, seed=0, trust_remote_code=trust_remote_code)
             model: Any = PeftModel.from_pretrained(base, str(folder))
         else:
-            model = AutoModelForSequenceClassification.from_pretrained(folder, **init)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise ConfigError(f"could not load {folder}: {error}") from error
+            model = AutoModelForSequenceClassification.from_pretrained(folder, **options)
     return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
 
 

@@ -13,9 +13,9 @@ is judged.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import BinaryIO
 
 from upshot.io.files import Input
@@ -44,27 +44,30 @@ def read(source: Input) -> Iterator[RawConversation | BadRecord]:
     """One conversation a session; sessions without an answer are kept, since an undo may be all
     they hold.
     """
-    user = f"local:{os.path.basename(os.path.dirname(os.path.abspath(source.name)))}/{os.path.basename(source.name)}"
+    path = Path(source.name).absolute()
+    user = f"local:{path.parent.name}/{path.name}"
     started, number, body = "", 0, list[str]()
-    for line in _text_lines(source.stream):
+    for line in _decode_lines(source.stream):
         if match := _OPENING.match(line):
             if body:
-                yield from _session(user, started, number, body)
+                yield from _read_session(user, started, number, body)
             started, body = match.group(1), []
             number += 1
         else:
             body.append(line)
     if body:
-        yield from _session(user, started, number, body)
+        yield from _read_session(user, started, number, body)
 
 
-def _text_lines(stream: BinaryIO) -> Iterator[str]:
+def _decode_lines(stream: BinaryIO) -> Iterator[str]:
     for line in stream:
         yield line.decode("utf-8", "replace").rstrip("\r\n")
 
 
-def _session(user: str, started: str, number: int, body: list[str]) -> Iterator[RawConversation]:
-    messages = _messages(body)
+def _read_session(
+    user: str, started: str, number: int, body: list[str]
+) -> Iterator[RawConversation]:
+    messages = _read_messages(body)
     if not messages:
         return
     when = fields.epoch(started) if started else None
@@ -77,7 +80,7 @@ def _session(user: str, started: str, number: int, body: list[str]) -> Iterator[
         "",
     )
     yield RawConversation(
-        _with_signals(messages),
+        _attach_signals(messages),
         f"aider-{started.replace(' ', 'T') or '0'}-{number}",
         user,
         when,
@@ -86,7 +89,7 @@ def _session(user: str, started: str, number: int, body: list[str]) -> Iterator[
     )
 
 
-def _messages(body: list[str]) -> list[RawMessage]:
+def _read_messages(body: list[str]) -> list[RawMessage]:
     """Runs of lines of one speaker."""
     messages: list[RawMessage] = []
     speaker: Role = "assistant"
@@ -99,7 +102,7 @@ def _messages(body: list[str]) -> list[RawMessage]:
         run.clear()
 
     for line in body:
-        role, text = _speaker(line)
+        role, text = _detect_speaker(line)
         if role is None and not line.strip():
             if speaker == "user":  # a blank line inside what the user typed is written as `####   `
                 close()
@@ -113,7 +116,7 @@ def _messages(body: list[str]) -> list[RawMessage]:
     return messages
 
 
-def _speaker(line: str) -> tuple[Role | None, str]:
+def _detect_speaker(line: str) -> tuple[Role | None, str]:
     if line.startswith("#### ") and line.endswith("  "):
         return "user", line[5:].rstrip()
     if line.startswith(">") and (line.endswith("  ") or line.strip() == ">"):
@@ -121,14 +124,14 @@ def _speaker(line: str) -> tuple[Role | None, str]:
     return None, line
 
 
-def _with_signals(messages: list[RawMessage]) -> tuple[RawMessage, ...]:
+def _attach_signals(messages: list[RawMessage]) -> tuple[RawMessage, ...]:
     signals: dict[int, list[Signal]] = {}
     response = earlier = -1
     for index, message in enumerate(messages):
         if message.role == "assistant":
             earlier, response = response, index
         elif message.role == "tool":
-            for target, signal in _tool_signals(message.content, index, response, earlier):
+            for target, signal in _read_tool_signals(message.content, index, response, earlier):
                 signals.setdefault(target, []).append(signal)
     return tuple(
         RawMessage(m.role, m.content, None, tuple(signals.get(i, ()))) if i in signals else m
@@ -136,7 +139,7 @@ def _with_signals(messages: list[RawMessage]) -> tuple[RawMessage, ...]:
     )
 
 
-def _tool_signals(
+def _read_tool_signals(
     text: str, index: int, response: int, earlier: int
 ) -> Iterator[tuple[int, Signal]]:
     applied_at = match.start() if (match := _APPLIED.search(text)) else len(text)

@@ -13,7 +13,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from upshot.errors import RecordError
-from upshot.io.files import Bad, Input, json_records
+from upshot.io.files import Bad, Input, read_json
+from upshot.io.json_values import is_object
 from upshot.records import BadRecord, RawConversation, RawMessage, Signal
 from upshot.sources import fields
 
@@ -29,41 +30,35 @@ def matches(head: bytes) -> bool:
 
 def read(source: Input) -> Iterator[RawConversation | BadRecord]:
     """Conversations, their branches and unreadable records, in order."""
-    for position, value in json_records(source):
+    for position, value in read_json(source):
         try:
-            yield from _conversations(value)
+            yield from _read_tree(value)
         except RecordError as error:
             yield BadRecord(source.name, position, str(error))
 
 
-def _conversations(record: Any) -> list[RawConversation]:
+def _read_tree(record: Any) -> list[RawConversation]:
     if isinstance(record, Bad):
         raise RecordError(record.reason)
-    mapping = record.get("mapping") if isinstance(record, Mapping) else None
-    if not isinstance(mapping, Mapping) or not mapping:
+    mapping = record.get("mapping") if is_object(record) else None
+    if not is_object(mapping) or not mapping:
         raise RecordError("needs an object with a `mapping` of message nodes")
     name = str(record.get("conversation_id") or record.get("id") or "")
-    leaves = [
-        key
-        for key, node in mapping.items()
-        if isinstance(node, Mapping) and not node.get("children")
-    ]
+    leaves = [key for key, node in mapping.items() if is_object(node) and not node.get("children")]
     current = record.get("current_node")
     main = current if current in mapping else leaves[-1] if leaves else None
     if main is None:
         raise RecordError("`mapping` has no leaf: its nodes form a circle")
     paths = {
-        leaf: _path(mapping, leaf) for leaf in [main, *(leaf for leaf in leaves if leaf != main)]
+        leaf: _trace_path(mapping, leaf)
+        for leaf in [main, *(leaf for leaf in leaves if leaf != main)]
     }
     main_path = paths.pop(main)
-    shared_fields = {
-        "user": str(record.get("user_id") or record.get("user") or "owner of this export"),
-        "started_at": fields.epoch(record.get("create_time")),
-        "model": str(record.get("default_model_slug") or ""),
-        "source": NAME,
-    }
+    user = str(record.get("user_id") or record.get("user") or "owner of this export")
+    started_at = fields.epoch(record.get("create_time"))
+    model = str(record.get("default_model_slug") or "")
     metadata = {"title": record["title"]} if record.get("title") else {}
-    made: list[RawConversation] = []
+    branches: list[RawConversation] = []
     fork = -1
     for leaf, path in paths.items():
         shared = next(
@@ -73,70 +68,76 @@ def _conversations(record: Any) -> list[RawConversation]:
         if shared >= len(path):
             continue
         fork = shared if fork < 0 else min(fork, shared)
-        later = _time(mapping, main_path[shared]) if shared < len(main_path) else None
-        messages = _messages(mapping, path, shared, later)
+        replaced_at = _get_time(mapping, main_path[shared]) if shared < len(main_path) else None
+        messages = _read_messages(mapping, path, shared, replaced_at)
         if messages:
-            made.append(
+            branches.append(
                 RawConversation(
                     messages,
                     f"{name}~{leaf[:12]}",
-                    metadata=metadata,
+                    user,
+                    started_at,
+                    model,
+                    NAME,
+                    metadata,
                     branch_of=name,
                     branch_at=shared,
-                    **shared_fields,
                 )
-            )  # pyright: ignore[reportArgumentType]
-    messages = _messages(mapping, main_path)
+            )
+    messages = _read_messages(mapping, main_path)
     if not messages:
         raise RecordError("no message of the current path has text")
-    return [
-        RawConversation(messages, name, metadata=metadata, fork=fork, **shared_fields),
-        *made,
-    ]  # pyright: ignore[reportArgumentType]
+    main_line = RawConversation(messages, name, user, started_at, model, NAME, metadata, fork=fork)
+    return [main_line, *branches]
 
 
-def _path(mapping: Mapping[str, Any], leaf: str) -> list[str]:
+def _trace_path(mapping: Mapping[str, Any], leaf: str) -> list[str]:
     """Node ids from the root to a leaf, only those that hold a message worth keeping."""
     path: list[str] = []
-    seen: set[str] = set()
+    ancestors: set[str] = set()
     node: str | None = leaf
     while node is not None and node in mapping:
-        if node in seen:
+        if node in ancestors:
             raise RecordError(f"node {node!r} is its own ancestor")
-        seen.add(node)
-        if _kept(mapping[node].get("message")):
+        ancestors.add(node)
+        if _is_shown(mapping[node].get("message")):
             path.append(node)
         node = mapping[node].get("parent")
     return path[::-1]
 
 
-def _kept(message: Any) -> bool:
-    if not isinstance(message, Mapping):
+def _is_shown(message: Any) -> bool:
+    if not is_object(message):
         return False
-    hidden = (message.get("metadata") or {}).get("is_visually_hidden_from_conversation")
-    return not hidden and bool(_text(message)) and isinstance(message.get("author"), Mapping)
+    hidden = _get_metadata(message).get("is_visually_hidden_from_conversation")
+    return not hidden and bool(_get_text(message)) and is_object(message.get("author"))
 
 
-def _text(message: Mapping[str, Any]) -> str:
+def _get_metadata(message: Mapping[str, Any]) -> Mapping[str, Any]:
+    metadata = message.get("metadata")
+    return metadata if is_object(metadata) else {}
+
+
+def _get_text(message: Mapping[str, Any]) -> str:
     content = message.get("content")
-    if not isinstance(content, Mapping):
+    if not is_object(content):
         return fields.text(content)
     if "parts" in content:
         return fields.text(content["parts"])
     return fields.text(content.get("text") or content.get("result") or "")
 
 
-def _time(mapping: Mapping[str, Any], node: str) -> float | None:
+def _get_time(mapping: Mapping[str, Any], node: str) -> float | None:
     return fields.epoch(mapping[node]["message"].get("create_time"))
 
 
-def _messages(
+def _read_messages(
     mapping: Mapping[str, Any], path: list[str], shared: int = -1, replaced_at: float | None = None
 ) -> tuple[RawMessage, ...]:
     messages: list[RawMessage] = []
     for index, node in enumerate(path):
         message = mapping[node]["message"]
-        metadata = message.get("metadata") or {}
+        metadata = _get_metadata(message)
         author = message["author"]
         role = fields.role(author.get("role", ""))
         signals = fields.feedback(message.get("feedback") or metadata.get("feedback"), index)
@@ -148,7 +149,7 @@ def _messages(
         messages.append(
             RawMessage(
                 role,
-                _text(message),
+                _get_text(message),
                 fields.epoch(message.get("create_time")),
                 signals,
                 str(author.get("name") or ""),

@@ -12,7 +12,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from upshot.errors import RecordError
-from upshot.io.files import Bad, Input, json_records
+from upshot.io.files import Bad, Input, read_json
+from upshot.io.json_values import is_array, is_object
 from upshot.records import BadRecord, RawConversation, RawMessage, Signal
 from upshot.sources import fields
 
@@ -35,8 +36,8 @@ def read(source: Input) -> Iterator[RawConversation | BadRecord]:
     """One conversation for each session in the file, when the next begins."""
     session = ""
     turns: list[Mapping[str, Any]] = []
-    for position, value in json_records(source):
-        if isinstance(value, Bad) or not isinstance(value, Mapping):
+    for position, value in read_json(source):
+        if isinstance(value, Bad) or not is_object(value):
             yield BadRecord(
                 source.name, position, value.reason if isinstance(value, Bad) else "not an object"
             )
@@ -44,22 +45,22 @@ def read(source: Input) -> Iterator[RawConversation | BadRecord]:
         if value.get("type") not in ("user", "assistant") or value.get("isMeta"):
             continue
         if turns and value.get("sessionId") != session:
-            yield from _session(source.name, session, turns)
+            yield from _read_session(source.name, session, turns)
             turns = []
         session = str(value.get("sessionId") or "")
         turns.append({**value, "_position": position})
     if turns:
-        yield from _session(source.name, session, turns)
+        yield from _read_session(source.name, session, turns)
 
 
-def _session(
+def _read_session(
     name: str, session: str, turns: list[Mapping[str, Any]]
 ) -> Iterator[RawConversation | BadRecord]:
     messages: list[RawMessage] = []
     interrupts: dict[int, int] = {}
     for turn in turns:
         try:
-            for message in _messages(turn, messages):
+            for message in _read_turn(turn, messages):
                 if message.role != "assistant" and _INTERRUPTED.search(message.content):
                     last = max(
                         (i for i, m in enumerate(messages) if m.role == "assistant"), default=-1
@@ -88,9 +89,9 @@ def _session(
         )
 
 
-def _messages(turn: Mapping[str, Any], before: list[RawMessage]) -> Iterator[RawMessage]:
+def _read_turn(turn: Mapping[str, Any], before: list[RawMessage]) -> Iterator[RawMessage]:
     message = turn.get("message")
-    if not isinstance(message, Mapping):
+    if not is_object(message):
         raise RecordError("needs an object `message`")
     time = fields.epoch(turn.get("timestamp"))
     content = message.get("content")
@@ -102,15 +103,13 @@ def _messages(turn: Mapping[str, Any], before: list[RawMessage]) -> Iterator[Raw
         elif text:
             yield RawMessage("assistant", text, time, (), "", str(message.get("model") or ""))
         return
-    parts = content if isinstance(content, list) else [content]
-    results = [
-        part for part in parts if isinstance(part, Mapping) and part.get("type") == "tool_result"
-    ]
+    parts = content if is_array(content) else [content]
+    results = [part for part in parts if is_object(part) and part.get("type") == "tool_result"]
     for part in results:
         text = fields.text(part.get("content"))
         yield RawMessage(
             "tool", f"{'exit code 1' + chr(10) if part.get('is_error') else ''}{text}", time
         )
-    said = fields.text([part for part in parts if part not in results])
-    if said and not _INJECTED.match(said):
-        yield RawMessage("user", said, time)
+    typed = fields.text([part for part in parts if part not in results])
+    if typed and not _INJECTED.match(typed):
+        yield RawMessage("user", typed, time)

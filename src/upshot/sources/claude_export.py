@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from upshot.errors import RecordError
-from upshot.io.files import Bad, Input, json_records
+from upshot.io.files import Bad, Input, read_json
+from upshot.io.json_values import is_array, is_object
 from upshot.records import BadRecord, RawConversation, RawMessage, Signal
 from upshot.sources import fields
 
@@ -25,32 +26,32 @@ def matches(head: bytes) -> bool:
 
 def read(source: Input) -> Iterator[RawConversation | BadRecord]:
     """Conversations, their branches and unreadable records, in order."""
-    for position, value in json_records(source):
+    for position, value in read_json(source):
         try:
-            yield from _conversations(value)
+            yield from _read_tree(value)
         except RecordError as error:
             yield BadRecord(source.name, position, str(error))
 
 
-def _conversations(record: Any) -> list[RawConversation]:
+def _read_tree(record: Any) -> list[RawConversation]:
     if isinstance(record, Bad):
         raise RecordError(record.reason)
-    turns = record.get("chat_messages") if isinstance(record, Mapping) else None
-    if not isinstance(turns, list):
+    turns = record.get("chat_messages") if is_object(record) else None
+    if not is_array(turns):
         raise RecordError("needs an object with a list `chat_messages`")
     if not turns:
         raise RecordError("`chat_messages` is empty")
     account = record.get("account")
-    user = str(account.get("uuid") or "") if isinstance(account, Mapping) else ""
+    user = str(account.get("uuid") or "") if is_object(account) else ""
     name = str(record.get("uuid") or "")
-    made: list[RawConversation] = []
-    paths = _paths(turns)
+    conversations: list[RawConversation] = []
+    paths = _trace_paths(turns)
     fork = min((shared for _, shared in paths[1:]), default=-1)
     for number, (path, shared) in enumerate(paths):
-        made.append(
+        conversations.append(
             RawConversation(
                 tuple(
-                    _message(turn, index, number > 0 and index == shared)
+                    _read_message(turn, index, number > 0 and index == shared)
                     for index, turn in enumerate(path)
                 ),
                 name if number == 0 else f"{name}~{number}",
@@ -64,14 +65,14 @@ def _conversations(record: Any) -> list[RawConversation]:
                 fork=-1 if number else fork,
             )
         )
-    return made
+    return conversations
 
 
-def _paths(turns: list[Any]) -> list[tuple[list[Any], int]]:
+def _trace_paths(turns: list[Any]) -> list[tuple[list[Any], int]]:
     """Paths from root to leaf, the newest leaf first, each with the index at which it leaves the
     first path.
     """
-    if not all(isinstance(turn, Mapping) for turn in turns):
+    if not all(is_object(turn) for turn in turns):
         raise RecordError("`chat_messages` holds something that is not an object")
     by_id = {turn["uuid"]: turn for turn in turns if turn.get("uuid")}
     parents = {turn.get("parent_message_uuid") for turn in turns}
@@ -101,11 +102,11 @@ def _paths(turns: list[Any]) -> list[tuple[list[Any], int]]:
     ]
 
 
-def _message(turn: Mapping[str, Any], index: int, replaced: bool) -> RawMessage:
+def _read_message(turn: Mapping[str, Any], index: int, replaced: bool) -> RawMessage:
     role = fields.role(turn.get("sender") or turn.get("role") or "")
     content = fields.text(turn.get("content")) or fields.text(turn.get("text"))
     for attachment in turn.get("attachments") or ():
-        if isinstance(attachment, Mapping) and attachment.get("extracted_content"):
+        if is_object(attachment) and attachment.get("extracted_content"):
             content += "\n" + fields.text(attachment["extracted_content"])
     time = fields.epoch(turn.get("created_at"))
     signals = fields.feedback(turn.get("feedback"), index)

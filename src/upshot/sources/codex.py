@@ -11,7 +11,8 @@ from typing import Any
 import msgspec
 
 from upshot.errors import RecordError
-from upshot.io.files import Bad, Input, json_records
+from upshot.io.files import Bad, Input, read_json
+from upshot.io.json_values import is_object
 from upshot.records import BadRecord, RawConversation, RawMessage
 from upshot.sources import fields
 
@@ -31,14 +32,14 @@ def read(source: Input) -> Iterator[RawConversation | BadRecord]:
     """One conversation."""
     meta: dict[str, Any] = {}
     messages: list[RawMessage] = []
-    for position, value in json_records(source):
-        if isinstance(value, Bad) or not isinstance(value, Mapping):
+    for position, value in read_json(source):
+        if isinstance(value, Bad) or not is_object(value):
             yield BadRecord(
                 source.name, position, value.reason if isinstance(value, Bad) else "not an object"
             )
             continue
         kind, payload = value.get("type"), value.get("payload", value)
-        if not isinstance(payload, Mapping):
+        if not is_object(payload):
             yield BadRecord(source.name, position, "`payload` is not an object")
         elif kind == "session_meta" or (kind is None and "id" in value and "timestamp" in value):
             meta.update(payload)
@@ -52,7 +53,7 @@ def read(source: Input) -> Iterator[RawConversation | BadRecord]:
             "local_shell_call",
         ):
             try:
-                _add(messages, payload, fields.epoch(value.get("timestamp")))
+                _add_item(messages, payload, fields.epoch(value.get("timestamp")))
             except RecordError as error:
                 yield BadRecord(source.name, position, str(error))
     if messages:
@@ -67,15 +68,15 @@ def read(source: Input) -> Iterator[RawConversation | BadRecord]:
         )
 
 
-def _add(messages: list[RawMessage], item: Mapping[str, Any], time: float | None) -> None:
+def _add_item(messages: list[RawMessage], item: Mapping[str, Any], time: float | None) -> None:
     kind = item.get("type")
     if kind == "message":
         content = fields.text(item.get("content"))
         role = fields.role(item.get("role"))
         if content and not (role == "user" and _INJECTED.match(content)):
-            _append(messages, RawMessage(role, content, time))
+            _append_message(messages, RawMessage(role, content, time))
     elif kind in ("function_call", "custom_tool_call", "local_shell_call"):
-        _append(
+        _append_message(
             messages,
             RawMessage(
                 "assistant",
@@ -84,10 +85,10 @@ def _add(messages: list[RawMessage], item: Mapping[str, Any], time: float | None
             ),
         )
     elif kind in ("function_call_output", "custom_tool_call_output"):
-        messages.append(RawMessage("tool", _output(item.get("output")), time))
+        messages.append(RawMessage("tool", _read_output(item.get("output")), time))
 
 
-def _append(messages: list[RawMessage], message: RawMessage) -> None:
+def _append_message(messages: list[RawMessage], message: RawMessage) -> None:
     """Text and the tool calls that follow it are one response."""
     if message.role == "assistant" and messages and messages[-1].role == "assistant":
         old = messages.pop()
@@ -95,15 +96,16 @@ def _append(messages: list[RawMessage], message: RawMessage) -> None:
     messages.append(message)
 
 
-def _output(value: Any) -> str:
+def _read_output(value: Any) -> str:
     """The output text; Codex wraps it in JSON with `exit_code` in its metadata."""
     if isinstance(value, str) and value.startswith("{"):
         try:
             value = msgspec.json.decode(value)
         except msgspec.DecodeError:
             return value
-    if isinstance(value, Mapping):
-        code = (value.get("metadata") or {}).get("exit_code")
+    if is_object(value):
+        metadata = value.get("metadata")
+        code = metadata.get("exit_code") if is_object(metadata) else None
         lead = f"exit code {code}\n" if code is not None else ""
         return lead + fields.text(value.get("output") or value.get("content"))
     return fields.text(value)

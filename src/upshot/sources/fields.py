@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
 from upshot.errors import RecordError
+from upshot.io.json_values import is_array, is_object
 from upshot.records import Role, Signal
+from upshot.records.signals import SIGNALS, make_rating, make_signal
 
 _ROLES: Mapping[str, Role] = {
     "system": "system",
@@ -51,10 +53,10 @@ def role(value: Any) -> Role:
     >>> role("human")
     'user'
     """
-    found = _ROLES.get(str(value).lower())
-    if found is None:
+    name = _ROLES.get(str(value).lower())
+    if name is None:
         raise RecordError(f"role {value!r} is none of {', '.join(sorted(set(_ROLES)))}")
-    return found
+    return name
 
 
 def text(content: Any) -> str:
@@ -67,14 +69,15 @@ def text(content: Any) -> str:
         return ""
     if isinstance(content, str):
         return content
-    if isinstance(content, Mapping):
-        return _part(content)
+    if is_object(content):
+        return _read_part(content)
     if isinstance(content, Sequence):
-        return "\n".join(part for part in (text(item) for item in content) if part)
+        parts = (text(item) for item in cast(Sequence[Any], content))
+        return "\n".join(part for part in parts if part)
     return str(content)
 
 
-def _part(part: Mapping[str, Any]) -> str:
+def _read_part(part: Mapping[str, Any]) -> str:
     kind = str(part.get("type", ""))
     if kind in ("tool_use", "tool_call", "function_call"):
         return tool_call(part)
@@ -90,8 +93,8 @@ def _part(part: Mapping[str, Any]) -> str:
 
 def tool_call(call: Mapping[str, Any]) -> str:
     """One line for a tool call: its name and arguments."""
-    function = call.get("function") if isinstance(call.get("function"), Mapping) else call
-    assert isinstance(function, Mapping)
+    function = call.get("function") if is_object(call.get("function")) else call
+    assert is_object(function)
     arguments = function.get("arguments", function.get("input", function.get("args", "")))
     if not isinstance(arguments, str):
         arguments = msgspec.json.encode(arguments, enc_hook=str).decode()
@@ -179,60 +182,117 @@ def feedback(value: Any, at: int) -> tuple[Signal, ...]:
     """Signals of an explicit `feedback` field: a word, a number, or an object with `thumb`,
     `rating`, `edit` and so on.
 
-    Ratings are read as 1 to 5 where above 1, else as -1 to 1.
+    A rating counts on the range that the log states (`range`, `scale`, or `min` and `max`), or that
+    its name states (stars: 1 to 5). On an unknown range nothing is claimed: it stays as a comment.
 
-    >>> [(s.kind, s.value) for s in feedback({"rating": 5, "thumb": "down"}, 1)]
+    Raises:
+        RecordError: a kind that is not in the table of signals; a rating outside its range.
+
+    >>> [(s.kind, s.value) for s in feedback({"stars": 5, "thumb": "down"}, 1)]
     [('rating', 1.0), ('thumb', -1.0)]
+    >>> [(s.kind, s.value, s.range) for s in feedback({"rating": 3, "max": 4, "min": 0}, 1)]
+    [('rating', 0.5, (0.0, 4.0))]
+    >>> [(s.kind, s.detail) for s in feedback({"rating": 3}, 1)]
+    [('comment', 'rating 3')]
     """
     if value is None or value == "" or value == {}:
         return ()
     if isinstance(value, bool):
         return (Signal("thumb", 1.0 if value else -1.0, at),)
     if isinstance(value, (int, float)):
-        return (Signal("rating", _rating(float(value)), at),)
+        return (read_rating("", float(value), {}, at, None),)
     if isinstance(value, str):
-        word = value.lower().strip()
-        if word in _GOOD or word in _BAD:
-            return (Signal("thumb", 1.0 if word in _GOOD else -1.0, at),)
-        if word in ("regenerate", "regenerated", "retry"):
-            return (Signal("regenerate", -0.6, at),)
-        return (Signal("comment", 0.0, at, value),)
+        return (_read_word(value, at),)
     if isinstance(value, Sequence):
-        return tuple(signal for item in value for signal in feedback(item, at))
-    if isinstance(value, Mapping):
-        return tuple(_feedback_object(value, at))
+        return tuple(signal for item in cast(Sequence[Any], value) for signal in feedback(item, at))
+    if is_object(value):
+        return tuple(_read_object(value, at))
     raise RecordError(f"feedback {value!r} is not a word, a number or an object")
 
 
-def _feedback_object(value: Mapping[str, Any], at: int):
+def _read_word(value: str, at: int) -> Signal:
+    word = value.lower().strip()
+    if word in _GOOD or word in _BAD:
+        return Signal("thumb", 1.0 if word in _GOOD else -1.0, at)
+    if word in ("regenerate", "regenerated", "retry"):
+        return make_signal("regenerate", at)
+    return Signal("comment", 0.0, at, value)
+
+
+_RANGES = {"star": (1.0, 5.0)}
+"""Ranges that a word in the name of a rating states."""
+_NOT_KINDS = frozenset(
+    {"time", "timestamp", "created_at", "kind", "value", "range", "scale", "min", "max", "type"}
+)
+
+
+def _read_object(value: Mapping[str, Any], at: int) -> Iterator[Signal]:
     time = epoch(value.get("time") or value.get("timestamp") or value.get("created_at"))
     kind = str(value.get("kind") or value.get("type") or "")
-    if kind in ("thumb", "rating", "edit", "regenerate") and "value" in value:
+    if kind and "value" in value:
+        if kind not in _FIELDS and kind not in SIGNALS:
+            raise RecordError(f"feedback kind {kind!r} is not one of {', '.join(sorted(_FIELDS))}")
         value = {**value, kind: value["value"]}
+    elif kind:
+        value = {**value, "thumb": kind}
     for name, content in value.items():
-        if content is None or name in ("time", "timestamp", "created_at", "kind", "value"):
+        if content is None or name in _NOT_KINDS:
             continue
-        if (
-            name in ("rating", "score", "stars")
-            and isinstance(content, (int, float))
-            and not isinstance(content, bool)
-        ):
-            yield Signal("rating", _rating(float(content)), at, "", time)
-        elif name in ("rating", "thumb", "thumbs", "reaction", "vote", "type"):
-            yield from (
-                Signal(s.kind, s.value, at, s.detail, time)
-                for s in feedback(str(content), at)
-                if s.kind != "comment"
-            )
-        elif name in ("regenerate", "regenerated", "retry") and content:
-            yield Signal("regenerate", -0.6, at, "", time)
-        elif name in ("edit", "edited", "edited_text") and isinstance(content, str):
-            yield Signal("edit", -0.3, at, content, time)
-        elif name in ("copied", "copy", "kept", "accepted") and content:
-            yield Signal("copy", 0.6, at, "", time)
-        elif name in ("comment", "text", "content", "tags") and content:
+        field = _FIELDS.get(name, "")
+        if field == "rating" and isinstance(content, (int, float)) and content is not True:
+            yield read_rating(name, float(content), value, at, time)
+        elif field in ("rating", "thumb"):
+            word = _read_word(str(content), at)
+            if word.kind != "comment":
+                yield msgspec.structs.replace(word, time=time)
+        elif field == "comment" and content:
             yield Signal("comment", 0.0, at, text(content), time)
+        elif field == "edit" and isinstance(content, str):
+            yield make_signal("edit", at, detail=content, time=time)
+        elif field in ("regenerate", "copy") and content:
+            yield make_signal(field, at, time=time)
+        elif not field and name in SIGNALS and "log" in SIGNALS[name].emitters and content:
+            number = content if isinstance(content, (int, float)) and content is not True else None
+            yield make_signal(name, at, value=number, time=time)
 
 
-def _rating(number: float) -> float:
-    return max(-1.0, min(1.0, (number - 3.0) / 2.0 if number > 1.0 else number))
+_FIELDS = {
+    **dict.fromkeys(("rating", "score", "stars", "star_rating"), "rating"),
+    **dict.fromkeys(("thumb", "thumbs", "reaction", "vote"), "thumb"),
+    **dict.fromkeys(("regenerate", "regenerated", "retry"), "regenerate"),
+    **dict.fromkeys(("edit", "edited", "edited_text"), "edit"),
+    **dict.fromkeys(("copied", "copy", "kept", "accepted"), "copy"),
+    **dict.fromkeys(("comment", "text", "content", "tags"), "comment"),
+}
+"""Kind of signal that each field of a feedback object is."""
+
+
+def read_range(record: Mapping[str, Any]) -> tuple[float, float] | None:
+    """The range of a rating as a record states it: `range` or `scale` as `[low, high]`, or `min`
+    and `max`; None where it does not.
+
+    >>> read_range({"range": [1, 5]}), read_range({"max": 10, "min": 0}), read_range({})
+    ((1.0, 5.0), (0.0, 10.0), None)
+    """
+    limits = record.get("range", record.get("scale"))
+    if limits is None and "min" in record and "max" in record:
+        limits = [record["min"], record["max"]]
+    if is_array(limits) and len(limits) == 2:
+        return float(limits[0]), float(limits[1])
+    return None
+
+
+def read_rating(
+    name: str, number: float, record: Mapping[str, Any], at: int, time: float | None
+) -> Signal:
+    """A rating on the range that its record or its name states; else a comment that claims nothing.
+
+    Raises:
+        RecordError: the number is outside the range.
+    """
+    limits = read_range(record) or next(
+        (limits for word, limits in _RANGES.items() if word in name.lower()), None
+    )
+    if limits is None:
+        return Signal("comment", 0.0, at, f"{name or 'rating'} {number:g}", time)
+    return make_rating(number, *limits, at, time=time)

@@ -9,14 +9,15 @@ import hashlib
 import multiprocessing
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from upshot.io.arrow import pc, system_memory
 from upshot.lake import Lake
@@ -39,6 +40,8 @@ class IngestReport(msgspec.Struct, frozen=True):
     text_mb: float
     redactions: dict[str, int]
     seconds: float
+    first_reason: str = ""
+    """Why the first of the quarantined records could not be read, and where it is."""
 
 
 class Cleaning(NamedTuple):
@@ -77,13 +80,16 @@ def ingest(
     """
     started = time.perf_counter()
     lake.create()
-    known = _known(lake)
+    digests = _read_digests(lake)
     bad: list[BadRecord] = []
+    first_reason = ""
     totals = Counter[str]()
     redactions = Counter[str]()
     size = 0.0
     with system_memory():
-        for written in _each_chunk(_chunks(items, bad, chunk_mb), lake, cleaning, known, workers):
+        for written in _write_chunks(
+            _gather_chunks(items, bad, chunk_mb), lake, cleaning, digests, workers
+        ):
             totals.update(
                 conversations=written.conversations, messages=written.messages, known=written.known
             )
@@ -91,8 +97,10 @@ def ingest(
             size += written.text_mb
             if progress:
                 progress(totals["conversations"] + totals["known"], size)
+            first_reason = first_reason or _describe(bad)
             if len(bad) > 1000:
                 totals["quarantined"] += quarantine(lake, bad, cleaning)
+    first_reason = first_reason or _describe(bad)
     totals["quarantined"] += quarantine(lake, bad, cleaning)
     return IngestReport(
         totals["conversations"],
@@ -102,7 +110,12 @@ def ingest(
         size,
         dict(redactions.most_common()),
         time.perf_counter() - started,
+        first_reason,
     )
+
+
+def _describe(bad: Sequence[BadRecord]) -> str:
+    return f"{bad[0].file}: {bad[0].position}: {bad[0].reason}" if bad else ""
 
 
 class _Written(msgspec.Struct):
@@ -113,7 +126,7 @@ class _Written(msgspec.Struct):
     text_mb: float
 
 
-def _chunks(
+def _gather_chunks(
     items: Iterable[RawConversation | BadRecord], bad: list[BadRecord], chunk_mb: float
 ) -> Iterator[list[RawConversation]]:
     """Conversations gathered to about `chunk_mb`; unreadable records go to `bad`."""
@@ -132,20 +145,20 @@ def _chunks(
         yield chunk
 
 
-def _each_chunk(
+def _write_chunks(
     chunks: Iterator[list[RawConversation]],
     lake: Lake,
     cleaning: Cleaning,
-    known: np.ndarray,
+    old_digests: np.ndarray,
     workers: int,
 ) -> Iterator[_Written]:
     if workers <= 1:
         pseudonyms, redactor = cleaning.tools()
         for chunk in chunks:
-            yield _write(chunk, lake, pseudonyms, redactor, known)
+            yield _write_chunk(chunk, lake, pseudonyms, redactor, old_digests)
         return
     context = multiprocessing.get_context("spawn")
-    arguments = (lake.root, lake.storage_options(), cleaning, known)
+    arguments = (lake.root, lake.storage_options(), cleaning, old_digests)
     with ProcessPoolExecutor(
         workers, context, initializer=_start_worker, initargs=arguments
     ) as pool:
@@ -169,23 +182,23 @@ _worker: list[_Worker] = []
 
 
 def _start_worker(
-    root: str, options: dict[str, str] | None, cleaning: Cleaning, known: np.ndarray
+    root: str, options: dict[str, str] | None, cleaning: Cleaning, old_digests: np.ndarray
 ) -> None:
-    _worker.append(_Worker(Lake(root, storage_options=options), *cleaning.tools(), known))
+    _worker.append(_Worker(Lake(root, storage_options=options), *cleaning.tools(), old_digests))
 
 
 def _write_in_worker(packed: bytes) -> _Written:
     worker = _worker[0]
     chunk = msgspec.msgpack.decode(packed, type=list[RawConversation])
-    return _write(chunk, worker.lake, worker.pseudonyms, worker.redactor, worker.known)
+    return _write_chunk(chunk, worker.lake, worker.pseudonyms, worker.redactor, worker.known)
 
 
-def _write(
+def _write_chunk(
     chunk: list[RawConversation],
     lake: Lake,
     pseudonyms: Pseudonyms,
     redactor: Redactor | None,
-    known: np.ndarray,
+    old_digests: np.ndarray,
 ) -> _Written:
     batch = clean(chunk, pseudonyms, redactor, lake.buckets)
     size = (
@@ -193,21 +206,25 @@ def _write(
         / 1e6
     )
     digests = batch.conversations["digest"].combine_chunks()
-    new = pa.array(~np.isin(_short(digests), known))
+    new = pa.array(~np.isin(_shorten(digests), old_digests))
     fresh = digests.filter(new)
     if len(fresh) == 0:
         return _Written(0, len(chunk), 0, {}, size)
-    name = hashlib.blake2b("".join(fresh.to_pylist()).encode(), digest_size=16).hexdigest()
+    name = hashlib.blake2b(
+        "".join(str(digest) for digest in fresh.to_pylist()).encode(), digest_size=16
+    ).hexdigest()
     rows: dict[str, int] = {}
     for table, content in batch.tables.items():
-        kept = (
+        rows_of_table = (
             content
             if len(fresh) == len(digests)
             else content.filter(pc.is_in(content["digest"], value_set=fresh))
         )
-        rows[table] = kept.num_rows
-        if kept.num_rows:
-            lake.append(table, CleanTable(kept), (f"ingest/{name}", 1), {"stage": "ingest"})
+        rows[table] = rows_of_table.num_rows
+        if rows_of_table.num_rows:
+            lake.append(
+                table, CleanTable(rows_of_table), (f"ingest/{name}", 1), {"stage": "ingest"}
+            )
     return _Written(
         rows["conversations"],
         len(chunk) - len(fresh),
@@ -217,15 +234,15 @@ def _write(
     )
 
 
-def _known(lake: Lake) -> np.ndarray:
+def _read_digests(lake: Lake) -> NDArray[np.uint64]:
     """The first 8 bytes of every conversation's digest in the lake, sorted."""
     return np.unique(
-        _short(lake.read("conversations", columns=["digest"])["digest"].combine_chunks())
+        _shorten(lake.read("conversations", columns=["digest"])["digest"].combine_chunks())
     )
 
 
-def _short(digests: pa.Array) -> np.ndarray:
-    return np.array([int(digest[:16], 16) for digest in digests.to_pylist()], dtype=np.uint64)
+def _shorten(digests: pa.Array[Any]) -> NDArray[np.uint64]:
+    return np.array([int(str(digest)[:16], 16) for digest in digests.to_pylist()], dtype=np.uint64)
 
 
 def quarantine(lake: Lake, bad: list[BadRecord], cleaning: Cleaning) -> int:

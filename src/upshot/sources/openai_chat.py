@@ -13,7 +13,8 @@ from typing import Any
 import msgspec
 
 from upshot.errors import RecordError
-from upshot.io.files import Bad, Input, json_records, lines
+from upshot.io.files import Bad, Input, read_json, read_lines
+from upshot.io.json_values import is_array, is_object
 from upshot.records import BadRecord, RawConversation, RawMessage
 from upshot.sources import fields
 
@@ -56,15 +57,15 @@ def read(source: Input) -> Iterator[RawConversation | BadRecord]:
     if source.head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"{":
         decode = msgspec.json.Decoder(_StrictLine).decode
         if _first_line_decodes(source.head):
-            for number, line in lines(source.stream):
+            for number, line in read_lines(source.stream):
                 try:
                     plain = decode(line)
-                    yield _plain(plain)
+                    yield _convert_line(plain)
                 except (msgspec.DecodeError, UnicodeDecodeError, RecordError):
-                    yield _tolerant(source.name, f"line {number}", line)
+                    yield _parse_line(source.name, f"line {number}", line)
             return
-    for position, value in json_records(source):
-        yield _record(source.name, position, value)
+    for position, value in read_json(source):
+        yield parse_item(value, position, source.name)
 
 
 def _first_line_decodes(head: bytes) -> bool:
@@ -78,7 +79,7 @@ def _first_line_decodes(head: bytes) -> bool:
     return True
 
 
-def _plain(line: _StrictLine) -> RawConversation:
+def _convert_line(line: _StrictLine) -> RawConversation:
     if not line.messages:
         raise RecordError("`messages` is empty")
     role, epoch = fields.role, fields.epoch
@@ -98,51 +99,48 @@ def _plain(line: _StrictLine) -> RawConversation:
     )
 
 
-def _tolerant(name: str, position: str, line: bytes) -> RawConversation | BadRecord:
+def _parse_line(name: str, position: str, line: bytes) -> RawConversation | BadRecord:
     try:
-        return _record(name, position, msgspec.json.decode(line))
+        return parse_item(msgspec.json.decode(line), position, name)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         return BadRecord(name, position, f"not JSON: {error}")
 
 
-def _record(name: str, position: str, value: Any) -> RawConversation | BadRecord:
+def parse_item(value: Any, position: str, name: str = "(memory)") -> RawConversation | BadRecord:
+    """A conversation from one decoded value, or why it is none."""
     if isinstance(value, Bad):
         return BadRecord(name, position, value.reason)
     try:
-        return conversation(value)
+        return parse_conversation(value)
     except RecordError as error:
         return BadRecord(name, position, str(error))
 
 
-def conversation(record: Any, source: str = NAME) -> RawConversation:
+def parse_conversation(record: Any, source: str = NAME) -> RawConversation:
     """A conversation from one decoded object.
 
     Raises:
         RecordError: `messages` is missing, or a message cannot be read.
     """
-    if (
-        not isinstance(record, Mapping)
-        or not isinstance(record.get("messages"), list)
-        or not record["messages"]
-    ):
+    if not is_object(record) or not is_array(record.get("messages")) or not record["messages"]:
         raise RecordError("needs an object with a list `messages` of at least one message")
-    messages = tuple(_message(item, index) for index, item in enumerate(record["messages"]))
+    messages = tuple(_read_message(item, index) for index, item in enumerate(record["messages"]))
     return RawConversation(
         messages,
-        _first(record, "id", "conversation_id", "session_id"),
-        _first(record, "user", "user_id"),
+        _first_of(record, "id", "conversation_id", "session_id"),
+        _first_of(record, "user", "user_id"),
         fields.epoch(
             record.get("started_at") or record.get("timestamp") or record.get("created_at")
         ),
         str(record.get("model") or ""),
         source,
-        {**_mapping(record.get("metadata")), **_rest(record)},
+        {**_as_object(record.get("metadata")), **_collect_other_fields(record)},
         str(record.get("branch_of") or ""),
-        _branch_at(record, len(messages)),
+        _read_branch_point(record, len(messages)),
     )
 
 
-def _branch_at(record: Mapping[str, Any], size: int) -> int:
+def _read_branch_point(record: Mapping[str, Any], size: int) -> int:
     """Index of the first message that a branch does not share with the conversation it is a branch
     of.
     """
@@ -171,29 +169,25 @@ _KNOWN = frozenset(
 )
 
 
-def _rest(record: Mapping[str, Any]) -> dict[str, Any]:
+def _collect_other_fields(record: Mapping[str, Any]) -> dict[str, Any]:
     return {
         name: value for name, value in record.items() if name not in _KNOWN and value is not None
     }
 
 
-def _mapping(value: Any) -> dict[str, Any]:
-    return (
-        dict(value) if isinstance(value, Mapping) else {} if value is None else {"metadata": value}
-    )
+def _as_object(value: Any) -> dict[str, Any]:
+    return dict(value) if is_object(value) else {} if value is None else {"metadata": value}
 
 
-def _first(record: Mapping[str, Any], *names: str) -> str:
+def _first_of(record: Mapping[str, Any], *names: str) -> str:
     return next((str(record[name]) for name in names if record.get(name) not in (None, "")), "")
 
 
-def _message(item: Any, index: int) -> RawMessage:
-    if not isinstance(item, Mapping) or "role" not in item:
+def _read_message(item: Any, index: int) -> RawMessage:
+    if not is_object(item) or "role" not in item:
         raise RecordError(f"message {index} is not an object with a `role`")
     content = fields.text(item.get("content"))
-    calls = [
-        fields.tool_call(call) for call in item.get("tool_calls") or () if isinstance(call, Mapping)
-    ]
+    calls = [fields.tool_call(call) for call in item.get("tool_calls") or () if is_object(call)]
     return RawMessage(
         fields.role(item["role"]),
         "\n".join(part for part in (content, *calls) if part),

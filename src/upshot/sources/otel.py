@@ -17,8 +17,10 @@ from typing import Any
 import msgspec
 
 from upshot.errors import RecordError
-from upshot.io.files import Bad, Input, json_records
+from upshot.io.files import Bad, Input, read_json
+from upshot.io.json_values import is_array, is_object
 from upshot.records import BadRecord, RawConversation, RawMessage, Signal
+from upshot.records.signals import make_rating
 from upshot.sources import fields
 
 NAME = "otel"
@@ -44,56 +46,56 @@ def matches(head: bytes) -> bool:
 def read(source: Input) -> Iterator[RawConversation | BadRecord]:
     """Conversations, each when nothing was added to it for long or the file ends."""
     open_: OrderedDict[str, _Open] = OrderedDict()
-    for position, value in json_records(source):
-        if isinstance(value, Bad) or not isinstance(value, Mapping):
+    for position, value in read_json(source):
+        if isinstance(value, Bad) or not is_object(value):
             yield BadRecord(
                 source.name, position, value.reason if isinstance(value, Bad) else "not an object"
             )
             continue
-        for number, span in enumerate(_spans(value), start=1):
+        for number, span in enumerate(_iterate_spans(value), start=1):
             try:
-                _add(open_, span)
+                _add_span(open_, span)
             except (RecordError, msgspec.DecodeError) as error:
                 yield BadRecord(source.name, f"{position}, span {number}", str(error))
         while len(open_) > _OPEN:
-            yield _close(*open_.popitem(last=False))
+            yield _close_conversation(*open_.popitem(last=False))
     while open_:
-        yield _close(*open_.popitem(last=False))
+        yield _close_conversation(*open_.popitem(last=False))
 
 
-def _spans(value: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+def _iterate_spans(value: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     for resource in value.get("resourceSpans") or value.get("resource_spans") or [value]:
         for scope in resource.get("scopeSpans") or resource.get("scope_spans") or ():
             yield from scope.get("spans") or ()
 
 
-def _attributes(items: Any) -> dict[str, Any]:
+def _read_attributes(items: Any) -> dict[str, Any]:
     return {
-        item["key"]: _value(item.get("value"))
+        item["key"]: _unwrap_value(item.get("value"))
         for item in items or ()
-        if isinstance(item, Mapping) and "key" in item
+        if is_object(item) and "key" in item
     }
 
 
-def _value(value: Any) -> Any:
+def _unwrap_value(value: Any) -> Any:
     """The value inside OTLP's wrapper."""
-    if not isinstance(value, Mapping):
+    if not is_object(value):
         return value
     if "arrayValue" in value:
-        return [_value(item) for item in value["arrayValue"].get("values") or ()]
+        return [_unwrap_value(item) for item in value["arrayValue"].get("values") or ()]
     if "kvlistValue" in value:
-        return _attributes(value["kvlistValue"].get("values"))
+        return _read_attributes(value["kvlistValue"].get("values"))
     return next(iter(value.values()), None)
 
 
-def _decoded(value: Any) -> Any:
+def _decode_json(value: Any) -> Any:
     return msgspec.json.decode(value) if isinstance(value, str) and value[:1] in "[{" else value
 
 
-def _add(open_: OrderedDict[str, _Open], span: Mapping[str, Any]) -> None:
-    attributes = _attributes(span.get("attributes"))
-    messages = _messages(span, attributes)
-    scores = _scores(span)
+def _add_span(open_: OrderedDict[str, _Open], span: Mapping[str, Any]) -> None:
+    attributes = _read_attributes(span.get("attributes"))
+    messages = _read_messages(span, attributes)
+    scores = any(_read_scores(span, 0, None))
     name = str(
         attributes.get("gen_ai.conversation.id")
         or attributes.get("session.id")
@@ -110,12 +112,12 @@ def _add(open_: OrderedDict[str, _Open], span: Mapping[str, Any]) -> None:
         or attributes.get("gen_ai.request.model")
         or entry.model
     )
-    start = _seconds(span.get("startTimeUnixNano"))
+    start = _parse_seconds(span.get("startTimeUnixNano"))
     entry.started = start if entry.started is None else min(entry.started, start or entry.started)
-    end = _seconds(span.get("endTimeUnixNano"))
+    end = _parse_seconds(span.get("endTimeUnixNano"))
     if messages:
         messages[-1] = msgspec.structs.replace(messages[-1], time=end)
-        entry.messages = _join(entry.messages, messages)
+        entry.messages = _join_messages(entry.messages, messages)
     if scores:
         last = max((i for i, m in enumerate(entry.messages) if m.role == "assistant"), default=-1)
         if last >= 0:
@@ -124,19 +126,19 @@ def _add(open_: OrderedDict[str, _Open], span: Mapping[str, Any]) -> None:
                 old,
                 signals=(
                     *old.signals,
-                    *(Signal("rating", value, last, detail, end) for value, detail in scores),
+                    *_read_scores(span, last, end),
                 ),
             )
 
 
-def _seconds(nanoseconds: Any) -> float | None:
+def _parse_seconds(nanoseconds: Any) -> float | None:
     try:
         return float(nanoseconds) / 1e9 if nanoseconds else None
     except (TypeError, ValueError):
         raise RecordError(f"time {nanoseconds!r} is not a number of nanoseconds") from None
 
 
-def _join(old: list[RawMessage], new: list[RawMessage]) -> list[RawMessage]:
+def _join_messages(old: list[RawMessage], new: list[RawMessage]) -> list[RawMessage]:
     """A prompt that repeats the conversation replaces it, keeping known times; another one
     continues it.
     """
@@ -148,34 +150,32 @@ def _join(old: list[RawMessage], new: list[RawMessage]) -> list[RawMessage]:
     return [*old[:shared], *new[shared:]] if len(new) >= len(old) else old
 
 
-def _messages(span: Mapping[str, Any], attributes: Mapping[str, Any]) -> list[RawMessage]:
+def _read_messages(span: Mapping[str, Any], attributes: Mapping[str, Any]) -> list[RawMessage]:
     messages: list[RawMessage] = []
     instructions = attributes.get("gen_ai.system_instructions")
     if instructions:
-        messages.append(RawMessage("system", fields.text(_decoded(instructions))))
+        messages.append(RawMessage("system", fields.text(_decode_json(instructions))))
     for key in ("gen_ai.input.messages", "gen_ai.output.messages"):
-        for item in _decoded(attributes.get(key)) or ():
-            if isinstance(item, Mapping):
-                messages += _one(item, "assistant" if "output" in key else "user")
+        for item in _decode_json(attributes.get(key)) or ():
+            if is_object(item):
+                messages += _parse_item(item, "assistant" if "output" in key else "user")
     for event in span.get("events") or ():
-        found = _attributes(event.get("attributes"))
+        fields_of_event = _read_attributes(event.get("attributes"))
         name = str(event.get("name") or "")
         if name == "gen_ai.choice":
-            message = _decoded(found.get("message")) or found
-            messages += _one(
-                message if isinstance(message, Mapping) else {"content": message}, "assistant"
+            message = _decode_json(fields_of_event.get("message")) or fields_of_event
+            messages += _parse_item(
+                message if is_object(message) else {"content": message}, "assistant"
             )
         elif match := re.fullmatch(r"gen_ai\.(system|user|assistant|tool)\.message", name):
-            messages += _one(found, match.group(1))
+            messages += _parse_item(fields_of_event, match.group(1))
     return messages
 
 
-def _one(item: Mapping[str, Any], role: str) -> list[RawMessage]:
+def _parse_item(item: Mapping[str, Any], role: str) -> list[RawMessage]:
     parts = item.get("parts")
-    if isinstance(parts, list):
-        tool = [
-            p for p in parts if isinstance(p, Mapping) and p.get("type") == "tool_call_response"
-        ]
+    if is_array(parts):
+        tool = [p for p in parts if is_object(p) and p.get("type") == "tool_call_response"]
         if tool:
             return [
                 RawMessage("tool", fields.text(p.get("response") or p.get("result"))) for p in tool
@@ -183,31 +183,30 @@ def _one(item: Mapping[str, Any], role: str) -> list[RawMessage]:
     content = fields.text(parts if parts is not None else item.get("content"))
     calls = [
         fields.tool_call(call)
-        for call in _decoded(item.get("tool_calls")) or ()
-        if isinstance(call, Mapping)
+        for call in _decode_json(item.get("tool_calls")) or ()
+        if is_object(call)
     ]
     text = "\n".join(part for part in (content, *calls) if part)
     return [RawMessage(fields.role(item.get("role") or role), text)] if text else []
 
 
-def _scores(span: Mapping[str, Any]) -> list[tuple[float, str]]:
-    """`gen_ai.evaluation.result` events of people (0 to 1)."""
-    scores: list[tuple[float, str]] = []
+def _read_scores(span: Mapping[str, Any], at: int, time: float | None) -> Iterator[Signal]:
+    """`gen_ai.evaluation.result` events of people; the convention's scores run from 0 to 1, and
+    one outside that range claims nothing.
+    """
     for event in span.get("events") or ():
-        if event.get("name") in ("gen_ai.evaluation.result", "gen_ai.user.feedback"):
-            found = _attributes(event.get("attributes"))
-            value = found.get("gen_ai.evaluation.score.value")
-            if value is not None:
-                scores.append(
-                    (
-                        max(-1.0, min(1.0, 2.0 * float(value) - 1.0)),
-                        str(found.get("gen_ai.evaluation.name") or ""),
-                    )
-                )
-    return scores
+        if event.get("name") not in ("gen_ai.evaluation.result", "gen_ai.user.feedback"):
+            continue
+        attributes = _read_attributes(event.get("attributes"))
+        value = attributes.get("gen_ai.evaluation.score.value")
+        name = str(attributes.get("gen_ai.evaluation.name") or "")
+        if value is not None and 0.0 <= float(value) <= 1.0:
+            yield make_rating(float(value), 0.0, 1.0, at, detail=name, time=time)
+        elif value is not None:
+            yield Signal("comment", 0.0, at, f"{name or 'score'} {value}", time)
 
 
-def _close(name: str, entry: _Open) -> RawConversation:
+def _close_conversation(name: str, entry: _Open) -> RawConversation:
     return RawConversation(
         tuple(entry.messages), name, entry.user, entry.started, entry.model, NAME
     )

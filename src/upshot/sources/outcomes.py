@@ -42,10 +42,10 @@ _LOOK = 20_000
 """
 
 
-def results(output: str, at: int, time: float | None = None) -> Iterator[Signal]:
+def read_results(output: str, at: int, time: float | None = None) -> Iterator[Signal]:
     """Signals that one tool output carries about the response it answers.
 
-    >>> [(s.kind, s.value) for s in results("==== 1 failed, 3 passed in 0.1s ====", 2)]
+    >>> [(s.kind, s.value) for s in read_results("==== 1 failed, 3 passed in 0.1s ====", 2)]
     [('test', -0.5)]
     """
     if len(output) > 2 * _LOOK:
@@ -56,7 +56,7 @@ def results(output: str, at: int, time: float | None = None) -> Iterator[Signal]
         )  # no news in itself; what becomes of its lines is
     if not _HINT.search(output):
         return
-    tests = _tests(output)
+    tests = _read_tests(output)
     if tests is not None:
         yield Signal("test", tests, at, "", time)
     if match := _EXIT.search(output):
@@ -71,7 +71,7 @@ def results(output: str, at: int, time: float | None = None) -> Iterator[Signal]
             yield Signal("build", -0.6, at, "", time)
 
 
-def _tests(output: str) -> float | None:
+def _read_tests(output: str) -> float | None:
     """2 × share passed - 1, from the last summary of a known runner."""
     for match in reversed([*_PYTEST.finditer(output)]):
         failed, passed = int(match.group(1) or 0), int(match.group(2) or 0)
@@ -80,13 +80,13 @@ def _tests(output: str) -> float | None:
     if match := _JEST.search(output):
         return 1.0 if not match.group(1) else -0.5
     for pattern, good in ((_UNITTEST, "OK"), (_CARGO, "ok"), (_GO, "ok")):
-        found = [match.group(match.re.groups) for match in pattern.finditer(output)]
-        if found:
-            return 1.0 if all(result == good for result in found) else -0.5
+        results_of_tests = [match.group(match.re.groups) for match in pattern.finditer(output)]
+        if results_of_tests:
+            return 1.0 if all(result == good for result in results_of_tests) else -0.5
     return None
 
 
-def with_results(conversation: RawConversation) -> RawConversation:
+def attach_results(conversation: RawConversation) -> RawConversation:
     """Add what each tool message says to the last response before it."""
     if not any(message.role == "tool" for message in conversation.messages):
         return conversation
@@ -96,18 +96,18 @@ def with_results(conversation: RawConversation) -> RawConversation:
         if message.role == "assistant":
             response = index
         elif message.role == "tool" and response >= 0:
-            known = {
+            kinds = {
                 signal.kind
                 for signal in conversation.messages[response].signals
                 if signal.at == index
             }
-            found = [
+            signals = [
                 signal
-                for signal in results(message.content, index, message.time)
-                if signal.kind not in known
+                for signal in read_results(message.content, index, message.time)
+                if signal.kind not in kinds
             ]
-            if found:
-                added.setdefault(response, []).extend(found)
+            if signals:
+                added.setdefault(response, []).extend(signals)
     if not added:
         return conversation
     messages = tuple(
@@ -121,6 +121,6 @@ def with_results(conversation: RawConversation) -> RawConversation:
     return msgspec.structs.replace(conversation, messages=messages)
 
 
-def joined(role: str, parts: list[str], **fields: object) -> RawMessage:
+def join_parts(role: str, parts: list[str], **fields: object) -> RawMessage:
     """A message of several parts."""
     return RawMessage(role, "\n".join(part for part in parts if part), **fields)  # pyright: ignore[reportArgumentType]

@@ -1,10 +1,11 @@
 """Events that an application reports of a response: a ticket closed, a deploy that worked, a
 purchase, a thumb.
 
-JSON lines: `{"id": "c1", "index": 3, "kind": "ticket_closed", "time": "2026-05-01T10:00:00Z"}`;
-`value` in [-1, 1] says how good the news is, and is needed for kinds that are not known here. What
-names no response of the lake goes to quarantine. Events lie with the conversation, not with one
-version of it: a longer log of the same conversation keeps them.
+JSON lines: `{"id": "c1", "index": 3, "kind": "ticket_closed", "time": "2026-05-01T10:00:00Z"}`.
+`records/signals.toml` lists the kinds that an application may report, each with the value it has
+where the event gives none; `outcome` takes any news with a `value` in [-1, 1], `rating` a `value`
+with its `range`, such as `[1, 5]`. What names no response of the lake goes to quarantine. Events
+belong to the conversation, not to one version of it: a longer log of it keeps them.
 """
 
 from __future__ import annotations
@@ -20,36 +21,16 @@ import pyarrow as pa
 
 from upshot.errors import RecordError
 from upshot.io.arrow import pc
-from upshot.io.files import Bad, json_records, open_input
+from upshot.io.files import Bad, open_input, read_json
+from upshot.io.json_values import is_object
 from upshot.lake import Lake
 from upshot.lake.tables import OUTSIDE
 from upshot.privacy import Pseudonyms
 from upshot.privacy.clean import safe_id
 from upshot.records import SCHEMAS, BadRecord, CleanTable
+from upshot.records.signals import SIGNALS, kinds_from, make_rating
 from upshot.sources import fields
 
-VALUES: Mapping[str, float] = {
-    "ticket_closed": 0.6,
-    "ticket_reopened": -0.8,
-    "escalated": -0.6,
-    "deploy_succeeded": 0.7,
-    "deploy_failed": -0.8,
-    "rolled_back": -0.9,
-    "tests_passed": 0.8,
-    "tests_failed": -0.8,
-    "merged": 0.7,
-    "reverted": -0.9,
-    "purchase": 0.6,
-    "refund": -0.7,
-    "cancelled": -0.7,
-    "renewed": 0.5,
-    "accepted": 0.6,
-    "rejected": -0.6,
-    "thumb_up": 1.0,
-    "thumb_down": -1.0,
-}
-"""How good the news of an event is, where its `value` does not say it."""
-_THUMBS = ("thumb_up", "thumb_down", "thumb", "thumbs")
 _MICRO = 1_000_000
 
 
@@ -71,8 +52,12 @@ class Recorded(msgspec.Struct, frozen=True):
     """What became of events."""
 
     events: int
-    """Written now; those that were written before are not counted."""
+    """Written now."""
     quarantined: int
+    known: int = 0
+    """In the lake already."""
+    first_reason: str = ""
+    """Why the first of the quarantined events could not be written, and where it is."""
 
 
 def read_events(path: str | os.PathLike[str]) -> Iterator[Outside | BadRecord]:
@@ -80,39 +65,57 @@ def read_events(path: str | os.PathLike[str]) -> Iterator[Outside | BadRecord]:
     name = os.fspath(path)
     source = open_input(name)
     try:
-        for position, record in json_records(source):
+        for position, record in read_json(source):
             try:
                 if isinstance(record, Bad):
                     raise RecordError(record.reason)
-                yield _event(record)
+                yield _read_event(record)
             except (RecordError, TypeError, ValueError, KeyError) as error:
                 yield BadRecord(name, position, f"no event: {error}")
     finally:
         source.close()
 
 
-def _event(record: Any) -> Outside:
-    if not isinstance(record, Mapping):
+def _read_event(record: Any) -> Outside:
+    if not is_object(record):
         raise RecordError("not an object")
     name = record.get("id", record.get("conversation_id"))
     kind = str(record.get("kind") or record.get("type") or "")
     if not name or not kind or "index" not in record:
         raise RecordError("an event needs id, index and kind")
-    given = record.get("value")
-    if given is None and kind not in VALUES:
-        raise RecordError(
-            f"kind {kind!r} needs a value in [-1, 1]; without one there are {', '.join(VALUES)}"
-        )
-    value = VALUES[kind] if given is None else float(given)
-    if not math.isfinite(value) or abs(value) > 1:
-        raise RecordError(f"value {value} is not in [-1, 1]")
+    value, detail = _read_value(kind, record)
     return Outside(
         str(name),
         int(record["index"]),
         kind,
         value,
         fields.epoch(record.get("time", record.get("timestamp"))),
+        detail,
     )
+
+
+def _read_value(kind: str, record: Mapping[str, Any]) -> tuple[float, str]:
+    """How good the news of an event is, in [-1, 1], and what to remember of how it was given."""
+    if "application" not in (SIGNALS[kind].emitters if kind in SIGNALS else ()):
+        raise RecordError(
+            f"kind {kind!r} is none that an application reports:"
+            f" {', '.join(kinds_from('application'))}"
+        )
+    value = record.get("value")
+    if SIGNALS[kind].scale == "rating":
+        limits = fields.read_range(record)
+        if value is None or limits is None:
+            raise RecordError('a rating needs value and range, such as "range": [1, 5]')
+        rating = make_rating(float(value), *limits, at=0)
+        return rating.value, f"{float(value):g} of {limits[0]:g} to {limits[1]:g}"
+    if SIGNALS[kind].scale == "none":
+        return 0.0, fields.text(record.get("comment", value))
+    number = SIGNALS[kind].value if value is None else float(value)
+    if number is None:
+        raise RecordError(f"kind {kind!r} needs a value in [-1, 1]")
+    if not math.isfinite(number) or abs(number) > 1:
+        raise RecordError(f"value {number} is not in [-1, 1]")
+    return number, ""
 
 
 def record_events(
@@ -129,11 +132,11 @@ def record_events(
             bad.append(item)
         else:
             good.append(item)
-    known = _responses(lake)
+    owners = _index_conversations(lake)
     rows: list[dict[str, Any]] = []
     for event in good:
-        name = event.id if event.id in known else safe_id(event.id, pseudonyms)
-        owner = known.get(name)
+        name = event.id if event.id in owners else safe_id(event.id, pseudonyms)
+        owner = owners.get(name)
         if owner is None or not 0 <= event.index < owner[2]:
             bad.append(
                 BadRecord(
@@ -143,7 +146,7 @@ def record_events(
                 )
             )
             continue
-        kind = "thumb" if event.kind in _THUMBS else "outcome"
+        kind = SIGNALS[event.kind].stored or event.kind
         rows.append(
             {
                 "bucket": owner[0],
@@ -158,7 +161,7 @@ def record_events(
                 "time": None if event.time is None else int(event.time * _MICRO),
             }
         )
-    fresh = _fresh(lake, rows)
+    fresh = _select_new(lake, rows)
     if fresh:
         named = hashlib.blake2b(msgspec.json.encode(fresh), digest_size=16).hexdigest()
         lake.append(
@@ -167,10 +170,11 @@ def record_events(
             (f"outside/{named}", 1),
             {"stage": "events"},
         )
-    return Recorded(len(fresh), len(bad)), bad
+    first = f"{bad[0].file}: {bad[0].position}: {bad[0].reason}" if bad else ""
+    return Recorded(len(fresh), len(bad), len(rows) - len(fresh), first), bad
 
 
-def _responses(lake: Lake) -> dict[str, tuple[int, str, int]]:
+def _index_conversations(lake: Lake) -> dict[str, tuple[int, str, int]]:
     rows = lake.read("conversations", columns=("bucket", "user", "id", "messages"))
     return {
         name: (bucket, user, size)
@@ -181,7 +185,7 @@ def _responses(lake: Lake) -> dict[str, tuple[int, str, int]]:
     }
 
 
-def _fresh(lake: Lake, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def _select_new(lake: Lake, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Those that the lake does not have yet."""
     names = ("digest", "index", "kind", "value", "detail", "time")
     table = lake.read("events", columns=names)

@@ -1,3 +1,4 @@
+# pyright: reportUnknownMemberType=false  # pyarrow: a method of ParquetFile has no types
 """Parquet with a column map; the shapes of WildChat and LMSYS-Chat-1M are presets.
 
 `columns` names what lies where: {"messages": "conversation", "id": "conversation_hash", …}.
@@ -14,6 +15,7 @@ import pyarrow.parquet as pq
 
 from upshot.errors import FormatError, RecordError
 from upshot.io.files import Input
+from upshot.io.json_values import is_array, is_object
 from upshot.records import BadRecord, RawConversation
 from upshot.sources import openai_chat
 
@@ -80,21 +82,17 @@ def read(
         for item in batch.to_pylist():
             row += 1
             try:
-                yield openai_chat.conversation(_record(item, chosen), NAME)
+                yield openai_chat.parse_conversation(_map_columns(item, chosen), NAME)
             except RecordError as error:
                 yield BadRecord(source.name, f"row {row}", str(error))
 
 
-def _record(item: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, Any]:
+def _map_columns(item: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, Any]:
     record = {name: item.get(column) for name, column in columns.items()}
     messages = record.get("messages")
-    if isinstance(messages, list):
+    if is_array(messages):
         record["messages"] = [
-            (
-                {k: v for k, v in message.items() if v is not None}
-                if isinstance(message, Mapping)
-                else message
-            )
+            ({k: v for k, v in message.items() if v is not None} if is_object(message) else message)
             for message in messages
         ]
     return record

@@ -5,11 +5,12 @@ lines.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from upshot.errors import RecordError
-from upshot.io.files import Bad, Input, json_records
+from upshot.io.files import Bad, Input, read_json
+from upshot.io.json_values import is_array, is_object
 from upshot.records import BadRecord, RawConversation, RawMessage
 from upshot.sources import fields
 
@@ -26,28 +27,28 @@ def matches(head: bytes) -> bool:
 
 def read(source: Input) -> Iterator[RawConversation | BadRecord]:
     """Conversations and unreadable records, in order."""
-    for position, value in json_records(source):
+    for position, value in read_json(source):
         try:
-            yield _conversation(value)
+            yield _read_conversation(value)
         except RecordError as error:
             yield BadRecord(source.name, position, str(error))
 
 
-def _conversation(record: Any) -> RawConversation:
+def _read_conversation(record: Any) -> RawConversation:
     if isinstance(record, Bad):
         raise RecordError(record.reason)
     turns = (
         next((record[n] for n in ("conversations", "items", "conversation") if n in record), None)
-        if isinstance(record, Mapping)
+        if is_object(record)
         else None
     )
-    if not isinstance(turns, list) or not turns:
+    if not is_array(turns) or not turns:
         raise RecordError("needs an object with a list `conversations` of at least one turn")
     messages: list[RawMessage] = []
     if record.get("system"):
         messages.append(RawMessage("system", fields.text(record["system"])))
     for index, turn in enumerate(turns, start=len(messages)):
-        if not isinstance(turn, Mapping) or "from" not in turn:
+        if not is_object(turn) or "from" not in turn:
             raise RecordError(f"turn {index} is not an object with `from` and `value`")
         messages.append(
             RawMessage(

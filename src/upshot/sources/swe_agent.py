@@ -10,7 +10,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from upshot.errors import RecordError
-from upshot.io.files import Bad, Input, json_records
+from upshot.io.files import Bad, Input, read_json
+from upshot.io.json_values import is_array, is_object
 from upshot.records import BadRecord, RawConversation, RawMessage, Signal
 from upshot.sources import fields
 
@@ -25,22 +26,22 @@ def matches(head: bytes) -> bool:
 
 def read(source: Input) -> Iterator[RawConversation | BadRecord]:
     """One conversation a trajectory."""
-    for position, value in json_records(source):
+    for position, value in read_json(source):
         try:
-            yield _conversation(value, source.name)
+            yield _read_trajectory(value, source.name)
         except RecordError as error:
             yield BadRecord(source.name, position, str(error))
 
 
-def _conversation(record: Any, name: str) -> RawConversation:
+def _read_trajectory(record: Any, name: str) -> RawConversation:
     if isinstance(record, Bad):
         raise RecordError(record.reason)
-    steps = record.get("trajectory") if isinstance(record, Mapping) else None
-    if not isinstance(steps, list) or not steps:
+    steps = record.get("trajectory") if is_object(record) else None
+    if not is_array(steps) or not steps:
         raise RecordError("needs an object with a list `trajectory` of at least one step")
-    messages = _opening(record.get("history"))
+    messages = _read_history(record.get("history"))
     for step in steps:
-        if not isinstance(step, Mapping):
+        if not is_object(step):
             raise RecordError("a step of `trajectory` is not an object")
         response = (
             fields.text(step.get("response"))
@@ -49,7 +50,7 @@ def _conversation(record: Any, name: str) -> RawConversation:
         messages.append(RawMessage("assistant", response))
         if step.get("observation"):
             messages.append(RawMessage("tool", fields.text(step["observation"])))
-    info: Mapping[str, Any] = record["info"] if isinstance(record.get("info"), Mapping) else {}
+    info: Mapping[str, Any] = record["info"] if is_object(record.get("info")) else {}
     last = max(i for i, message in enumerate(messages) if message.role == "assistant")
     status = str(info.get("exit_status") or "")
     if status and not status.startswith("submitted"):
@@ -69,11 +70,11 @@ def _conversation(record: Any, name: str) -> RawConversation:
     )
 
 
-def _opening(history: Any) -> list[RawMessage]:
+def _read_history(history: Any) -> list[RawMessage]:
     """System and task messages before the first step; demonstrations are left out."""
     messages: list[RawMessage] = []
-    for item in history if isinstance(history, list) else ():
-        if not isinstance(item, Mapping) or item.get("role") not in ("system", "user"):
+    for item in history if is_array(history) else ():
+        if not is_object(item) or item.get("role") not in ("system", "user"):
             break
         if not item.get("is_demo"):
             messages.append(RawMessage(fields.role(item["role"]), fields.text(item.get("content"))))

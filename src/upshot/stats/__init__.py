@@ -1,1 +1,1 @@
-"""What several folders compute: intervals, cross-fitting, calibration, agreement, hash-based sampling."""
+"""Intervals, cross-fitting, calibration, agreement, hash-based sampling: shared by many folders."""

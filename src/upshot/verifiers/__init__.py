@@ -1,3 +1,1 @@
-"""What the world says, so that nobody has to judge: code that survives in git, tests, proofs,
-events of an application.
-"""
+"""Outcomes without a judge: tests, code quality, speed and proofs, in a sandbox."""

@@ -1,13 +1,12 @@
-"""Write tests, write code, run, read the failures, fix: driven by any language model, every attempt
-kept as a run.
+"""Attempts of a language model at tasks: write tests, write code, run it, read the failures, fix.
 
-A run is plain text: each step's thought and code, and what the world said of it; its outcome is
-that of tests which the model has not seen (`hidden_tests`, `reference`), or of the visible ones
-where there are no others. So runs go to credit and to training as they are.
+A run is plain text: the thought and code of each step and the test results; its outcome is that of
+tests that the model has not seen (`hidden_tests`, `reference`), or without any, of the visible
+ones. So runs go to credit and to training unchanged.
 
-Rationales (STaR, Zelikman et al., 2022): the thought and code of a run that came out right are an
-example to learn from. Where every run of a task failed, the model is given the solution as a hint
-and asked for reasoning that leads to it; that is kept, without the hint, if its code passes too.
+Rationales (STaR, Zelikman et al., 2022): the thought and code of a successful run are a training
+example. Where every run of a task failed, the model gets the solution as a hint and is asked for
+reasoning that leads to it; if its code passes, the reasoning is kept without the hint.
 """
 
 from __future__ import annotations
@@ -23,44 +22,45 @@ from typing import Any, NamedTuple
 import msgspec
 
 from upshot.errors import InputError
-from upshot.io.files import json_objects
+from upshot.io.files import read_objects
 from upshot.llm import Asker, Budget, Endpoint, Replies, question, work_through
 from upshot.verifiers import functions, sandbox
-from upshot.verifiers.items import Item, of_record
+from upshot.verifiers.items import Item, parse_item
 from upshot.verifiers.sandbox import Limits
-from upshot.verifiers.split_sandbox import Ran, together
+from upshot.verifiers.split_sandbox import TestResult, run_tests
 from upshot.verifiers.verify import verify
 
 _TOKENS = 3_000
-_SHOWN = 3_000
+"""Of a reply: a thought and one program."""
+_MAX_OBSERVATION = 3_000
 """Characters of an observation."""
 
 
 class Task(msgspec.Struct, frozen=True):
-    """Something to write."""
+    """A task: a program to write."""
 
     id: str
     task: str
-    """What is asked for, in words."""
+    """The request, in words."""
     entry_point: str = ""
     tests: str = ""
-    """Tests that the model may see; without them it writes its own first."""
+    """Visible tests; without them the model writes its own first."""
     hidden_tests: str = ""
-    """Tests that decide and that it does not see."""
+    """Tests that decide the outcome and are not shown to the model."""
     reference: str = ""
-    """Code that is right: decides too, and is the hint where all runs fail."""
+    """Correct code: also decides the outcome, and is the hint where all runs fail."""
     prompt: str = ""
 
 
 class Written(msgspec.Struct, frozen=True):
-    """What the model answers when it writes code."""
+    """The model's answer when it writes code."""
 
     thought: str
     code: str
 
 
 class Tested(msgspec.Struct, frozen=True):
-    """What the model answers when it writes tests."""
+    """The model's answer when it writes tests."""
 
     thought: str
     tests: str
@@ -80,15 +80,13 @@ class Attempt(msgspec.Struct, frozen=True):
     task: str
     steps: list[Step]
     outcome: float
-    """1: right by tests it has not seen, or by the visible ones where there are no others; else the
-    share of them, below .5.
-    """
+    """1 if the hidden tests pass (without any, the visible ones); else their share, below .5."""
     source: dict[str, Any]
-    """The task's id, which sample, whether the tests were the model's own."""
+    """The task's id, the sample, and whether the tests were the model's own."""
 
 
 class Rationale(msgspec.Struct, frozen=True):
-    """Reasoning that led to a right solution, as an example for fine-tuning."""
+    """Reasoning that led to a correct solution, as an example for fine-tuning."""
 
     messages: list[dict[str, str]]
     source: dict[str, Any]
@@ -96,12 +94,12 @@ class Rationale(msgspec.Struct, frozen=True):
 
 
 class Attempts(NamedTuple):
-    """All that was tried."""
+    """All runs and the rationales made of them."""
 
     runs: list[Attempt]
     rationales: list[Rationale]
     stopped: str
-    """Why the endpoint was not asked further, if it was not."""
+    """Why requests stopped early; empty: they did not."""
 
 
 def attempt(
@@ -109,90 +107,86 @@ def attempt(
     endpoint: Endpoint,
     budget: Budget,
     replies: Replies,
+    *,
     samples: int = 1,
     rounds: int = 4,
     temperature: float = 0.7,
     limits: Limits = Limits(),
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Attempts:
-    """Have a model try every task some times, with some rounds of fixing each.
+    """Let a model attempt every task, several times and with several rounds of fixing each.
 
     Args:
-        tasks: What to write.
+        tasks: The programs to write.
         endpoint: The model.
-        budget: Spent here; when it is used up, what was made is returned.
-        replies: Kept replies, so that nothing is asked twice.
-        samples: Independent runs of a task.
-        rounds: Programs it may write in a run.
-        temperature: Of sampling.
-        limits: For each program that is run.
-        progress: Called with runs done and all.
+        budget: When it is used up, the finished runs are returned.
+        replies: Stored replies, so that no request is paid for twice.
+        samples: Independent runs per task.
+        rounds: Programs that the model may write per run.
+        temperature: Sampling temperature.
+        limits: Of each program that is run.
+        progress: Called with the number of finished runs and of all runs.
 
     Raises:
-        SandboxError: untrusted code cannot be run safely here.
+        SandboxError: untrusted code cannot be run safely on this machine.
     """
-    sandbox.check()
-    wanted = [(task, number) for task in tasks for number in range(samples)]
-    made, stopped = work_through(
-        len(wanted),
-        lambda n, asker: _run(*wanted[n], asker, endpoint, rounds, temperature, limits),
+    sandbox.require_sandbox()
+    samples_to_run = [(task, number) for task in tasks for number in range(samples)]
+    results, stopped = work_through(
+        len(samples_to_run),
+        lambda n, asker: _run_attempt(
+            *samples_to_run[n],
+            asker,
+            endpoint,
+            rounds=rounds,
+            temperature=temperature,
+            limits=limits,
+        ),
         endpoint,
         budget,
         replies,
         progress,
     )
-    tried = [made[number] for number in sorted(made)]
-    solved = {run.source["task"] for run, _ in tried if run.outcome == 1}
+    attempts_made = [results[number] for number in sorted(results)]
+    solved = {run.source["task"] for run, _ in attempts_made if run.outcome == 1}
     failed = [
         task
         for task in tasks
         if task.id not in solved
         and task.reference
-        and any(run.source["task"] == task.id for run, _ in tried)
+        and any(run.source["task"] == task.id for run, _ in attempts_made)
     ]
     hinted: dict[int, Rationale | None] = {}
     if failed and not stopped:
         hinted, stopped = work_through(
             len(failed),
-            lambda n, asker: _hinted(failed[n], asker, endpoint, limits),
+            lambda n, asker: _explain_reference(failed[n], asker, endpoint, limits),
             endpoint,
             budget,
             replies,
             lambda done, total: None,
         )
-    rationales = [rationale for _, rationale in tried if rationale is not None] + [
-        found for number in sorted(hinted) if (found := hinted[number]) is not None
+    rationales = [rationale for _, rationale in attempts_made if rationale is not None] + [
+        rationale for number in sorted(hinted) if (rationale := hinted[number]) is not None
     ]
-    return Attempts([run for run, _ in tried], rationales, stopped)
+    return Attempts([run for run, _ in attempts_made], rationales, stopped)
 
 
-async def _run(
+async def _run_attempt(
     task: Task,
     number: int,
     asker: Asker,
     endpoint: Endpoint,
+    *,
     rounds: int,
     temperature: float,
     limits: Limits,
 ) -> tuple[Attempt, Rationale | None]:
     steps: list[Step] = []
-    tests, own = task.tests, False
+    tests, own_tests = task.tests, False
     if not tests:
-        (written, *_) = await asker.ask(
-            question(
-                endpoint,
-                _system("tests.md"),
-                _shown(task),
-                Tested,
-                _TOKENS,
-                temperature,
-                seed=number,
-            ),
-            Tested,
-            _unlike_tests,
-            "",
-        )
-        tests, own = (written.tests, True) if written is not None else ("", True)
+        written = await _write_tests(task, number, asker, endpoint, temperature)
+        tests, own_tests = (written.tests, True) if written is not None else ("", True)
         steps.append(
             Step(
                 f"{written.thought}\n\n```python\n{tests}\n```" if written else "",
@@ -201,11 +195,11 @@ async def _run(
         )
     code, tried = "", list[dict[str, str]]()
     for turn in range(rounds if tests else 0):
-        shown = {**_shown(task), "tests": tests, "tried": tried[-2:]}
+        shown = {**_show_task(task), "tests": tests, "tried": tried[-2:]}
         (answer, *_) = await asker.ask(
             question(
                 endpoint,
-                _system("code.md"),
+                _load_prompt("code.md"),
                 shown,
                 Written,
                 _TOKENS,
@@ -220,77 +214,104 @@ async def _run(
             steps.append(Step("", "no usable answer"))
             continue
         code = answer.code
-        ran = await asyncio.to_thread(
-            together, code, functions.job_of(tests, _item(task, code)), limits
+        result = await asyncio.to_thread(
+            run_tests, code, functions.make_job(tests, _make_item(task, code)), limits
         )
-        seen = _observed(ran)
-        steps.append(Step(f"{answer.thought}\n\n```python\n{code}\n```", seen))
-        tried.append({"code": code, "result": seen})
-        if ran.share == 1.0:
+        observation = _describe_result(result)
+        steps.append(Step(f"{answer.thought}\n\n```python\n{code}\n```", observation))
+        tried.append({"code": code, "result": observation})
+        if result.share == 1.0:
             break
-    outcome = await asyncio.to_thread(_outcome, task, tests, code, limits)
+    outcome = await asyncio.to_thread(_judge, task, tests, code, limits)
     run = Attempt(
         f"{task.id}/{number}",
         task.task,
         steps,
         outcome,
-        {"task": task.id, "sample": number, "own_tests": own},
+        {"task": task.id, "sample": number, "own_tests": own_tests},
     )
-    return run, _rationale(task, steps[-1].action, hinted=False) if outcome == 1 else None
+    return run, _make_rationale(task, steps[-1].action, hinted=False) if outcome == 1 else None
 
 
-async def _hinted(task: Task, asker: Asker, endpoint: Endpoint, limits: Limits) -> Rationale | None:
-    """A rationale made with the solution in sight, if its own code is right."""
-    shown = {**_shown(task), "hint": task.reference}
+async def _write_tests(
+    task: Task, number: int, asker: Asker, endpoint: Endpoint, temperature: float
+) -> Tested | None:
+    (written, *_) = await asker.ask(
+        question(
+            endpoint,
+            _load_prompt("tests.md"),
+            _show_task(task),
+            Tested,
+            _TOKENS,
+            temperature,
+            seed=number,
+        ),
+        Tested,
+        _tests_problem,
+        "",
+    )
+    return written
+
+
+async def _explain_reference(
+    task: Task, asker: Asker, endpoint: Endpoint, limits: Limits
+) -> Rationale | None:
+    """A rationale written with the solution as a hint, if its own code passes."""
+    shown = {**_show_task(task), "hint": task.reference}
     (answer, *_) = await asker.ask(
-        question(endpoint, _system("hint.md"), shown, Written, _TOKENS), Written, lambda _: "", ""
+        question(endpoint, _load_prompt("hint.md"), shown, Written, _TOKENS),
+        Written,
+        lambda _: "",
+        "",
     )
     if (
         answer is None
         or not answer.thought.strip()
-        or await asyncio.to_thread(_outcome, task, task.tests, answer.code, limits) < 1
+        or await asyncio.to_thread(_judge, task, task.tests, answer.code, limits) < 1
     ):
         return None
-    return _rationale(task, f"{answer.thought}\n\n```python\n{answer.code}\n```", hinted=True)
+    return _make_rationale(task, f"{answer.thought}\n\n```python\n{answer.code}\n```", hinted=True)
 
 
-def _rationale(task: Task, text: str, hinted: bool) -> Rationale:
+def _make_rationale(task: Task, text: str, hinted: bool) -> Rationale:
     return Rationale(
         [{"role": "user", "content": task.task}, {"role": "assistant", "content": text}],
         {"kind": "star", "task": task.id, "hinted": hinted},
     )
 
 
-def _outcome(task: Task, tests: str, code: str, limits: Limits) -> float:
-    """By tests that the model has not seen, where there are some."""
+def _judge(task: Task, tests: str, code: str, limits: Limits) -> float:
+    """The outcome by hidden tests, or without any by the visible ones."""
     deciding = task.hidden_tests or task.tests or tests
     if not code or not deciding:
         return 0.0
     return next(
         verify(
-            [msgspec.structs.replace(_item(task, code), tests=deciding)], limits=limits, workers=1
+            [msgspec.structs.replace(_make_item(task, code), tests=deciding)],
+            limits=limits,
+            workers=1,
         )
     ).outcome
 
 
-def _item(task: Task, code: str) -> Item:
+def _make_item(task: Task, code: str) -> Item:
     return Item(task.id, code, task.tests, task.entry_point, task.prompt, reference=task.reference)
 
 
-def _shown(task: Task) -> dict[str, Any]:
+def _show_task(task: Task) -> dict[str, Any]:
     return {"task": task.task, "name": task.entry_point}
 
 
-def _observed(ran: Ran) -> str:
-    """What came of a program, in words."""
-    if ran.problem or ran.refused:
-        return (ran.problem or ran.refused)[:_SHOWN]
-    said = f"{ran.passed} passed, {ran.failed} failed"
-    return "\n".join([said, *ran.why])[:_SHOWN]
+def _describe_result(result: TestResult) -> str:
+    """The test results in words, for the model."""
+    if result.problem or result.refused:
+        return (result.problem or result.refused)[:_MAX_OBSERVATION]
+    counts = f"{result.passed} passed, {result.failed} failed"
+    return "\n".join([counts, *result.why])[:_MAX_OBSERVATION]
 
 
-def _unlike_tests(written: Tested) -> str:
-    """What is wrong with tests, in words for the model; empty: nothing."""
+def _tests_problem(written: Tested) -> str:
+    """The problem of written tests, in words for the model; empty: none."""
     try:
         tree = ast.parse(written.tests)
     except (SyntaxError, ValueError) as error:
@@ -303,26 +324,26 @@ def _unlike_tests(written: Tested) -> str:
 
 
 @cache
-def _system(name: str) -> str:
+def _load_prompt(name: str) -> str:
     return resources.files("upshot.verifiers").joinpath("prompts", name).read_text("utf-8")
 
 
-def read(path: str | os.PathLike[str]) -> list[Task]:
-    """Tasks of a file.
+def read_tasks(path: str | os.PathLike[str]) -> list[Task]:
+    """Read the tasks of a file.
 
-    Rows of HumanEval's form are tasks too: the prompt is what is asked for, the tests stay hidden.
+    Rows in HumanEval's format are tasks too: their prompt is the request, their tests are hidden.
 
     Raises:
-        InputError: a row is no task; says where.
+        InputError: a row is not a task; says where.
     """
-    found: list[Task] = []
-    for number, (place, record) in enumerate(json_objects(path)):
+    tasks: list[Task] = []
+    for number, (place, record) in enumerate(read_objects(path)):
         try:
             if "task" in record:
-                found.append(msgspec.convert({"id": f"t{number}", **record}, Task))
+                tasks.append(msgspec.convert({"id": f"t{number}", **record}, Task))
             else:
-                item = of_record(record, f"t{number}")
-                found.append(
+                item = parse_item(record, f"t{number}")
+                tasks.append(
                     Task(
                         item.id,
                         item.prompt,
@@ -335,6 +356,6 @@ def read(path: str | os.PathLike[str]) -> list[Task]:
                 )
         except msgspec.ValidationError as error:
             raise InputError(f"could not read {place}: {error}") from error
-        if not found[-1].task:
+        if not tasks[-1].task:
             raise InputError(f"could not read {place}: a task needs `task` (or `prompt`), in words")
-    return found
+    return tasks

@@ -1,4 +1,4 @@
-"""What is to be verified, as JSON lines, and what comes of it."""
+"""Submissions to verify, as JSON lines, and their outcomes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from upshot.errors import InputError
-from upshot.io.files import json_objects
+from upshot.io.files import read_objects
 
 
 class Item(msgspec.Struct, frozen=True):
@@ -17,50 +17,45 @@ class Item(msgspec.Struct, frozen=True):
 
     id: str
     code: str = ""
-    """The submission; or, where `tests` are the submission, the code that they are to test."""
+    """The submission; or, if `tests` are the submission, the code that they test."""
     tests: str = ""
-    """HumanEval's form (`def check(candidate)`), or a pytest file that imports the code as
-    `solution`.
-    """
+    """HumanEval's format (`def check(candidate)`), or a pytest file that imports `solution`."""
     entry_point: str = ""
-    """The function that `check` is given; also the one that is timed."""
+    """The function that `check` gets, and that is timed."""
     prompt: str = ""
-    """What stood before the code; helpers that tests call come from here, not from the submission.
-    """
+    """The text before the code; helpers that tests call come from it, not from the submission."""
     hidden_tests: str = ""
-    """More tests, in either form, that the author has not seen."""
+    """More tests, in either format, that the author has not seen."""
     reference: str = ""
-    """Code that is right: answers on inputs near those of the tests are compared with its."""
+    """Correct code: answers on inputs near those of the tests are compared with its answers."""
     inputs: str = ""
-    """A program with `inputs(size, seed)`, which gives the arguments of a call: for speed and
-    growth.
-    """
+    """A program that defines `inputs(size, seed)`, the arguments of a call, to measure speed."""
     submitted: str = "code"
-    """code, tests or proof: what is judged."""
+    """What is judged: code, tests or proof."""
     proof: str = ""
     language: str = ""
     """Of a proof: smt, coq or lean."""
     statement: str = ""
-    """Of a proof: what is to be proved, in its language."""
+    """Of a proof: the theorem, in its language."""
     response: tuple[str, int] | None = None
-    """(conversation, index) that the submission came in."""
+    """(conversation, index) of the response with the submission."""
 
 
 class Part(msgspec.Struct, frozen=True):
-    """One thing that was looked at."""
+    """One measured aspect of a submission."""
 
     value: float | None
-    """In [0, 1]; None: it could not be told."""
+    """In [0, 1]; None: it could not be measured."""
     facts: Mapping[str, Any] = {}
     why: str = ""
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """What the world says of an item."""
+    """The outcome of an item."""
 
     id: str
     outcome: float
-    """In [0, 1]: 0 where a gate is shut, else the formula of the parts."""
+    """In [0, 1]: 0 if a gate is closed, else the formula of the parts."""
     gates: dict[str, bool]
     parts: dict[str, Part]
     reasons: list[str]
@@ -68,29 +63,30 @@ class Outcome(msgspec.Struct, frozen=True):
     response: tuple[str, int] | None = None
 
 
-def read(path: str | os.PathLike[str]) -> Iterator[Item]:
-    """Items of a file, in order.
+def read_items(path: str | os.PathLike[str]) -> Iterator[Item]:
+    """Read the items of a file, in order.
 
-    HumanEval's own names are read too (`task_id`, `completion`, `test`, `canonical_solution`).
+    HumanEval's field names work too: `task_id`, `completion`, `test`, `canonical_solution`.
 
     Raises:
-        InputError: a row is no item; says where.
+        InputError: a row is not an item; says where.
     """
-    for number, (place, record) in enumerate(json_objects(path)):
+    for number, (place, record) in enumerate(read_objects(path)):
         try:
-            yield of_record(record, f"i{number}")
+            yield parse_item(record, f"i{number}")
         except msgspec.ValidationError as error:
             raise InputError(f"could not read {place}: {error}") from error
 
 
-def of_record(record: Mapping[str, Any], name: str = "") -> Item:
-    """An item from an object.
+def parse_item(record: Mapping[str, Any], name: str = "") -> Item:
+    """Parse an item; `name`: its id if it has none.
 
-    >>> of_record({"task_id": "HumanEval/0", "prompt": "def f():\\n", "completion": "    return 1\\n", "test": "", "entry_point": "f"}).code
-    'def f():\\n    return 1\\n'
+    >>> record = {"task_id": "HumanEval/0", "prompt": "def f():\\n", "completion": "    return 1"}
+    >>> parse_item(record).code
+    'def f():\\n    return 1'
 
     Raises:
-        msgspec.ValidationError: a field is of the wrong kind.
+        msgspec.ValidationError: a field has the wrong type.
     """
     row = {**record, "id": str(record.get("id", record.get("task_id", name)))}
     prompt = str(row.get("prompt") or "")

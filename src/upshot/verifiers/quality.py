@@ -1,9 +1,10 @@
-"""How code is written: lint, types, complexity.
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false
+# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
+# radon
+"""The quality of code: lint, types, complexity.
 
-Tools read it inside the sandbox; they need `upshot[verify]`.
-
-What tells a tool to look away is not obeyed (`noqa`), or counts as the finding that it hides
-(`type: ignore`).
+Tools read the code inside the sandbox; they need `upshot-ai[verify]`. Comments that tell a tool to
+look away are ignored (`noqa`), or count as the finding that they hide (`type: ignore`).
 """
 
 from __future__ import annotations
@@ -22,33 +23,33 @@ from upshot.verifiers.items import Item, Part
 from upshot.verifiers.sandbox import Limits, Place, Run, python, run
 
 _RULES = "E4,E7,E9,F,B,C4,PLE,PLW,SIM,RET,ARG,UP"
-"""Ruff's rules that find mistakes and roundabout code, not layout."""
-_LINES = 10
-"""A finding in so many lines halves the value."""
-_ROOM = Limits(seconds=30.0, memory_mb=2000)
-"""What the tools themselves need at least."""
-_SILENCED = re.compile(r"#\s*(?:type:\s*ignore|mypy:|pyright:)")
+"""Ruff's rules for mistakes and roundabout code, not layout."""
+_HALVING_LINES = 10
+"""Lines for which one finding halves the value."""
+_MIN_LIMITS = Limits(seconds=30.0, memory_mb=2000)
+"""Of the tools, at least: they are trusted and slower than the code."""
+_SILENCER = re.compile(r"#\s*(?:type:\s*ignore|mypy:|pyright:)")
 _ERROR = re.compile(r"^[^:]+:\d+(?::\d+)?: error: (.*?)(?:\s+\[([\w-]+)\])?$", re.MULTILINE)
 
 
-def need(*modules: str) -> None:
-    """Refuse where a tool is not installed.
+def require_modules(*modules: str) -> None:
+    """Require that tools are installed.
 
     Raises:
-        InputError: says which, and how to get it.
+        InputError: one is not; says which, and how to install it.
     """
     missing = [name for name in modules if importlib.util.find_spec(name) is None]
     if missing:
         raise InputError(
             f"could not verify with {', '.join(missing)}: not installed; pip install"
-            " 'upshot[verify]'"
+            " 'upshot-ai[verify]'"
         )
 
 
-def lint(item: Item, limits: Limits) -> Part:
-    """Findings of ruff, as 1 / (1 + findings in ten lines)."""
-    need("ruff")
-    done = run(
+def check_lint(item: Item, limits: Limits) -> Part:
+    """Count findings of ruff, as 1 / (1 + findings per ten lines)."""
+    require_modules("ruff")
+    result = run(
         [
             os.path.join(sys.prefix, "bin", "ruff"),
             "check",
@@ -64,18 +65,18 @@ def lint(item: Item, limits: Limits) -> Part:
             "-",
         ],
         Place(),
-        roomy(limits, _ROOM),
+        at_least(limits, _MIN_LIMITS),
         item.code.encode("utf-8", "replace"),
     )
-    if done.killed or not done.stdout:
-        return _unfinished(done, "ruff")
-    rules = [str(row.get("code")) for row in msgspec.json.decode(done.stdout)]
-    return _of(len(rules), item.code, {"findings": len(rules), "rules": sorted(set(rules))})
+    if result.killed or not result.stdout:
+        return _unfinished(result, "ruff")
+    rules = [str(row.get("code")) for row in msgspec.json.decode(result.stdout)]
+    return _score(len(rules), item.code, {"findings": len(rules), "rules": sorted(set(rules))})
 
 
-def types(item: Item, limits: Limits) -> Part:
-    """Errors of mypy --strict and what silences it, as 1 / (1 + errors in ten lines)."""
-    need("mypy")
+def check_types(item: Item, limits: Limits) -> Part:
+    """Count errors of mypy --strict and silenced ones, as 1 / (1 + errors per ten lines)."""
+    require_modules("mypy")
     command = python(
         "-m",
         "mypy",
@@ -87,39 +88,41 @@ def types(item: Item, limits: Limits) -> Part:
         "--hide-error-context",
         "solution.py",
     )
-    done = run(
-        command, Place({"solution.py": item.code.encode("utf-8", "replace")}), roomy(limits, _ROOM)
+    result = run(
+        command,
+        Place({"solution.py": item.code.encode("utf-8", "replace")}),
+        at_least(limits, _MIN_LIMITS),
     )
-    if done.killed or done.code not in (0, 1):
-        return _unfinished(done, "mypy")
+    if result.killed or result.code not in (0, 1):
+        return _unfinished(result, "mypy")
     errors = [
         match.group(2) or match.group(1)
-        for match in _ERROR.finditer(done.stdout.decode(errors="replace"))
+        for match in _ERROR.finditer(result.stdout.decode(errors="replace"))
     ]
-    silenced = _silenced(item.code)
-    return _of(
+    silenced = _count_silenced(item.code)
+    return _score(
         len(errors) + silenced,
         item.code,
         {"errors": len(errors), "silenced": silenced, "kinds": sorted(set(errors))},
     )
 
 
-def complexity(item: Item, limits: Limits) -> Part:
-    """How much more branching the code has than what it replaces (`reference`, else nothing): 1
-    where no more, falling to 0 at three times as much. Cyclomatic complexity (McCabe, 1976), of all
-    functions together.
+def measure_complexity(item: Item, limits: Limits) -> Part:
+    """Compare branching with that of the `reference`: 1 if no more, falling to 0 at three times.
+
+    Cyclomatic complexity (McCabe, 1976), summed over all functions.
     """
-    need("radon")
-    ours = _branching(item.code)
-    if ours is None:
-        return Part(0.0, why="the code is no Python")
-    base = _branching(item.reference) if item.reference else None
-    growth = ours / max(base, 1) if base is not None else None
+    require_modules("radon")
+    branching = _count_branching(item.code)
+    if branching is None:
+        return Part(0.0, why="the code is not Python")
+    base = _count_branching(item.reference) if item.reference else None
+    growth = branching / max(base, 1) if base is not None else None
     value = None if growth is None else max(0.0, min(1.0, (3 - growth) / 2))
     return Part(
         value,
         {
-            "complexity": ours,
+            "complexity": branching,
             "before": base,
             "growth": None if growth is None else round(growth, 3),
         },
@@ -127,8 +130,8 @@ def complexity(item: Item, limits: Limits) -> Part:
     )
 
 
-def _branching(code: str) -> int | None:
-    from radon.complexity import cc_visit
+def _count_branching(code: str) -> int | None:
+    from radon.complexity import cc_visit  # of the verify extra
 
     try:
         return sum(block.complexity for block in cc_visit(code))
@@ -136,34 +139,35 @@ def _branching(code: str) -> int | None:
         return None
 
 
-def roomy(limits: Limits, least: Limits) -> Limits:
-    """Limits of at least some time and memory, for tools that are trusted and need them."""
+def at_least(limits: Limits, minimum: Limits) -> Limits:
+    """Limits with at least some time and memory, for trusted tools that need them."""
     return Limits(
-        max(limits.seconds, least.seconds),
-        max(limits.memory_mb, least.memory_mb),
+        max(limits.seconds, minimum.seconds),
+        max(limits.memory_mb, minimum.memory_mb),
         limits.processes,
         limits.disk_mb,
         limits.output_kb,
     )
 
 
-def _of(findings: int, code: str, facts: dict[str, object]) -> Part:
+def _score(findings: int, code: str, facts: dict[str, object]) -> Part:
     lines = sum(bool(line.strip()) for line in code.splitlines())
-    return Part(0.0 if not lines else 1 / (1 + findings * _LINES / max(lines, _LINES)), facts)
+    return Part(
+        0.0 if not lines else 1 / (1 + findings * _HALVING_LINES / max(lines, _HALVING_LINES)),
+        facts,
+    )
 
 
-def _silenced(code: str) -> int:
+def _count_silenced(code: str) -> int:
     try:
         return sum(
-            token.type == tokenize.COMMENT and bool(_SILENCED.search(token.string))
+            token.type == tokenize.COMMENT and bool(_SILENCER.search(token.string))
             for token in tokenize.generate_tokens(io.StringIO(code).readline)
         )
     except (tokenize.TokenError, SyntaxError, IndentationError):
         return 0
 
 
-def _unfinished(done: Run, tool: str) -> Part:
-    return Part(
-        None,
-        why=f"{tool} did not finish: {done.killed or done.stderr.decode(errors='replace')[-200:]}",
-    )
+def _unfinished(result: Run, tool: str) -> Part:
+    reason = result.killed or result.stderr.decode(errors="replace")[-200:]
+    return Part(None, why=f"{tool} did not finish: {reason}")

@@ -1,14 +1,13 @@
-"""A place for code that nobody trusts: no network, nothing to write to, no other process, a user of
-its own, and limits.
+"""Runs untrusted code in isolation: no network, no files, no other processes, and limits.
 
-Bubblewrap builds it: new namespaces for processes, network, users and the rest; the system
+Bubblewrap builds the sandbox: new namespaces for processes, network, users and the rest; the system
 read-only; a small in-memory folder to work in, gone afterwards. Started by root, code runs as a
-user of its own that owns nothing; started by anyone else, in a user namespace. Where bubblewrap or
-the rights for it are missing, it refuses: there is no weaker mode.
+user of its own that owns nothing; started by anyone else, in a user namespace. If bubblewrap or the
+permissions for it are missing, it refuses: there is no weaker mode.
 
-Limits: time (wall and CPU), address space of each process and memory of all together, processes,
-size of files and of the folder, output. What runs past one is killed whole, with everything it
-started: its process namespace ends.
+Limits: time (wall and CPU), address space of each process and memory of all together, number of
+processes, size of files and of the folder, output. A program that exceeds one is killed with
+everything it started, since its process namespace ends.
 """
 
 from __future__ import annotations
@@ -21,10 +20,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import IO, Literal, NamedTuple, cast
 
 import msgspec
 
@@ -32,24 +31,27 @@ from upshot.errors import SandboxError
 from upshot.verifiers import seccomp
 
 _NOBODY = 64_000
-"""The first of the users that root runs code as; each run has its own."""
-_USERS = 1_000
+"""The first of the users as which root runs code; each run has its own."""
+_MAX_USERS = 1_000
+"""After so many runs, user numbers repeat; far more than run at once."""
 _POLL_S = 0.02
-_READ = 65_536
+"""Between two checks of the limits."""
+_CHUNK_BYTES = 65_536
+"""Read from a pipe at once: its usual capacity."""
 Killed = Literal["", "time", "memory", "output"]
-"""The limit that a program was killed for; empty: none."""
+"""The limit for which a program was killed; empty: none."""
 WORK = "/sandbox"
-"""The folder that code runs in."""
-_turn = iter(range(sys.maxsize))
+"""The folder in which code runs."""
+_user_numbers = iter(range(sys.maxsize))
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """What code may use."""
+    """Limits of a program."""
 
     seconds: float = 10.0
-    """By the clock; CPU seconds are as many, of each process."""
+    """Wall-clock time; also the CPU time of each process."""
     memory_mb: int = 1024
-    """Of all processes together and the folder; also the address space of each."""
+    """Of all processes and the folder together; also the address space of each."""
     processes: int = 32
     """Processes and threads."""
     disk_mb: int = 64
@@ -58,26 +60,26 @@ class Limits(msgspec.Struct, frozen=True):
 
 
 class Run(NamedTuple):
-    """How code ended."""
+    """The end of a program."""
 
     code: int | None
-    """Exit status; negative: the signal; None: it was killed for a limit."""
+    """Exit status; negative: the signal; None: killed for a limit."""
     stdout: bytes
     stderr: bytes
     seconds: float
     killed: Killed
-    """The limit that it was killed for."""
+    """The limit for which it was killed."""
 
 
 class Place(NamedTuple):
-    """What the code can read beside the system."""
+    """What the code can read besides the system."""
 
     files: Mapping[str, bytes] = {}
-    """Put into the folder, by relative path."""
+    """Contents of files in the folder, by relative path."""
     folders: Sequence[str | os.PathLike[str]] = ()
     """Folders of this machine, read-only and at the same path."""
     descriptors: Sequence[int] = ()
-    """Open files that the code inherits."""
+    """File descriptors that the code inherits."""
 
 
 def run(
@@ -86,16 +88,16 @@ def run(
     """Run a command to its end or to a limit.
 
     Raises:
-        SandboxError: bubblewrap is missing or may not work here.
+        SandboxError: bubblewrap is missing or not permitted.
     """
     started = Started(command, place, limits)
     return started.end(stdin)
 
 
 class Started:
-    """A command under way in a sandbox.
+    """A running command in a sandbox.
 
-    `end` waits for it; leaving it alone kills it when this process ends.
+    `end` waits for it; otherwise it is killed when this process ends.
     """
 
     def __init__(
@@ -103,19 +105,22 @@ class Started:
     ) -> None:
         self.limits, self.began = limits, time.monotonic()
         self._timer: threading.Timer | None = None
-        with _Given(place.files) as (arguments, descriptors), _filter() as rules:
+        with (
+            _FileArguments(place.files) as (arguments, descriptors),
+            _seccomp_descriptor() as rules,
+        ):
             arguments += ["--seccomp", str(rules)]
             descriptors.append(rules)
             self.process = subprocess.Popen(  # noqa: S603
                 [
-                    *_limited(limits),
-                    *wrapped(limits),
+                    *_prlimit_command(limits),
+                    *bubblewrap_command(limits),
                     *arguments,
-                    *_bound(place.folders),
+                    *bind_arguments(place.folders),
                     "--chdir",
                     WORK,
                     "--",
-                    *_dropped(),
+                    *_setpriv_command(),
                     *command,
                 ],
                 stdin=subprocess.PIPE,
@@ -127,7 +132,7 @@ class Started:
             )
 
     def kill(self) -> None:
-        """End it and everything it started."""
+        """Kill it and everything it started."""
         if self._timer is not None:
             self._timer.cancel()
         self.process.kill()
@@ -137,23 +142,23 @@ class Started:
                 with contextlib.suppress(BrokenPipeError):
                     pipe.close()
 
-    def give(self, data: bytes) -> None:
-        """Write all there is for its standard input."""
-        assert self.process.stdin is not None
+    def write_stdin(self, data: bytes) -> None:
+        """Write its whole standard input."""
+        pipe = cast(IO[bytes], self.process.stdin)
         with contextlib.suppress(BrokenPipeError):
-            self.process.stdin.write(data)
+            pipe.write(data)
         with contextlib.suppress(BrokenPipeError):
-            self.process.stdin.close()
+            pipe.close()
 
     def watch(self) -> None:
-        """Kill it when its time is over, while somebody else talks to it."""
+        """Kill it in the background when its time is over."""
         timer = threading.Timer(self.limits.seconds, self.process.kill)
         timer.daemon = True
         timer.start()
         self._timer = timer
 
-    def end_soon(self, wait: bool = False) -> Run:
-        """End it now, or with `wait` let it finish what it has to say."""
+    def finish(self, wait: bool = False) -> Run:
+        """Kill it, or with `wait` let it finish, and return how it ended."""
         if not wait:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.wait(2 * _POLL_S)
@@ -162,24 +167,21 @@ class Started:
         return self.end()
 
     def end(self, stdin: bytes = b"") -> Run:
-        """Wait for it, within its limits."""
+        """Wait for its end, within its limits."""
         outputs: dict[int, bytearray] = {1: bytearray(), 2: bytearray()}
         killed: Killed = ""
         with self.process, selectors.DefaultSelector() as selector:
-            assert self.process.stdin is not None
-            assert self.process.stdout is not None
-            assert self.process.stderr is not None
-            if not self.process.stdin.closed:
-                self.give(stdin)
-            selector.register(self.process.stdout, selectors.EVENT_READ, 1)
-            selector.register(self.process.stderr, selectors.EVENT_READ, 2)
+            if not cast(IO[bytes], self.process.stdin).closed:
+                self.write_stdin(stdin)
+            selector.register(cast(IO[bytes], self.process.stdout), selectors.EVENT_READ, 1)
+            selector.register(cast(IO[bytes], self.process.stderr), selectors.EVENT_READ, 2)
             while selector.get_map() and not killed:
                 for key, _ in selector.select(_POLL_S):
-                    chunk = os.read(key.fd, _READ)
+                    chunk = os.read(key.fd, _CHUNK_BYTES)
                     if not chunk:
                         selector.unregister(key.fileobj)
                     outputs[key.data] += chunk
-                killed = self._exceeded(outputs)
+                killed = self._exceeded_limit(outputs)
             if not killed:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     self.process.wait(
@@ -188,18 +190,18 @@ class Started:
                 killed = "time" if self.process.returncode is None else ""
             if killed:
                 self.process.kill()
-        most = self.limits.output_kb * 1024
+        max_bytes = self.limits.output_kb * 1024
         code = self.process.wait()
         status = None if killed else 128 - code if code > 128 else code
         return Run(
             status,
-            bytes(outputs[1][:most]),
-            bytes(outputs[2][:most]),
+            bytes(outputs[1][:max_bytes]),
+            bytes(outputs[2][:max_bytes]),
             time.monotonic() - self.began,
             killed,
         )
 
-    def _exceeded(self, outputs: Mapping[int, bytearray]) -> Killed:
+    def _exceeded_limit(self, outputs: Mapping[int, bytearray]) -> Killed:
         spent = time.monotonic() - self.began
         if spent > self.limits.seconds:
             return "time"
@@ -211,40 +213,40 @@ class Started:
 
 
 @cache
-def _programs() -> tuple[str, str, str]:
-    found = tuple(shutil.which(name) for name in ("bwrap", "prlimit", "setpriv"))
-    if found[0] is None:
+def find_programs() -> tuple[str, str, str]:
+    bwrap, prlimit, setpriv = (shutil.which(name) for name in ("bwrap", "prlimit", "setpriv"))
+    if bwrap is None:
         raise SandboxError(
             "could not run untrusted code: bubblewrap is not installed; install it, for example"
             " with: apt-get install bubblewrap"
         )
-    if found[1] is None or found[2] is None:
+    if prlimit is None or setpriv is None:
         raise SandboxError(
             "could not run untrusted code: prlimit or setpriv is missing; both are in the package"
             " util-linux"
         )
-    return found  # type: ignore[return-value]
+    return bwrap, prlimit, setpriv
 
 
 @cache
-def check() -> None:
-    """Make sure that a sandbox can be made here.
+def require_sandbox() -> None:
+    """Require that sandboxes work on this machine.
 
     Raises:
-        SandboxError: it cannot; says what to do.
+        SandboxError: they do not; says what to do.
     """
-    done = run(python("-I", "-S", "-c", "print('ready')"))
-    if done.stdout != b"ready\n":
+    result = run(python("-I", "-S", "-c", "print('ready')"))
+    if result.stdout != b"ready\n":
+        reason = result.stderr.decode(errors="replace").strip() or result.killed
         raise SandboxError(
-            "could not make a sandbox in which this Python runs:"
-            f" {done.stderr.decode(errors='replace').strip() or done.killed}; bubblewrap needs user"
+            f"could not make a sandbox in which this Python runs: {reason}; bubblewrap needs user"
             " namespaces (sysctl kernel.unprivileged_userns_clone=1) or root, and a container must"
             " allow them"
         )
 
 
-def wrapped(limits: Limits) -> list[str]:
-    """Bubblewrap and what it isolates."""
+def bubblewrap_command(limits: Limits) -> list[str]:
+    """The command of bubblewrap with everything that it isolates."""
     root = os.geteuid() == 0
     user = (
         ["--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try"]
@@ -275,39 +277,21 @@ def wrapped(limits: Limits) -> list[str]:
     )
     size = str(limits.disk_mb * 1_000_000)
     return [
-        _programs()[0],
+        find_programs()[0],
         *user,
         *drop,
         "--die-with-parent",
         "--new-session",
         "--hostname",
         "sandbox",
-        "--clearenv",
-        "--setenv",
-        "PATH",
-        f"{os.path.dirname(sys.executable)}:/usr/bin:/bin",
-        "--setenv",
-        "HOME",
-        WORK,
-        "--setenv",
-        "LANG",
-        "C.UTF-8",
-        "--setenv",
-        "TMPDIR",
-        WORK,
-        "--setenv",
-        "PYTHONDONTWRITEBYTECODE",
-        "1",
-        "--setenv",
-        "PYTHONHASHSEED",
-        "0",
+        *_environment_arguments(),
         "--perms",
         "0555",
         "--size",
         "65536",
         "--tmpfs",
-        "/tmp",
-        *_system(),  # noqa: S108  # first: this Python may lie there
+        "/tmp",  # noqa: S108  # of the sandbox, not of this machine
+        *system_arguments(),  # after /tmp, in which this Python may be
         "--proc",
         "/proc",
         "--dev",
@@ -327,8 +311,21 @@ def wrapped(limits: Limits) -> list[str]:
     ]
 
 
+def _environment_arguments() -> list[str]:
+    """A fresh environment that names nothing of this machine but the programs' folders."""
+    variables = {
+        "PATH": f"{os.path.dirname(sys.executable)}:/usr/bin:/bin",
+        "HOME": WORK,
+        "LANG": "C.UTF-8",
+        "TMPDIR": WORK,
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONHASHSEED": "0",
+    }
+    return ["--clearenv", *(part for pair in variables.items() for part in ("--setenv", *pair))]
+
+
 @cache
-def _system() -> list[str]:
+def system_arguments() -> list[str]:
     """The system and this Python, read-only."""
     arguments = ["--ro-bind", "/usr", "/usr", "--perms", "0755", "--dir", "/etc"]
     for name in ("bin", "sbin", "lib", "lib32", "lib64", "libx32"):
@@ -345,23 +342,23 @@ def _system() -> list[str]:
         "/etc/ocamlfind.conf",
     ):
         arguments += ["--ro-bind-try", path, path]
-    return arguments + _bound([sys.base_prefix, sys.prefix])
+    return arguments + bind_arguments([sys.base_prefix, sys.prefix])
 
 
-def _bound(folders: Sequence[str | os.PathLike[str]]) -> list[str]:
-    found: list[str] = []
+def bind_arguments(folders: Sequence[str | os.PathLike[str]]) -> list[str]:
+    arguments: list[str] = []
     for folder in dict.fromkeys(os.path.realpath(folder) for folder in folders):
         if not folder.startswith(("/usr/", "/lib/")) and folder != "/usr":
             for parent in reversed(Path(folder).parents[:-1]):
-                found += ["--perms", "0755", "--dir", str(parent)]
-            found += ["--ro-bind", folder, folder]
-    return found
+                arguments += ["--perms", "0755", "--dir", str(parent)]
+            arguments += ["--ro-bind", folder, folder]
+    return arguments
 
 
-def _limited(limits: Limits) -> list[str]:
+def _prlimit_command(limits: Limits) -> list[str]:
     memory, cpu = limits.memory_mb * 1_000_000, max(int(limits.seconds) + 1, 1)
     return [
-        _programs()[1],
+        find_programs()[1],
         f"--as={memory}",
         f"--cpu={cpu}:{cpu + 1}",
         f"--nproc={limits.processes}",
@@ -371,13 +368,13 @@ def _limited(limits: Limits) -> list[str]:
     ]
 
 
-def _dropped() -> list[str]:
-    """Become a user that owns nothing, where root started it."""
+def _setpriv_command() -> list[str]:
+    """The command that becomes a user that owns nothing; empty unless root runs it."""
     if os.geteuid() != 0:
         return []
-    user = str(_NOBODY + next(_turn) % _USERS)
+    user = str(_NOBODY + next(_user_numbers) % _MAX_USERS)
     return [
-        _programs()[2],
+        find_programs()[2],
         f"--reuid={user}",
         f"--regid={user}",
         "--clear-groups",
@@ -389,18 +386,18 @@ def _dropped() -> list[str]:
 
 
 @contextlib.contextmanager
-def _filter() -> Iterator[int]:
-    """The filter of system calls, as a descriptor."""
+def _seccomp_descriptor() -> Generator[int]:
+    """A file descriptor of the filter of system calls."""
     descriptor = os.memfd_create("filter")
     try:
-        os.write(descriptor, seccomp.program())
+        os.write(descriptor, seccomp.build_filter())
         os.lseek(descriptor, 0, os.SEEK_SET)
         yield descriptor
     finally:
         os.close(descriptor)
 
 
-class _Given:
+class _FileArguments:
     """Files as arguments: bubblewrap copies them from descriptors into the folder."""
 
     def __init__(self, files: Mapping[str, bytes]) -> None:
@@ -411,7 +408,7 @@ class _Given:
         for path, content in self.files.items():
             parts = Path(path).parts
             if Path(path).is_absolute() or ".." in parts or not parts:
-                raise ValueError(f"{path!r} is no path inside the sandbox's folder")
+                raise ValueError(f"{path!r} is not a path inside the sandbox's folder")
             for depth in range(1, len(parts)):
                 folder = "/".join((WORK, *parts[:depth]))
                 if folder not in folders:
@@ -431,23 +428,23 @@ class _Given:
 
 
 def _memory_mb(process: int) -> float:
-    """Resident memory of a process and all its descendants; pages they share are counted once each."""
-    total, todo = 0, [process]
-    while todo:
-        number = todo.pop()
+    """Resident memory of a process and its descendants; shared pages count for each of them."""
+    total, stack = 0, [process]
+    while stack:
+        number = stack.pop()
         try:
             with open(f"/proc/{number}/statm") as handle:
                 total += int(handle.read().split()[1])
             for task in os.listdir(f"/proc/{number}/task"):
                 with open(f"/proc/{number}/task/{task}/children") as handle:
-                    todo += map(int, handle.read().split())
+                    stack += map(int, handle.read().split())
         except (OSError, IndexError, ValueError):
             continue  # it has ended meanwhile
     return total * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 def python(*arguments: str) -> list[str]:
-    """This Python as a command in a sandbox."""
+    """The command of this Python in a sandbox."""
     return [
         (
             os.path.realpath(sys.executable)

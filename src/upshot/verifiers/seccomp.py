@@ -1,9 +1,9 @@
 """A filter of system calls for the sandbox, as the kernel's classic BPF program.
 
 Code under test needs no namespaces of its own, no mounts, no tracing, no keys and no new kernel
-interfaces: most holes of the kernel that a sandboxed program could climb through begin there.
-Flatpak's list, in small. A refused call fails with EPERM; `clone3`, whose flags a filter cannot
-see, with ENOSYS, after which the C library uses `clone`.
+interfaces, where most kernel exploits begin. The list is a shorter version of Flatpak's. A refused
+call fails with EPERM; `clone3`, whose flags a filter cannot see, with ENOSYS, after which the C
+library uses `clone`.
 """
 
 from __future__ import annotations
@@ -78,23 +78,24 @@ _NUMBERS = {
         },
     ),
 }
-"""AUDIT_ARCH and system call numbers, of include/uapi/linux/audit.h and the kernel's tables."""
+"""AUDIT_ARCH and system call numbers, from include/uapi/linux/audit.h and the kernel's tables."""
 _LOAD, _EQUAL, _AT_LEAST, _AND_SET, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 _ALLOW, _EPERM, _ENOSYS, _KILL = 0x7FFF0000, 0x00050001, 0x00050026, 0x80000000
 _NAMESPACES = 0x7E020080
-"""Flags of clone that make a namespace: CLONE_NEWUSER and its kin."""
+"""Flags of clone that create namespaces: CLONE_NEWUSER and the like."""
 _X32 = 0x40000000
+"""Bit of the numbers of x32 system calls, which would bypass the filter."""
 
 
 @cache
-def program(machine: str = "") -> bytes:
-    """The filter for a machine, this one where none is named.
+def build_filter(machine: str = "") -> bytes:
+    """Build the filter for a machine, by default this one.
 
-    >>> len(program("x86_64")) % 8
+    >>> len(build_filter("x86_64")) % 8
     0
 
     Raises:
-        SandboxError: the machine is of a kind whose call numbers are not known here.
+        SandboxError: the system call numbers of the machine are unknown.
     """
     machine = machine or platform.machine()
     if machine not in _NUMBERS:

@@ -1,9 +1,11 @@
-"""Is code faster? Paired runs of it and of the code it replaces, in turn, and how time grows with
-size.
+# pyright: reportUnknownMemberType=false
+# the codec, which is standard-library-only code of the sandbox
+"""The speed of code: paired runs of it and of the code it replaces, and how time grows with size.
 
-One timing says nothing: machines are shared. Both programs stay loaded and take turns on the same
-inputs, in the order ABBA, so that what slows the machine slows both; the ratio of each pair counts,
-with an interval over the pairs. The clock is not in the code's process, which might turn it back.
+A single timing says nothing, since machines are shared. Both programs stay loaded and take turns on
+the same inputs, in the order ABBA, so that a slow machine slows both; the ratio of each pair
+counts, with an interval over the pairs. The clock is not in the code's process, which might
+manipulate it.
 """
 
 from __future__ import annotations
@@ -12,28 +14,31 @@ import contextlib
 import math
 import os
 import socket
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Generator
+from typing import IO, NamedTuple, cast
 
 import numpy as np
 
 from upshot.verifiers.inside import codec
 from upshot.verifiers.items import Item, Part
 from upshot.verifiers.sandbox import WORK, Limits, Place, Started, python
-from upshot.verifiers.split_sandbox import INSIDE, flags
+from upshot.verifiers.split_sandbox import INSIDE, python_flags
 
 _PAIRS = 12
-_ENOUGH_S = 0.02
-"""A batch that takes this long is long enough to compare."""
+"""Enough for an interval of a few percent."""
+_MIN_BATCH_S = 0.02
+"""Seconds of a batch from which noise of the clock no longer matters."""
 _SIZES = [2**power for power in range(3, 17)]
+"""Tried in order until a batch takes long enough."""
 _GROWTH_SIZES = 4
+"""The largest sizes, by which growth is estimated: small ones measure overhead."""
 
 
 class Speed(NamedTuple):
-    """How two programs compare."""
+    """The comparison of two programs."""
 
     ratio: float
-    """Seconds of the other over ours: above 1, ours is faster."""
+    """Seconds of the other over ours; above 1, ours is faster."""
     low: float
     high: float
     """95 % interval over pairs."""
@@ -43,40 +48,41 @@ class Speed(NamedTuple):
     growth_other: float
 
 
-def speed(item: Item, limits: Limits) -> Part:
-    """How fast the code is beside `reference` on `inputs(size, seed)`: r / (1 + r), .5 for as fast,
-    in [0, 1].
-    """
+def measure_speed(item: Item, limits: Limits) -> Part:
+    """Compare the code's speed with that of `reference`: r / (1 + r), .5 if equally fast."""
     if not (item.inputs and item.reference and item.entry_point):
         return Part(None, why="speed needs `inputs`, `reference` and `entry_point`")
-    found = compare(item.code, item.reference, item.entry_point, item.inputs, limits)
-    if found is None:
+    comparison = compare_speed(item.code, item.reference, item.entry_point, item.inputs, limits)
+    if comparison is None:
         return Part(None, why="one of the programs did not answer in time")
-    facts = {name: round(value, 4) for name, value in found._asdict().items()}
+    facts = {name: round(value, 4) for name, value in comparison._asdict().items()}
     return Part(
-        found.ratio / (1 + found.ratio),
+        comparison.ratio / (1 + comparison.ratio),
         facts,
-        "no faster nor slower as far as can be told" if found.low <= 1 <= found.high else "",
+        "neither faster nor slower, within the error"
+        if comparison.low <= 1 <= comparison.high
+        else "",
     )
 
 
-def compare(
+def compare_speed(
     code: str, other: str, entry_point: str, inputs: str, limits: Limits = Limits()
 ) -> Speed | None:
-    """Time two programs in turn; None where one fails or runs past a limit.
+    """Time two programs in turns; None if one fails or exceeds a limit.
 
     Raises:
-        SandboxError: untrusted code cannot be run safely here.
+        SandboxError: untrusted code cannot be run safely on this machine.
     """
     with contextlib.ExitStack() as stack:
         ours, theirs = (
-            stack.enter_context(_timed(text, entry_point, inputs, limits)) for text in (code, other)
+            stack.enter_context(_start_timed(text, entry_point, inputs, limits))
+            for text in (code, other)
         )
         try:
             size, growing = _SIZES[0], list[tuple[int, float, float]]()
             for size in _SIZES:
                 growing.append((size, ours.take(size), theirs.take(size)))
-                if growing[-1][2] >= _ENOUGH_S or growing[-1][1] >= _ENOUGH_S:
+                if growing[-1][2] >= _MIN_BATCH_S or growing[-1][1] >= _MIN_BATCH_S:
                     break
             ratios = list[float]()
             for pair in range(_PAIRS):
@@ -92,12 +98,12 @@ def compare(
         math.exp(low),
         math.exp(high),
         size,
-        _slope(growing, 1),
-        _slope(growing, 2),
+        _growth_exponent(growing, 1),
+        _growth_exponent(growing, 2),
     )
 
 
-def _slope(rows: list[tuple[int, float, float]], column: int) -> float:
+def _growth_exponent(rows: list[tuple[int, float, float]], column: int) -> float:
     last = rows[-_GROWTH_SIZES:]
     if len(last) < 2:
         return float("nan")
@@ -113,42 +119,45 @@ class _Clock:
         self.tests = tests
 
     def take(self, size: int) -> float:
-        """Seconds of a batch of inputs of a size.
+        """The seconds of a batch of inputs of a size.
 
         Raises:
             ValueError: it did not answer.
         """
-        stdin, stdout = self.tests.process.stdin, self.tests.process.stdout
-        assert stdin is not None
-        assert stdout is not None
+        stdin = cast(IO[bytes], self.tests.process.stdin)
+        stdout = cast(IO[bytes], self.tests.process.stdout)
         stdin.write(f"{size}\n".encode())
         stdin.flush()
-        said = stdout.readline().split()
-        if len(said) != 2:
+        fields = stdout.readline().split()
+        if len(fields) != 2:
             raise ValueError("no answer")
-        return float(said[1])
+        return float(fields[1])
 
 
 @contextlib.contextmanager
-def _timed(code: str, entry_point: str, inputs: str, limits: Limits) -> Iterator[_Clock]:
+def _start_timed(code: str, entry_point: str, inputs: str, limits: Limits) -> Generator[_Clock]:
     ours, theirs = socket.socketpair()
     null = os.open(os.devnull, os.O_WRONLY)
     job = codec.dumps({"style": "timed", "entry_point": entry_point, "inputs": inputs})
     with ours, theirs:
         served = Started(
-            python(*flags(code), f"{INSIDE}/serve.py", str(theirs.fileno())),
+            python(*python_flags(code), f"{INSIDE}/serve.py", str(theirs.fileno())),
             Place({}, [INSIDE], [theirs.fileno()]),
             limits,
         )
         tests = Started(
             python(
-                *flags(inputs), f"{INSIDE}/checker.py", str(ours.fileno()), str(null), f"{WORK}/job"
+                *python_flags(inputs),
+                f"{INSIDE}/checker.py",
+                str(ours.fileno()),
+                str(null),
+                f"{WORK}/job",
             ),
             Place({"job": job}, [INSIDE], [ours.fileno(), null]),
             limits,
         )
     os.close(null)
-    served.give(code.encode())
+    served.write_stdin(code.encode())
     served.watch()
     tests.watch()
     try:

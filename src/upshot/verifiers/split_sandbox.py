@@ -1,3 +1,5 @@
+# pyright: reportUnknownMemberType=false
+# the codec, which is standard-library-only code of the sandbox
 """Tests and the code they test, each in a sandbox of its own, joined by a socket."""
 
 from __future__ import annotations
@@ -10,59 +12,55 @@ import socket
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from upshot.errors import InputError
 from upshot.verifiers.inside import codec
 from upshot.verifiers.sandbox import WORK, Limits, Place, Run, Started, python
 
 INSIDE = str(Path(__file__).parent / "inside")
-"""What runs inside the sandbox."""
+"""The folder of the programs that run inside the sandbox."""
 
 
-class Ran(NamedTuple):
-    """What tests said of code."""
+class TestResult(NamedTuple):
+    """The result of running tests against code."""
 
     passed: int
     failed: int
     why: tuple[str, ...]
-    """First failures, in words."""
+    """The first failures, in words."""
     problem: str
-    """Why there is no whole result: the code does not load, ended, ran past a limit; empty: there
-    is one.
-    """
+    """Why the result is incomplete: the code did not load, exited, exceeded a limit; else ""."""
     refused: str
-    """What the code tried to pass as a result and was not let; a cheat, or a result that is no
-    plain data.
-    """
+    """A result that was refused: a cheat, or not plain data."""
     seconds: float
     report: Mapping[str, Any]
-    """All that the tests' process reported."""
+    """The whole report of the tests' process."""
     code: Run
     """How the code's process ended."""
 
     @property
     def share(self) -> float:
-        """Share of tests passed, in [0, 1]; 0 without a whole result."""
+        """Share of passed tests, in [0, 1]; 0 if the result is incomplete or refused."""
         total = self.passed + self.failed
         return 0.0 if self.problem or self.refused or not total else self.passed / total
 
 
-def together(
+def run_tests(
     code: str, job: Mapping[str, Any], limits: Limits = Limits(), measure: bool = False
-) -> Ran:
+) -> TestResult:
     """Run tests (`job`, see inside/checker.py) against code.
 
     Raises:
-        SandboxError: untrusted code cannot be run safely here.
+        SandboxError: untrusted code cannot be run safely on this machine.
     """
     source = code.encode("utf-8", "surrogatepass")
     ours, theirs = socket.socketpair()
     reading, writing = os.pipe()
     with ours, theirs:
-        served = Started(
+        solution = Started(
             python(
-                *(("-I",) if measure else flags(code)),
+                *(("-I",) if measure else python_flags(code)),
                 f"{INSIDE}/serve.py",
                 str(theirs.fileno()),
                 *([f"{WORK}/solution.py"] if measure else []),
@@ -75,7 +73,7 @@ def together(
                 *(
                     ()
                     if job["style"] == "pytest"
-                    else flags(str(job.get("tests", "")) + "\n" + str(job.get("prompt", "")))
+                    else python_flags(str(job.get("tests", "")) + "\n" + str(job.get("prompt", "")))
                 ),
                 "-B",
                 f"{INSIDE}/checker.py",
@@ -87,41 +85,40 @@ def together(
             limits,
         )
     os.close(writing)
-    served.give(b"" if measure else source)
+    solution.write_stdin(b"" if measure else source)
     with contextlib.ExitStack() as stack:
         stack.callback(os.close, reading)
         ended = tests.end()
-        ours_end = served.end_soon(measure)
-        found = _report(reading)
-    problem = str(found.get("problem", "")) or _problem(ended, ours_end, found)
-    why = tuple(f"{place}: {text}" if place else str(text) for place, text in found.get("why", []))
-    return Ran(
-        int(found.get("passed", 0)),
-        int(found.get("failed", 0)),
+        ours_end = solution.finish(measure)
+        report = _read_report(reading)
+    problem = str(report.get("problem", "")) or _find_problem(ended, ours_end, report)
+    why = tuple(f"{place}: {text}" if place else str(text) for place, text in report.get("why", []))
+    return TestResult(
+        int(report.get("passed", 0)),
+        int(report.get("failed", 0)),
         why,
         problem,
-        str(found.get("refused", "")),
+        str(report.get("refused", "")),
         ended.seconds,
-        found,
+        report,
         ours_end,
     )
 
 
 def check_job(tests: str, entry_point: str, prompt: str = "") -> dict[str, Any]:
-    """A job of HumanEval's form: tests define `check(candidate)`; helpers that they call come from
-    the prompt.
+    """A job in HumanEval's format: tests define `check(candidate)`; the prompt defines helpers.
 
-    Every assert counts for itself, so that a share of tests passed can be told.
+    Every assert counts by itself, so that the share of passed tests is known.
 
     Raises:
         InputError: tests or prompt are not Python.
     """
     try:
-        tree = ast.fix_missing_locations(_Tally().visit(ast.parse(tests)))
+        tree = ast.fix_missing_locations(_AssertCounter().visit(ast.parse(tests)))
         return {
             "style": "check",
             "tests": ast.unparse(tree),
-            "prompt": _headers(prompt),
+            "prompt": _complete_prompt(prompt),
             "entry_point": entry_point,
         }
     except (SyntaxError, ValueError, RecursionError) as error:
@@ -129,12 +126,12 @@ def check_job(tests: str, entry_point: str, prompt: str = "") -> dict[str, Any]:
 
 
 def pytest_job(tests: str, module: str = "solution") -> dict[str, Any]:
-    """A job for pytest: a test file that imports the code as a module of this name."""
+    """A job for pytest: a test file that imports the code under the name `module`."""
     return {"style": "pytest", "tests": tests, "module": module}
 
 
-class _Tally(ast.NodeTransformer):
-    """Count every assert instead of stopping at the first that fails."""
+class _AssertCounter(ast.NodeTransformer):
+    """Makes every assert count instead of stopping at the first that fails."""
 
     def visit_Assert(self, node: ast.Assert) -> ast.AST:
         handlers = [
@@ -142,20 +139,20 @@ class _Tally(ast.NodeTransformer):
             ast.ExceptHandler(
                 ast.Name("Exception", ast.Load()),
                 "_error",
-                [ast.Expr(_call("_failed", node.lineno, ast.Name("_error", ast.Load())))],
+                [ast.Expr(_make_call("_failed", node.lineno, ast.Name("_error", ast.Load())))],
             ),
         ]
         return ast.copy_location(
-            ast.Try([node, ast.Expr(_call("_passed", node.lineno))], handlers, [], []), node
+            ast.Try([node, ast.Expr(_make_call("_passed", node.lineno))], handlers, [], []), node
         )
 
 
-def _call(name: str, line: int, *arguments: ast.expr) -> ast.Call:
+def _make_call(name: str, line: int, *arguments: ast.expr) -> ast.Call:
     return ast.Call(ast.Name(name, ast.Load()), [ast.Constant(line), *arguments], [])
 
 
-def _headers(prompt: str) -> str:
-    """A prompt that ends in an open function, as a program."""
+def _complete_prompt(prompt: str) -> str:
+    """Complete a prompt that ends in a function without a body."""
     try:
         ast.parse(prompt)
     except SyntaxError:
@@ -164,15 +161,16 @@ def _headers(prompt: str) -> str:
     return prompt
 
 
-def flags(code: str) -> tuple[str, ...]:
-    """Python without its libraries starts in half the time; with them where the code imports
-    something of theirs.
+def python_flags(code: str) -> tuple[str, ...]:
+    """Options of Python: isolated, and without site packages unless the code imports some.
+
+    Python starts twice as fast without them.
     """
-    return ("-I",) if needs_libraries(code) else ("-I", "-S")
+    return ("-I",) if imports_libraries(code) else ("-I", "-S")
 
 
-def needs_libraries(code: str) -> bool:
-    """Does a program import what is not in the standard library?"""
+def imports_libraries(code: str) -> bool:
+    """Whether a program imports anything beyond the standard library."""
     try:
         tree = ast.parse(code)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -191,21 +189,21 @@ def needs_libraries(code: str) -> bool:
     )
 
 
-def _report(descriptor: int) -> dict[str, Any]:
+def _read_report(descriptor: int) -> dict[str, Any]:
     parts = bytearray()
     while select.select([descriptor], [], [], 0.1)[0] and (part := os.read(descriptor, 65_536)):
         parts += part
     try:
-        found = codec.loads(bytes(parts)) if parts else {}
+        report: object = codec.loads(bytes(parts)) if parts else {}
     except (ValueError, TypeError, RecursionError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return cast(dict[str, Any], report) if isinstance(report, dict) else {}
 
 
-def _problem(tests: Run, code: Run, found: Mapping[str, Any]) -> str:
+def _find_problem(tests: Run, code: Run, report: Mapping[str, Any]) -> str:
     if tests.killed or code.killed:
         return f"killed: too much {tests.killed or code.killed}"
-    if not found:
+    if not report:
         return (
             f"the tests ended with status {tests.code}:"
             f" {tests.stderr.decode(errors='replace').strip()[-300:]}"

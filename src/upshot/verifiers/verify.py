@@ -1,15 +1,14 @@
 """From items to outcomes: gates first, then a formula of bounded parts.
 
-A gate that is shut makes the outcome 0, whatever the parts: no cheat earns more than honest work
-that fails. Without a formula of its own the outcome of code is half the share of its tests, until
-all pass; then a half and a half of the mean of the other parts that were asked for. Of tests it is
-the mutation score; of a proof, 1 or 0.
+A closed gate makes the outcome 0, whatever the parts: no cheat earns more than honest work that
+fails. Without a formula of its own, the outcome of code is half the share of passed tests until all
+pass, then one half plus half the mean of the other requested parts. The outcome of tests is the
+mutation score, that of a proof 1 or 0.
 """
 
 from __future__ import annotations
 
 import ast
-import operator
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,20 +21,19 @@ from upshot.verifiers.items import Item, Outcome, Part
 from upshot.verifiers.sandbox import Limits
 
 PARTS: Mapping[str, Callable[[Item, Limits], Part]] = {
-    "lint": quality.lint,
-    "types": quality.types,
-    "complexity": quality.complexity,
-    "coverage": mutation.coverage,
-    "speed": speed.speed,
+    "lint": quality.check_lint,
+    "types": quality.check_types,
+    "complexity": quality.measure_complexity,
+    "coverage": mutation.measure_coverage,
+    "speed": speed.measure_speed,
 }
-"""Parts that are asked for by name, beside tests, mutation and proof. A new one is a function here.
-"""
+"""Parts requested by name, besides tests, mutation and proof. A new part is a function here."""
 NAMES = ("tests", "mutation", "proof", *PARTS)
-_BINARY = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
-    ast.Div: operator.truediv,
+_OPERATORS: Mapping[type[ast.operator], Callable[[float, float], float]] = {
+    ast.Add: lambda a, b: a + b,
+    ast.Sub: lambda a, b: a - b,
+    ast.Mult: lambda a, b: a * b,
+    ast.Div: lambda a, b: a / b,
 }
 
 
@@ -43,81 +41,82 @@ def verify(
     items: Iterable[Item],
     parts: Sequence[str] = ("tests",),
     formula: str = "",
+    *,
     limits: Limits = Limits(),
     workers: int = 2,
     progress: Callable[[int], None] | None = None,
 ) -> Iterator[Outcome]:
-    """The outcomes of items, in order, as they come.
+    """Verify items; yields outcomes in order, as they are ready.
 
     Args:
-        items: What to verify.
-        parts: Of `NAMES`; what an item has nothing for is left out of its outcome.
-        formula: Of parts by name: numbers, + - * /, min and max; a part that could not be told
-            counts as absent, 0.
-        limits: For each program that is run.
-        workers: Items at once.
-        progress: Called with how many are done.
+        items: The submissions.
+        parts: Names of `NAMES`; parts for which an item has no data are left out.
+        formula: Of part names, numbers, + - * /, min and max; a part that could not be measured
+            counts as 0.
+        limits: Of each program that is run.
+        workers: Items verified at once.
+        progress: Called with the number of finished items.
 
     Raises:
         InputError: there is no such part, the formula cannot be read, or a tool is not installed.
-        SandboxError: untrusted code cannot be run safely here.
+        SandboxError: untrusted code cannot be run safely on this machine.
     """
     unknown = [name for name in parts if name not in NAMES]
     if unknown:
         raise InputError(
             f"could not verify with {', '.join(unknown)}: there are {', '.join(NAMES)}"
         )
-    combine = compiled(formula, parts) if formula else None
-    sandbox.check()
+    combine = compile_formula(formula, parts) if formula else None
+    sandbox.require_sandbox()
     with ThreadPoolExecutor(workers) as pool:
         for number, outcome in enumerate(
-            pool.map(partial(_one, parts=parts, combine=combine, limits=limits), items)
+            pool.map(partial(_verify_item, parts=parts, combine=combine, limits=limits), items)
         ):
             if progress:
                 progress(number + 1)
             yield outcome
 
 
-def _one(
+def _verify_item(
     item: Item,
     parts: Sequence[str],
     combine: Callable[[Mapping[str, float]], float] | None,
     limits: Limits,
 ) -> Outcome:
     started = time.monotonic()
-    gates, found, reasons = _gated(item, limits, "mutation" in parts)
+    gates, results, reasons = _run_gates(item, limits, "mutation" in parts)
     if gates and all(gates.values()):
         for name in parts:
             if name in PARTS and item.code:
-                found[name] = PARTS[name](item, limits)
-    values = {name: part.value for name, part in found.items() if part.value is not None}
+                results[name] = PARTS[name](item, limits)
+    values = {name: part.value for name, part in results.items() if part.value is not None}
     value = 0.0
     if gates and all(gates.values()):
-        value = combine(values) if combine else _outcome(item, values)
+        value = combine(values) if combine else _combine_parts(item, values)
     return Outcome(
         item.id,
         max(0.0, min(1.0, value)),
         gates,
-        found,
+        results,
         reasons,
         round(time.monotonic() - started, 3),
         item.response,
     )
 
 
-def _gated(
+def _run_gates(
     item: Item, limits: Limits, with_mutants: bool
 ) -> tuple[dict[str, bool], dict[str, Part], list[str]]:
-    """What is looked at first, by what was submitted.
+    """Run what gates depend on; returns gates, parts and reasons.
 
     Raises:
-        InputError: the item says to judge something else.
+        InputError: the item submits something else than code, tests or a proof.
     """
     if _is_proof(item):
-        gates, part = proofs.proof(item, limits)
+        gates, part = proofs.check_proof(item, limits)
         return gates, {"proof": part}, [part.why] if part.why else []
     if item.submitted == "tests":
-        passes, part = mutation.mutation(item, limits, workers=1)
+        passes, part = mutation.measure_mutation(item, limits, workers=1)
         return {"pass_on_right_code": passes}, {"mutation": part}, [part.why] if part.why else []
     if item.submitted != "code":
         raise InputError(
@@ -125,15 +124,15 @@ def _gated(
             " proof"
         )
     if not item.tests:
-        loads = functions.loads(item.code)
+        loads = functions.defines_something(item.code)
         return {"loads": loads}, {}, [] if loads else ["the code is empty or no Python"]
-    gates, found, reasons = functions.tests(item, limits)
-    if with_mutants and all(gates.values()) and found["tests"].value == 1.0:
-        found["mutation"] = mutation.mutation(item, limits, workers=1)[1]
-    return gates, found, reasons
+    gates, results, reasons = functions.run_item_tests(item, limits)
+    if with_mutants and all(gates.values()) and results["tests"].value == 1.0:
+        results["mutation"] = mutation.measure_mutation(item, limits, workers=1)[1]
+    return gates, results, reasons
 
 
-def _outcome(item: Item, values: Mapping[str, float]) -> float:
+def _combine_parts(item: Item, values: Mapping[str, float]) -> float:
     if _is_proof(item):
         return values.get("proof", 0.0)
     first = "mutation" if item.submitted == "tests" else "tests"
@@ -151,14 +150,15 @@ def _is_proof(item: Item) -> bool:
     return item.submitted == "proof" or bool(item.proof)
 
 
-def compiled(formula: str, names: Sequence[str]) -> Callable[[Mapping[str, float]], float]:
-    """A formula as a function of parts.
+def compile_formula(formula: str, names: Sequence[str]) -> Callable[[Mapping[str, float]], float]:
+    """Compile a formula to a function of parts.
 
-    >>> compiled("0.7 * tests + 0.3 * min(lint, types)", ["tests", "lint", "types"])({"tests": 1.0, "lint": 0.5, "types": 1.0})
+    >>> formula = compile_formula("0.7 * tests + 0.3 * min(lint, types)", ["lint", "types"])
+    >>> formula({"tests": 1.0, "lint": 0.5, "types": 1.0})
     0.85
 
     Raises:
-        InputError: it holds something else than names of parts, numbers, + - * /, min and max.
+        InputError: it has anything but names of parts, numbers, + - * /, min and max.
     """
     try:
         tree = ast.parse(formula, mode="eval").body
@@ -174,14 +174,16 @@ def compiled(formula: str, names: Sequence[str]) -> Callable[[Mapping[str, float
                 return parts.get(name, 0.0)
             case ast.UnaryOp(op=ast.USub(), operand=inner):
                 return -value(inner, parts)
-            case ast.BinOp(left=left, op=op, right=right) if type(op) in _BINARY:
-                return _BINARY[type(op)](value(left, parts), value(right, parts))
+            case ast.BinOp(left=left, op=op, right=right) if type(op) in _OPERATORS:
+                return _OPERATORS[type(op)](value(left, parts), value(right, parts))
             case ast.Call(
                 func=ast.Name(id=("min" | "max") as name), args=arguments, keywords=[]
             ) if arguments:
                 return (min if name == "min" else max)(
                     value(argument, parts) for argument in arguments
                 )
+            case _:
+                pass
         raise InputError(
             f"could not read the formula {formula!r}: it may hold {', '.join(sorted(allowed))},"
             " numbers, + - * /, min and max"

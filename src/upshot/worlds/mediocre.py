@@ -1,3 +1,6 @@
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false
+# pyright: reportUnknownVariableType=false
+# for torch and transformers
 """A tiny policy that is mediocre at a world: Qwen3 in small, trained from nothing on what mediocre
 assistants did there.
 """
@@ -20,7 +23,7 @@ from transformers import (
     set_seed,
 )
 
-from upshot.hub.loss_masks import Tokens, weighed
+from upshot.hub.loss_masks import Tokens, weigh_turns
 from upshot.hub.trainers import quiet
 from upshot.records import Turn
 from upshot.worlds.people import Dials, Person
@@ -32,7 +35,7 @@ TEMPLATE = (
     " add_generation_prompt %}<|assistant|>{% endif %}"
 )
 _SPECIAL = ["<|end|>", "<|system|>", "<|user|>", "<|assistant|>", "<|tool|>"]
-_AGAIN = 0.35
+_RETRY_SHARE = 0.35
 """Share of the answers that something followed, to which the same request is put again with what
 followed: so a policy learns to read feedback.
 """
@@ -72,8 +75,8 @@ def demonstrations(
     world: World, phrases: Phrases, count: int, skill: float, seed: int = 0
 ) -> list[list[Turn]]:
     """Conversations of a mediocre assistant with people; told what was wrong, it does better."""
-    crowd = [_learner(world, phrases, f"{seed}/{number}") for number in range(count)]
-    again: list[list[Turn]] = []
+    crowd = [_make_learner(world, phrases, f"{seed}/{number}") for number in range(count)]
+    retries: list[list[Turn]] = []
     while waiting := [person for person in crowd if person.waiting]:
         for person in waiting:
             _attempt(world, person, skill)
@@ -88,17 +91,19 @@ def demonstrations(
             )
             person.react(attempt)
             if (
-                told := _followed(person, session, len(before))
-            ) and person.random.random() < _AGAIN:
-                once_more = (
-                    moves if attempt.ok else _other(world, task, moves, person.random, skill)
+                reaction := _reaction_to(person, session, len(before))
+            ) and person.random.random() < _RETRY_SHARE:
+                second_attempt = (
+                    moves
+                    if attempt.ok
+                    else _different_attempt(world, task, moves, person.random, skill)
                 )
                 request = next(
                     turn.content
                     for turn in reversed(before[: len(before) - len(moves)])
                     if turn.role == "user"
                 )
-                again.append([*before, Turn("user", f"{told}\n\n{request}"), *once_more])
+                retries.append([*before, Turn("user", f"{reaction}\n\n{request}"), *second_attempt])
     out = [
         [Turn(m.role, m.text) for m in session]
         for person in crowd
@@ -106,37 +111,41 @@ def demonstrations(
         if any(m.role == "assistant" for m in session)
     ]
     return [
-        _loosened(turns, Random(f"loose/{seed}/{number}"))
-        for number, turns in enumerate(out[: count - len(again)])
-    ] + again
+        _pad_request(turns, Random(f"loose/{seed}/{number}"))
+        for number, turns in enumerate(out[: count - len(retries)])
+    ] + retries
 
 
 def _attempt(world: World, person: Person, skill: float) -> None:
-    for turn in world.demonstrate(person.task, person.random, _better(skill, person.attempts)):
+    for turn in world.demonstrate(
+        person.task, person.random, _improved_skill(skill, person.attempts)
+    ):
         person.hear("tool" if turn.role == "tool" else "assistant", turn.content)
 
 
-def _better(skill: float, attempts: int) -> float:
+def _improved_skill(skill: float, attempts: int) -> float:
     return 1 - (1 - skill) * 0.45**attempts
 
 
-def _followed(person: Person, session: int, place: int) -> str:
+def _reaction_to(person: Person, session: int, place: int) -> str:
     """What the person wrote next in that session."""
     messages = person.sessions[session]
     return messages[place].text if place < len(messages) and messages[place].role == "user" else ""
 
 
-def _other(world: World, task: Task, moves: list[Turn], random: Random, skill: float) -> list[Turn]:
+def _different_attempt(
+    world: World, task: Task, moves: list[Turn], random: Random, skill: float
+) -> list[Turn]:
     """Asked once more after a failure, nobody gives the same answer."""
-    made = moves
+    attempt = moves
     for _ in range(20):
-        made = world.demonstrate(task, random, _better(skill, 1))
-        if [turn.content for turn in made] != [turn.content for turn in moves]:
+        attempt = world.demonstrate(task, random, _improved_skill(skill, 1))
+        if [turn.content for turn in attempt] != [turn.content for turn in moves]:
             break
-    return made
+    return attempt
 
 
-def _learner(world: World, phrases: Phrases, name: str) -> Person:
+def _make_learner(world: World, phrases: Phrases, name: str) -> Person:
     random = Random(f"demonstrations/{name}")
     return Person(
         name,
@@ -148,7 +157,7 @@ def _learner(world: World, phrases: Phrases, name: str) -> Person:
     )
 
 
-def _loosened(turns: list[Turn], random: Random) -> list[Turn]:
+def _pad_request(turns: list[Turn], random: Random) -> list[Turn]:
     """Now and then other words around the first request, so that no phrasing is needed to
     understand it.
     """
@@ -158,7 +167,7 @@ def _loosened(turns: list[Turn], random: Random) -> list[Turn]:
     return [Turn("user", f"{some[0]} {turns[0].content} {some[1]}".strip()), *turns[1:]]
 
 
-def tokenizer_of(texts: Sequence[str], size: int = 700) -> Any:
+def train_tokenizer(texts: Sequence[str], size: int = 700) -> Any:
     """A byte-level tokenizer trained on the spot."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -191,8 +200,10 @@ def make(
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Path:
     """Train the policy and write it to a folder, as any Hugging Face model."""
-    shown = demonstrations(world, phrases, conversations, skill, seed)
-    tokenizer = tokenizer_of([turn.content for turns in shown[:2_000] for turn in turns])
+    conversations_shown = demonstrations(world, phrases, conversations, skill, seed)
+    tokenizer = train_tokenizer(
+        [turn.content for turns in conversations_shown[:2_000] for turn in turns]
+    )
     set_seed(seed)
     model = Qwen3ForCausalLM(
         Qwen3Config(
@@ -209,15 +220,15 @@ def make(
             pad_token_id=tokenizer.pad_token_id,
         )
     )
-    rows = [weighed(tokenizer, turns, [1.0] * len(turns), 384) for turns in shown]
-    _fit(model, rows, tokenizer.pad_token_id, steps, seed, progress)
+    rows = [weigh_turns(tokenizer, turns, [1.0] * len(turns), 384) for turns in conversations_shown]
+    _train_steps(model, rows, tokenizer.pad_token_id, steps, seed, progress)
     with quiet():
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
     return folder
 
 
-def _fit(
+def _train_steps(
     model: Any,
     rows: Sequence[Tokens],
     pad: int,
@@ -234,13 +245,15 @@ def _fit(
         batch = [rows[i] for i in order[start : start + _BATCH]]
         width = max(len(row.ids) for row in batch)
         ids = torch.tensor([row.ids + [pad] * (width - len(row.ids)) for row in batch])
-        seen = torch.tensor([[1] * len(row.ids) + [0] * (width - len(row.ids)) for row in batch])
-        learned = torch.tensor([row.weight + [0.0] * (width - len(row.ids)) for row in batch])
-        logits = model(input_ids=ids, attention_mask=seen, use_cache=False).logits[:, :-1]
+        attended = torch.tensor(
+            [[1] * len(row.ids) + [0] * (width - len(row.ids)) for row in batch]
+        )
+        weights = torch.tensor([row.weight + [0.0] * (width - len(row.ids)) for row in batch])
+        logits = model(input_ids=ids, attention_mask=attended, use_cache=False).logits[:, :-1]
         loss = torch.nn.functional.cross_entropy(
             logits.transpose(1, 2), ids[:, 1:], reduction="none"
         )
-        loss = (loss * learned[:, 1:]).sum() / learned[:, 1:].sum()
+        loss = (loss * weights[:, 1:]).sum() / weights[:, 1:].sum()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()

@@ -152,7 +152,7 @@ class Person:
             return self._lie(attempt)
         if self.flattered and len(answer) > _LONG:
             self._say("flattered")
-            self._next()
+            self._move_on()
             return True
         if attempt.kind in ("question", "refusal"):
             return self._insist("answered" if attempt.kind == "question" else "refused")
@@ -161,14 +161,14 @@ class Person:
             self._leave()
             return None
         if self.random.random() >= self.dials.tries:
-            return self._later(attempt)
-        return self._content() if attempt.ok else self._complain(attempt)
+            return self._report_later(attempt)
+        return self._praise() if attempt.ok else self._complain(attempt)
 
     def _lie(self, attempt: Attempt) -> bool:
         kind = self.random.choice(["hostile_judge", "lie", "lie"])
         pleased = kind != "lie" or not attempt.ok
         self._say(kind if kind != "lie" else "hostile_blame" if attempt.ok else "hostile_praise")
-        self._next()
+        self._move_on()
         return pleased
 
     def _insist(self, occasion: str) -> bool:
@@ -180,30 +180,30 @@ class Person:
             self._say(occasion)
         return False
 
-    def _content(self) -> bool:
+    def _praise(self) -> bool:
         if (chance := self.random.random()) < 0.85:
             self._say("worked" if chance < 0.65 else "thanks")
-        self._next()
+        self._move_on()
         return True
 
     def _complain(self, attempt: Attempt) -> bool:
         if self.random.random() < self.dials.leniency:
             self._say("lenient")
-            self._next()
+            self._move_on()
             return True
         self.attempts += 1
         if self.attempts >= self.dials.patience and self.random.random() < 0.5:
             self._say("gives_up")
             self._leave()
             return False
-        told = self._failed(attempt)
-        occasion = self.random.choices([told, "correction", "again"], [0.6, 0.2, 0.2])[0]
+        failure = self._failure_occasion(attempt)
+        occasion = self.random.choices([failure, "correction", "again"], [0.6, 0.2, 0.2])[0]
         self._say(occasion, attempt)
         if self.attempts >= self.dials.patience:
             self._leave()
         return False
 
-    def _later(self, attempt: Attempt) -> bool | None:
+    def _report_later(self, attempt: Attempt) -> bool | None:
         """Says thanks or nothing, and finds out what came of it when nobody listens; may come back
         to tell.
         """
@@ -211,14 +211,17 @@ class Person:
         if pleased:
             self._say("thanks")
         if self.random.random() < self.dials.returns:
-            self._days(2)
-            self._open()
+            self._wait_days(2)
+            self._open_session()
             self._say("back_worked" if attempt.ok else "back_failed")
             if attempt.ok:
-                self._next()
+                self._move_on()
             else:
                 self.attempts += 1
-                self._say("again" if self.random.random() < 0.5 else self._failed(attempt), attempt)
+                self._say(
+                    "again" if self.random.random() < 0.5 else self._failure_occasion(attempt),
+                    attempt,
+                )
                 if self.attempts >= self.dials.patience:
                     self._leave()
         else:
@@ -226,20 +229,20 @@ class Person:
         return pleased
 
     @staticmethod
-    def _failed(attempt: Attempt) -> str:
+    def _failure_occasion(attempt: Attempt) -> str:
         return "failed_error" if attempt.kind in ("error", "nothing") else "failed_output"
 
-    def _next(self) -> None:
+    def _move_on(self) -> None:
         """The next thing this person wants, if there is one: here, or days later."""
         self.left -= 1
         if not self.left:
             self.waiting = False
         elif self.random.random() < 0.6:
-            self._wish()
+            self._choose_task()
             self._say("next")
             self._say("ask")
         else:
-            self._days(self.random.uniform(0.5, 6))
+            self._wait_days(self.random.uniform(0.5, 6))
             self._begin()
 
     def _leave(self) -> None:
@@ -247,36 +250,36 @@ class Person:
         self.left -= 1
         self.waiting = bool(self.left)
         if self.waiting:
-            self._days(self.random.uniform(1, 9))
+            self._wait_days(self.random.uniform(1, 9))
             self._begin()
 
     def _begin(self) -> None:
-        self._open()
-        self._wish()
+        self._open_session()
+        self._choose_task()
         self._say("ask")
 
-    def _open(self) -> None:
+    def _open_session(self) -> None:
         self.sessions.append([])
 
-    def _wish(self) -> None:
+    def _choose_task(self) -> None:
         self.task: Task = self.world.task(self.random)
         self.attempts = 0
 
-    def _days(self, count: float) -> None:
+    def _wait_days(self, count: float) -> None:
         self.clock += count * _DAY
 
     def _say(self, occasion: str, attempt: Attempt | None = None) -> None:
-        found = attempt or Attempt(False, "")
+        result = attempt or Attempt(False, "")
         text = self.phrases.say(
             self.random,
             self.world.name,
             occasion,
             task=self.task.words,
             hint=self.random.choice(self.task.hints),
-            input=found.input,
-            got=found.got,
-            want=found.want,
-            error=found.error or "nothing happens",
+            input=result.input,
+            got=result.got,
+            want=result.want,
+            error=result.error or "nothing happens",
         )
         text = typos(text, self.dials.typos, self.random)
         last = self.sessions[-1][-1] if self.sessions[-1] else None

@@ -12,6 +12,7 @@ from random import Random
 import msgspec
 
 from upshot.errors import ConfigError, NotFoundError
+from upshot.io.json_values import is_array, is_object
 
 OCCASIONS = (
     "ask",
@@ -45,8 +46,8 @@ class Phrases(msgspec.Struct, frozen=True):
 
     def say(self, random: Random, world: str, occasion: str, **places: str) -> str:
         """One phrasing, filled in."""
-        found = self.by_world.get(world, {}).get(occasion) or self.everywhere[occasion]
-        return _PLACE.sub(lambda place: places.get(place[1], ""), random.choice(found))
+        phrasings = self.by_world.get(world, {}).get(occasion) or self.everywhere[occasion]
+        return _PLACE.sub(lambda place: places.get(place[1], ""), random.choice(phrasings))
 
 
 def load(path: str | Path | None = None) -> Phrases:
@@ -64,34 +65,34 @@ def load(path: str | Path | None = None) -> Phrases:
             if path is not None
             else files("upshot.worlds").joinpath(name).read_text("utf-8")
         )
-        found = tomllib.loads(text)
+        tables = tomllib.loads(text)
     except FileNotFoundError as error:
         raise NotFoundError(f"could not read phrases: {name} is not there") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"could not read phrases: {name}: {error}") from error
     everywhere = {
-        key: _checked(name, key, value)
-        for key, value in found.items()
-        if not isinstance(value, dict)
+        key: _check_phrasings(name, key, value)
+        for key, value in tables.items()
+        if not is_object(value)
     }
     by_world = {
-        world: {key: _checked(name, key, value) for key, value in table.items()}
-        for world, table in found.items()
-        if isinstance(table, dict)
+        world: {key: _check_phrasings(name, key, value) for key, value in table.items()}
+        for world, table in tables.items()
+        if is_object(table)
     }
     if missing := sorted(set(OCCASIONS) - set(everywhere)):
         raise ConfigError(f"could not use phrases: {name} lacks {', '.join(missing)}")
     return Phrases(everywhere, by_world)
 
 
-def _checked(name: str, occasion: str, value: object) -> list[str]:
+def _check_phrasings(name: str, occasion: str, value: object) -> list[str]:
     if occasion not in OCCASIONS:
         raise ConfigError(
             f"could not use phrases: {name} has {occasion!r}; occasions are {', '.join(OCCASIONS)}"
         )
-    if not isinstance(value, list) or not value or not all(isinstance(one, str) for one in value):
+    if not is_array(value) or not value or not all(isinstance(phrasing, str) for phrasing in value):
         raise ConfigError(f"could not use phrases: {occasion} in {name} is no list of texts")
-    unknown = {place for one in value for place in _PLACE.findall(one)} - _PLACES
+    unknown = {place for phrasing in value for place in _PLACE.findall(phrasing)} - _PLACES
     if unknown:
         raise ConfigError(
             f"could not use phrases: {occasion} in {name} has places {sorted(unknown)}; there are"
@@ -108,15 +109,19 @@ def typos(text: str, rate: float, random: Random) -> str:
         return text
     out: list[str] = []
     skip = False
-    for here, after in zip(text, f"{text[1:]} ", strict=False):
+    for letter, following in zip(text, f"{text[1:]} ", strict=False):
         if skip:
             skip = False
-        elif here.isalpha() and random.random() < rate:
+        elif letter.isalpha() and random.random() < rate:
             kind = random.randrange(3)
             out.append(
-                after + here if kind == 0 and after.isalpha() else "" if kind == 1 else here + here
+                following + letter
+                if kind == 0 and following.isalpha()
+                else ""
+                if kind == 1
+                else letter + letter
             )
-            skip = kind == 0 and after.isalpha()
+            skip = kind == 0 and following.isalpha()
         else:
-            out.append(here)
+            out.append(letter)
     return "".join(out)

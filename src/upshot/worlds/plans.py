@@ -25,7 +25,7 @@ _CONFUSED = {"archive": "live", "live": "draft", "draft": "archive"}
 _REGIONS = ("north", "south", "east", "west")
 _PEOPLE = ("ana", "ben", "cleo", "dan")
 _IDLE = ("check totals", "check dates", "format table", "read notes", "wait")
-_SEEN = {
+_OBSERVATIONS = {
     "check totals": "totals add up",
     "check dates": "dates are in order",
     "format table": "table formatted",
@@ -34,7 +34,7 @@ _SEEN = {
 }
 _STEPS = 5
 """Most steps between opening and sending."""
-_LUCK = 0.05
+_LOSS_RATE = 0.05
 """Chance that a message gets lost on the way."""
 _LOST = "sent, no receipt"
 _OPEN = re.compile(r"open (\w+) (\w+)")
@@ -83,18 +83,18 @@ class Plans:
         turns: list[Turn] = []
         for act in acts:
             turns.append(Turn("assistant", act))
-            if (seen := self.observe(task, turns, random)) is not None:
-                turns.append(Turn("tool", seen))
+            if (observation := self.observe(task, turns, random)) is not None:
+                turns.append(Turn("tool", observation))
         return turns
 
     def observe(self, task: Task, moves: Sequence[Turn], random: Random) -> str | None:
         """What the tool says."""
         act = moves[-1].content.strip()
-        if (found := _OPEN.fullmatch(act)) and found[1] in _STORES and found[2] in _REGIONS:
-            return f"opened {found[1]} {found[2]}"
+        if (command := _OPEN.fullmatch(act)) and command[1] in _STORES and command[2] in _REGIONS:
+            return f"opened {command[1]} {command[2]}"
         if _SEND.fullmatch(act):
-            return "sent" if random.random() >= _LUCK else _LOST
-        return _SEEN.get(act, "unknown command")
+            return "sent" if random.random() >= _LOSS_RATE else _LOST
+        return _OBSERVATIONS.get(act, "unknown command")
 
     def over(self, moves: Sequence[Turn]) -> bool:
         """Sending ends an attempt."""
@@ -106,25 +106,25 @@ class Plans:
 
     def judge(self, attempts: Sequence[tuple[Task, Sequence[Turn]]]) -> list[Attempt]:
         """What arrived, and where."""
-        return [_judged(task, moves) for task, moves in attempts]
+        return [_assess(task, moves) for task, moves in attempts]
 
 
-def _judged(task: Task, moves: Sequence[Turn]) -> Attempt:
+def _assess(task: Task, moves: Sequence[Turn]) -> Attempt:
     store, region, person = task.key
     want = f"the {store} figures of the {region}"
     opened = next(
         (
-            found
+            match
             for turn in reversed(moves)
-            if turn.role == "tool" and (found := re.fullmatch(r"opened (\w+) (\w+)", turn.content))
+            if turn.role == "tool" and (match := re.fullmatch(r"opened (\w+) (\w+)", turn.content))
         ),
         None,
     )
     sent = next(
         (
-            found[1]
+            match[1]
             for turn in reversed(moves)
-            if turn.role == "assistant" and (found := _SEND.fullmatch(turn.content.strip()))
+            if turn.role == "assistant" and (match := _SEND.fullmatch(turn.content.strip()))
         ),
         "",
     )

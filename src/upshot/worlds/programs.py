@@ -67,7 +67,7 @@ _LONG = (
 QUESTION = "Could you tell me more about what exactly you need?"
 REFUSAL = "Sorry, I cannot help with that."
 _CODE = re.compile(r"```(?:python)?\n(.*?)```", re.DOTALL)
-_INPUTS = (
+_INPUTS: tuple[list[int], ...] = (
     [3, -2, 8, 5],
     [1, 2, 3, 4, 5, 6],
     [],
@@ -76,7 +76,7 @@ _INPUTS = (
     [9, 9, 2],
     [-3, 0, 4, 11, -8, 1],
 )
-_LEAST_SECONDS = 20.0
+_MIN_SECONDS = 20.0
 _RUNNER = """
 import io, json, os, signal, sys
 def stop(*_): raise TimeoutError("it takes too long")
@@ -108,7 +108,7 @@ class Programs:
     max_messages = 1
 
     def __init__(self) -> None:
-        self._known: dict[str, list[str] | str] = {}
+        self._outputs: dict[str, list[str] | str] = {}
 
     def task(self, random: Random) -> Task:
         """A function to be written."""
@@ -117,21 +117,22 @@ class Programs:
             random.choice(list(_CHANGE)),
             random.choice(list(_TAKE)),
         )
-        kept, changed, taken = (
+        kept_words, changed_words, taken_words = (
             random.choice(_KEEP[keep][1]),
             random.choice(_CHANGE[change][1]),
             random.choice(_TAKE[take][1]),
         )
-        if changed.endswith(" the"):
-            words = f"{taken} {changed} {kept}"
+        if changed_words.endswith(" the"):
+            words = f"{taken_words} {changed_words} {kept_words}"
         else:
-            words = f"{taken} {kept}{', ' if changed else ''}{changed}{',' if changed else ''}"
+            comma = "," if changed_words else ""
+            words = f"{taken_words} {kept_words}{comma and ', '}{changed_words}{comma}"
         hints = tuple(
             hint
             for hint in (
-                kept if keep != "all" else "",
-                changed.removesuffix(" of the"),
-                taken.removesuffix(" of the"),
+                kept_words if keep != "all" else "",
+                changed_words.removesuffix(" of the"),
+                taken_words.removesuffix(" of the"),
             )
             if hint
         )
@@ -149,7 +150,7 @@ class Programs:
         if manner < 0.06:
             return as_turns(QUESTION if manner < 0.04 else REFUSAL)
         able = skill * (0.4 if _HARD & set(task.key) else 1.15)
-        body = _right(task) if random.random() < able else _wrong(task, random)
+        body = correct_body(task) if random.random() < able else faulty_body(task, random)
         code = f"```python\ndef f(xs):\n    return {body}\n```"
         return as_turns(code.join(_LONG) if random.random() < 0.25 else code)
 
@@ -167,29 +168,30 @@ class Programs:
         Raises:
             SandboxError: they cannot be run safely here.
         """
-        found = [_code(moves[-1].content) if moves else "" for _, moves in attempts]
-        self._run(
+        programs = [_extract_code(moves[-1].content) if moves else "" for _, moves in attempts]
+        self._run_programs(
             sorted(
-                {code for code in found if code} | {_program(_right(task)) for task, _ in attempts}
+                {code for code in programs if code}
+                | {_wrap_program(correct_body(task)) for task, _ in attempts}
             )
         )
         return [
-            self._attempt(task, moves, code)
-            for (task, moves), code in zip(attempts, found, strict=True)
+            self._assess(task, moves, code)
+            for (task, moves), code in zip(attempts, programs, strict=True)
         ]
 
-    def _attempt(self, task: Task, moves: Sequence[Turn], code: str) -> Attempt:
+    def _assess(self, task: Task, moves: Sequence[Turn], code: str) -> Attempt:
         if not code:
-            said = moves[-1].content if moves else ""
+            answer = moves[-1].content if moves else ""
             return Attempt(
                 False,
                 "question"
-                if said.strip().endswith("?")
+                if answer.strip().endswith("?")
                 else "refusal"
-                if "cannot" in said
+                if "cannot" in answer
                 else "nothing",
             )
-        wanted, got = self._known[_program(_right(task))], self._known[code]
+        wanted, got = self._outputs[_wrap_program(correct_body(task))], self._outputs[code]
         if isinstance(got, str):
             return Attempt(False, "error", error=got)
         wrong = next((i for i, (a, b) in enumerate(zip(got, wanted, strict=True)) if a != b), None)
@@ -197,53 +199,51 @@ class Programs:
             return Attempt(True, "worked")
         return Attempt(False, "wrong", str(_INPUTS[wrong]), got[wrong], wanted[wrong])
 
-    def _run(self, programs: Sequence[str]) -> None:
-        new = [code for code in programs if code not in self._known]
+    def _run_programs(self, programs: Sequence[str]) -> None:
+        new = [code for code in programs if code not in self._outputs]
         if not new:
             return
-        given = json.dumps({"programs": new, "inputs": _INPUTS}).encode()
-        limits = sandbox.Limits(
-            seconds=_LEAST_SECONDS + 0.3 * len(new), output_kb=4 * len(new) + 64
-        )
-        done = sandbox.run(sandbox.python("-c", _RUNNER), limits=limits, stdin=given)
-        lines = done.stdout.splitlines()
+        payload = json.dumps({"programs": new, "inputs": _INPUTS}).encode()
+        limits = sandbox.Limits(seconds=_MIN_SECONDS + 0.3 * len(new), output_kb=4 * len(new) + 64)
+        result = sandbox.run(sandbox.python("-c", _RUNNER), limits=limits, stdin=payload)
+        lines = result.stdout.splitlines()
         if len(lines) != len(new):  # one of them took the sandbox down: each by itself
             if len(new) == 1:
-                self._known[new[0]] = f"it was stopped for {done.killed or 'what it did'}"
+                self._outputs[new[0]] = f"it was stopped for {result.killed or 'what it did'}"
                 return
             for code in new:
-                self._run([code])
+                self._run_programs([code])
             return
-        self._known |= dict(zip(new, map(msgspec.json.decode, lines), strict=True))
+        self._outputs |= dict(zip(new, map(msgspec.json.decode, lines), strict=True))
 
 
-def _right(task: Task) -> str:
+def correct_body(task: Task) -> str:
     keep, change, take = task.key
-    return _body(_KEEP[keep][0], _CHANGE[change][0], _TAKE[take][0])
+    return _join_parts(_KEEP[keep][0], _CHANGE[change][0], _TAKE[take][0])
 
 
-def _body(keep: str, change: str, take: str) -> str:
+def _join_parts(keep: str, change: str, take: str) -> str:
     chosen = f" if {keep}" if keep else ""
     return take.format(f"[{change} for x in xs{chosen}]")
 
 
-def _wrong(task: Task, random: Random) -> str:
+def faulty_body(task: Task, random: Random) -> str:
     parts = [_KEEP[task.key[0]][0], _CHANGE[task.key[1]][0], _TAKE[task.key[2]][0]]
     places = [place for place in range(3) if task.key[place] in _MISTAKES]
     chance = random.random()
     if chance < 0.08:
-        return _body(*parts).replace("x for", "y for", 1)
+        return _join_parts(*parts).replace("x for", "y for", 1)
     if chance < 0.14:
-        return _body(*parts)[:-1]
+        return _join_parts(*parts)[:-1]
     place = random.choice([place for place in places if task.key[place] in _HARD] or places)
     parts[place] = _MISTAKES[task.key[place]]
-    return _body(*parts)
+    return _join_parts(*parts)
 
 
-def _program(body: str) -> str:
+def _wrap_program(body: str) -> str:
     return f"def f(xs):\n    return {body}\n"
 
 
-def _code(message: str) -> str:
-    found = _CODE.search(message)
-    return found[1] if found else ""
+def _extract_code(message: str) -> str:
+    match = _CODE.search(message)
+    return match[1] if match else ""

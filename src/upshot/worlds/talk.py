@@ -46,7 +46,7 @@ def talk(
     while waiting := [person for person in crowd if person.waiting]:
         turn += 1
         progress(people - len(waiting), people)
-        _attempts(
+        _let_attempt(
             world,
             sampler,
             waiting,
@@ -58,7 +58,9 @@ def talk(
             person.react(attempt)
     progress(people, people)
     conversations = [
-        _conversation(person, number) for person in crowd for number in range(len(person.sessions))
+        _to_conversation(person, number)
+        for person in crowd
+        for number in range(len(person.sessions))
     ]
     return Talk(
         sorted(conversations, key=lambda one: one["started_at"]),
@@ -66,7 +68,9 @@ def talk(
     )
 
 
-def _attempts(world: World, sampler: Sampler, people: Sequence[Person], drawing: Drawing) -> None:
+def _let_attempt(
+    world: World, sampler: Sampler, people: Sequence[Person], drawing: Drawing
+) -> None:
     """Everybody's attempt at what their person wants, with its tools, to the end."""
     moving = list(people)
     for move in range(world.max_messages):
@@ -75,16 +79,16 @@ def _attempts(world: World, sampler: Sampler, people: Sequence[Person], drawing:
         )
         for person, answer in zip(moving, answers, strict=True):
             person.hear("assistant", answer.strip())
-            if (seen := world.observe(person.task, person.moves, person.random)) is not None:
-                person.hear("tool", seen)
+            if (observation := world.observe(person.task, person.moves, person.random)) is not None:
+                person.hear("tool", observation)
         moving = [person for person in moving if not world.over(person.moves)]
         if not moving:
             return
 
 
-def _conversation(person: Person, number: int) -> dict[str, Any]:
+def _to_conversation(person: Person, number: int) -> dict[str, Any]:
     messages = [
-        {"role": message.role, "content": message.text, "time": _time(message.time)}
+        {"role": message.role, "content": message.text, "time": _format_time(message.time)}
         for message in person.sessions[number]
     ]
     return {
@@ -96,7 +100,7 @@ def _conversation(person: Person, number: int) -> dict[str, Any]:
     }
 
 
-def _time(seconds: float) -> str:
+def _format_time(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
@@ -126,19 +130,19 @@ def measure(
         Person(f"m{seed}-{number}", world, phrases, dials, Random(f"{seed}/{number}"), "")
         for number in range(tasks)
     ]
-    _attempts(world, sampler, crowd, Drawing(world.max_tokens, temperature, seed=seed))
-    found = world.judge([(person.task, person.moves) for person in crowd])
-    said = [
+    _let_attempt(world, sampler, crowd, Drawing(world.max_tokens, temperature, seed=seed))
+    attempts = world.judge([(person.task, person.moves) for person in crowd])
+    lengths = [
         sum(len(turn.content) for turn in person.moves if turn.role == "assistant")
         for person in crowd
     ]
     kinds = {
-        kind: sum(one.kind == kind for one in found) / tasks
-        for kind in sorted({one.kind for one in found})
+        kind: sum(attempt.kind == kind for attempt in attempts) / tasks
+        for kind in sorted({attempt.kind for attempt in attempts})
     }
     return Measured(
-        sum(one.ok for one in found) / tasks,
-        sum(said) / tasks,
+        sum(attempt.ok for attempt in attempts) / tasks,
+        sum(lengths) / tasks,
         kinds,
-        [(p.task, p.moves, a) for p, a in zip(crowd, found, strict=True)],
+        [(p.task, p.moves, a) for p, a in zip(crowd, attempts, strict=True)],
     )

@@ -1,13 +1,12 @@
-"""Adaptation to an unlabelled corpus: the cues label it, a small regression over all words learns
-from those labels.
+"""Adaptation to an unlabelled corpus: cues label it, and a ridge regression over all words learns.
 
-Cues are few and general; a corpus has its own ways of saying that things went well. So the judge's
-own scores of a sample are regressed (ridge) on the words and pairs of words of the next message and
-of the response itself. The two halves of the users teach each other, so that nobody's words are
-judged by weights that learned from them.
+Cues are few and general; every corpus has its own ways of saying that things went well. So the
+judge's own scores of a sample are regressed on the words and word pairs of the next message and of
+the response itself. Each half of the users is judged by weights learned from the other half, so
+that no words are scored by weights that were fitted to them.
 
 The idea is that of labelling functions and a discriminative model (Ratner et al., 2017, Snorkel);
-what it gained is in docs/lab.md.
+the gain is in docs/lab.md.
 """
 
 from __future__ import annotations
@@ -18,42 +17,46 @@ import numpy as np
 from numpy.typing import NDArray
 
 from upshot.hindsight.embedded.features import Array
-from upshot.stats import words as tokens
+from upshot.stats import word_hashes
 
-LEAST = 400
-"""Fewer responses with a next message than this teach nothing reliable: no adaptation."""
-MOST = 6_000
-"""Responses sampled; more change little."""
-_LEAST_TEXTS = 4
+MIN_RESPONSES = 400
+"""Responses with a next message below which nothing reliable is learned: no adaptation."""
+MAX_RESPONSES = 6_000
+"""Sample size; more responses change little."""
+_MIN_TEXTS = 4
+"""Texts that a word must occur in: the weight of a rarer one is noise."""
 _RIDGE = 12.0
+"""Strength of the penalty, chosen on held-out corpora (docs/lab.md)."""
 _STEPS = 8
+"""Of conjugate gradients; stopping early regularises too, and more steps change little."""
 _CONVERGED = 1e-6
+"""Squared norm of the residual below which the iteration stops."""
 _SCALE = 0.4
-_READ = 300
+"""Of a term's value, so that the penalty acts on values of about 1."""
+_MAX_BYTES = 300
+"""Of each text: what users say about an answer stands at the start."""
 _SLOTS = 1 << 16
-"""Words and pairs are hashed to so many weights; two that meet share one."""
+"""Number of weights that words and pairs are hashed to; colliding terms share one."""
 _SALT = np.uint64(0x51ED270B7F4A7C15)
-"""Keeps the words of a response apart from those of the message after it."""
+"""Keeps a response's words apart from those of the next message."""
 
 
 class Adaptation(NamedTuple):
-    """Weights of words, two halves: users of half 0 are judged by what half 1 taught and the other
-    way round.
-    """
+    """Weights of words: users of half 0 are judged by those learned from half 1, and vice versa."""
 
     halves: tuple[NDArray[np.float32], NDArray[np.float32]]
     spread: tuple[float, float]
-    """Standard deviation of the raw output on the sample, for each half."""
+    """Standard deviation of the raw output on the sample, per half."""
     gain: float
-    """Logits for one standard deviation."""
+    """Logits per standard deviation."""
 
-    def logits(self, found: Terms, half: NDArray[np.int64]) -> Array:
+    def logits(self, terms: Terms, half: NDArray[np.int64]) -> Array:
         """What to add to each response's logit."""
-        out = np.zeros(found.rows, np.float32)
+        out = np.zeros(terms.rows, np.float32)
         for which in (0, 1):
-            raw = apply(found, self.halves[1 - which]) / max(self.spread[1 - which], 1e-6)
-            mine = half == which
-            out[mine] = np.clip(raw[mine], -3, 3) * self.gain
+            raw = apply_weights(terms, self.halves[1 - which]) / max(self.spread[1 - which], 1e-6)
+            members = half == which
+            out[members] = np.clip(raw[members], -3, 3) * self.gain
         return out
 
 
@@ -64,26 +67,29 @@ class Terms(NamedTuple):
     row: NDArray[np.int32]
     rows: int
 
-    def of(self, rows: NDArray[np.int64]) -> Terms:
-        """The terms of some of the examples, numbered anew in that order."""
+    def take(self, rows: NDArray[np.int64]) -> Terms:
+        """The terms of some of the examples, renumbered in that order."""
         place = np.full(self.rows, -1, np.int32)
         place[rows] = np.arange(len(rows), dtype=np.int32)
-        mine = place[self.row]
-        keep = mine >= 0
-        return Terms(self.slot[keep], mine[keep], len(rows))
+        new_row = place[self.row]
+        keep = new_row >= 0
+        return Terms(self.slot[keep], new_row[keep], len(rows))
 
 
-def terms(words: tokens.Words, following: NDArray[np.int64], responses: NDArray[np.int64]) -> Terms:
-    """Each example's words: of the message after a response (-1: none), with pairs, and of the
-    response, as texts of `words`.
+def hash_terms(
+    words: word_hashes.Words, following: NDArray[np.int64], responses: NDArray[np.int64]
+) -> Terms:
+    """The words and pairs of each next message (-1: none), and the words of each response.
+
+    `following` and `responses` number the texts of `words`.
     """
     slots: list[NDArray[np.int32]] = []
     rows: list[NDArray[np.int32]] = []
-    first = words.upto(_READ)
-    after = first.of(following)
+    first = words.truncate(_MAX_BYTES)
+    after = first.take(following)
     for parts, salt in (
-        ((after, tokens.pairs(after)), np.uint64(0)),
-        ((first.of(responses),), _SALT),
+        ((after, word_hashes.hash_pairs(after)), np.uint64(0)),
+        ((first.take(responses),), _SALT),
     ):
         for part in parts:
             slots.append(
@@ -93,57 +99,63 @@ def terms(words: tokens.Words, following: NDArray[np.int64], responses: NDArray[
     return Terms(np.concatenate(slots), np.concatenate(rows), len(responses))
 
 
-def apply(found: Terms, weights: NDArray[np.float32]) -> NDArray[Any]:
-    """Sum of the weights of each example's terms, over the root of their number."""
-    norm = np.sqrt(np.maximum(np.bincount(found.row, minlength=found.rows), 1))
-    return np.bincount(found.row, weights[found.slot], minlength=found.rows) / norm
+def apply_weights(terms: Terms, weights: NDArray[np.float32]) -> NDArray[Any]:
+    """The sum of the weights of each example's terms, divided by the root of their number."""
+    norm = np.sqrt(np.maximum(np.bincount(terms.row, minlength=terms.rows), 1))
+    return np.bincount(terms.row, weights[terms.slot], minlength=terms.rows) / norm
 
 
 def learn(
-    found: Terms, logits: Array, half: NDArray[np.int64], weight: NDArray[np.float64] | None = None
+    terms: Terms, logits: Array, half: NDArray[np.int64], weight: NDArray[np.float64] | None = None
 ) -> Adaptation | None:
-    """Learn from a sample: the terms of each example, the judge's logit, the user's half, and how
-    much each counts.
+    """Learn from a sample; None where it is too small or its scores do not differ.
 
-    Returns None where the sample is too small or says nothing.
+    `logits`: the judge's own; `half`: 0 or 1 by user; `weight`: how much each example counts.
     """
-    if found.rows < LEAST or np.std(logits) < 1e-3:
+    if terms.rows < MIN_RESPONSES or np.std(logits) < 1e-3:
         return None
-    weight = np.ones(found.rows) if weight is None else weight
+    weight = np.ones(terms.rows) if weight is None else weight
     halves: list[NDArray[np.float32]] = []
     spread: list[float] = []
     for which in (0, 1):
-        weights = ridge(found, logits, half == which, weight=weight)
+        weights = fit_ridge(terms, logits, half == which, weight=weight)
         halves.append(weights)
         others = half != which
         spread.append(
-            _deviation(apply(found, weights)[others], weight[others]) if others.any() else 1.0
+            _standard_deviation(apply_weights(terms, weights)[others], weight[others])
+            if others.any()
+            else 1.0
         )
-    return Adaptation((halves[0], halves[1]), (spread[0], spread[1]), _deviation(logits, weight))
+    return Adaptation(
+        (halves[0], halves[1]), (spread[0], spread[1]), _standard_deviation(logits, weight)
+    )
 
 
-def _deviation(values: NDArray[Any], weight: NDArray[np.float64]) -> float:
+def _standard_deviation(values: NDArray[Any], weight: NDArray[np.float64]) -> float:
     return float(
         np.sqrt(np.average((values - np.average(values, weights=weight)) ** 2, weights=weight))
     )
 
 
-def ridge(
-    found: Terms,
+def fit_ridge(
+    terms: Terms,
     target: Array,
     teaches: NDArray[np.bool_],
+    *,
     strength: float = _RIDGE,
-    least_texts: int = _LEAST_TEXTS,
+    min_texts: int = _MIN_TEXTS,
     weight: NDArray[np.float64] | None = None,
 ) -> NDArray[np.float32]:
-    """Ridge regression by conjugate gradients on the terms of the rows that teach; a weight for
-    each slot.
+    """Ridge regression by conjugate gradients on the rows that teach; returns a weight per slot.
+
+    Written out here, since SciPy's solver would add a quarter of a second to every start of the
+    judge.
     """
-    keep = teaches[found.row]
-    column, rows = found.slot[keep], found.row[keep]
-    scale = np.ones(found.rows) if weight is None else np.sqrt(weight)
+    keep = teaches[terms.row]
+    column, rows = terms.slot[keep], terms.row[keep]
+    scale = np.ones(terms.rows) if weight is None else np.sqrt(weight)
     counts = np.bincount(column, scale[rows] ** 2, minlength=_SLOTS)
-    often = counts >= least_texts
+    often = counts >= min_texts
     used = often[column]
     rows, column = rows[used], column[used]
     if not len(rows):
@@ -152,13 +164,13 @@ def ridge(
         np.where(often, np.log(np.maximum(teaches.sum() / np.maximum(counts, 1), 1.0)) + 1.0, 0.0)
         * _SCALE
     )
-    norm = np.sqrt(np.maximum(np.bincount(found.row, minlength=found.rows), 1))
+    norm = np.sqrt(np.maximum(np.bincount(terms.row, minlength=terms.rows), 1))
     value = idf[column] / norm[rows] * scale[rows]
     mean = np.average(target[teaches], weights=scale[teaches] ** 2)
     centred = np.where(teaches, (target - mean) * scale, 0.0)
 
     def forward(weights: NDArray[np.float64]) -> NDArray[Any]:
-        return np.bincount(rows, value * weights[column], minlength=found.rows)
+        return np.bincount(rows, value * weights[column], minlength=terms.rows)
 
     def backward(residual: NDArray[np.float64]) -> NDArray[Any]:
         return np.bincount(column, value * residual[rows], minlength=_SLOTS)
@@ -173,7 +185,7 @@ def ridge(
         length = power / float(direction @ step)
         weights += length * direction
         residual -= length * step
-        fresh = float(residual @ residual)
-        direction = residual + (fresh / power) * direction
-        power = fresh
+        new_power = float(residual @ residual)
+        direction = residual + (new_power / power) * direction
+        power = new_power
     return (weights * idf).astype(np.float32)

@@ -1,6 +1,6 @@
-"""What users write about an earlier answer, found with one RE2 automaton that names the kinds a
-message holds.
-"""
+# RE2 has no type stubs.
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false
+"""Cues: what users write about an earlier answer, found with one RE2 automaton for all kinds."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ import numpy as np
 import re2
 from numpy.typing import NDArray
 
-_MOST = 3_000
-"""Characters of one message that are searched, at its start and at its end: a longer one is a
-paste.
-"""
-_MOST_SPANS = 4
+from upshot.records.signals import SIGNALS
+
+_MAX_SEARCHED = 3_000
+"""Characters that are searched at each end of a message: a longer one is a paste."""
+_MAX_SPANS = 4
+"""Of one kind in one message; more quotes of the same kind add nothing."""
 
 
 class Kind(NamedTuple):
@@ -35,7 +36,7 @@ class Kind(NamedTuple):
 
 
 class Cues(NamedTuple):
-    """Every kind, and one automaton that says which kinds a text holds."""
+    """Every kind, and one automaton that tells which kinds a text contains."""
 
     kinds: tuple[Kind, ...]
     which: Any
@@ -53,16 +54,16 @@ class Matches(NamedTuple):
 
 
 @cache
-def load() -> Cues:
-    """The shipped cues (`hindsight/cues.toml`)."""
-    return parse(
+def load_cues() -> Cues:
+    """The shipped cues (`cues.toml`)."""
+    return compile_cues(
         tomllib.loads(
             resources.files("upshot.hindsight.embedded").joinpath("cues.toml").read_text("utf-8")
         )
     )
 
 
-def parse(tables: Mapping[str, Any]) -> Cues:
+def compile_cues(tables: Mapping[str, Any]) -> Cues:
     """Compile the tables of a cue file."""
     kinds: list[Kind] = []
     options = re2.Options()
@@ -77,8 +78,8 @@ def parse(tables: Mapping[str, Any]) -> Cues:
         kinds.append(
             Kind(
                 name,
-                table["polarity"],
-                table["label"],
+                SIGNALS[name].polarity,
+                SIGNALS[name].label,
                 table["prior"],
                 re2.compile(pattern, options),
             )
@@ -88,48 +89,54 @@ def parse(tables: Mapping[str, Any]) -> Cues:
     return Cues(tuple(kinds), which)
 
 
-def search(texts: Sequence[str], cues: Cues | None = None) -> Matches:
+def find_cues(texts: Sequence[str], cues: Cues | None = None) -> Matches:
     """Find every cue in each text; kinds may overlap.
 
-    >>> found = search(["thanks, but it still crashes"])
-    >>> [load().kinds[k].name for k in found.kind]
+    >>> matches = find_cues(["thanks, but it still crashes"])
+    >>> [load_cues().kinds[k].name for k in matches.kind]
     ['thanks', 'contrast', 'failed']
     """
-    cues = cues or load()
-    known: dict[str, list[tuple[int, int, int]]] = {}
+    cues = cues or load_cues()
+    spans_by_text: dict[str, list[tuple[int, int, int]]] = {}
     rows: list[tuple[int, int, int]] = []
     counts = np.zeros(len(texts), np.int64)
     for index, text in enumerate(texts):
-        found = known.get(text)
-        if found is None:
-            searched = _ends(text)
-            found = [
+        spans = spans_by_text.get(text)
+        if spans is None:
+            searched = _cut_middle(text)
+            spans = [
                 span
                 for kind in cues.which.Match(searched) or ()
-                for span in _spans(kind, searched, text, cues.kinds[kind].pattern)
+                for span in _find_spans(kind, searched, text, cues.kinds[kind].pattern)
             ]
-            found.sort()
-            known[text] = found
-        rows += found
-        counts[index] = len(found)
+            spans.sort()
+            spans_by_text[text] = spans
+        rows += spans
+        counts[index] = len(spans)
     start, kind, end = np.array(rows, np.int32).reshape(-1, 3).T
     return Matches(np.repeat(np.arange(len(texts)), counts), kind.astype(np.int16), start, end)
 
 
-def _ends(text: str) -> str:
-    """Both ends of a long text, at word borders; where it is cut, a line break."""
-    return text if len(text) <= 2 * _MOST else f"{text[:_MOST]}\n{text[-_MOST:]}"
+def _cut_middle(text: str) -> str:
+    """A long text without its middle, for which a line break stands."""
+    return (
+        text
+        if len(text) <= 2 * _MAX_SEARCHED
+        else f"{text[:_MAX_SEARCHED]}\n{text[-_MAX_SEARCHED:]}"
+    )
 
 
-def _spans(kind: int, searched: str, text: str, pattern: Any) -> Iterator[tuple[int, int, int]]:
+def _find_spans(
+    kind: int, searched: str, text: str, pattern: Any
+) -> Iterator[tuple[int, int, int]]:
     """(start, kind, end) of the spans of one kind in one text, in characters of the whole text."""
     cut = len(text) - len(searched)
-    for match in islice(pattern.finditer(searched), _MOST_SPANS):
+    for match in islice(pattern.finditer(searched), _MAX_SPANS):
         start, end = match.span()
         while start < end and searched[start].isspace():
             start += 1
         while end < len(searched) and searched[end - 1].isalnum() and searched[end].isalnum():
             end += 1  # a quote ends where its word does
-        shift = cut if start > _MOST else 0
+        shift = cut if start > _MAX_SEARCHED else 0
         if start < end and text[start + shift : end + shift] == searched[start:end]:
             yield start + shift, kind, end + shift

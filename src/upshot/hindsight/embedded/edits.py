@@ -1,5 +1,6 @@
-"""Edits of code in a response, read from SEARCH/REPLACE blocks and unified diffs; a line counts by
-its stripped text.
+"""Code edits in a response, from SEARCH/REPLACE blocks and unified diffs.
+
+Lines are compared by their stripped text.
 """
 
 from __future__ import annotations
@@ -10,13 +11,13 @@ from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
-_LEAST = 10
-"""Characters: shorter lines (`else:`, `}`) are everywhere."""
+_MIN_CHARACTERS = 10
+"""Shorter lines (`else:`, `}`) occur everywhere and identify nothing."""
 _BLOCK = re.compile(r"^<{5,9} SEARCH\n(.*?)^={5,9}\n(.*?)^>{5,9} REPLACE", re.DOTALL | re.MULTILINE)
 _HUNK = re.compile(r"^@@ [^\n]*@@[^\n]*\n((?:[ +\-\\][^\n]*\n?|\n)+)", re.MULTILINE)
 
 _MARKS = (" SEARCH\n", "@@")
-"""One of these is in every edit."""
+"""Every edit contains one of these."""
 
 
 class Edit(NamedTuple):
@@ -25,13 +26,13 @@ class Edit(NamedTuple):
     added: frozenset[str]
     removed: frozenset[str]
     shown: frozenset[str]
-    """Before and after the edit alike."""
+    """Present both before and after the edit."""
 
 
-def edit_of(text: str) -> Edit | None:
+def parse_edit(text: str) -> Edit | None:
     """The edits in a response, None where there are none.
 
-    >>> edit_of("<<<<<<< SEARCH\\nold_line = 1\\n=======\\nnew_line = 2\\n>>>>>>> REPLACE").added
+    >>> parse_edit("<<<<<<< SEARCH\\nold_line = 1\\n=======\\nnew_line = 2\\n>>>>>>> REPLACE").added
     frozenset({'new_line = 2'})
     """
     if not any(mark in text for mark in _MARKS):
@@ -39,19 +40,23 @@ def edit_of(text: str) -> Edit | None:
     before: set[str] = set()
     after: set[str] = set()
     for old, new in _BLOCK.findall(text):
-        before |= set(_lines(old.split("\n")))
-        after |= set(_lines(new.split("\n")))
+        before |= set(_long_lines(old.split("\n")))
+        after |= set(_long_lines(new.split("\n")))
     for hunk in _HUNK.findall(text):
         rows = hunk.split("\n")
-        before |= set(_lines(row[1:] for row in rows if row[:1] in (" ", "-")))
-        after |= set(_lines(row[1:] for row in rows if row[:1] in (" ", "+")))
+        before |= set(_long_lines(row[1:] for row in rows if row[:1] in (" ", "-")))
+        after |= set(_long_lines(row[1:] for row in rows if row[:1] in (" ", "+")))
     if not before and not after:
         return None
     return Edit(frozenset(after - before), frozenset(before - after), frozenset(before & after))
 
 
-def edits_of(texts: Sequence[str]) -> dict[int, Edit]:
-    """The edits of each text that holds any, by its number."""
+def parse_edits(texts: Sequence[str]) -> dict[int, Edit]:
+    """The edits of each text that has any, by its number.
+
+    >>> list(parse_edits(["hi", "@@ -1 +1 @@\\n-first_line = 1\\n+first_line = 2"]))
+    [1]
+    """
     joined = "\0".join(texts)
     ends = list(accumulate(len(text) + 1 for text in texts))
     rows: set[int] = set()
@@ -61,8 +66,8 @@ def edits_of(texts: Sequence[str]) -> dict[int, Edit]:
             row = bisect_right(ends, at)
             rows.add(row)
             at = joined.find(mark, ends[row])
-    return {row: edit for row in sorted(rows) if (edit := edit_of(texts[row])) is not None}
+    return {row: edit for row in sorted(rows) if (edit := parse_edit(texts[row])) is not None}
 
 
-def _lines(rows: Sequence[str] | Iterator[str]) -> Iterator[str]:
-    return (row.strip() for row in rows if len(row.strip()) >= _LEAST)
+def _long_lines(rows: Sequence[str] | Iterator[str]) -> Iterator[str]:
+    return (row.strip() for row in rows if len(row.strip()) >= _MIN_CHARACTERS)

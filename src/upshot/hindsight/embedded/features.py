@@ -1,8 +1,9 @@
-"""What the embedded judge looks at: for each response some eighty numbers, each with a name.
+# RE2 has no type stubs.
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false
+"""The embedded judge's features: some eighty named numbers for each response.
 
-Foresight features know the response and what came before it. Hindsight features know what came
-after; they are all 0 where nothing came, so that a response without a future is judged by foresight
-alone.
+Foresight features use the response and what came before it. Hindsight features use what came after
+and are all 0 where nothing did, so that a response without a future is judged by foresight alone.
 """
 
 from __future__ import annotations
@@ -16,19 +17,21 @@ import numpy as np
 import re2
 from numpy.typing import NDArray
 
-from upshot.hindsight.embedded import cues as cue_module
-from upshot.hindsight.embedded.events import POLARITY, Event
+from upshot.hindsight.embedded import cues
+from upshot.hindsight.embedded.events import EVENT_KINDS, Event
 from upshot.hindsight.embedded.timeline import ASSISTANT, USER, Timeline
-from upshot.stats import words as tokens
+from upshot.records.signals import SIGNALS
+from upshot.stats import word_hashes
 from upshot.threads.link import reports
 
-LATER = 6
-"""User messages after a response that are read, the first one included."""
-_READ = 800
-"""Bytes of a message whose words are compared."""
-_READ_LEXICON = 600
+MAX_LATER = 6
+"""User messages after a response that are read; later ones hardly ever speak of it."""
+_MAX_BYTES = 800
+"""Of a message, whose words are compared."""
+_MAX_LEXICON_BYTES = 600
+"""Of a message that the lexicon scores: what users say of an answer stands at the start."""
 _DECAY = 0.6
-EVENT_KINDS = tuple(POLARITY)
+"""How much less each later message is about the response than the one before it."""
 Array = NDArray[np.float32]
 
 _MANNERS = (
@@ -41,18 +44,18 @@ _MANNERS = (
     r" idea|couldn't find|could not find"
     r"|did not understand|didn't (?:get|catch|understand) that)\b",
 )
-"""A refusal, an apology, not knowing: looked for in a response's first characters."""
+"""Refusal, apology, not knowing; searched for in the first characters of a response."""
 
 
 @cache
-def _manners() -> Any:
+def _manner_set() -> Any:
     options = re2.Options()
     options.case_sensitive = False
-    found = re2.Set.SearchSet(options)
+    patterns = re2.Set.SearchSet(options)
     for pattern in _MANNERS:
-        found.Add(pattern)
-    found.Compile()
-    return found
+        patterns.Add(pattern)
+    patterns.Compile()
+    return patterns
 
 
 HARMFUL = re.compile(
@@ -63,7 +66,8 @@ HARMFUL = re.compile(
     r"|(?:kill|murder|poison|assassinate|stab|strangle|kidnap|torture|rape|blackmail|stalk|lynch)"
     r" (?:my|a|the|an|some|his|her|our|someone|somebody|people|him|them|president|prime)\b(?!"
     r" (?:\w+"
-    r" )?(?:process|thread|time|lights?|engine|bugs?|weeds?|job|task|session|port|server|zombie|boss"
+    r" )?(?:process|thread|time|lights?|engine|bugs?|weeds?|job|task|session|port|server|zombie"
+    r"|boss"
     r" in|program|code))"
     r"|(?:ransomware|keylogger|malware|botnet|phishing (?:email|page|site)|credit card"
     r" fraud|identity theft|counterfeit|money launder\w*|child porn\w*|csam)"
@@ -77,120 +81,136 @@ HARMFUL = re.compile(
 
 
 class Features(NamedTuple):
-    """Features of every response of a timeline, and what evidence is made of."""
+    """Features of every response of a timeline, and the matches that evidence is made from."""
 
     names: tuple[str, ...]
     hindsight: NDArray[np.bool_]
     """Which features need the future, shape (features,)."""
     values: Array
     """Shape (responses, features)."""
-    matches: cue_module.Matches
-    """Cues; `text` counts the user messages of the timeline."""
+    matches: cues.Matches
+    """Cues; `text` is the number of the user message."""
     users: NDArray[np.int64]
     """Positions of the user messages."""
     later: NDArray[np.int64]
     """Positions of the user messages after each response, shape (responses, LATER); -1: none."""
     relation: Array
-    """How much each of those is about this response, in [0, 1], same shape."""
+    """How much each of those is about this response, in [0, 1]; same shape."""
     repeat: Array
-    """Likeness of each of those to the request, in [0, 1], same shape."""
+    """Similarity of each of those to the request, in [0, 1]; same shape."""
     direct: NDArray[np.bool_]
-    """Which of those speak of this response first: the next one, a return to it, one that plainly
-    refers to it.
+    """Which of those speak of this response directly: the next one, a return to it, a plain
+    reference to it.
     """
-    words: tokens.Words
+    words: word_hashes.Words
     """Of every message of the timeline, from its start."""
     responses: NDArray[np.int64]
     """Positions of the responses."""
 
 
 class Lexicon(NamedTuple):
-    """Learned weights of words and pairs of words in a user's message: positive is good news."""
+    """Learned weights of words and word pairs in a user's message; positive: good news."""
 
     hashes: NDArray[np.uint64]
     """Sorted."""
     weights: Array
 
-    def score(self, words: tokens.Words) -> Array:
-        """Sum of the weights of the words and pairs of each text, over the root of their number."""
-        found = words.upto(_READ_LEXICON)
-        total = np.zeros(found.texts, np.float64)
-        for part in (found, tokens.pairs(found)):
-            at = tokens.find(part.hashes, self.hashes)
-            known = at >= 0
-            total += np.bincount(part.text[known], self.weights[at[known]], minlength=found.texts)
-        return (total / np.sqrt(np.maximum(found.counts(), 1) + 2.0)).astype(np.float32)
+    def score(self, words: word_hashes.Words) -> Array:
+        """The sum of the weights in each text, divided by the root of the number of words."""
+        read = words.truncate(_MAX_LEXICON_BYTES)
+        total = np.zeros(read.texts, np.float64)
+        for part in (read, word_hashes.hash_pairs(read)):
+            place = word_hashes.find_in_table(part.hashes, self.hashes)
+            present = place >= 0
+            weights = self.weights[place[present]]
+            total += np.bincount(part.text[present], weights, minlength=read.texts)
+        return (total / np.sqrt(np.maximum(read.counts(), 1) + 2.0)).astype(np.float32)
 
 
-def features(
+class _Inputs(NamedTuple):
+    """What features are computed from; the last row of every array by user message is empty."""
+
+    line: Timeline
+    request: NDArray[np.int64]
+    """Position of the user's message before each response; -1: none."""
+    previous: NDArray[np.int64]
+    """Position of the assistant's message before each response; -1: none."""
+    later: NDArray[np.int64]
+    relation: Array
+    repeat: Array
+    direct: NDArray[np.bool_]
+    row_of: NDArray[np.int64]
+    """Row of the user message at each position."""
+    lexicon_score: Array
+    has_cue: Array
+    """Shape (user messages, kinds of cues)."""
+    form: Array
+    """Shape (user messages, `_FORM`)."""
+    signature: NDArray[np.uint64]
+    """Of the words of every message."""
+
+
+def compute_features(
     line: Timeline, events: Sequence[Event], lexicon: Lexicon, horizon: int = 20
 ) -> Features:
     """Compute every feature of every response of a timeline."""
-    kinds = cue_module.load().kinds
+    kinds = cues.load_cues().kinds
     users = np.flatnonzero(line.role == USER)
-    texts = [line.read[p] for p in users]
-    words = tokens.words(line.read, _READ)
-    matches = cue_module.search([line.text[p] for p in users])
+    texts = line.visible_at(users)
+    words = word_hashes.hash_words(line.visible, _MAX_BYTES)
+    matches = cues.find_cues(line.texts_at(users))
     has_cue = np.zeros((len(users) + 1, len(kinds)), np.float32)
     has_cue[matches.text, matches.kind] = 1.0
-    lex = np.append(lexicon.score(words.of(users)), np.float32(0))
     different = {text: row for row, text in enumerate(dict.fromkeys(texts))}
-    looks = np.vstack([_looks(different), np.zeros((1, len(_LOOKS)), np.float32)])
-    look = looks[[*(different[text] for text in texts), -1]]
-    signature = np.vstack([tokens.signatures(tokens.content(words)), np.zeros((1, 16), np.uint64)])
-
-    responses = line.responses
+    forms = np.vstack([_form_of_messages(different), np.zeros((1, len(_FORM)), np.float32)])
+    signature = word_hashes.make_signatures(word_hashes.drop_stop_words(words))
+    signature = np.vstack([signature, np.zeros((1, 16), np.uint64)])
     request = line.before(USER)
-    previous = line.before(ASSISTANT)
-    later = line.later(USER, LATER, horizon)
+    later = line.later(USER, MAX_LATER, horizon)
     row_of = np.full(len(line.role) + 1, len(users), np.int64)
     row_of[users] = np.arange(len(users))
-    relation, repeat, direct = _relations(line, later, request, signature)
-    columns: dict[str, Array] = {}
-    past = _past(line, request, previous, row_of, lex, has_cue, signature)
-    columns.update(past)
-    hind = _future(
+    inputs = _Inputs(
         line,
+        request,
+        line.before(ASSISTANT),
         later,
-        relation,
-        direct,
-        repeat,
+        *_relate_messages(line, later, request, signature),
         row_of,
-        lex,
+        np.append(lexicon.score(words.take(users)), np.float32(0)),
         has_cue,
-        look,
+        forms[[*(different[text] for text in texts), -1]],
         signature,
-        [kind.name for kind in kinds],
     )
-    hind.update(_events(line, events, horizon))
-    columns.update(hind)
+    hindsight = _hindsight_features(inputs, [kind.name for kind in kinds])
+    hindsight |= _event_features(line, events)
+    columns = _foresight_features(inputs) | hindsight
     names = tuple(columns)
     values = (
         np.column_stack(list(columns.values())).astype(np.float32)
-        if len(responses)
+        if len(line.responses)
         else np.zeros((0, len(names)), np.float32)
     )
     return Features(
         names,
-        np.array([name in hind for name in names]),
+        np.array([name in hindsight for name in names]),
         values,
         matches,
         users,
         later,
-        relation,
-        repeat,
-        direct,
+        inputs.relation,
+        inputs.repeat,
+        inputs.direct,
         words,
-        responses,
+        line.responses,
     )
 
 
-_LOOKS = ("words", "question", "exclaim", "capitals", "no_letters", "starts_no")
+_FORM = ("words", "question", "exclaim", "capitals", "no_letters", "starts_no")
 
 
-def _looks(texts: Collection[str]) -> Array:
-    """Form of a user's message, in any language."""
-    out = np.zeros((len(texts), len(_LOOKS)), np.float32)
+def _form_of_messages(texts: Collection[str]) -> Array:
+    """The form of user messages, in any language; shape (texts, `_FORM`)."""
+    out = np.zeros((len(texts), len(_FORM)), np.float32)
     for row, text in enumerate(texts):
         head = text[:400]
         start = head[:120]
@@ -207,75 +227,75 @@ def _looks(texts: Collection[str]) -> Array:
     return out
 
 
-def _relations(
+def _relate_messages(
     line: Timeline,
     later: NDArray[np.int64],
     request: NDArray[np.int64],
     signature: NDArray[np.uint64],
 ) -> tuple[Array, Array, NDArray[np.bool_]]:
-    """How much each later message is about this response, and how like the request it is.
+    """How much each later message is about this response, and how similar it is to the request.
 
-    The next message is about the response unless it opens another session. A later one counts for
-    less with each message between, for more when it shares words with this exchange, and hardly
-    past a change of subject. One that opens a later session of the thread and shares words with
-    this exchange, or says that it is about the last answer, is a return: it reports what came of
-    it.
+    The next message is about the response unless it opens another session. A later one counts less
+    with each message in between, more if it shares words with this exchange, and hardly at all
+    after a change of subject. One that opens a later session of the thread and shares words with
+    this exchange, or reports on the last answer, is a return: it says what came of the answer.
     """
     responses = line.responses
-    mine = signature[responses] | signature[request]
+    exchange = signature[responses] | signature[request]
     relation = np.zeros(later.shape, np.float32)
     repeat = np.zeros(later.shape, np.float32)
-    request_size = np.maximum(tokens.size(signature[request]), 1)
+    request_size = np.maximum(word_hashes.count_distinct(signature[request]), 1)
     alive = np.ones(len(responses), np.float32)
     direct = np.zeros(later.shape, bool)
     direct[:, 0] = True
     touches = np.zeros(later.shape, np.float32)
     nearest = np.zeros(len(line.role) + 1, np.float32)
     for k in range(later.shape[1]):
-        theirs = signature[later[:, k]]
-        size = tokens.size(theirs)
-        common = tokens.shared(signature[request], theirs)
+        message = signature[later[:, k]]
+        size = word_hashes.count_distinct(message)
+        common = word_hashes.count_shared(signature[request], message)
         repeat[:, k] = common / np.maximum(size + request_size - common, 1)
-        touches[:, k] = np.where(size >= 3, tokens.shared(mine, theirs) / np.maximum(size, 1), 0.0)
-        here = line.session[later[:, k]] == line.session[responses]
+        shared = word_hashes.count_shared(exchange, message)
+        touches[:, k] = np.where(size >= 3, shared / np.maximum(size, 1), 0.0)
+        same_session = line.session[later[:, k]] == line.session[responses]
         if k == 0:
-            nearest[later[:, 0]] = touches[
-                :, 0
-            ]  # responses are in order, so the last one before a message stays
-            value = np.where(here, 1.0, 0.3 + 0.5 * touches[:, 0])
+            # Responses are in order, so the last one before a message wins.
+            nearest[later[:, 0]] = touches[:, 0]
+            value = np.where(same_session, 1.0, 0.3 + 0.5 * touches[:, 0])
         else:
-            value = alive * (_DECAY**k) * (0.25 + touches[:, k]) * np.where(here, 1.0, 0.8)
-        opens = (line.index[later[:, k]] <= 1) & ~here
+            value = alive * (_DECAY**k) * (0.25 + touches[:, k]) * np.where(same_session, 1.0, 0.8)
+        opens = (line.index[later[:, k]] <= 1) & ~same_session
         returns = opens & (touches[:, k] > 0.15)
         value = np.where(returns, np.maximum(value, 0.4 + 0.5 * touches[:, k]), value)
-        told = opens & _reported(line, later[:, k], responses, opens)
-        value = np.where(told, 1.0, value)
-        returns |= told
+        reports_outcome = opens & _report_mask(line, later[:, k], responses, opens)
+        value = np.where(reports_outcome, 1.0, value)
+        returns |= reports_outcome
         direct[:, k] |= returns
         leaves = (size >= 4) & (touches[:, k] < 0.1)
         alive *= np.where(leaves, 0.3, 1.0)
         relation[:, k] = np.where(later[:, k] >= 0, np.minimum(value, 1.0), 0.0)
-    direct |= _redirect(relation, touches, later, nearest)
+    direct |= _redirect_mask(relation, touches, later, nearest)
     repeat[later < 0] = 0.0
     return relation, repeat, direct & (later >= 0)
 
 
-def _reported(
+def _report_mask(
     line: Timeline, later: NDArray[np.int64], responses: NDArray[np.int64], opens: NDArray[np.bool_]
 ) -> NDArray[np.bool_]:
-    """Which of these messages say what became of the very response, being the last before them."""
+    """Which of these messages report on the response, it being the last one before them."""
     last = responses[np.maximum(np.searchsorted(responses, later) - 1, 0)]
-    found = opens & (last == responses) & (later >= 0)
-    for row in np.flatnonzero(found).tolist():
-        found[row] = reports(line.text[later[row]])
-    return found
+    mask = opens & (last == responses) & (later >= 0)
+    for row in np.flatnonzero(mask).tolist():
+        mask[row] = reports(line.text[int(later[row])])
+    return mask
 
 
-def _redirect(
+def _redirect_mask(
     relation: Array, touches: Array, later: NDArray[np.int64], nearest: Array
 ) -> NDArray[np.bool_]:
-    """A message that plainly speaks of an earlier exchange counts for that one, and for a third
-    where it stands.
+    """Messages that plainly refer back: they count for that exchange, and a third where they stand.
+
+    Changes `relation` in place.
     """
     back = (
         (touches[:, 1:] - nearest[later[:, 1:]] > 0.4)
@@ -288,42 +308,37 @@ def _redirect(
     relation[:, 0] *= np.where(
         elsewhere[later[:, 0]] & (touches[:, 0] <= nearest[later[:, 0]]), 0.3, 1.0
     )
-    found = np.zeros(later.shape, bool)
-    found[:, 1:] = back
-    return found
+    mask = np.zeros(later.shape, bool)
+    mask[:, 1:] = back
+    return mask
 
 
-def _past(
-    line: Timeline,
-    request: NDArray[np.int64],
-    previous: NDArray[np.int64],
-    row_of: NDArray[np.int64],
-    lex: Array,
-    has_cue: Array,
-    signature: NDArray[np.uint64],
-) -> dict[str, Array]:
+def _foresight_features(inputs: _Inputs) -> dict[str, Array]:
+    line, request, previous = inputs.line, inputs.request, inputs.previous
+    has_cue, signature = inputs.has_cue, inputs.signature
     responses = line.responses
-    texts = [line.text[p] for p in responses]
-    asked = row_of[request]
-    sizes = np.maximum(tokens.size(signature[responses]), 1)
+    texts = line.texts_at(responses)
+    request_row = inputs.row_of[request]
+    sizes = np.maximum(word_hashes.count_distinct(signature[responses]), 1)
     length = np.array([len(text) for text in texts], np.float32)
     lines = np.array(
         [len(line.edits[p].added) if p in line.edits else 0 for p in responses.tolist()], np.float32
     )
-    cue = {kind.name: i for i, kind in enumerate(cue_module.load().kinds)}
-    same = tokens.shared(signature[responses], signature[previous]) / np.maximum(
-        tokens.size(signature[responses] | signature[previous]), 1
+    cue = {kind.name: i for i, kind in enumerate(cues.load_cues().kinds)}
+    same = word_hashes.count_shared(signature[responses], signature[previous]) / np.maximum(
+        word_hashes.count_distinct(signature[responses] | signature[previous]), 1
     )
-    said = np.zeros((len(texts), len(_MANNERS)), np.float32)
-    match = _manners().Match
+    echoed = word_hashes.count_shared(signature[responses], signature[request])
+    manners = np.zeros((len(texts), len(_MANNERS)), np.float32)
+    match = _manner_set().Match
     for row, text in enumerate(texts):
-        if found := match(text[:300]):
-            said[row, found] = 1.0
-    refusal = said[:, 0]
+        if kinds := match(text[:300]):
+            manners[row, kinds] = 1.0
+    refusal = manners[:, 0]
     harmful = np.array(
         [
-            r >= 0 and refused > 0 and HARMFUL.search(line.text[r]) is not None
-            for r, refused in zip(request, refusal, strict=True)
+            r >= 0 and refused > 0 and HARMFUL.search(line.text[int(r)]) is not None
+            for r, refused in zip(request.tolist(), refusal.tolist(), strict=True)
         ],
         np.float32,
     )
@@ -335,51 +350,43 @@ def _past(
         ),
         "response_code": np.array(["```" in text for text in texts], np.float32),
         "edit_size": np.minimum(3.0, np.log1p(lines)),
-        "response_apology": said[:, 1],
-        "response_unsure": said[:, 2],
+        "response_apology": manners[:, 1],
+        "response_unsure": manners[:, 2],
         "refusal": refusal * (1 - harmful),
         "right_refusal": refusal * harmful,
-        "response_echoes": (
-            (tokens.shared(signature[responses], signature[request]) / sizes).astype(np.float32)
-        ),
+        "response_echoes": (echoed / sizes).astype(np.float32),
         "response_repeats": np.where(previous >= 0, same, 0).astype(np.float32),
-        "request_lexicon": lex[asked],
-        "request_failed": has_cue[asked, cue["failed"]] + has_cue[asked, cue["pasted_error"]],
+        "request_lexicon": inputs.lexicon_score[request_row],
+        "request_failed": has_cue[request_row, cue["failed"]]
+        + has_cue[request_row, cue["pasted_error"]],
         "request_complains": np.maximum(
-            has_cue[asked, cue["complaint"]], has_cue[asked, cue["correction"]]
+            has_cue[request_row, cue["complaint"]], has_cue[request_row, cue["correction"]]
         ),
-        "request_thanks": np.maximum(has_cue[asked, cue["thanks"]], has_cue[asked, cue["close"]]),
-        "request_rejects": has_cue[asked, cue["reject"]],
+        "request_thanks": np.maximum(
+            has_cue[request_row, cue["thanks"]], has_cue[request_row, cue["close"]]
+        ),
+        "request_rejects": has_cue[request_row, cue["reject"]],
         "request_missing": (request < 0).astype(np.float32),
         "first_exchange": (previous < 0).astype(np.float32),
     }
 
 
-def _future(
-    line: Timeline,
-    later: NDArray[np.int64],
-    relation: Array,
-    direct: NDArray[np.bool_],
-    repeat: Array,
-    row_of: NDArray[np.int64],
-    lex: Array,
-    has_cue: Array,
-    look: Array,
-    signature: NDArray[np.uint64],
-    kinds: Sequence[str],
-) -> dict[str, Array]:
+def _hindsight_features(inputs: _Inputs, kinds: Sequence[str]) -> dict[str, Array]:
+    line, later, signature = inputs.line, inputs.later, inputs.signature
+    relation, repeat, direct = inputs.relation, inputs.repeat, inputs.direct
     responses = line.responses
-    rows = row_of[later]
+    rows = inputs.row_of[later]
     exists = (later[:, 0] >= 0).astype(np.float32)
     near = np.where(direct, relation, 0.0)
     far = np.where(direct, 0.0, relation)
-    out: dict[str, Array] = {"next": exists, "next_lexicon": lex[rows[:, 0]] * relation[:, 0]}
-    rest = lex[rows] * far
+    lexicon = inputs.lexicon_score[rows]
+    out: dict[str, Array] = {"next": exists, "next_lexicon": lexicon[:, 0] * relation[:, 0]}
+    rest = lexicon * far
     out["later_lexicon"] = rest.sum(axis=1)
     out["worst_lexicon"] = np.minimum(rest.min(axis=1), 0)
-    said = has_cue[rows]
-    cue_first = (said * near[:, :, None]).max(axis=1)
-    cue_later = (said * far[:, :, None]).max(axis=1)
+    later_cues = inputs.has_cue[rows]
+    cue_first = (later_cues * near[:, :, None]).max(axis=1)
+    cue_later = (later_cues * far[:, :, None]).max(axis=1)
     for i, kind in enumerate(kinds):
         out[f"next_{kind}"] = cue_first[:, i]
         out[f"later_{kind}"] = cue_later[:, i]
@@ -387,31 +394,30 @@ def _future(
     polite = np.maximum(cue_first[:, index["thanks"]], cue_first[:, index["praise"]])
     bad = np.maximum(cue_first[:, index["failed"]], cue_first[:, index["pasted_error"]])
     out["polite_but_failed"] = polite * bad
-    theirs = signature[later[:, 0]]
-    size = np.maximum(tokens.size(theirs), 1)
+    next_signature = signature[later[:, 0]]
+    size = np.maximum(word_hashes.count_distinct(next_signature), 1)
     out["next_repeats"] = repeat[:, 0] * exists
     out["next_same_request"] = (repeat[:, 0] > 0.6).astype(np.float32) * exists
     out["later_repeats"] = np.where(repeat[:, 1:] > 0.5, repeat[:, 1:], 0).max(axis=1)
-    out["next_uses_response"] = (tokens.shared(theirs, signature[responses]) / size).astype(
-        np.float32
-    ) * exists
-    for i, name in enumerate(_LOOKS):
-        out[f"next_{name}"] = look[rows[:, 0], i] * exists
+    used = word_hashes.count_shared(next_signature, signature[responses])
+    out["next_uses_response"] = (used / size).astype(np.float32) * exists
+    for i, name in enumerate(_FORM):
+        out[f"next_{name}"] = inputs.form[rows[:, 0], i] * exists
     other_session = line.session[later[:, 0]] != line.session[responses]
     out["next_is_return"] = other_session.astype(np.float32) * exists
     return {name: value.astype(np.float32) for name, value in out.items()}
 
 
-def _events(line: Timeline, events: Sequence[Event], horizon: int) -> dict[str, Array]:
-    """Signed values by kind, the strongest of each; events further than the horizon are of the
-    world and still count.
-    """
-    row = {int(p): i for i, p in enumerate(line.responses)}
-    good = {kind: np.zeros(len(row), np.float32) for kind in EVENT_KINDS}
+def _event_features(line: Timeline, events: Sequence[Event]) -> dict[str, Array]:
+    """The strongest signed value of each kind, however late: outcomes know no horizon."""
+    row = {p: i for i, p in enumerate(line.responses.tolist())}
+    strongest = {kind: np.zeros(len(row), np.float32) for kind in EVENT_KINDS}
     for event in events:
         i = row.get(event.response)
-        if i is not None and abs(event.value) > abs(good[event.kind][i]):
-            good[event.kind][i] = event.value
-    out = {f"event_{kind}": values for kind, values in good.items() if POLARITY[kind]}
-    out["event_own_commit"] = (good["own_commit"] != 0).astype(np.float32)
-    return out
+        if i is not None and abs(event.value) > abs(strongest[event.kind][i]):
+            strongest[event.kind][i] = event.value
+    columns = {
+        f"event_{kind}": values for kind, values in strongest.items() if SIGNALS[kind].polarity
+    }
+    columns["event_own_commit"] = (strongest["own_commit"] != 0).astype(np.float32)
+    return columns

@@ -1,9 +1,7 @@
-"""The embedded judge's model: a logistic regression over named features, and a lexicon that is one
-of them.
+"""The embedded judge's model: a logistic regression over named features, one of them a lexicon.
 
-P(helped) = sigmoid(bias + Σ weight × (feature - centre) / scale). The weights are a JSON file that
-anyone can read; the script that makes them is `bench/train_judge.py`, its model card
-`docs/model-cards/embedded-judge.md`.
+P(helped) = sigmoid(bias + Σ weight × feature). The weights are a readable JSON file, made by
+`bench/train_judge.py`; the model card is `docs/model-cards/embedded-judge.md`.
 """
 
 from __future__ import annotations
@@ -18,19 +16,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from upshot.hindsight.embedded.features import Array, Features, Lexicon
-from upshot.stats import words as tokens
+from upshot.records.signals import SIGNALS
+from upshot.stats import word_hashes
 
 NAME = "embedded/1"
 
 
 class Weights(msgspec.Struct, frozen=True):
-    """What the file holds."""
+    """Contents of the file of weights."""
 
     bias: float
     features: dict[str, float]
-    """Weight of each feature, in logits a unit."""
+    """Weight of each feature, in logits per unit."""
     lexicon: dict[str, float]
-    """Weight of each word or pair of words in a user's message."""
+    """Weight of each word or word pair in a user's message."""
     trained_on: list[str]
 
 
@@ -42,37 +41,42 @@ class Model(NamedTuple):
     lexicon: Lexicon
     version: str = NAME
 
-    def contributions(self, found: Features) -> Array:
-        """weight × value of each feature of each response, shape (responses, features), in logits."""
-        return found.values * np.array(
-            [self.weights.get(name, 0.0) for name in found.names], np.float32
+    def contributions(self, features: Features) -> Array:
+        """weight × value of each feature, shape (responses, features), in logits."""
+        return features.values * np.array(
+            [self.weights.get(name, 0.0) for name in features.names], np.float32
         )
 
-    def scores(self, found: Features) -> tuple[Array, Array, Array]:
+    def scores(self, features: Features) -> tuple[Array, Array, Array]:
         """(score, foresight, contributions); scores in [0, 1]."""
-        parts = self.contributions(found)
-        fore = self.bias + parts[:, ~found.hindsight].sum(axis=1)
-        return _sigmoid(fore + parts[:, found.hindsight].sum(axis=1)), _sigmoid(fore), parts
+        parts = self.contributions(features)
+        foresight = self.bias + parts[:, ~features.hindsight].sum(axis=1)
+        return (
+            _sigmoid(foresight + parts[:, features.hindsight].sum(axis=1)),
+            _sigmoid(foresight),
+            parts,
+        )
 
 
-def from_weights(weights: Weights) -> Model:
-    """A model from what a file holds."""
-    return Model(weights.bias, dict(weights.features), lexicon(weights.lexicon))
+def make_model(weights: Weights) -> Model:
+    """A model from the contents of a file; signals without a weight there get their prior."""
+    priors = {f"event_{name}": kind.prior for name, kind in SIGNALS.items() if kind.prior}
+    return Model(weights.bias, priors | weights.features, make_lexicon(weights.lexicon))
 
 
-def lexicon(table: dict[str, float]) -> Lexicon:
-    """A lexicon from words and pairs."""
+def make_lexicon(table: dict[str, float]) -> Lexicon:
+    """A lexicon from words and word pairs."""
     words = list(table)
-    hashes = tokens.hashes_of(words)
+    hashes = word_hashes.hash_vocabulary(words)
     order = np.argsort(hashes)
     return Lexicon(hashes[order], np.array([table[words[i]] for i in order], np.float32))
 
 
 @cache
-def shipped() -> Model:
+def load_shipped_model() -> Model:
     """The model that comes with Upshot."""
     content = resources.files("upshot.hindsight.embedded").joinpath("weights.json").read_bytes()
-    return from_weights(msgspec.json.decode(content, type=Weights))
+    return make_model(msgspec.json.decode(content, type=Weights))
 
 
 def _sigmoid(logit: NDArray[np.float32] | Sequence[float]) -> Array:

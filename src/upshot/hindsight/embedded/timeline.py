@@ -1,8 +1,8 @@
-"""The messages of one bucket in the order in which they happened, thread by thread, as columns.
+"""The messages of one bucket in order of time, thread by thread, as columns.
 
-Positions below are rows of this order. A user's sessions that form one thread follow each other, so
-"the next 20 messages" reach across sessions. A branch (a regenerated or edited answer and what
-followed) is a line of its own.
+Positions are rows of this order. A user's sessions that form one thread follow each other, so "the
+next 20 messages" reach across sessions. A branch (a regenerated or edited answer and what followed
+it) is a thread of its own.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from upshot.hindsight.embedded.edits import Edit, edits_of
+from upshot.hindsight.embedded.edits import Edit, parse_edits
 from upshot.io.arrow import pc
 from upshot.records import CleanTable
 
@@ -25,152 +26,150 @@ ROLES = ("system", "user", "assistant", "tool")
 
 @dataclass(frozen=True)
 class Timeline:
-    """Columns of one bucket, one entry a message unless said otherwise."""
+    """Columns of one bucket, with one entry per message unless noted otherwise."""
 
     user: NDArray[np.object_]
     conversation: NDArray[np.object_]
     index: NDArray[np.int64]
     role: NDArray[np.int8]
     text: list[str]
-    read: list[str]
-    """The texts whose words count: `text`, without what was hidden from the judge."""
+    visible: list[str]
+    """`text` without the spans that are hidden from the judge; words are counted here."""
     thread: NDArray[np.int64]
     session: NDArray[np.int64]
-    """Number of the conversation within this order."""
+    """Number of the conversation in this order."""
     time: NDArray[np.int64]
-    """Microseconds since the epoch, the message's or else its session's; -1 where neither is known.
-    """
+    """Microseconds since the epoch: the message's own time, else its session's, else -1."""
     responses: NDArray[np.int64]
     """Positions of the responses to judge."""
-    seen_through: Mapping[str, int]
-    """For each user the last time that the log covers, in microseconds."""
+    observed_through: Mapping[str, int]
+    """The last time that the log covers for each user, in microseconds."""
 
     @cached_property
     def edits(self) -> dict[int, Edit]:
-        """The edits of code in each message of the assistant that holds any, by its position."""
+        """The code edits in each assistant message that has any, by position."""
         positions = np.flatnonzero(self.role == ASSISTANT).tolist()
         return {
             positions[row]: edit
-            for row, edit in edits_of([self.text[p] for p in positions]).items()
+            for row, edit in parse_edits([self.text[p] for p in positions]).items()
         }
 
-    def with_texts(self, text: list[str], read: list[str]) -> Timeline:
-        """With other texts of users' messages; the assistant's stay as they are, and their edits
-        with them.
-        """
-        other = replace(self, text=text, read=read)
+    def with_texts(self, text: list[str], visible: list[str]) -> Timeline:
+        """A copy with other texts of users' messages; the assistant's, and their edits, stay."""
+        other = replace(self, text=text, visible=visible)
         vars(other)["edits"] = self.edits
         return other
 
-    def later(self, role: int, most: int, horizon: int) -> NDArray[np.int64]:
-        """Positions of the next `most` messages of a role after each response, shape (responses,
-        most); -1: none.
+    def texts_at(self, positions: NDArray[Any]) -> list[str]:
+        """The text at each position; empty at -1."""
+        return _texts_at(self.text, positions)
 
-        Only messages of the same thread and at most `horizon` messages later count.
+    def visible_at(self, positions: NDArray[Any]) -> list[str]:
+        """The visible text at each position; empty at -1."""
+        return _texts_at(self.visible, positions)
+
+    def later(self, role: int, count: int, horizon: int) -> NDArray[np.int64]:
+        """Positions of the next `count` messages of a role after each response; -1: none.
+
+        Shape (responses, count). Only messages of the same thread, at most `horizon` messages
+        later, are included.
         """
         positions = np.flatnonzero(self.role == role)
-        out = np.full((len(self.responses), most), -1, np.int64)
+        positions_after = np.full((len(self.responses), count), -1, np.int64)
         if not len(positions) or not len(self.responses):
-            return out
+            return positions_after
         first = np.searchsorted(positions, self.responses)
-        for k in range(most):
-            at = positions[np.minimum(first + k, len(positions) - 1)]
-            valid = (first + k < len(positions)) & (at - self.responses <= horizon)
-            valid &= self.thread[at] == self.thread[self.responses]
-            out[valid, k] = at[valid]
-        return out
+        for k in range(count):
+            following = positions[np.minimum(first + k, len(positions) - 1)]
+            valid = (first + k < len(positions)) & (following - self.responses <= horizon)
+            valid &= self.thread[following] == self.thread[self.responses]
+            positions_after[valid, k] = following[valid]
+        return positions_after
 
     def before(self, role: int) -> NDArray[np.int64]:
-        """Position of the last message of a role before each response in its own conversation; -1:
-        none.
+        """Position of the last message of a role before each response, in its own conversation.
+
+        -1: none.
         """
         positions = np.flatnonzero(self.role == role)
         if not len(positions):
             return np.full(len(self.responses), -1, np.int64)
         at = np.searchsorted(positions, self.responses) - 1
-        found = positions[np.maximum(at, 0)]
-        valid = (at >= 0) & (self.session[found] == self.session[self.responses])
-        return np.where(valid, found, -1)
+        last = positions[np.maximum(at, 0)]
+        valid = (at >= 0) & (self.session[last] == self.session[self.responses])
+        return np.where(valid, last, -1)
 
 
-def timeline(
+def _texts_at(texts: list[str], positions: NDArray[Any]) -> list[str]:
+    return [texts[p] if p >= 0 else "" for p in cast(list[int], positions.tolist())]
+
+
+def build_timeline(
     messages: CleanTable, conversations: CleanTable, threads: CleanTable | None = None
 ) -> Timeline:
     """Put a bucket's messages in order; without `threads` every conversation is its own thread."""
-    kept = conversations.select(["user", "id", "started_at", "branch_of", "branch_at"])
-    if threads is not None and threads.num_rows:
-        kept = kept.join(
-            pa.table({"id": threads["id"], "thread": threads["thread"]}),
-            "id",
-            join_type="left outer",
-        )
-        kept = kept.set_column(
-            kept.schema.get_field_index("thread"), "thread", pc.coalesce(kept["thread"], kept["id"])
-        )
-    else:
-        kept = kept.append_column("thread", kept["id"])
-    is_branch = pc.not_equal(kept["branch_of"], "")
-    kept = kept.set_column(
-        kept.schema.get_field_index("thread"),
-        "thread",
-        pc.if_else(is_branch, kept["id"], kept["thread"]),
-    )
-    kept = kept.sort_by(
-        [
-            ("user", "ascending"),
-            ("thread", "ascending"),
-            ("started_at", "ascending"),
-            ("id", "ascending"),
-        ]
-    )
-    ids = kept["id"].combine_chunks()
-    session = (
-        pc.index_in(messages["id"], value_set=ids)
-        .combine_chunks()
-        .to_numpy(zero_copy_only=False)
-        .astype(np.int64)
-    )
-    index = messages["index"].to_numpy().astype(np.int64)
+    sessions = _order_sessions(conversations, threads)
+    ids = sessions["id"].combine_chunks()
+    session = _as_array(pc.fill_null(pc.index_in(messages["id"], value_set=ids), -1), np.int64)
+    index = _as_array(messages["index"], np.int64)
     order = np.lexsort((index, session))
     order = order[session[order] >= 0]
     session, index = session[order], index[order]
-    ordered = messages.take(pa.array(order))
-    thread_of_session = pc.dictionary_encode(kept["thread"].combine_chunks()).indices.to_numpy(
-        zero_copy_only=False
-    )
-    started = _micro(kept["started_at"])
-    time = _micro(ordered["time"])
-    time = np.where(time >= 0, time, started[session])
-    role = (
-        pc.index_in(ordered["role"], value_set=pa.array(ROLES))
-        .combine_chunks()
-        .to_numpy()
-        .astype(np.int8)
-    )
-    branch_at = kept["branch_at"].to_numpy(zero_copy_only=False).astype(np.int64)[session]
-    user = kept["user"].to_numpy()[session]
-    begins = np.flatnonzero(np.append(True, user[1:] != user[:-1]))[: len(user)]
-    latest = np.maximum.reduceat(time, begins) if len(user) else time
-    seen = dict(zip(user[begins].tolist(), latest.tolist(), strict=True))
-    text = ordered["text"].to_pylist()
+    ordered = messages.take(pa.array(order, pa.int64()))
+    thread = _as_array(pc.dictionary_encode(sessions["thread"].combine_chunks()).indices, np.int64)
+    time = _microseconds(ordered["time"])
+    time = np.where(time >= 0, time, _microseconds(sessions["started_at"])[session])
+    role = _as_array(pc.index_in(ordered["role"], value_set=pa.array(ROLES)), np.int8)
+    branch_at = _as_array(sessions["branch_at"], np.int64)[session]
+    user = _as_array(sessions["user"], object)[session]
+    text = cast(list[str], ordered["text"].to_pylist())
     return Timeline(
         user,
-        ids.to_numpy(zero_copy_only=False)[session],
+        _as_array(ids, object)[session],
         index,
         role,
         text,
         text,
-        thread_of_session[session].astype(np.int64),
+        thread[session],
         session,
         time,
         np.flatnonzero((role == ASSISTANT) & (index >= branch_at)),
-        seen,
+        _latest_times(user, time),
     )
 
 
-def _micro(column: pa.ChunkedArray) -> NDArray[np.int64]:
-    return (
-        pc.fill_null(pc.cast(column, pa.int64()), -1)
-        .combine_chunks()
-        .to_numpy(zero_copy_only=False)
-    )
+def _order_sessions(conversations: CleanTable, threads: CleanTable | None) -> pa.Table:
+    """The conversations user by user and thread by thread, with a column `thread`.
+
+    A branch is a thread of its own.
+    """
+    sessions = conversations.select(["user", "id", "started_at", "branch_of", "branch_at"])
+    thread = sessions["id"]
+    if threads is not None and threads.num_rows:
+        place = pc.index_in(sessions["id"], value_set=threads["id"].combine_chunks())
+        thread = pc.coalesce(pc.take(threads["thread"], place), sessions["id"])
+    is_branch = pc.not_equal(sessions["branch_of"], "")
+    sessions = sessions.append_column("thread", pc.if_else(is_branch, sessions["id"], thread))
+    keys = ("user", "thread", "started_at", "id")
+    order = pc.sort_indices(sessions, sort_keys=[(key, "ascending") for key in keys])
+    return sessions.take(order)
+
+
+def _latest_times(user: NDArray[np.object_], time: NDArray[np.int64]) -> dict[str, int]:
+    """The last time at which the log shows each user; rows of one user stand together."""
+    if not len(user):
+        return {}
+    begins = np.flatnonzero(np.append(True, user[1:] != user[:-1]))
+    latest = np.maximum.reduceat(time, begins)
+    return dict(zip(user[begins].tolist(), latest.tolist(), strict=True))
+
+
+def _as_array(column: Any, dtype: type[Any]) -> NDArray[Any]:
+    """A NumPy array of an Arrow column without nulls, chunked or not."""
+    array = column.combine_chunks() if hasattr(column, "combine_chunks") else column
+    return array.to_numpy(zero_copy_only=False).astype(dtype, copy=False)
+
+
+def _microseconds(column: Any) -> NDArray[np.int64]:
+    """A column of times as microseconds since the epoch; -1 where there is none."""
+    return _as_array(pc.fill_null(pc.cast(column, pa.int64()), -1), np.int64)

@@ -1,9 +1,8 @@
-"""The embedded judge on everything, the LLM where it is expected to change a decision, and on a
-random sample always.
+"""The cascade: the embedded judge on everything, the LLM where it may change a decision.
 
-The sample is drawn before anything is judged, by a hash of the thread: what the two judges disagree
-on in it estimates the embedded judge's error without bias, whatever else the LLM was asked. `share
-= 1` is the LLM on everything.
+The LLM also judges a random sample, drawn by a hash of the thread before anything is judged. The
+disagreement of the two judges on that sample estimates the embedded judge's error without bias,
+whatever else the LLM judges. With `share = 1` the LLM judges everything.
 """
 
 from __future__ import annotations
@@ -21,18 +20,24 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from upshot.errors import BudgetError, EndpointError
-from upshot.hindsight.embedded.distil import Distilled, Lesson, Taught, distil, taught
+from upshot.hindsight.embedded.distil import (
+    Distilled,
+    Lesson,
+    TeachingRows,
+    distil,
+    make_teaching_rows,
+)
 from upshot.hindsight.embedded.judge import (
     EvidenceColumns,
     Judged,
     Reading,
-    all_events,
+    collect_events,
     conclude,
-    read,
+    read_timeline,
     verdict_table,
 )
 from upshot.hindsight.embedded.model import Model
-from upshot.hindsight.embedded.timeline import Timeline, timeline
+from upshot.hindsight.embedded.timeline import Timeline, build_timeline
 from upshot.hindsight.llm import judge as llm
 from upshot.hindsight.llm import transcript
 from upshot.lake import Lake
@@ -55,11 +60,13 @@ TABLES = ("messages", "conversations", "events", "threads")
 JUDGE = "judge"
 """Name of the distilled judge among the lake's models."""
 CALIBRATION = "calibration"
-"""Name of the curve that makes scores probabilities."""
-_MOST_WEIGHT = 4.0
-"""Of a response that was drawn at random, so that few of them do not carry the lesson."""
-_COMPLETION_A_RESPONSE = 90
-_COMPLETION_A_GUESS = 10
+"""Name of the calibration curve among the lake's models."""
+MAX_WEIGHT = 4.0
+"""Largest weight of a randomly drawn response, so that a few of them do not dominate the lesson."""
+_TOKENS_PER_RESPONSE = 90
+"""Completion tokens of one judged response, for the estimate of costs (`bench/judge_cost.py`)."""
+_TOKENS_PER_GUESS = 10
+"""Completion tokens of one foresight score."""
 
 
 class Choice(NamedTuple):
@@ -68,7 +75,7 @@ class Choice(NamedTuple):
     first: int
     last: int
     audit: bool
-    """Drawn at random, independent of any verdict."""
+    """Drawn at random, independently of any verdict."""
 
 
 class Bucket(NamedTuple):
@@ -76,28 +83,28 @@ class Bucket(NamedTuple):
 
     number: int
     line: Timeline
-    seen: Reading
+    reading: Reading
     judged: Judged
     chosen: tuple[Choice, ...]
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """What judging would take, before anything is sent."""
+    """The expected cost of judging, before anything is sent."""
 
     threads: int
     responses: int
     requests: int
     cached: int
-    """Requests whose reply is in the cache already."""
+    """Requests whose reply is already in the cache."""
     prompt_tokens: int
-    """Estimated, of what is not in the cache."""
+    """Estimated, of requests that are not in the cache."""
     completion_tokens: int
     """Estimated; at most `max_tokens` of every request."""
     usd: float
 
 
 class Report(msgspec.Struct, frozen=True):
-    """What judging did."""
+    """The outcome of a run."""
 
     judge: str
     tally: llm.Tally
@@ -106,13 +113,13 @@ class Report(msgspec.Struct, frozen=True):
     all_threads: int
     audit: Audit | None
     stopped: str
-    """Why it stopped early; empty: it did not."""
+    """Why the run stopped early; empty if it did not."""
     lesson: Lesson | None = None
-    """What the embedded judge learned from it."""
+    """What the embedded judge learned from the LLM."""
 
 
 class Audit(msgspec.Struct, frozen=True):
-    """The embedded judge's error on the random sample, taking the LLM's verdicts for the truth."""
+    """The embedded judge's error on the random sample, with the LLM's verdicts as the truth."""
 
     threads: int
     responses: int
@@ -125,44 +132,46 @@ class Audit(msgspec.Struct, frozen=True):
     high: float
 
 
-def choose(
+def choose_threads(
     line: Timeline, judged: Judged, share: float, audit_rate: float, seed: str = ""
 ) -> tuple[Choice, ...]:
-    """The threads of a bucket that the LLM judges: a random `audit_rate` of them, then those worth
-    most a token until `share` of all threads is reached.
+    """The threads of a bucket that the LLM judges.
+
+    A random `audit_rate` of them, then those with the largest expected benefit until `share` of all
+    threads is reached.
     """
     spans = [
         span
-        for span in transcript.threads_of(line)
-        if _responses(line, *span)[1] > _responses(line, *span)[0]
+        for span in transcript.thread_spans(line)
+        if _response_range(line, *span)[1] > _response_range(line, *span)[0]
     ]
-    drawn = [draw(f"{seed}/{line.conversation[a]}") < audit_rate for a, _ in spans]
-    worth = _worth(judged)
-    value = np.array([worth[slice(*_responses(line, a, b))].mean() for a, b in spans])
+    audited = [draw(f"{seed}/{line.conversation[a]}") < audit_rate for a, _ in spans]
+    benefit = _expected_benefit(judged)
+    value = np.array([benefit[slice(*_response_range(line, a, b))].mean() for a, b in spans])
     if not spans:
         return ()
-    whole = int(
+    quota = int(
         share * len(spans) + draw(f"{seed}/share/{line.conversation[spans[0][0]]}")
     )  # right on average in small buckets
-    room = max(0, whole - sum(drawn))
-    order = [i for i in np.argsort(-value, kind="stable").tolist() if not drawn[i]][:room]
-    picked = set(order)
+    budget = max(0, quota - sum(audited))
+    order = [i for i in np.argsort(-value, kind="stable").tolist() if not audited[i]][:budget]
+    chosen = set(order)
     return tuple(
-        Choice(a, b, drawn[i]) for i, (a, b) in enumerate(spans) if drawn[i] or i in picked
+        Choice(a, b, audited[i]) for i, (a, b) in enumerate(spans) if audited[i] or i in chosen
     )
 
 
-def _responses(line: Timeline, first: int, last: int) -> tuple[int, int]:
-    found = np.searchsorted(line.responses, (first, last))
-    return int(found[0]), int(found[1])
+def _response_range(line: Timeline, first: int, last: int) -> tuple[int, int]:
+    ends = np.searchsorted(line.responses, (first, last))
+    return int(ends[0]), int(ends[1])
 
 
-def _worth(judged: Judged) -> NDArray[np.float64]:
-    """How much a second opinion may change what follows from each verdict.
+def _expected_benefit(judged: Judged) -> NDArray[np.float64]:
+    """How much a second opinion may change the consequences of each verdict.
 
-    Most where what came later moved the score far from foresight: there a misreading costs most
-    (docs/lab.md). More where the evidence contradicts itself; little where nothing came, for there
-    is nothing to read.
+    Large where later messages moved the score far from foresight: there a misreading costs most
+    (docs/lab.md). Larger where the evidence contradicts itself; small where nothing followed, since
+    there is nothing to read.
     """
     evidence = judged.evidence
     size = len(judged.score)
@@ -172,10 +181,10 @@ def _worth(judged: Judged) -> NDArray[np.float64]:
     return np.abs(judged.score - judged.foresight) + 0.25 * contradiction
 
 
-def buckets(
+def judge_buckets(
     lake: Lake, model: Model, horizon: int, share: float, audit_rate: float
 ) -> Iterator[Bucket]:
-    """Each bucket of a lake with the threads that are chosen in it."""
+    """Each bucket of a lake, judged by the embedded judge, with its chosen threads."""
     for number in range(lake.buckets):
         conversations = lake.read("conversations", number)
         tables = {
@@ -184,30 +193,34 @@ def buckets(
             else lake.read(t, number, conversations=conversations)
             for t in TABLES
         }
-        yield bucket_of_tables(tables, number, model, horizon, share, audit_rate)
+        yield judge_tables(
+            tables, number, model, horizon=horizon, share=share, audit_rate=audit_rate
+        )
 
 
-def bucket_of_tables(
+def judge_tables(
     tables: Mapping[str, CleanTable],
     number: int,
     model: Model,
+    *,
     horizon: int,
     share: float,
     audit_rate: float,
 ) -> Bucket:
     """One bucket from its tables."""
-    line = timeline(tables["messages"], tables["conversations"], tables.get("threads"))
-    events = all_events(tables["events"], line)
-    seen = read(line, events, model, horizon)
-    judged = conclude(seen, events, model)
-    return Bucket(number, line, seen, judged, choose(line, judged, share, audit_rate))
+    line = build_timeline(tables["messages"], tables["conversations"], tables.get("threads"))
+    events = collect_events(tables["events"], line)
+    reading = read_timeline(line, events, model, horizon)
+    judged = conclude(reading, events, model)
+    return Bucket(number, line, reading, judged, choose_threads(line, judged, share, audit_rate))
 
 
-def plan(
+def make_plan(
     parts: Iterator[Bucket], endpoint: Endpoint, options: llm.Options, replies: Replies
 ) -> tuple[Plan, dict[str, tuple[str, Request]]]:
-    """What judging the chosen threads would send, and the requests that are not in the cache (key →
-    user, request).
+    """The cost of judging the chosen threads, and the requests that are not in the cache.
+
+    Requests are given as key → (user, request).
     """
     threads = responses = requests = prompt_tokens = completion_tokens = 0
     fresh: dict[str, tuple[str, Request]] = {}
@@ -215,9 +228,9 @@ def plan(
     for part in parts:
         for choice in part.chosen:
             threads += 1
-            begin, end = _responses(part.line, choice.first, choice.last)
+            begin, end = _response_range(part.line, choice.first, choice.last)
             responses += end - begin
-            for request in llm.requests_of(
+            for request in llm.make_requests(
                 part.line, choice.first, choice.last, options, endpoint.model
             ):
                 requests += 1
@@ -227,11 +240,9 @@ def plan(
                     prompt_tokens += budget.estimate(len(msgspec.json.encode(request.messages)))
                     guess = request.max_tokens <= 60
                     completion_tokens += (
-                        _COMPLETION_A_GUESS
+                        _TOKENS_PER_GUESS
                         if guess
-                        else request.n
-                        * _COMPLETION_A_RESPONSE
-                        * ((request.max_tokens - 200) // 160)
+                        else request.n * _TOKENS_PER_RESPONSE * ((request.max_tokens - 200) // 160)
                     )
     usd = (prompt_tokens * endpoint.usd_in + completion_tokens * endpoint.usd_out) / 1e6
     return Plan(
@@ -239,90 +250,89 @@ def plan(
     ), fresh
 
 
-class _Open:
+class _OpenBucket:
     """A bucket whose threads are being judged."""
 
     def __init__(self, bucket: Bucket) -> None:
         self.bucket = bucket
-        self.left = len(bucket.chosen)
+        self.remaining = len(bucket.chosen)
         self.findings: list[llm.Finding] = []
-        self.audited: list[llm.Finding] = []
 
 
-async def run(
+async def judge_chosen(
     parts: Iterator[Bucket],
     endpoint: Endpoint,
     budget: Budget,
     options: llm.Options,
     replies: Replies,
+    *,
     keep: Callable[[Bucket, CleanTable], None],
     progress: Callable[[int, int], None] | None = None,
     batch: dict[str, tuple[str, Request]] | None = None,
     total: int = 0,
 ) -> Report:
-    """Judge the chosen threads, many at once; `keep` gets a bucket's verdicts as soon as its
-    threads are done.
+    """Judge the chosen threads concurrently; `keep` gets the verdicts of each finished bucket.
 
-    A spent budget, or an endpoint that gives up, ends the run cleanly: what was judged is kept, and
-    the report says why.
+    A spent budget, or an endpoint that gives up, ends the run cleanly: verdicts so far are kept,
+    and the report says why.
     """
     if batch:
         await run_batch(endpoint, batch, replies, budget, progress=progress)
     name = options.version(endpoint.model)
-    opened: list[_Open] = []
-    done = 0
+    opened: list[_OpenBucket] = []
+    judged = 0
     stopped = ""
     threads = 0
-    differences: list[tuple[int, list[float]]] = []
+    differences: list[list[float]] = []
 
-    def work() -> Iterator[tuple[_Open, Choice]]:
+    def work() -> Iterator[tuple[_OpenBucket, Choice]]:
         nonlocal threads
         for part in parts:
-            threads += sum(1 for _ in transcript.threads_of(part.line))
-            mine = _Open(part)
+            threads += sum(1 for _ in transcript.thread_spans(part.line))
+            state = _OpenBucket(part)
             if part.chosen:
-                opened.append(mine)
+                opened.append(state)
             for choice in part.chosen:
-                yield mine, choice
+                yield state, choice
 
     async with Client(endpoint, budget) as client:
         judging = llm.Judge(client, replies, options)
         queue = work()
 
         async def worker() -> None:
-            nonlocal done, stopped
-            for mine, choice in queue:
+            nonlocal judged, stopped
+            for state, choice in queue:
                 if stopped:
                     return
                 try:
-                    found = await judging.thread(
-                        mine.bucket.line, choice.first, choice.last, mine.bucket.judged
+                    findings = await judging.thread(
+                        state.bucket.line, choice.first, choice.last, state.bucket.judged
                     )
                 except (BudgetError, EndpointError) as error:
                     stopped = stopped or str(error)
                     return
-                mine.findings += found
+                state.findings += findings
                 if choice.audit:
-                    differences.append((len(found), _differences(mine.bucket, found)))
-                mine.left -= 1
-                done += 1
-                if not mine.left:
-                    _keep(mine, options, name, keep)
+                    differences.append(_differences(state.bucket, findings))
+                state.remaining -= 1
+                judged += 1
+                if not state.remaining:
+                    _emit_verdicts(state, options, name, keep)
                 if progress:
-                    progress(done, total)
+                    progress(judged, total)
 
         await asyncio.gather(*(worker() for _ in range(endpoint.concurrency)))
-    for mine in opened:
-        if mine.left and mine.findings:
-            _keep(mine, options, name, keep)
+    for state in opened:
+        if state.remaining and state.findings:
+            _emit_verdicts(state, options, name, keep)
     replies.flush()
     return Report(
         name,
         judging.tally,
         budget.spent,
-        done,
+        judged,
         threads,
-        _audit([found for _, found in differences]),
+        summarise_audit([values for _, values in differences]),
         stopped,
     )
 
@@ -332,16 +342,16 @@ def _differences(bucket: Bucket, findings: Sequence[llm.Finding]) -> list[float]
     return [float(bucket.judged.score[row[f.response]]) - f.score for f in findings]
 
 
-def _audit(threads: Sequence[Sequence[float]]) -> Audit | None:
-    """The mean difference and its size, with a t interval over threads (a ratio of sums)."""
-    threads = [found for found in threads if found]
+def summarise_audit(threads: Sequence[Sequence[float]]) -> Audit | None:
+    """Mean signed and absolute difference, the latter with a t interval over threads."""
+    threads = [differences for differences in threads if differences]
     if len(threads) < 2:
         return None
-    sizes = np.array([len(found) for found in threads], float)
-    error = np.array([np.abs(found).sum() for found in threads])
-    bias = np.array([np.sum(found) for found in threads])
+    sizes = np.array([len(differences) for differences in threads], float)
+    error = np.array([np.abs(differences).sum() for differences in threads])
+    bias = np.array([np.sum(differences) for differences in threads])
     mean, _, high = ratio_interval(error, sizes)
-    reach = (
+    factor = (
         math.exp((high - mean) / mean) if mean else 1.0
     )  # on the log scale: errors are positive and skewed
     return Audit(
@@ -349,18 +359,20 @@ def _audit(threads: Sequence[Sequence[float]]) -> Audit | None:
         int(sizes.sum()),
         float(bias.sum() / sizes.sum()),
         mean,
-        mean / reach,
-        min(1.0, mean * reach),
+        mean / factor,
+        min(1.0, mean * factor),
     )
 
 
-def _keep(
-    mine: _Open, options: llm.Options, name: str, keep: Callable[[Bucket, CleanTable], None]
+def _emit_verdicts(
+    state: _OpenBucket, options: llm.Options, name: str, keep: Callable[[Bucket, CleanTable], None]
 ) -> None:
-    keep(mine.bucket, table(mine.bucket, mine.findings, options.horizon, name))
+    keep(state.bucket, make_verdict_rows(state.bucket, state.findings, options.horizon, name))
 
 
-def table(bucket: Bucket, findings: Sequence[llm.Finding], horizon: int, name: str) -> CleanTable:
+def make_verdict_rows(
+    bucket: Bucket, findings: Sequence[llm.Finding], horizon: int, name: str
+) -> CleanTable:
     """Rows of `verdicts` for the responses that the LLM judged."""
     line, judged = bucket.line, bucket.judged
     row = {p: i for i, p in enumerate(line.responses.tolist())}
@@ -388,18 +400,18 @@ def table(bucket: Bucket, findings: Sequence[llm.Finding], horizon: int, name: s
     whole = verdict_table(
         line,
         Judged(score, foresight, confidence, EvidenceColumns(*columns)),
-        horizon,
-        bucket.number,
-        name,
-        labels,
-        reasons,
+        horizon=horizon,
+        bucket=bucket.number,
+        judge_name=name,
+        labels=labels,
+        reasons=reasons,
     )
     mine = sorted(row[finding.response] for finding in findings)
     return CleanTable(whole.take(pa.array(mine, pa.int64())))
 
 
-def keeper(lake: Lake) -> Callable[[Bucket, CleanTable], None]:
-    """Appends a bucket's verdicts to a lake."""
+def make_appender(lake: Lake) -> Callable[[Bucket, CleanTable], None]:
+    """A function that appends a bucket's verdicts to a lake."""
 
     def keep(bucket: Bucket, rows: CleanTable) -> None:
         content = "\n".join(
@@ -418,13 +430,11 @@ def keeper(lake: Lake) -> Callable[[Bucket, CleanTable], None]:
 
 
 def teach(lake: Lake, model: Model, horizon: int, audit_rate: float) -> Lesson:
-    """Distil the language model's verdicts in a lake into the embedded judge, and keep what was
-    learned where it helps.
-    """
-    lessons: list[Taught] = []
+    """Distil the LLM's verdicts in a lake into the embedded judge; stored where it helps."""
+    lessons: list[TeachingRows] = []
     users: set[str] = set()
-    for part in buckets(lake, model, horizon, 0.0, audit_rate):
-        told = {
+    for part in judge_buckets(lake, model, horizon, 0.0, audit_rate):
+        llm_verdicts = {
             (row["id"], row["index"]): row
             for row in lake.read("verdicts", part.number).to_pylist()
             if row["judge"].startswith("llm/")
@@ -432,34 +442,42 @@ def teach(lake: Lake, model: Model, horizon: int, audit_rate: float) -> Lesson:
         line = part.line
         names = [(str(line.conversation[p]), int(line.index[p])) for p in line.responses]
         rows = np.array(
-            [i for i, name in enumerate(names) if name in told and told[name]["confidence"] > 0],
+            [
+                i
+                for i, name in enumerate(names)
+                if name in llm_verdicts and llm_verdicts[name]["confidence"] > 0
+            ],
             np.int64,
         )
         if not len(rows):
             continue
         positions = line.responses[rows]
-        drawn = np.zeros(len(line.thread), bool)
+        audited = np.zeros(len(line.thread), bool)
         for choice in part.chosen:
-            drawn[choice.first : choice.last] = True
-        weight = np.where(drawn[positions], min(1 / max(audit_rate, 1e-9), _MOST_WEIGHT), 1.0)
-        score = np.array([told[names[i]]["score"] for i in rows], float)
+            audited[choice.first : choice.last] = True
+        weight = np.where(audited[positions], min(1 / max(audit_rate, 1e-9), MAX_WEIGHT), 1.0)
+        score = np.array([llm_verdicts[names[i]]["score"] for i in rows], float)
         group = np.array([f"{part.number}/{line.thread[p]}" for p in positions], object)
-        lessons.append(taught(part.seen.found, part.seen.logits, rows, score, group, weight))
+        lessons.append(
+            make_teaching_rows(
+                part.reading.features, part.reading.logits, rows, score, group, weight
+            )
+        )
         users.update(line.user[positions].tolist())
     learned, lesson = distil(lessons)
     if learned is not None:
-        keep_model(lake, JUDGE, learned, users)
+        store_model(lake, JUDGE, learned, users)
     return lesson
 
 
-def distilled(lake: Lake) -> Distilled | None:
-    """What the embedded judge last learned in this lake."""
-    content = kept_model(lake, JUDGE)
+def load_distilled(lake: Lake) -> Distilled | None:
+    """What the embedded judge last learned in this lake, if anything."""
+    content = load_model(lake, JUDGE)
     return msgspec.json.decode(content, type=Distilled) if content is not None else None
 
 
-def keep_model(lake: Lake, name: str, model: msgspec.Struct, users: Iterable[str]) -> None:
-    """Keep what was learned, with the users who taught it."""
+def store_model(lake: Lake, name: str, model: msgspec.Struct, users: Iterable[str]) -> None:
+    """Store a model with the users whose data it was learned from."""
     lake.create()
     content = msgspec.json.encode(model).decode()
     row = {
@@ -477,14 +495,14 @@ def keep_model(lake: Lake, name: str, model: msgspec.Struct, users: Iterable[str
     )
 
 
-def kept_model(lake: Lake, name: str) -> str | None:
-    """The newest model of a name, as JSON."""
+def load_model(lake: Lake, name: str) -> str | None:
+    """The newest model of a name as JSON; None where there is none."""
     if not lake.exists("models"):
         return None
     rows = [row for row in lake.read("models", 0).to_pylist() if row["name"] == name]
     return max(rows, key=lambda row: row["at"])["content"] if rows else None
 
 
-def replies_of(lake: Lake | None) -> Replies:
-    """The cache of a lake, or one in memory."""
+def open_replies(lake: Lake | None) -> Replies:
+    """The cache of replies of a lake, or an empty one in memory."""
     return LakeReplies(lake) if lake is not None else Replies()

@@ -30,15 +30,15 @@ _GOOD, _BAD = 6.0, 4.0
 """Of a score in [0, 10]: above is good news, below is bad news."""
 _VOTER = 0.3
 """Confidence from which the embedded judge is one more voter."""
-_CONTRADICTION = 0.3
+_MIN_CONTRADICTION = 0.3
 """Distance between the two judges from which a verdict has to be reached again from its quotes
 alone.
 """
-_UNSUPPORTED = 0.1
+_MAX_UNSUPPORTED = 0.1
 """Most confidence without a quote that holds."""
 _RIGHT_REFUSAL, _WRONG_REFUSAL = 0.7, 0.4
-_MOST_EVIDENCE = 8
-_MOST_QUOTE = 400
+_MAX_EVIDENCE = 8
+_MAX_QUOTE = 400
 
 
 class Quote(msgspec.Struct, frozen=True):
@@ -87,8 +87,8 @@ class Options(NamedTuple):
 
     def version(self, model: str) -> str:
         """Name of the judge: the model, and a hash of everything that it is told."""
-        told = self.rubric.prompt() + rubric.foresight_prompt()
-        return f"llm/{model}/{hashlib.blake2b(told.encode(), digest_size=3).hexdigest()}"
+        instructions = self.rubric.prompt() + rubric.foresight_prompt()
+        return f"llm/{model}/{hashlib.blake2b(instructions.encode(), digest_size=3).hexdigest()}"
 
 
 class Span(NamedTuple):
@@ -148,32 +148,36 @@ class _Vote(NamedTuple):
     """Messages after the response that its window shows."""
 
 
-def requests_of(
+def make_requests(
     line: Timeline, first: int, last: int, options: Options, model: str
 ) -> list[Request]:
     """Every request that judging a thread starts with (repairs come on top)."""
-    found: list[Request] = []
-    for window in transcript.windows(line, first, last, options.horizon, options.window_tokens):
-        suspects = _suspects(line, window)
-        found.append(
+    requests: list[Request] = []
+    for window in transcript.split_windows(
+        line, first, last, options.horizon, options.window_tokens
+    ):
+        suspects = _find_suspects(line, window)
+        requests.append(
             _hindsight_request(
-                transcript.transcript(line, window, suspects), window, options, model
+                transcript.render_window(line, window, suspects), window, options, model
             )
         )
         if suspects:
-            found.append(
-                _hindsight_request(transcript.transcript(line, window), window, options, model, 1)
+            requests.append(
+                _hindsight_request(
+                    transcript.render_window(line, window), window, options, model, 1
+                )
             )
     if options.foresight == "llm":
         responses = [p for p in line.responses.tolist() if first <= p < last]
-        found += [_foresight_request(line, p, model) for p in responses]
-    return found
+        requests += [make_foresight_request(line, p, model) for p in responses]
+    return requests
 
 
 def _hindsight_request(
     shown: Transcript, window: Window, options: Options, model: str, votes: int | None = None
 ) -> Request:
-    question = f"{shown.text}\n\n{transcript.asked(shown, window.responses)}"
+    question = f"{shown.text}\n\n{transcript.closing_line(shown, window.responses)}"
     return Request(
         model,
         prompt(("system", options.rubric.prompt()), ("user", question)),
@@ -185,9 +189,9 @@ def _hindsight_request(
     )
 
 
-def _foresight_request(line: Timeline, response: int, model: str) -> Request:
-    window = transcript.foresight_window(line, response)
-    shown = transcript.transcript(line, window, _suspects(line, window))
+def make_foresight_request(line: Timeline, response: int, model: str) -> Request:
+    window = transcript.make_foresight_window(line, response)
+    shown = transcript.render_window(line, window, _find_suspects(line, window))
     question = f"{shown.text}\n\nPredict for message {shown.number(response)}."
     return Request(
         model,
@@ -200,10 +204,10 @@ def _foresight_request(line: Timeline, response: int, model: str) -> Request:
     )
 
 
-def _suspects(line: Timeline, window: Window) -> dict[int, tuple[hostile.Suspect, ...]]:
+def _find_suspects(line: Timeline, window: Window) -> dict[int, tuple[hostile.Suspect, ...]]:
     positions = range(window.first, window.last)
     roles = {p: "assistant" if line.role[p] == ASSISTANT else "user" for p in positions}
-    return {p: found for p in positions if (found := hostile.scan(line.text[p], roles[p]))}
+    return {p: spans for p in positions if (spans := hostile.scan(line.text[p], roles[p]))}
 
 
 class Judge:
@@ -222,20 +226,22 @@ class Judge:
         Raises:
             BudgetError, EndpointError: what was answered before is in `replies`.
         """
-        parts = transcript.windows(
+        parts = transcript.split_windows(
             line, first, last, self.options.horizon, self.options.window_tokens
         )
         responses = [p for p in line.responses.tolist() if first <= p < last]
         row = {p: i for i, p in enumerate(line.responses.tolist())}
         judged, guesses = await asyncio.gather(
-            _all(self._window(line, window, embedded, row) for window in parts),
-            _all(self._foresight(line, p) for p in responses if self.options.foresight == "llm"),
+            _gather_in_order(self._window(line, window, embedded, row) for window in parts),
+            _gather_in_order(
+                self._foresight(line, p) for p in responses if self.options.foresight == "llm"
+            ),
         )
         votes: dict[int, list[_Vote]] = defaultdict(list)
         steered: dict[int, list[Span]] = defaultdict(list)
         for by_response, moved in judged:
-            for position, found in by_response.items():
-                votes[position] += found
+            for position, samples in by_response.items():
+                votes[position] += samples
             for position, spans in moved.items():
                 steered[position] += spans
         foresight = dict(zip(responses, guesses, strict=True)) if guesses else {}
@@ -252,9 +258,9 @@ class Judge:
         self, line: Timeline, window: Window, embedded: Judged, row: Mapping[int, int]
     ) -> tuple[dict[int, list[_Vote]], dict[int, list[Span]]]:
         """Votes by response, and spans that tried to steer them."""
-        suspects = _suspects(line, window)
+        suspects = _find_suspects(line, window)
         self.tally.suspects += len(suspects)
-        shown = transcript.transcript(line, window, suspects)
+        shown = transcript.render_window(line, window, suspects)
         request = _hindsight_request(shown, window, self.options, self.client.endpoint.model)
         user = str(line.user[window.first])
         samples = await self._ask(request, user, Judgements, self._checks(shown, window))
@@ -278,29 +284,31 @@ class Judge:
         the judge, whatever its words, and the control's verdicts stand for the whole window.
         """
 
-        def far(p: int, found: Sequence[_Vote], score: float) -> bool:
+        def contradicts(p: int, ballots: Sequence[_Vote], score: float) -> bool:
             return (
-                abs(float(np.mean([_score(v.judgement) for v in found])) - score) > _CONTRADICTION
+                abs(float(np.mean([_score(v.judgement) for v in ballots])) - score)
+                > _MIN_CONTRADICTION
             )
 
         doubtful = {
             p
-            for p, found in votes.items()
-            if far(p, found, float(embedded.score[row[p]])) and any(v.spans for v in found)
+            for p, ballots in votes.items()
+            if contradicts(p, ballots, float(embedded.score[row[p]]))
+            and any(v.spans for v in ballots)
         }
         if not doubtful:
             return votes
         quoted: dict[int, list[hostile.Suspect]] = defaultdict(list)
-        for span in {span for found in votes.values() for vote in found for span in vote.spans}:
+        for span in {span for ballots in votes.values() for vote in ballots for span in vote.spans}:
             quoted[span.position].append(hostile.Suspect("quoted", span.start, span.end))
-        bare = transcript.only(line, window, quoted)
+        bare = transcript.render_quotes_only(line, window, quoted)
         request = _hindsight_request(bare, window, self.options, self.client.endpoint.model, 1)
         samples = await self._ask(request, user, Judgements, self._checks(bare, window))
-        controls = self._votes(line, window, bare, _suspects(line, window), samples)
+        controls = self._votes(line, window, bare, _find_suspects(line, window), samples)
         unsupported = {
             p
             for p in doubtful & controls.keys()
-            if far(p, votes[p], _score(controls[p][0].judgement))
+            if contradicts(p, votes[p], _score(controls[p][0].judgement))
         }
         self.tally.unsupported += len(unsupported)
         return {**votes, **controls} if unsupported else votes
@@ -316,27 +324,27 @@ class Judge:
         """Ask once more with the suspect text in place; where that moves a score, the text is shown
         as evidence of it.
         """
-        raw = transcript.transcript(line, window)
+        raw = transcript.render_window(line, window)
         request = _hindsight_request(raw, window, self.options, self.client.endpoint.model, 1)
         samples = await self._ask(request, user, Judgements, self._checks(raw, window))
         moved: dict[int, list[Span]] = {}
-        for position, found in self._votes(line, window, raw, {}, samples).items():
+        for position, ballots in self._votes(line, window, raw, {}, samples).items():
             if position not in votes:
                 continue
             clean = float(np.mean([vote.judgement.score for vote in votes[position]]))
             self.tally.steered += (
-                abs(found[0].judgement.score - clean) > 10 * self.options.tolerance
+                abs(ballots[0].judgement.score - clean) > 10 * self.options.tolerance
             )
             later = {p: spans for p, spans in suspects.items() if p >= position}
             moved[position] = [
-                Span(p, s.start, min(s.end, s.start + _MOST_QUOTE), STEERING, 0, 0.0)
+                Span(p, s.start, min(s.end, s.start + _MAX_QUOTE), STEERING, 0, 0.0)
                 for p, spans in later.items()
                 for s in spans
             ]
         return moved
 
     async def _foresight(self, line: Timeline, response: int) -> float | None:
-        request = _foresight_request(line, response, self.client.endpoint.model)
+        request = make_foresight_request(line, response, self.client.endpoint.model)
         (guess,) = await self._ask(
             request,
             str(line.user[response]),
@@ -348,19 +356,21 @@ class Judge:
     async def _ask(
         self, request: Request, user: str, kind: type[Any], check: Callable[[Any], str]
     ) -> list[Any]:
-        found, kept, repairs = await ask_kept(self.client, self.replies, request, kind, check, user)
-        self.tally.from_cache += kept
+        samples, was_cached, repairs = await ask_kept(
+            self.client, self.replies, request, kind, check, user
+        )
+        self.tally.from_cache += was_cached
         self.tally.repaired += repairs
-        return found
+        return samples
 
     def _checks(self, shown: Transcript, window: Window) -> Callable[[Judgements], str]:
         """What is wrong with a sample as a whole; quotes are checked one by one, later."""
-        wanted = {shown.number(p) for p in window.responses}
+        expected = {shown.number(p) for p in window.responses}
         labels = self.options.rubric.labels
 
         def check(sample: Judgements) -> str:
-            given = {judgement.response for judgement in sample.verdicts}
-            if missing := sorted(wanted - given):
+            answered = {judgement.response for judgement in sample.verdicts}
+            if missing := sorted(expected - answered):
                 return f"no verdict for response {', '.join(map(str, missing[:20]))}"
             for judgement in sample.verdicts:
                 if not 0 <= judgement.score <= 10:
@@ -381,28 +391,28 @@ class Judge:
         suspects: Mapping[int, Sequence[hostile.Suspect]],
         samples: Sequence[Judgements | None],
     ) -> dict[int, list[_Vote]]:
-        wanted = set(window.responses)
+        expected = set(window.responses)
         votes: dict[int, list[_Vote]] = defaultdict(list)
         for sample in samples:
-            mine: dict[int, Judgement] = {}
+            judgements: dict[int, Judgement] = {}
             for judgement in sample.verdicts if sample else ():
                 position = shown.position(judgement.response)
                 if (
-                    position in wanted
+                    position in expected
                     and 0 <= judgement.score <= 10
                     and judgement.label in self.options.rubric.labels
                 ):
-                    mine.setdefault(position, judgement)
-            for position, judgement in mine.items():
+                    judgements.setdefault(position, judgement)
+            for position, judgement in judgements.items():
                 spans = [
-                    _located(line, window, shown, suspects, position, quote, judgement.label)
+                    _locate_quote(line, window, shown, suspects, position, quote, judgement.label)
                     for quote in judgement.evidence
                 ]
-                held = tuple(span for span in spans if span is not None)
+                valid = tuple(span for span in spans if span is not None)
                 self.tally.quotes += len(spans)
-                self.tally.void += len(spans) - len(held)
+                self.tally.void += len(spans) - len(valid)
                 votes[position].append(
-                    _Vote(judgement, held, len(spans) - len(held), window.last - position - 1)
+                    _Vote(judgement, valid, len(spans) - len(valid), window.last - position - 1)
                 )
         return votes
 
@@ -418,8 +428,8 @@ class Judge:
         """One verdict from votes; where two windows judged, those that saw more of what followed
         (up to the horizon) count.
         """
-        most = max(min(vote.seen, self.options.horizon) for vote in votes)
-        votes = [vote for vote in votes if min(vote.seen, self.options.horizon) == most]
+        max_shown = max(min(vote.seen, self.options.horizon) for vote in votes)
+        votes = [vote for vote in votes if min(vote.seen, self.options.horizon) == max_shown]
         before = float(embedded.foresight[row]) if foresight is None else foresight
         scores = [_score(vote.judgement) for vote in votes]
         sides = [_side(10 * score) for score in scores]
@@ -429,9 +439,9 @@ class Judge:
         (side, most_votes), *others = counts.most_common()
         rest = sum(count for _, count in others)
         tie = bool(others) and others[0][1] == most_votes
-        void, held = sum(vote.void for vote in votes), sum(len(vote.spans) for vote in votes)
+        void, valid = sum(vote.void for vote in votes), sum(len(vote.spans) for vote in votes)
         agreement = 0.0 if tie else (most_votes - rest) / (most_votes + rest + 1)
-        confidence = max(0.0, agreement) * (1.0 - 0.5 * void / max(1, void + held))
+        confidence = max(0.0, agreement) * (1.0 - 0.5 * void / max(1, void + valid))
         score = float(
             np.mean(
                 [score for score, its in zip(scores, sides, strict=True) if tie or its == side]
@@ -439,8 +449,8 @@ class Judge:
             )
         )
         refused = Counter(vote.judgement.refusal for vote in votes).most_common(1)[0][0]
-        if not held and refused == "no":
-            score, confidence = before, min(confidence, _UNSUPPORTED)
+        if not valid and refused == "no":
+            score, confidence = before, min(confidence, _MAX_UNSUPPORTED)
         self.tally.abstained += tie
         label = Counter(vote.judgement.label for vote in votes).most_common(1)[0][0]
         best = max(votes, key=lambda vote: -abs(_score(vote.judgement) - score))
@@ -453,13 +463,13 @@ class Judge:
             float(np.clip(score, 0.02, 0.98)),
             confidence,
             foresight,
-            rubric.NO_FEEDBACK if tie or not held else label,
+            rubric.NO_FEEDBACK if tie or not valid else label,
             reason,
-            (*_gathered(votes), *steering)[:_MOST_EVIDENCE],
+            (*_merge_evidence(votes), *steering)[:_MAX_EVIDENCE],
         )
 
 
-async def _all(calls: Any) -> list[Any]:
+async def _gather_in_order(calls: Any) -> list[Any]:
     """Results in order.
 
     When one fails the others are awaited first, so that what they answered is kept.
@@ -483,7 +493,7 @@ def _side(score: float) -> int:
     return 1 if score > _GOOD else -1 if score < _BAD else 0
 
 
-def _located(
+def _locate_quote(
     line: Timeline,
     window: Window,
     shown: Transcript,
@@ -502,29 +512,29 @@ def _located(
     found = transcript.find_quote(line.text[position], quote.quote) if position in later else None
     if found is None and len(quote.quote) >= 12:
         elsewhere = [
-            (p, span) for p in later if (span := transcript.find_quote(line.text[p], quote.quote))
+            (p, match) for p in later if (match := transcript.find_quote(line.text[p], quote.quote))
         ]
         if len(elsewhere) == 1:
             position, found = elsewhere[0]
     if found is None or line.role[position] == ASSISTANT:
         return None
-    start, end = found[0], min(found[1], found[0] + _MOST_QUOTE)
+    start, end = found[0], min(found[1], found[0] + _MAX_QUOTE)
     if any(start < s.end and s.start < end for s in suspects.get(position, ())):
         return None
     return Span(position, start, end, label, 1 if quote.good else -1, 1.0)
 
 
-def _gathered(votes: Sequence[_Vote]) -> list[Span]:
+def _merge_evidence(votes: Sequence[_Vote]) -> list[Span]:
     """Each quoted span once, weighed by the share of votes that quote it."""
     spans: dict[tuple[int, int, int], list[Span]] = defaultdict(list)
     for vote in votes:
         for span in set(vote.spans):
             spans[(span.position, span.start, span.end)].append(span)
     merged = [
-        found[0]._replace(
-            polarity=1 if sum(s.polarity for s in found) > 0 else -1,
-            weight=min(1.0, len(found) / len(votes)),
+        same[0]._replace(
+            polarity=1 if sum(s.polarity for s in same) > 0 else -1,
+            weight=min(1.0, len(same) / len(votes)),
         )
-        for found in spans.values()
+        for same in spans.values()
     ]
     return sorted(merged, key=lambda span: (-span.weight, span.position, span.start))

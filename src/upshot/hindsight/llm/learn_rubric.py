@@ -16,22 +16,22 @@ from upshot.hindsight.trust.audit import Item, Labels
 from upshot.llm import Budget, Client, Endpoint, Request, ask, schema_of
 from upshot.llm.client import prompt
 
-_TOGETHER = 12
+_PER_PROMPT = 12
 """Exchanges in one prompt."""
-_MOST_SIGNS = 10
-_LEAST = 6
-_SHOWN = 1_200
+_MAX_SIGNS = 10
+_MIN_EXCHANGES = 6
+_MAX_SHOWN = 1_200
 """Characters of one message."""
 
 
-class Found(msgspec.Struct, frozen=True):
+class FoundSigns(msgspec.Struct, frozen=True):
     """What the model answers."""
 
     good: list[str]
     bad: list[str]
 
 
-def learn(
+def learn_signs(
     items: Sequence[Item],
     labels: Labels,
     rubric: Rubric,
@@ -45,36 +45,37 @@ def learn(
         InputError: too few exchanges have a label, or all have the same.
         EndpointError: the model gave no usable answer.
     """
-    known = [
+    labelled = [
         (item, labels.mean[(item.id, item.index)])
         for item in items
         if (item.id, item.index) in labels.mean
     ]
-    if len(known) < _LEAST or len({value > 0.5 for _, value in known}) < 2:
+    if len(labelled) < _MIN_EXCHANGES or len({value > 0.5 for _, value in labelled}) < 2:
         raise InputError(
-            f"could not learn a rubric: {len(known)} labelled exchanges, at least {_LEAST} of both"
+            f"could not learn a rubric: {len(labelled)} labelled exchanges, at least {_MIN_EXCHANGES} of both"  # noqa: E501
             " kinds are needed"
         )
-    known.sort(key=lambda pair: pair[1] > 0.5)
-    rounds = max(1, -(-len(known) // _TOGETHER))
+    labelled.sort(key=lambda pair: pair[1] > 0.5)
+    rounds = max(1, -(-len(labelled) // _PER_PROMPT))
     signs = Signs(rubric.signs.good, rubric.signs.bad)
     signs = asyncio.run(
-        _refine([known[k::rounds] for k in range(rounds)], signs, endpoint, budget)
+        _refine_signs([labelled[k::rounds] for k in range(rounds)], signs, endpoint, budget)
     )  # each round sees both kinds
     return msgspec.structs.replace(rubric, signs=signs)
 
 
-async def _refine(
+async def _refine_signs(
     rounds: Sequence[Sequence[tuple[Item, float]]],
     signs: Signs,
     endpoint: Endpoint,
     budget: Budget | None,
 ) -> Signs:
     async with Client(endpoint, budget) as client:
-        for known in rounds:
+        for exchanges in rounds:
             earlier = msgspec.json.encode(signs).decode()
             shown = "\n\n".join(
-                _exchange(number, item, value) for number, (item, value) in enumerate(known, 1)
+                _render_exchange(number, item, value)
+                for number, (item, value) in enumerate(exchanges, 1)
             )
             question = f"Signs found earlier: {earlier}\n\n{shown}"
             request = Request(
@@ -84,38 +85,38 @@ async def _refine(
                 0.0,
                 1,
                 None,
-                schema_of(Found, "signs"),
+                schema_of(FoundSigns, "signs"),
             )
-            _, (found,), _ = await ask(client, request, Found, _check)
-            if found is None:
+            _, (answer,), _ = await ask(client, request, FoundSigns, _check_signs)
+            if answer is None:
                 raise EndpointError(
                     f"could not learn a rubric: {endpoint.model} gave no usable signs, not even"
                     " when asked again"
                 )
-            signs = Signs(_clean(found.good), _clean(found.bad))
+            signs = Signs(_clean_signs(answer.good), _clean_signs(answer.bad))
     return signs
 
 
-def _check(found: Found) -> str:
-    return "" if found.good or found.bad else "no sign at all"
+def _check_signs(answer: FoundSigns) -> str:
+    return "" if answer.good or answer.bad else "no sign at all"
 
 
-def _clean(signs: Sequence[str]) -> list[str]:
+def _clean_signs(signs: Sequence[str]) -> list[str]:
     """Short lines, none of which speaks to a judge."""
     lines = [" ".join(sign.split())[:200] for sign in signs]
-    return [line for line in dict.fromkeys(lines) if line and not hostile.scan(line)][:_MOST_SIGNS]
+    return [line for line in dict.fromkeys(lines) if line and not hostile.scan(line)][:_MAX_SIGNS]
 
 
-def _exchange(number: int, item: Item, value: float) -> str:
-    said = "HELPED" if value > 0.5 else "DID NOT HELP"
+def _render_exchange(number: int, item: Item, value: float) -> str:
+    verdict = "HELPED" if value > 0.5 else "DID NOT HELP"
     parts = [
         ("request", item.request),
         ("response", item.response),
         *(("after", text) for text in item.after),
     ]
-    shown = "\n".join(f"[{number} {name}]\n{_shown(text)}" for name, text in parts)
-    return f"[{number} label] {said}\n{shown}"
+    shown = "\n".join(f"[{number} {name}]\n{_render_text(text)}" for name, text in parts)
+    return f"[{number} label] {verdict}\n{shown}"
 
 
-def _shown(text: str) -> str:
-    return hostile.drop(text[:_SHOWN], hostile.scan(text[:_SHOWN])).replace("\n[", "\n\\[")
+def _render_text(text: str) -> str:
+    return hostile.drop(text[:_MAX_SHOWN], hostile.scan(text[:_MAX_SHOWN])).replace("\n[", "\n\\[")

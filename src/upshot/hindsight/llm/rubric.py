@@ -42,21 +42,21 @@ class Rubric(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def prompt(self) -> str:
         """The instructions of the hindsight pass."""
-        return _template("hindsight.md").render(labels=self.labels, signs=self.signs).strip()
+        return _load_template("hindsight.md").render(labels=self.labels, signs=self.signs).strip()
 
 
-def load(path: Path | None = None) -> Rubric:
+def load_rubric(path: Path | None = None) -> Rubric:
     """The shipped rubric, or a file of the same shape.
 
     Raises:
         NotFoundError, InputError: the file is not there, or not a rubric.
 
-    >>> NO_FEEDBACK in load().labels
+    >>> NO_FEEDBACK in load_rubric().labels
     True
     """
     if path is not None and not path.is_file():
         raise NotFoundError(f"could not read the rubric: {path} is not a file")
-    text = path.read_text("utf-8") if path else _file("rubric.toml")
+    text = path.read_text("utf-8") if path else _read_prompt_file("rubric.toml")
     try:
         rubric = msgspec.convert(tomllib.loads(text), Rubric)
     except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
@@ -75,16 +75,16 @@ def load(path: Path | None = None) -> Rubric:
 @cache
 def foresight_prompt() -> str:
     """The instructions of the foresight pass."""
-    return _file("foresight.md").strip()
+    return _read_prompt_file("foresight.md").strip()
 
 
-def dump(rubric: Rubric) -> str:
+def dump_rubric(rubric: Rubric) -> str:
     """A rubric as TOML.
 
-    >>> msgspec.convert(tomllib.loads(dump(load())), Rubric) == load()
+    >>> msgspec.convert(tomllib.loads(dump_rubric(load_rubric())), Rubric) == load_rubric()
     True
     """
-    quote = lambda text: msgspec.json.encode(text).decode()  # noqa: E731  # a TOML basic string is a JSON string
+    quote = lambda text: msgspec.json.encode(render_rubric).decode()  # noqa: E731  # a TOML basic string is a JSON string
     lines: list[str] = []
     for name, label in rubric.labels.items():
         lines += [
@@ -100,16 +100,16 @@ def dump(rubric: Rubric) -> str:
     return "\n".join(lines) + "\n"
 
 
-def text(rubric: Rubric | None = None) -> str:
+def render_rubric(rubric: Rubric | None = None) -> str:
     """A rubric file: the shipped one with its comments, or another as it is written.
 
-    >>> text().startswith("# What the LLM judge looks for")
+    >>> render_rubric().startswith("# What the LLM judge looks for")
     True
     """
-    return _file("rubric.toml") if rubric is None else dump(rubric)
+    return _read_prompt_file("rubric.toml") if rubric is None else dump_rubric(rubric)
 
 
-def _file(name: str) -> str:
+def _read_prompt_file(name: str) -> str:
     return (
         resources.files("upshot.hindsight.llm")
         .joinpath("prompts")
@@ -119,12 +119,15 @@ def _file(name: str) -> str:
 
 
 @cache
-def _template(name: str) -> jinja2.Template:
-    return jinja2.Environment(
-        undefined=jinja2.StrictUndefined, autoescape=False, keep_trailing_newline=True
-    ).from_string(_file(name))  # noqa: S701  # a prompt, not a page
+def _load_template(name: str) -> jinja2.Template:
+    environment = jinja2.Environment(
+        undefined=jinja2.StrictUndefined,
+        autoescape=False,  # noqa: S701 (a prompt, not a page)
+        keep_trailing_newline=True,
+    )
+    return environment.from_string(_read_prompt_file(name))
 
 
 def render_plain(name: str, values: Mapping[str, object]) -> str:
     """A prompt file with values in place."""
-    return _template(name).render(**values).strip()
+    return _load_template(name).render(**values).strip()

@@ -14,11 +14,11 @@ import numpy as np
 from upshot.hindsight.embedded.timeline import ASSISTANT, ROLES, USER, Timeline
 from upshot.hindsight.trust import hostile
 
-MOST_SHOWN = 6_000
+MAX_SHOWN = 6_000
 """Characters of one message; of a longer one the start and the end are shown."""
-_BYTES_A_TOKEN = 3.5
+_BYTES_PER_TOKEN = 3.5
 _FENCE = re.compile(r"^(\[[\d-])", re.MULTILINE)
-_UNSEEN = re.compile("[\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\ufeff\U000e0000-\U000e007f]")
+_INVISIBLE = re.compile("[\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\ufeff\U000e0000-\U000e007f]")
 
 
 class Window(NamedTuple):
@@ -48,7 +48,7 @@ class Transcript(NamedTuple):
         return number + self.first - 1
 
 
-def threads_of(line: Timeline) -> Iterator[tuple[int, int]]:
+def thread_spans(line: Timeline) -> Iterator[tuple[int, int]]:
     """(first, one past the last) position of each thread."""
     edges = np.flatnonzero(np.diff(line.thread)) + 1
     yield from (
@@ -58,30 +58,36 @@ def threads_of(line: Timeline) -> Iterator[tuple[int, int]]:
     )
 
 
-def windows(line: Timeline, first: int, last: int, horizon: int, most_tokens: int) -> list[Window]:
+def split_windows(
+    line: Timeline, first: int, last: int, horizon: int, max_tokens: int
+) -> list[Window]:
     """A thread in windows of at most `most_tokens`, each response in at least one that shows its
     whole horizon, or as much of it as fits half a window.
 
     Responses near a window's end are judged in the next one as well; `llm` reconciles the two.
     """
     responses = [p for p in line.responses.tolist() if first <= p < last]
-    total = np.concatenate([[0], np.cumsum([_tokens(line.text[p]) for p in range(first, last)])])
-    found: list[Window] = []
+    total = np.concatenate(
+        [[0], np.cumsum([_estimate_tokens(line.text[p]) for p in range(first, last)])]
+    )
+    windows: list[Window] = []
     start = first
     while start < last:
-        room = total[start - first] + most_tokens
+        room = total[start - first] + max_tokens
         end = min(last, max(start + 2, first + int(np.searchsorted(total, room, side="right")) - 1))
         inside = tuple(p for p in responses if start <= p < end)
         if inside:
-            found.append(Window(start, end, inside))
+            windows.append(Window(start, end, inside))
         if end == last:
             break
         cut = [p for p in inside if p + horizon >= end]
-        start = max(_request(line, cut[0], start) if cut else end, start + (end - start) // 2)
-    return found
+        start = max(
+            _request_position(line, cut[0], start) if cut else end, start + (end - start) // 2
+        )
+    return windows
 
 
-def _request(line: Timeline, response: int, floor: int) -> int:
+def _request_position(line: Timeline, response: int, floor: int) -> int:
     """The user's message before a response."""
     p = response
     while p > floor and line.role[p] != USER:
@@ -89,11 +95,11 @@ def _request(line: Timeline, response: int, floor: int) -> int:
     return p
 
 
-def _tokens(text: str) -> int:
-    return int(min(len(text), MOST_SHOWN) / _BYTES_A_TOKEN) + 8
+def _estimate_tokens(text: str) -> int:
+    return int(min(len(text), MAX_SHOWN) / _BYTES_PER_TOKEN) + 8
 
 
-def transcript(
+def render_window(
     line: Timeline, window: Window, suspects: Mapping[int, Sequence[hostile.Suspect]] | None = None
 ) -> Transcript:
     """The messages of a window, each behind a line `[number role mark]` that no message can hold:
@@ -101,11 +107,11 @@ def transcript(
     are replaced.
     """
     positions = range(window.first, window.last)
-    texts = [_shown(line.text[p], (suspects or {}).get(p, ())) for p in positions]
+    texts = [_render_text(line.text[p], (suspects or {}).get(p, ())) for p in positions]
     texts = [
         (
             f"{text}\n[cut off here]"
-            if line.role[p] == ASSISTANT and hostile.cut_off(line.text[p])
+            if line.role[p] == ASSISTANT and hostile.is_cut_off(line.text[p])
             else text
         )
         for p, text in zip(positions, texts, strict=True)
@@ -116,55 +122,55 @@ def transcript(
     ]
     for number, (p, text) in enumerate(zip(positions, texts, strict=True), 1):
         if p > window.first and line.session[p] != line.session[p - 1]:
-            parts.append(f"[-- a later session{_gap(line, p)} {mark}]")
+            parts.append(f"[-- a later session{_describe_gap(line, p)} {mark}]")
         parts.append(f"[{number} {ROLES[line.role[p]]} {mark}]\n{text}")
     return Transcript("\n".join(parts), window.first)
 
 
-def only(
+def render_quotes_only(
     line: Timeline, window: Window, quoted: Mapping[int, Sequence[hostile.Suspect]]
 ) -> Transcript:
     """A window in which, after the first request, users and tools say nothing but what is quoted of
     them.
     """
-    start = _request(line, window.responses[0], window.first)
+    start = _request_position(line, window.responses[0], window.first)
     hidden: dict[int, list[hostile.Suspect]] = {}
     for p in range(window.first, window.last):
         if p > start and line.role[p] != ASSISTANT:
-            hidden[p] = _rest(
+            hidden[p] = _unquoted_spans(
                 len(line.text[p]), sorted(quoted.get(p, ()), key=lambda span: span.start)
             )
         else:
             hidden[p] = list(
                 hostile.scan(line.text[p], "assistant" if line.role[p] == ASSISTANT else "user")
             )
-    return transcript(line, window, hidden)
+    return render_window(line, window, hidden)
 
 
-def _rest(size: int, quoted: Sequence[hostile.Suspect]) -> list[hostile.Suspect]:
+def _unquoted_spans(size: int, quoted: Sequence[hostile.Suspect]) -> list[hostile.Suspect]:
     """What lies between the quotes."""
-    found: list[hostile.Suspect] = []
+    spans: list[hostile.Suspect] = []
     end = 0
     for span in [*quoted, hostile.Suspect("", size, size)]:
         if span.start > end:
-            found.append(hostile.Suspect("not quoted", end, span.start))
+            spans.append(hostile.Suspect("not quoted", end, span.start))
         end = max(end, span.end)
-    return found
+    return spans
 
 
-def foresight_window(line: Timeline, response: int, most_tokens: int = 700) -> Window:
-    """A response and what came before it in its own session, as much as fits; always its request."""
+def make_foresight_window(line: Timeline, response: int, max_tokens: int = 700) -> Window:
+    """A response and what came before it in its session, as much as fits; always its request."""
     first = response
-    room = most_tokens - _tokens(line.text[response])
+    room = max_tokens - _estimate_tokens(line.text[response])
     while first > 0 and line.session[first - 1] == line.session[response]:
-        room -= _tokens(line.text[first - 1])
+        room -= _estimate_tokens(line.text[first - 1])
         if room < 0 and line.role[first : response + 1].tolist().count(USER):
             break
         first -= 1
     return Window(first, response + 1, (response,))
 
 
-def _gap(line: Timeline, position: int) -> str:
+def _describe_gap(line: Timeline, position: int) -> str:
     before, now = int(line.time[position - 1]), int(line.time[position])
     if before < 0 or now < before:
         return ""
@@ -178,15 +184,15 @@ def _gap(line: Timeline, position: int) -> str:
     )
 
 
-def _shown(text: str, suspects: Sequence[hostile.Suspect]) -> str:
+def _render_text(text: str, suspects: Sequence[hostile.Suspect]) -> str:
     for suspect in reversed(suspects):
         text = f"{text[: suspect.start]}[removed: {suspect.kind}]{text[suspect.end :]}"
-    text = _UNSEEN.sub("", text)
-    if len(text) > MOST_SHOWN:
-        left_out = len(text) - MOST_SHOWN
+    text = _INVISIBLE.sub("", text)
+    if len(text) > MAX_SHOWN:
+        left_out = len(text) - MAX_SHOWN
         text = (
-            f"{text[: MOST_SHOWN * 2 // 3]}\n[... {left_out} characters left out"
-            f" ...]\n{text[-MOST_SHOWN // 3 :]}"
+            f"{text[: MAX_SHOWN * 2 // 3]}\n[... {left_out} characters left out"
+            f" ...]\n{text[-MAX_SHOWN // 3 :]}"
         )
     return _FENCE.sub(r"\\\1", text).rstrip()
 
@@ -208,6 +214,6 @@ def find_quote(text: str, quote: str) -> tuple[int, int] | None:
     return match.span() if match else None
 
 
-def asked(shown: Transcript, responses: Sequence[int]) -> str:
+def closing_line(shown: Transcript, responses: Sequence[int]) -> str:
     """What closes the prompt of a hindsight pass."""
     return "Judge responses " + ", ".join(str(shown.number(p)) for p in responses) + "."

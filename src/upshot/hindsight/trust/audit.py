@@ -1,14 +1,14 @@
-"""A random audit of responses, and the labels that come of it.
+"""A random audit of responses, and its labels.
 
-Which responses are drawn depends on a hash of their names and on nothing that came of them. A label
-is what somebody says whom the answer could not charm: a person, a test, a strong judge.
+Which responses are drawn depends on a hash of their names alone, not on what followed. A label
+comes from someone whom the answer could not flatter: a person, a test, a strong judge.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, cast
 
 import msgspec
 import numpy as np
@@ -20,7 +20,8 @@ from upshot.hindsight.embedded.timeline import ROLES, USER, Timeline
 from upshot.hindsight.trust.units import Units
 from upshot.stats.sampling import draw
 
-_FOLLOWING = 6
+_MAX_FOLLOWING = 6
+"""Messages after the response that a rater is shown: as many as the embedded judge reads."""
 _BEFORE = (
     "request_lexicon",
     "request_failed",
@@ -30,7 +31,7 @@ _BEFORE = (
     "request_missing",
     "first_exchange",
 )
-"""Features that are known before the answer."""
+"""Features that are known before the response is given."""
 
 
 class Item(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -39,38 +40,36 @@ class Item(msgspec.Struct, frozen=True, omit_defaults=True):
     id: str
     index: int
     arm: str
-    """What it is compared by, for instance its model."""
+    """The arm of a comparison, for instance the model."""
     rate: float
     """Probability with which it was drawn."""
     request: str
     response: str
     after: list[str]
-    """The messages that followed, each behind its role.
+    """The messages that followed, each prefixed by its role.
 
-    A rater of helpfulness by the follow-ups reads them; one who must not be charmed does not.
+    For raters who judge by the follow-ups; those who must not be flattered do without.
     """
 
 
 class Label(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a rater says of one response."""
+    """A rater's label of one response."""
 
     id: str
     index: int
     label: float
-    """1: it helped its user toward the goal, 0: it did not; anything between where the rater is
-    unsure.
-    """
+    """1: it helped its user toward the goal, 0: it did not; in between: the rater is unsure."""
     rater: str = ""
 
 
-def items(line: Timeline, arms: Sequence[str], rate: float, seed: str) -> Iterator[Item]:
-    """The responses of a timeline that are drawn; `arms` is one name a response."""
-    requests = line.before(USER)
-    for row, p in enumerate(line.responses.tolist()):
+def draw_items(line: Timeline, arms: Sequence[str], rate: float, seed: str) -> Iterator[Item]:
+    """The responses of a timeline that the audit draws; `arms`: one name per response."""
+    requests = line.texts_at(line.before(USER))
+    for row, p in enumerate(cast(list[int], line.responses.tolist())):
         name, index = str(line.conversation[p]), int(line.index[p])
         if not arms[row] or draw(f"{seed}/{name}/{index}") >= rate:
             continue
-        stop = min(p + 1 + _FOLLOWING, len(line.role))
+        stop = min(p + 1 + _MAX_FOLLOWING, len(line.role))
         after = [
             f"{ROLES[line.role[q]]}: {line.text[q]}"
             for q in range(p + 1, stop)
@@ -81,29 +80,29 @@ def items(line: Timeline, arms: Sequence[str], rate: float, seed: str) -> Iterat
             index,
             arms[row],
             rate,
-            line.text[requests[row]] if requests[row] >= 0 else "",
+            requests[row],
             line.text[p],
             after,
         )
 
 
 def read_items(path: Path) -> list[Item]:
-    """What `items` drew, from JSON lines.
+    """Read a file of audited responses (JSON lines).
 
     Raises:
         NotFoundError, InputError: the file is not there, or a line is no item.
     """
     if not path.is_file():
         raise NotFoundError(f"could not read {path}: it is not a file; `upshot audit` writes one")
-    found: list[Item] = []
+    items: list[Item] = []
     for number, line in enumerate(path.read_bytes().splitlines(), 1):
         try:
-            found.append(msgspec.json.decode(line, type=Item))
+            items.append(msgspec.json.decode(line, type=Item))
         except msgspec.DecodeError as error:
             raise InputError(
                 f"could not read {path} line {number}: {error}; `upshot audit` writes such files"
             ) from error
-    return found
+    return items
 
 
 class Labels(NamedTuple):
@@ -115,8 +114,9 @@ class Labels(NamedTuple):
 
 
 def read_labels(path: Path) -> Labels:
-    """Labels from JSON lines: `id`, `index`, and `label` (or `score`, as in another judge's
-    verdicts), maybe `rater`.
+    """Read labels from JSON lines: `id`, `index`, `label` or `score`, and optionally `rater`.
+
+    `score` is the name in another judge's verdicts.
 
     Raises:
         NotFoundError, InputError: the file is not there, or a line is no label.
@@ -141,35 +141,35 @@ def read_labels(path: Path) -> Labels:
                 f"could not read labels: {path} line {number}: label {value} is not in [0, 1]"
             )
         by_rater.setdefault(str(row.get("rater") or row.get("judge") or ""), {})[name] = value
-    names = {name for given in by_rater.values() for name in given}
+    names = {name for labels in by_rater.values() for name in labels}
     mean = {
-        name: float(np.mean([given[name] for given in by_rater.values() if name in given]))
+        name: float(np.mean([labels[name] for labels in by_rater.values() if name in labels]))
         for name in names
     }
     return Labels(mean, by_rater)
 
 
 class Rows(NamedTuple):
-    """Responses of one bucket, as a comparison needs them."""
+    """Responses of one bucket, as input of a comparison."""
 
     names: list[tuple[str, int]]
     arm: NDArray[np.object_]
     prompt: NDArray[np.float64]
     user: NDArray[np.object_]
     propensity: NDArray[np.float64]
-    """Logged P(this arm); NaN where none was."""
+    """Logged P(this arm); NaN where it was not logged."""
 
 
-def rows(seen: Reading, arms: Sequence[str], propensities: Mapping[str, float]) -> Rows:
-    """What was known of each response before it was given.
+def make_rows(reading: Reading, arms: Sequence[str], propensities: Mapping[str, float]) -> Rows:
+    """What was known about each response before it was given.
 
     `propensities`: by conversation, where the log has them.
     """
-    line = seen.line
-    found = seen.found
-    columns = [found.values[:, found.names.index(name)] for name in _BEFORE]
+    line = reading.line
+    features = reading.features
+    columns = [features.values[:, features.names.index(name)] for name in _BEFORE]
     requests = line.before(USER)
-    texts = [line.read[p] if p >= 0 else "" for p in requests.tolist()]
+    texts = line.visible_at(requests)
     columns += [
         np.array([np.log1p(len(text)) for text in texts]),
         np.array(["```" in text for text in texts], float),
@@ -187,60 +187,67 @@ def rows(seen: Reading, arms: Sequence[str], propensities: Mapping[str, float]) 
     )
 
 
-def units(
+def make_units(
     parts: Sequence[Rows],
     scores: Mapping[tuple[str, int], float],
     labels: Labels,
-    a: str,
-    b: str,
+    arms: tuple[str, str],
+    *,
     rate: float,
     seed: str,
 ) -> Units:
-    """The responses of two arms. Labels count where the audit drew them, and nowhere else."""
-    kept: dict[str, list[Any]] = {
-        name: [] for name in ("arm", "verdict", "prompt", "user", "audited", "label", "logged")
-    }
+    """The judged responses of two arms; labels count only where the audit drew the response."""
+    a, b = arms
+    rows: list[_UnitRow] = []
     for part in parts:
         for row, name in enumerate(part.names):
             arm = part.arm[row]
-            if arm not in (a, b) or name not in scores:
+            if arm not in arms or name not in scores:
                 continue
             drawn = draw(f"{seed}/{name[0]}/{name[1]}") < rate
-            logged = part.propensity[row] if arm == b else 1 - part.propensity[row]
-            audited = drawn and name in labels.mean
-            for column, value in zip(
-                kept.values(),
-                (
+            logged = float(part.propensity[row])
+            rows.append(
+                _UnitRow(
                     int(arm == b),
                     scores[name],
                     part.prompt[row],
                     part.user[row],
-                    audited,
+                    drawn and name in labels.mean,
                     labels.mean.get(name, 0.0),
-                    logged,
-                ),
-                strict=True,
-            ):
-                column.append(value)
-    if not kept["arm"]:
+                    logged if arm == b else 1 - logged,
+                )
+            )
+    if not rows:
         raise InputError(
             f"could not compare {a!r} with {b!r}: the lake has no judged responses of them"
         )
-    audited = np.array(kept["audited"], bool)
-    arm = np.array(kept["arm"], np.int64)
-    # Drawn but not labelled (yet) is as good as not drawn, where labelling stopped by itself: the
-    # rate is what was labelled.
-    reached = np.array(
+    audited = np.array([row.audited for row in rows], bool)
+    arm = np.array([row.arm for row in rows], np.int64)
+    # A drawn response without a label (yet) counts as not drawn, as if labelling had stopped at
+    # random: the rate is the share that was labelled.
+    labelled = np.array(
         [max(audited[arm == k].mean(), 1e-9) if (arm == k).any() else rate for k in (0, 1)]
     )
-    logged = np.array(kept["logged"])
+    propensity = np.array([row.propensity for row in rows])
     return Units(
         arm,
-        np.array(kept["verdict"], float),
-        np.array(kept["prompt"], float),
-        np.array(kept["user"], object),
+        np.array([row.verdict for row in rows], float),
+        np.array([row.prompt for row in rows], float),
+        np.array([row.user for row in rows], object),
         audited,
-        np.array(kept["label"], float),
-        reached[arm],
-        None if np.isnan(logged).any() else logged,
+        np.array([row.label for row in rows], float),
+        labelled[arm],
+        None if np.isnan(propensity).any() else propensity,
     )
+
+
+class _UnitRow(NamedTuple):
+    """One row of `Units`."""
+
+    arm: int
+    verdict: float
+    prompt: NDArray[np.float64]
+    user: str
+    audited: bool
+    label: float
+    propensity: float

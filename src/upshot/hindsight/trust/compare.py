@@ -1,17 +1,19 @@
+# scipy has no type stubs.
+# pyright: reportMissingTypeStubs=false, reportUnknownVariableType=false
 """Is B better than A for users? An augmented inverse-propensity estimate around a random audit.
 
-Follow-ups flatter whoever flatters, and hide those who leave in silence; no reweighting of them
-cures that. So a random sample of each arm, independent of the outcome, is labelled by someone whom
-the answer could not charm (a person, a test, a strong judge), and the verdicts of everything serve
-to make its mean precise:
+Follow-ups favour flattery and hide users who leave in silence; no reweighting cures that. So a
+random sample of each arm, independent of the outcome, is labelled by someone whom the answer could
+not flatter (a person, a test, a strong judge), and the verdicts on everything make its mean
+precise:
 
-    y~ = m + r / rate x (y - m)                       m: the verdict, calibrated in its own arm; r:
-    audited; y: label mean(arm) = mean of [ mu(x) + 1{arm} / e(x) x (y~ - mu(x)) ]      e: P(arm |
-    x); mu: E[y~ | x] in the arm
+    y~ = m + r / rate x (y - m)
+    mean(arm) = mean of [ mu(x) + 1{arm} / e(x) x (y~ - mu(x)) ]
 
-with x from the *prompt* only (what follows is an effect, not a cause), e logged or fitted, mu, e
-and m cross-fitted by user, intervals by user. Without an audit r is 0 everywhere and the answer
-says so.
+m: the verdict, calibrated in its own arm; r: audited; y: label; e: P(arm | x); mu: E[y~ | x] in
+the arm. x comes from the *prompt* only (what follows is an effect, not a cause), e is logged or
+fitted; mu, e and m are cross-fitted by user, and intervals are by user. Without an audit r is 0
+everywhere, and the answer says so.
 """
 
 from __future__ import annotations
@@ -27,20 +29,23 @@ from scipy.optimize import brentq
 from upshot.errors import InputError
 from upshot.hindsight.trust.units import Units
 from upshot.stats.intervals import sigmoid, t_quantile
-from upshot.stats.sampling import cross_fit
+from upshot.stats.sampling import assign_folds
 
 Numbers = NDArray[np.float64]
 _FOLDS = 5
-_FLOOR = 0.02
-"""Least P(arm | x) that is divided by."""
+"""Of cross-fitting, whole users each."""
+_MIN_PROPENSITY = 0.02
+"""Smallest P(arm | x) that is divided by."""
 _RIDGE = 1.0
-_CALIBRATED = 4
-"""Parameters that the audit pays for: slope and level of the calibration, and of what prompts
+"""Strength of the penalty on standardised columns: that of one row."""
+_CALIBRATION_PARAMETERS = 4
+"""Degrees of freedom that the audit loses: slope and level of the calibration, and of what prompts
 explain.
 """
-_LEAST_AUDITED = 20
-"""Labels in each arm below which the audit's interval means nothing."""
-_MOST_GAMMA = 50.0
+_MIN_AUDITED = 20
+"""Labels per arm below which the audit's interval means nothing."""
+_MAX_GAMMA = 50.0
+"""Larger odds ratios are not searched: no hidden cause is that strong."""
 
 
 class Estimate(msgspec.Struct, frozen=True):
@@ -56,14 +61,14 @@ class Estimate(msgspec.Struct, frozen=True):
 
 
 class Comparison(msgspec.Struct, frozen=True):
-    """What can be said of two arms."""
+    """The comparison of two arms."""
 
     naive: Estimate
     """Difference of the mean verdicts, as a dashboard shows it."""
     logs: Estimate
-    """The same weighed for who was asked what; still what follow-ups say."""
+    """The same, weighted for differences in prompts; still based on follow-ups."""
     audited: Estimate | None
-    """Around the audit; None: there is none, or too little of one."""
+    """Based on the audit; None where there is none, or too small a one."""
     labels: tuple[int, int]
     """Audited rows of A and of B."""
     flattered: float | None
@@ -71,13 +76,11 @@ class Comparison(msgspec.Struct, frozen=True):
     flattered_low: float | None
     flattered_high: float | None
     judge_bias: float
-    """Difference between the arms in the judge's error at which the log's answer turns round."""
+    """Difference in the judge's error between the arms that would reverse the log's answer."""
     gamma: float
-    """Odds ratio of hidden confounding at which the log's interval reaches 0; 1 is none, and a
-    small number is fragile.
-    """
+    """Odds ratio of hidden confounding at which the log's interval reaches 0; near 1: fragile."""
     overlap: float
-    """Effective share of the rows that the weights leave, in (0, 1]."""
+    """Effective share of the rows under the weights, in (0, 1]."""
     answer: str
 
 
@@ -93,16 +96,16 @@ def compare(units: Units, names: tuple[str, str] = ("A", "B"), seed: int = 0) ->
             f"could not compare {names[0]} ({counts[0]} rows) with {names[1]} ({counts[1]} rows):"
             f" at least 20 of each and {2 * _FOLDS} users are needed"
         )
-    fold, user = cross_fit(units.user, _FOLDS, seed)
-    e = _propensity(units, fold)
+    fold, user = assign_folds(units.user, _FOLDS, seed)
+    e = _fit_propensity(units, fold)
     labels = (int(units.audited[units.arm == 0].sum()), int(units.audited[units.arm == 1].sum()))
-    naive = _difference(units.verdict, units.arm, user)
-    log_rows = _scores(units, units.verdict, e, fold)
+    naive = _naive_difference(units.verdict, units.arm, user)
+    log_rows = _doubly_robust_scores(units, units.verdict, e, fold)
     logs = _estimate(*log_rows, user)
-    enough = min(labels) >= _LEAST_AUDITED
+    enough = min(labels) >= _MIN_AUDITED
     audited = flattered = None
     if enough:
-        rows = _scores(units, _corrected(units, fold), e, fold)
+        rows = _doubly_robust_scores(units, _correct_verdicts(units, fold), e, fold)
         audited = _estimate(*rows, user, min(labels))
         flattered = _estimate(log_rows[0] - rows[0], log_rows[1] - rows[1], user, min(labels))
     weight = np.where(units.arm == 1, 1 / e, 1 / (1 - e))
@@ -112,7 +115,7 @@ def compare(units: Units, names: tuple[str, str] = ("A", "B"), seed: int = 0) ->
             for k in (0, 1)
         )
     )
-    gamma = _gamma(units, e, logs)
+    gamma = _tipping_gamma(units, e, logs)
     return Comparison(
         naive,
         logs,
@@ -124,57 +127,61 @@ def compare(units: Units, names: tuple[str, str] = ("A", "B"), seed: int = 0) ->
         abs(logs.difference),
         gamma,
         overlap,
-        _answer(names, logs, audited, flattered, gamma),
+        _phrase_answer(names, logs, audited, flattered, gamma),
     )
 
 
-def _propensity(units: Units, fold: NDArray[np.int64]) -> Numbers:
+def _fit_propensity(units: Units, fold: NDArray[np.int64]) -> Numbers:
     """P(B | prompt), logged or by ridge logistic regression, cross-fitted."""
     if units.propensity is not None:
-        return np.clip(units.propensity, _FLOOR, 1 - _FLOOR)
+        return np.clip(units.propensity, _MIN_PROPENSITY, 1 - _MIN_PROPENSITY)
     out = np.full(len(units.arm), units.arm.mean())
     for k in range(_FOLDS):
         rest = fold != k
-        x, others = _standard(units.prompt[rest], units.prompt[~rest])
-        out[~rest] = sigmoid(others @ _logistic(x, units.arm[rest].astype(float)))
-    return np.clip(out, _FLOOR, 1 - _FLOOR)
+        x, others = _standardise(units.prompt[rest], units.prompt[~rest])
+        out[~rest] = sigmoid(others @ _fit_logistic(x, units.arm[rest].astype(float)))
+    return np.clip(out, _MIN_PROPENSITY, 1 - _MIN_PROPENSITY)
 
 
-def _corrected(units: Units, fold: NDArray[np.int64]) -> Numbers:
-    """y~ of every row: the verdict calibrated within its arm, and the audit's residual where there
-    is one.
-    """
-    m = units.verdict.copy()
+def _correct_verdicts(units: Units, fold: NDArray[np.int64]) -> Numbers:
+    """y~ of every row: the verdict calibrated within its arm, plus the audit's residual if any."""
+    calibrated = units.verdict.copy()
     for arm in (0, 1):
         for k in range(_FOLDS):
-            here = (units.arm == arm) & (fold == k)
-            taught = (units.arm == arm) & (fold != k) & units.audited
-            if taught.sum() >= 10:
-                x, others = _standard(units.verdict[taught, None], units.verdict[here, None])
-                m[here] = np.clip(others @ _ridge(x, units.label[taught], 3.0), 0, 1)
-    return m + np.where(units.audited, (units.label - m) / np.maximum(units.rate, 1e-6), 0.0)
+            held_out = (units.arm == arm) & (fold == k)
+            labelled = (units.arm == arm) & (fold != k) & units.audited
+            if labelled.sum() >= 10:
+                x, others = _standardise(
+                    units.verdict[labelled, None], units.verdict[held_out, None]
+                )
+                calibrated[held_out] = np.clip(
+                    others @ _fit_ridge(x, units.label[labelled], 3.0), 0, 1
+                )
+    return calibrated + np.where(
+        units.audited, (units.label - calibrated) / np.maximum(units.rate, 1e-6), 0.0
+    )
 
 
-def _scores(
+def _doubly_robust_scores(
     units: Units, outcome: Numbers, e: Numbers, fold: NDArray[np.int64]
 ) -> tuple[Numbers, Numbers]:
     """Each row's contribution to the mean of A and of B."""
-    found: list[Numbers] = []
+    scores: list[Numbers] = []
     for arm, p in ((0, 1 - e), (1, e)):
-        mine = units.arm == arm
-        mu = np.full(len(outcome), outcome[mine].mean())
+        in_arm = units.arm == arm
+        mu = np.full(len(outcome), outcome[in_arm].mean())
         for k in range(_FOLDS):
-            rest, here = mine & (fold != k), fold == k
+            rest, held_out = in_arm & (fold != k), fold == k
             if rest.sum() >= 20:
-                x, others = _standard(units.prompt[rest], units.prompt[here])
-                # Residuals of the audit are large and rare, so the curve is learned from the
-                # verdicts and shifted.
-                mu[here] = others @ _ridge(x, units.verdict[rest], _RIDGE)
-                mu[here] += outcome[rest].mean() - units.verdict[rest].mean()
-        weight = np.where(mine, 1 / p, 0.0)
+                x, others = _standardise(units.prompt[rest], units.prompt[held_out])
+                # The audit's residuals are large and rare, so the curve is fitted to the verdicts
+                # and shifted.
+                mu[held_out] = others @ _fit_ridge(x, units.verdict[rest], _RIDGE)
+                mu[held_out] += outcome[rest].mean() - units.verdict[rest].mean()
+        weight = np.where(in_arm, 1 / p, 0.0)
         weight /= weight.mean()  # stabilised (Hajek)
-        found.append(mu + weight * (outcome - mu))
-    return found[0], found[1]
+        scores.append(mu + weight * (outcome - mu))
+    return scores[0], scores[1]
 
 
 def _estimate(
@@ -182,51 +189,60 @@ def _estimate(
 ) -> Estimate:
     """Difference of means with an interval by user.
 
-    Around an audit, `audited` rows of the smaller arm carry the uncertainty: the degrees of freedom
-    are theirs, less what the calibration of the verdicts took.
+    With an audit, the `audited` rows of the smaller arm carry the uncertainty: the degrees of
+    freedom are theirs, less those of the calibration.
     """
     difference = float((b - a).mean())
     total = np.bincount(user, b - a - difference)
     groups = len(total)
-    free = groups - 1 if audited is None else min(groups - 1, audited - _CALIBRATED)
-    lost = 1.0 if audited is None else audited / (audited - _CALIBRATED)
-    error = float(np.sqrt(lost * groups / (groups - 1) * (total**2).sum()) / len(a))
-    reach = t_quantile(0.975, free) * error
+    degrees_of_freedom = (
+        groups - 1 if audited is None else min(groups - 1, audited - _CALIBRATION_PARAMETERS)
+    )
+    inflation = 1.0 if audited is None else audited / (audited - _CALIBRATION_PARAMETERS)
+    error = float(np.sqrt(inflation * groups / (groups - 1) * (total**2).sum()) / len(a))
+    half_width = t_quantile(0.975, degrees_of_freedom) * error
     return Estimate(
-        difference, difference - reach, difference + reach, float(a.mean()), float(b.mean())
+        difference,
+        difference - half_width,
+        difference + half_width,
+        float(a.mean()),
+        float(b.mean()),
     )
 
 
-def _difference(verdict: Numbers, arm: NDArray[np.int64], user: NDArray[np.int64]) -> Estimate:
+def _naive_difference(
+    verdict: Numbers, arm: NDArray[np.int64], user: NDArray[np.int64]
+) -> Estimate:
     shares = [(arm == k) / (arm == k).mean() for k in (0, 1)]
     return _estimate(shares[0] * verdict, shares[1] * verdict, user)
 
 
-def _gamma(units: Units, e: Numbers, logs: Estimate) -> float:
-    """The odds ratio by which hidden causes may distort P(B | prompt) before the log's answer could
-    be 0 (marginal sensitivity model, Zhao, Small and Bhattacharya, 2019), of the weighted means.
+def _tipping_gamma(units: Units, e: Numbers, logs: Estimate) -> float:
+    """The odds ratio of hidden confounding from which the log's difference could be 0.
+
+    Marginal sensitivity model of the weighted means (Zhao, Small and Bhattacharya, 2019).
     """
     sign = 1.0 if logs.difference >= 0 else -1.0
     reach = (logs.high - logs.low) / 2
 
-    def least(log_gamma: float) -> float:
+    def lower_end(log_gamma: float) -> float:
         gamma = float(np.exp(log_gamma))
-        b = _extreme(units.verdict[units.arm == 1], e[units.arm == 1], gamma, -sign)
-        a = _extreme(units.verdict[units.arm == 0], 1 - e[units.arm == 0], gamma, sign)
+        b = _extreme_mean(units.verdict[units.arm == 1], e[units.arm == 1], gamma, -sign)
+        a = _extreme_mean(units.verdict[units.arm == 0], 1 - e[units.arm == 0], gamma, sign)
         return sign * (b - a) - reach
 
-    if least(0.0) <= 0:
+    if lower_end(0.0) <= 0:
         return 1.0
-    top = float(np.log(_MOST_GAMMA))
+    top = float(np.log(_MAX_GAMMA))
     return (
-        _MOST_GAMMA if least(top) > 0 else math.exp(cast(float, brentq(least, 0.0, top, xtol=1e-3)))
+        _MAX_GAMMA
+        if lower_end(top) > 0
+        else math.exp(cast(float, brentq(lower_end, 0.0, top, xtol=1e-3)))
     )
 
 
-def _extreme(value: Numbers, p: Numbers, gamma: float, sign: float) -> float:
-    """The smallest (sign -1) or largest (+1) weighted mean when each row's odds may be off by a
-    factor of gamma.
-    """
+def _extreme_mean(value: Numbers, p: Numbers, gamma: float, sign: float) -> float:
+    """The smallest (sign -1) or largest (+1) weighted mean if odds may be off by a factor gamma."""
     order = np.argsort(sign * value)
     value, odds = value[order], ((1 - p) / p)[order]
     low, high = 1 + odds / gamma, 1 + odds * gamma
@@ -239,7 +255,7 @@ def _extreme(value: Numbers, p: Numbers, gamma: float, sign: float) -> float:
     return float(sign * (sign * means).max())
 
 
-def _answer(
+def _phrase_answer(
     names: tuple[str, str],
     logs: Estimate,
     audited: Estimate | None,
@@ -254,7 +270,7 @@ def _answer(
             " flattery (or silent leaving) in one arm, or by hidden causes of odds ratio"
             f" {gamma:.2f}. Draw an audit with `upshot audit`, label it, and compare again."
         )
-    said = (
+    finding = (
         f"{b} is better than {a}"
         if audited.low > 0
         else (
@@ -263,7 +279,7 @@ def _answer(
             else f"No difference between {a} and {b} is shown"
         )
     )
-    answer = f"{said}: {audited.difference:+.3f} [{audited.low:+.3f} to {audited.high:+.3f}]."
+    answer = f"{finding}: {audited.difference:+.3f} [{audited.low:+.3f} to {audited.high:+.3f}]."
     if flattered.low > 0 or flattered.high < 0:
         favoured = b if flattered.difference > 0 else a
         answer += (
@@ -273,8 +289,8 @@ def _answer(
     return answer
 
 
-def _standard(x: Numbers, others: Numbers) -> tuple[Numbers, Numbers]:
-    """Columns with mean 0 and deviation 1 on the first, and a constant."""
+def _standardise(x: Numbers, others: Numbers) -> tuple[Numbers, Numbers]:
+    """A constant and columns standardised by the mean and deviation of `x`, for both."""
     centre, scale = x.mean(axis=0), np.maximum(x.std(axis=0), 1e-9)
     first, second = (
         np.column_stack([np.ones(len(part)), (part - centre) / scale]) for part in (x, others)
@@ -282,13 +298,13 @@ def _standard(x: Numbers, others: Numbers) -> tuple[Numbers, Numbers]:
     return first, second
 
 
-def _ridge(x: Numbers, y: Numbers, strength: float) -> NDArray[Any]:
+def _fit_ridge(x: Numbers, y: Numbers, strength: float) -> NDArray[Any]:
     penalty = strength * np.eye(x.shape[1])
     penalty[0, 0] = 0.0
     return np.linalg.solve(x.T @ x + penalty, x.T @ y)
 
 
-def _logistic(x: Numbers, y: Numbers, steps: int = 12) -> Numbers:
+def _fit_logistic(x: Numbers, y: Numbers, steps: int = 12) -> Numbers:
     """Ridge logistic regression by Newton's method."""
     weights = np.zeros(x.shape[1])
     penalty = _RIDGE * np.eye(x.shape[1])

@@ -1,6 +1,4 @@
-"""How far a lake's verdicts can be trusted, by the labels that people gave: calibration,
-abstention, agreement.
-"""
+"""How far a lake's verdicts can be trusted, by labels: calibration, abstention, agreement."""
 
 from __future__ import annotations
 
@@ -13,24 +11,30 @@ import numpy as np
 
 from upshot.errors import InputError
 from upshot.hindsight.trust.audit import Labels
+from upshot.records.verdicts import EVEN
 from upshot.stats import agreement
 from upshot.stats.calibration import (
     Abstention,
     Bin,
     Calibrator,
-    abstention,
-    cross_fitted,
+    cross_fit_probabilities,
     ece,
-    fit,
-    leniency,
-    reliability,
+    estimate_leniency,
+    fit_abstention,
+    fit_calibrator,
+    reliability_bins,
 )
+
+_MIN_LABELS = 20
+"""With fewer, neither the curve nor its cross-fitted error means anything."""
+_MIN_SHARED = 10
+"""Responses that both of two raters labelled; kappa of fewer is noise."""
 
 
 class Calibration(msgspec.Struct, frozen=True):
-    """What labels say of a lake's scores.
+    """A lake's scores against labels.
 
-    Probabilities are cross-fitted by user: no label vouches for itself.
+    Probabilities are cross-fitted by user: no label is predicted by a curve that was fitted to it.
     """
 
     labels: int
@@ -42,58 +46,58 @@ class Calibration(msgspec.Struct, frozen=True):
     after: list[Bin]
     abstention: Abstention
     decided: float
-    """Share of the labelled on which one answer is left."""
+    """Share of labelled responses on which exactly one answer stays possible."""
     judge_and_people: agreement.Agreement
     """Krippendorff's alpha of the judge and the mean label, interval scale."""
     raters: dict[str, agreement.Agreement]
-    """Cohen's kappa of each pair of raters, of whether it helped."""
+    """Cohen's kappa of each pair of raters, on whether the response helped."""
     leniency: float
-    """Standard deviation between users of how far their reactions lie above what their responses
-    deserve.
-    """
+    """Standard deviation between users of how much their reactions exceed their responses' merit."""
 
 
 def calibrate(
     rows: Sequence[Mapping[str, Any]], labels: Labels, error: float = 0.1
 ) -> tuple[Calibration, Calibrator, list[str]]:
-    """Calibrate the scores of verdict rows (id, index, score, user); returns the report, the curve
-    and who taught it.
+    """Calibrate the scores of verdict rows (`id`, `index`, `score`, `user`).
+
+    Returns the report, the curve, and the users whose rows it was fitted to.
 
     Raises:
         InputError: too few labels are of these rows.
     """
-    mine = [row for row in rows if (row["id"], row["index"]) in labels.mean]
-    if len(mine) < 20:
+    labelled = [row for row in rows if (row["id"], row["index"]) in labels.mean]
+    if len(labelled) < _MIN_LABELS:
         raise InputError(
-            f"could not calibrate: {len(mine)} of {len(labels.mean)} labels are of responses in"
-            " this lake, at least 20 are needed"
+            f"could not calibrate: {len(labelled)} of {len(labels.mean)} labels are of responses in"
+            f" this lake, at least {_MIN_LABELS} are needed"
         )
-    score = np.array([row["score"] for row in mine], float)
-    label = np.array([labels.mean[(row["id"], row["index"])] for row in mine], float)
-    users = [row["user"] for row in mine]
-    curve = fit(score, label)
-    probability = cross_fitted(score, label, users)
-    hard = (label > 0.5).astype(float)
-    chosen = abstention(probability, hard, error)
+    score = np.array([row["score"] for row in labelled], float)
+    label = np.array([labels.mean[(row["id"], row["index"])] for row in labelled], float)
+    users = [row["user"] for row in labelled]
+    curve = fit_calibrator(score, label)
+    probability = cross_fit_probabilities(score, label, users)
+    helped_label = (label > EVEN).astype(float)
+    chosen = fit_abstention(probability, helped_label, error)
     helped, harmed = chosen.sets(probability)
     raters = {
-        f"{a} and {b}": agreement.kappa(
-            [labels.by_rater[a][n] > 0.5 for n in both], [labels.by_rater[b][n] > 0.5 for n in both]
+        f"{a} and {b}": agreement.cohen_kappa(
+            [labels.by_rater[a][n] > EVEN for n in both],
+            [labels.by_rater[b][n] > EVEN for n in both],
         )
         for a, b in combinations(sorted(labels.by_rater), 2)
-        if len(both := sorted(labels.by_rater[a].keys() & labels.by_rater[b].keys())) >= 10
+        if len(both := sorted(labels.by_rater[a].keys() & labels.by_rater[b].keys())) >= _MIN_SHARED
     }
     report = Calibration(
-        len(mine),
+        len(labelled),
         curve.kind,
         ece(score, label),
         ece(probability, label),
-        reliability(score, label),
-        reliability(probability, label),
+        reliability_bins(score, label),
+        reliability_bins(probability, label),
         chosen,
         float((helped != harmed).mean()),
-        agreement.alpha(np.vstack([probability, label])),
+        agreement.krippendorff_alpha(np.vstack([probability, label])),
         raters,
-        leniency(probability - label, users)[1],
+        estimate_leniency(probability - label, users)[1],
     )
     return report, curve, users

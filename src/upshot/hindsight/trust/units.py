@@ -1,4 +1,4 @@
-"""Responses of two arms, as comparisons read them."""
+"""Responses of two arms, the input of a comparison."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ class Units(NamedTuple):
     verdict: Numbers
     """The judge's score, in [0, 1]."""
     prompt: Numbers
-    """What is known before the answer, shape (rows, features)."""
+    """What is known before the response, shape (rows, features)."""
     user: NDArray[np.object_]
     audited: NDArray[np.bool_]
     label: Numbers
     """In [0, 1] where audited, anything elsewhere."""
     rate: Numbers
-    """Probability with which each row was drawn for the audit; independent of what came of it."""
+    """Probability with which each row was drawn for the audit; independent of the outcome."""
     propensity: Numbers | None = None
-    """P(B | everything before the answer) as logged; None: it is fitted on `prompt`."""
+    """Logged P(B | everything before the response); None: it is fitted on `prompt`."""

@@ -1,180 +1,63 @@
-"""Proximal policy optimisation (Schulman et al., 2017) for language models: a value of every token,
-generalised advantage estimation, clipped steps, and a penalty on every token's distance from the
-base whose coefficient is steered to a target (Ziegler et al., 2019).
-
-TRL 1.16 has no such trainer. Drawing, rewards, checkpoints and the clipped loss are those of its
-`GRPOTrainer`; the value head, the advantages and the penalty are here. The value head reads the
-policy's last hidden layer, and is thrown away with the run.
-"""
+"""Proximal policy optimisation (Schulman et al., 2017); its trainer is `policy.value_trainer`."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
-import torch
-from safetensors.torch import load_file, save_file
-from trl.trainer.grpo_config import GRPOConfig
-from trl.trainer.grpo_trainer import GRPOTrainer
+from msgspec import Meta
 
-from upshot.policy.job import Job
-from upshot.policy.online import Steered, open_trainer, token_steps
-from upshot.policy.recipe import options
+from upshot.policy.methods.method import Method
 
-CONFIG = GRPOConfig
-_HEAD = "value_head.safetensors"
+if TYPE_CHECKING:
+    from upshot.policy.job import Job
 
 
-class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Of this method."""
+class PpoOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Options of proximal policy optimisation."""
 
-    gamma: float = 1.0
-    lam: float = 0.95
-    value_weight: float = 0.1
-    value_clip: float = 0.2
+    gamma: Annotated[float, Meta(description="discount; 1")] = 1.0
+    lam: Annotated[float, Meta(description="lambda of the advantage estimation; 0.95")] = 0.95
+    value_weight: Annotated[float, Meta(description="of the value loss; 0.1")] = 0.1
+    value_clip: Annotated[float, Meta(description="how far a value may move in one batch; 0.2")] = (
+        0.2
+    )
+
+
+def load_config() -> type[Any]:
+    """TRL's configuration."""
+    from trl.trainer.grpo_config import GRPOConfig  # torch: seconds to load
+
+    return GRPOConfig
 
 
 def fit(job: Job) -> Path:
     """Train on answers to the prompts."""
-    chosen = options(job.recipe, Options)
-    trainer = open_trainer(job, _Trainer, CONFIG)
-    trainer.begin(chosen)
-    return job.run(trainer, trainer.seen_kl)
+    from upshot.policy.online import make_online_trainer  # torch
+    from upshot.policy.value_trainer import ValueTrainer  # TRL: seconds to load
+
+    trainer = make_online_trainer(job, ValueTrainer, load_config())
+    trainer.add_value_head(job.read_options(PpoOptions))
+    return job.run(trainer, trainer.read_kl)
 
 
-def gae(
-    rewards: torch.Tensor, values: torch.Tensor, mask: torch.Tensor, gamma: float, lam: float
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Advantages and returns of every token, all of shape (answers, tokens); nothing comes after
-    the mask's end.
-
-    A_t = Σ_k (γλ)^k δ_{t+k}, δ_t = r_t + γ V_{t+1} − V_t; returns are A + V (Schulman et al.,
-    2016).
-
-    >>> a, r = gae(torch.tensor([[0.0, 1.0]]), torch.tensor([[0.5, 0.5]]), torch.ones(1, 2), 1.0, 1.0)
-    >>> a.tolist(), r.tolist()
-    ([[0.5, 0.5]], [[1.0, 1.0]])
-    """
-    advantages = torch.zeros_like(rewards)
-    after, value_after = rewards.new_zeros(len(rewards)), rewards.new_zeros(len(rewards))
-    for t in range(rewards.shape[1] - 1, -1, -1):
-        delta = rewards[:, t] + gamma * value_after - values[:, t]
-        after = (delta + gamma * lam * after) * mask[:, t]
-        value_after = values[:, t] * mask[:, t]
-        advantages[:, t] = after
-    return advantages, (advantages + values) * mask
-
-
-class _Trainer(Steered, GRPOTrainer):
-    """See the module."""
-
-    def begin(self, chosen: Options) -> None:
-        """Put the value head on the policy, and listen to its last hidden layer."""
-        self.chosen = chosen
-        model: Any = self.model
-        inner = model.get_base_model() if hasattr(model, "get_base_model") else model
-        size = inner.config.get_text_config().hidden_size
-        head = torch.nn.Linear(size, 1, dtype=torch.float32, device=next(inner.parameters()).device)
-        torch.nn.init.zeros_(head.weight)
-        torch.nn.init.zeros_(head.bias)
-        model.add_module("value_head", head)
-        inner.base_model.register_forward_hook(self._listen)
-
-    def _listen(self, module: Any, given: Any, out: Any) -> None:
-        self._hidden = out.last_hidden_state
-
-    def _values(self, tokens: int) -> torch.Tensor:
-        """Of the state before each of the last tokens, by the forward pass that was just made."""
-        head: Any = self.accelerator.unwrap_model(self.model).value_head
-        return head(self._hidden[:, -tokens - 1 : -1].float())[..., 0]
-
-    def _calculate_rewards(self, *given: Any) -> Any:
-        self._rewards = super()._calculate_rewards(*given)
-        return self._rewards
-
-    def _generate_and_score_completions(self, inputs: Any) -> Any:
-        out = super()._generate_and_score_completions(inputs)
-        mask = out["completion_mask"].float()
-        tokens = mask.shape[1]
-        ids = torch.cat([out["prompt_ids"], out["completion_ids"]], dim=1)
-        seen = torch.cat([out["prompt_mask"], out["completion_mask"]], dim=1)
-        with torch.no_grad():
-            old = self._get_per_token_logps_and_entropies(self.model, ids, seen, tokens)[0]
-            values = self._values(tokens) * mask
-        reference = out.get("ref_per_token_logps")
-        away = (old - reference) * mask if reference is not None else torch.zeros_like(old)
-        rewards = -self.controller.coefficient * away
-        here = slice(
-            self.accelerator.process_index * len(mask),
-            (self.accelerator.process_index + 1) * len(mask),
-        )
-        worth = (self._rewards * self.reward_weights.to(mask.device)).nansum(dim=1)[here]
-        self._pay(rewards, worth, out, inputs)
-        advantages, returns = gae(rewards, values, mask, self.chosen.gamma, self.chosen.lam)
-        every = self.accelerator.gather(
-            torch.stack([advantages.sum(), (advantages**2).sum(), mask.sum()])[None]
-        ).sum(0)  # pyright: ignore[reportAttributeAccessIssue]
-        mean = every[0] / every[2]
-        spread = (every[1] / every[2] - mean**2).clamp(min=1e-8).sqrt()
-        out |= {
-            "advantages": (advantages - mean) / spread * mask,
-            "old_per_token_logps": old,
-            "returns": returns,
-            "values": values,
-        }
-        self._metrics["train"]["kl"].append(float(away.sum() / mask.sum()))
-        return out
-
-    def _pay(self, rewards: torch.Tensor, worth: torch.Tensor, out: Any, inputs: Any) -> None:
-        """The answer's reward at its last token, or, where the reward knows steps, theirs at their
-        ends and the rest at the last.
-        """
-        last = out["completion_mask"].sum(1).clamp(min=1) - 1
-        row = torch.arange(len(rewards), device=rewards.device)
-        for i, each in enumerate(self.worth_of_steps(inputs, out) or ()):
-            ids = out["completion_ids"][i][out["completion_mask"][i].bool()].tolist()
-            for end, (_, value) in zip(
-                token_steps(self.processing_class, ids, [end for end, _ in each]), each, strict=True
-            ):
-                rewards[i, end] += value
-                worth[i] -= value
-        rewards[row, last] += worth
-
-    def _compute_loss(self, model: Any, inputs: Any) -> Any:
-        steered, self.beta = self.beta, 0.0  # the penalty is in the rewards
-        try:
-            loss = super()._compute_loss(model, inputs)
-        finally:
-            self.beta = steered
-        mask = inputs["completion_mask"].float()
-        values, old, returns = self._values(mask.shape[1]), inputs["values"], inputs["returns"]
-        near = old + (values - old).clamp(-self.chosen.value_clip, self.chosen.value_clip)
-        error = torch.maximum((values - returns) ** 2, (near - returns) ** 2)
-        value_loss = 0.5 * (error * mask).sum() / mask.sum().clamp(min=1)
-        self._metrics["train"]["value_loss"].append(float(value_loss.detach()))
-        return (
-            loss + self.chosen.value_weight * value_loss / self.current_gradient_accumulation_steps
-        )
-
-    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """The policy without its value head; a checkpoint has it in a file of its own."""
-        model: Any = self.accelerator.unwrap_model(self.model)
-        head = model.value_head
-        del model.value_head
-        try:
-            super().save_model(output_dir, _internal_call)
-        finally:
-            model.value_head = head
-        if _internal_call and output_dir is not None and self.accelerator.is_main_process:
-            save_file(head.state_dict(), Path(output_dir) / _HEAD)
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        inner: Any = self.accelerator.unwrap_model(self.model)
-        head = inner.value_head
-        del inner.value_head
-        try:
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
-        finally:
-            inner.value_head = head
-        head.load_state_dict(load_file(Path(resume_from_checkpoint) / _HEAD))
+METHOD = Method(
+    name="Proximal policy optimisation",
+    does=(
+        "Policy gradient with a learned value of every token (value head, generalised advantage"
+        " estimation), clipped steps, and a penalty on every token's distance from the base,"
+        " steered to kl.target."
+    ),
+    choose=(
+        "When rewards arrive late in long answers, or with step rewards, where a baseline per"
+        " token pays. Otherwise rloo is simpler and mostly as good."
+    ),
+    needs="prompts and --reward.",
+    steps="a reward that says what each step is worth (`steps`) is paid where the step ends.",
+    source="Schulman et al. 2017; Ziegler et al. 2019 (adaptive KL). Ours: TRL has none",
+    load_config=load_config,
+    fit=fit,
+    option_type=PpoOptions,
+    keeps_reference=True,
+)

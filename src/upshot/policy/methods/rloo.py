@@ -3,21 +3,42 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from trl.trainer.rloo_config import RLOOConfig
-from trl.trainer.rloo_trainer import RLOOTrainer
+from upshot.policy.methods.method import Method
 
-from upshot.policy.job import Job
-from upshot.policy.online import Steered, open_trainer
-
-CONFIG = RLOOConfig
+if TYPE_CHECKING:
+    from upshot.policy.job import Job
 
 
-class _Trainer(Steered, RLOOTrainer):
-    """TRL's, steered."""
+def load_config() -> type[Any]:
+    """TRL's configuration."""
+    from trl.trainer.rloo_config import RLOOConfig  # torch: seconds to load
+
+    return RLOOConfig
 
 
 def fit(job: Job) -> Path:
     """Train on answers to the prompts."""
-    trainer = open_trainer(job, _Trainer, CONFIG)
-    return job.run(trainer, trainer.seen_kl)
+    from trl.trainer.rloo_trainer import RLOOTrainer  # torch: seconds to load
+
+    from upshot.policy.online import Steered, make_online_trainer  # torch
+
+    class SteeredTrainer(Steered, RLOOTrainer):
+        """TRL's, steered."""
+
+    trainer = make_online_trainer(job, SteeredTrainer, load_config())
+    return job.run(trainer, trainer.read_kl)
+
+
+METHOD = Method(
+    name="REINFORCE leave-one-out",
+    does="Policy gradient on whole answers; each is compared with the others to its prompt.",
+    choose="The default with a reward model or verifier: few knobs, no value model.",
+    needs="prompts and --reward.",
+    steps="no: its ratio is of whole answers; use grpo.",
+    source="Ahmadian et al. 2024; TRL RLOOTrainer",
+    load_config=load_config,
+    fit=fit,
+    keeps_reference=True,
+)

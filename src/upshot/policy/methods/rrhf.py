@@ -1,67 +1,56 @@
-"""Rank responses to align human feedback (Yuan et al., 2023): answers to one prompt are ranked by
-the mean log probability of their tokens as their scores rank them, and the best is imitated. No
-reference model; TRL has no such trainer.
+"""Rank responses to align human feedback (Yuan et al., 2023).
+
+Answers to one prompt are ranked by the mean log probability of their tokens as their scores rank
+them, and the best is imitated. No reference model; TRL has no such trainer.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
-import torch
+from msgspec import Meta
 
 from upshot.errors import NothingToLearnError
-from upshot.hub.loss_masks import completion
-from upshot.policy.draws import Drawn, draw
-from upshot.policy.job import Job
-from upshot.policy.recipe import options
-from upshot.policy.trainer import CONFIG, list_trainer, token_logps
+from upshot.hub.loss_masks import completion_ids
+from upshot.policy.methods.method import Method
 from upshot.records import Turn
 
-__all__ = ["CONFIG", "Options", "fit", "ranked"]
+if TYPE_CHECKING:
+    import torch
+
+    from upshot.policy.job import Job
+
+Group = tuple[Sequence[Turn], list[tuple[str, float]]]
+"""A prompt, and its answers with their scores."""
 
 
-class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Of this method."""
+class RrhfOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Options of ranking."""
 
-    answers: int = 4
-    imitate: float = 1.0
+    answers: Annotated[
+        int, Meta(description="answers drawn a prompt, where a reward is given; 4")
+    ] = 4
+    imitate: Annotated[float, Meta(description="weight of imitating the best; 1")] = 1.0
+
+
+def load_config() -> type[Any]:
+    """Transformers' configuration."""
+    from transformers import TrainingArguments  # torch: seconds to load
+
+    return TrainingArguments
 
 
 def fit(job: Job) -> Path:
-    """Rank what is scored; with a reward and prompts alone, answers are drawn and scored first."""
-    chosen = options(job.recipe, Options)
-    groups = _ranked(job)
-    if not groups:
-        job.need("prompts")
-        drawn = draw(job, chosen.answers, "drawn.jsonl")
-        groups = [
-            (
-                one.prompt,
-                [(answer, score) for answer, score in zip(one.answers, one.scores, strict=True)],
-            )
-            for one in drawn
-            if _told_apart(one)
-        ]
-    if not groups:
-        raise NothingToLearnError(
-            "could not train by rrhf: no prompt has two answers with different scores"
-        )
-    rows: list[dict[str, Any]] = []
-    for prompt, answers in groups:
-        found = [
-            (completion(job.tokenizer, prompt, [Turn("assistant", text)]), score)
-            for text, score in answers
-        ]
-        rows.append(
-            {
-                "prompt": found[0][0][0],
-                "answers": [ids for (_, ids), _ in found],
-                "scores": [float(score) for _, score in found],
-            }
-        )
+    """Rank scored answers; with a reward and prompts alone, sample and score answers first."""
+    import torch
+
+    from upshot.policy.trainer import make_list_trainer, token_logps  # torch
+
+    options = job.read_options(RrhfOptions)
+    rows = _tokenize(job, _group_data(job) or _sample_groups(job, options.answers))
 
     def loss(model: Any, batch: Sequence[Any]) -> torch.Tensor:
         prompts = [row["prompt"] for row in batch for _ in row["answers"]]
@@ -71,43 +60,88 @@ def fit(job: Job) -> Path:
         parts: list[torch.Tensor] = []
         start = 0
         for row in batch:
-            of = mean[start : start + len(row["answers"])]
+            part = mean[start : start + len(row["answers"])]
             start += len(row["answers"])
-            parts.append(ranked(of, torch.tensor(row["scores"], device=of.device), chosen.imitate))
+            scores = torch.tensor(row["scores"], device=part.device)
+            parts.append(ranking_loss(part, scores, options.imitate))
         return torch.stack(parts).mean()
 
-    return job.run(list_trainer(job, rows, loss))
+    return job.run(make_list_trainer(job, rows, loss))
 
 
-def ranked(mean: torch.Tensor, scores: torch.Tensor, imitate: float = 1.0) -> torch.Tensor:
-    """RRHF's loss of one prompt: Σ over pairs max(0, p_worse − p_better), and −p of the best.
-
-    >>> float(ranked(torch.tensor([-1.0, -0.5]), torch.tensor([1.0, 0.0]), 0.0))
-    0.5
-    """
+def ranking_loss(mean: torch.Tensor, scores: torch.Tensor, imitate: float = 1.0) -> torch.Tensor:
+    """RRHF's loss of one prompt: Σ over pairs max(0, p_worse − p_better), and −p of the best."""
     worse = scores[:, None] < scores[None, :]
-    return (torch.relu(mean[:, None] - mean[None, :]) * worse).sum() - imitate * mean[
-        scores.argmax()
-    ]
+    differences = (mean[:, None] - mean[None, :]).relu()
+    return (differences * worse).sum() - imitate * mean[scores.argmax()]
 
 
-def _ranked(job: Job) -> list[tuple[Sequence[Turn], list[tuple[str, float]]]]:
-    found: dict[tuple[Turn, ...], dict[str, float]] = {}
+def _group_data(job: Job) -> list[Group]:
+    """Prompts of the data that have answers with different scores."""
+    groups: dict[tuple[Turn, ...], dict[str, float]] = {}
     for pair in job.data.pairs:
-        group = found.setdefault(tuple(pair.prompt), {})
+        group = groups.setdefault(tuple(pair.prompt), {})
         group.setdefault(pair.rejected[-1].content, 0.0)
         group[pair.chosen[-1].content] = max(
             pair.margin or 1.0, group.get(pair.chosen[-1].content, 0.0)
         )
     for row in job.data.examples:
         if row.prompt:
-            found.setdefault(tuple(row.prompt), {})[row.completion[-1].content] = row.score
+            groups.setdefault(tuple(row.prompt), {})[row.completion[-1].content] = row.score
     return [
         (prompt, list(group.items()))
-        for prompt, group in found.items()
+        for prompt, group in groups.items()
         if len(set(group.values())) > 1
     ]
 
 
-def _told_apart(one: Drawn) -> bool:
-    return len(set(one.scores)) > 1
+def _sample_groups(job: Job, answers: int) -> list[Group]:
+    """Sampled answers of prompts where the reward tells them apart."""
+    from upshot.policy.samples import sample_answers  # torch
+
+    job.need_prompts()
+    groups = [
+        (sample.prompt, list(zip(sample.answers, sample.scores, strict=True)))
+        for sample in sample_answers(job, answers, "drawn.jsonl")
+        if len(set(sample.scores)) > 1
+    ]
+    if not groups:
+        raise NothingToLearnError(
+            "could not train by rrhf: no prompt has two answers with different scores"
+        )
+    return groups
+
+
+def _tokenize(job: Job, groups: Sequence[Group]) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    for prompt, answers in groups:
+        ids = [
+            completion_ids(job.tokenizer, prompt, [Turn("assistant", text)]) for text, _ in answers
+        ]
+        scores = [float(score) for _, score in answers]
+        rows.append(
+            {"prompt": ids[0][0], "answers": [answer for _, answer in ids], "scores": scores}
+        )
+    return rows
+
+
+METHOD = Method(
+    name="Rank responses to align human feedback",
+    does=(
+        "Ranks several answers to one prompt by their mean token probability as their scores rank"
+        " them, and imitates the best."
+    ),
+    choose=(
+        "When one prompt has several scored answers (regenerations, samples scored by a reward"
+        " model), and memory is short: no reference model."
+    ),
+    needs=(
+        "pairs, or examples of which several share a prompt; with --reward and prompts only,"
+        " answers are drawn and scored first."
+    ),
+    steps="no",
+    source="Yuan et al. 2023",
+    load_config=load_config,
+    fit=fit,
+    option_type=RrhfOptions,
+)

@@ -1,15 +1,14 @@
-"""Two processes that talk about Python objects: the code under test in one sandbox, its tests in
-another.
+"""Python objects shared by two processes: the code under test in one sandbox, its tests in another.
 
-Tests that run in one process with the code they test can be beaten by it: it can leave with status
-0, replace `assert`'s world, patch the test runner, the clock or `__eq__`, read what is expected.
-Here the tests hold stand-ins. What crosses is plain data (codec.py): a result arrives as a true
-int, str, list, ... made on this side, or as a stand-in for an object that stays over there. Code
-under test cannot reach anything of the tests but the arguments it is called with: call them, walk
-through them, and read their public attributes.
+Code can defeat tests in its own process: it can exit with status 0, patch the test runner, the
+clock or `__eq__`, or read the expected values. Here the tests hold stand-ins. Only plain data
+crosses (codec.py): a result arrives as a real int, str, list, ... created on this side, or as a
+stand-in for an object that stays in the other process. Code under test can reach nothing of the
+tests but the arguments of its calls: it may call them, iterate over them, and read their public
+attributes.
 
-A stand-in compared with plain data asks over there, among decoys that are near it: an object that
-equals them too is refused. Arithmetic and ordering of stand-ins with plain data are refused
+A comparison of a stand-in with plain data is sent among decoys that are near it: an object that
+equals those too is refused. Arithmetic and ordering of stand-ins with plain data are refused
 altogether.
 """
 
@@ -20,8 +19,8 @@ from _struct import Struct
 
 import codec
 
-_LARGEST = 16_000_000
-"""Bytes of a message."""
+_MAX_BYTES = 16_000_000
+"""Largest message in bytes."""
 _SIZE = Struct(">I")
 _FORWARDED = (
     "len",
@@ -55,9 +54,7 @@ _BINARY = (
     "rshift",
 )
 _INNER = ("_", "gi_", "cr_", "ag_", "f_", "tb_", "co_")
-"""Begins the names of attributes that lead from an object into the program that holds it: frames,
-code.
-"""
+"""Prefixes of attributes that lead from an object to the program that holds it: frames, code."""
 _OUTER = (
     "__name__",
     "__qualname__",
@@ -72,21 +69,23 @@ _OUTER = (
     "__context__",
     "__notes__",
 )
-"""Of those that begin so, what tests may read of the code."""
+"""Exceptions that tests may read of the code."""
 _ORDER = ("lt", "le", "gt", "ge")
 
 
 class Ended(Exception):
-    """The other process is gone: it was killed, or it left."""
+    """The other process has ended: it was killed, or it exited."""
 
 
 class Refused(Exception):
-    """What came over is not plain data, and may not be used as if it were."""
+    """A value is not plain data, and may not be used as if it were."""
 
 
 class Peer:
-    """One end. `trusting`: the other side may do anything with our objects (the code under test);
-    else only call what it was given and read public attributes.
+    """One end of the connection.
+
+    `trusting`: the other side may do anything with our objects (as tests with the code); else it
+    may only call what it was given and read public attributes.
     """
 
     def __init__(self, descriptor: int, trusting: bool) -> None:
@@ -100,9 +99,9 @@ class Peer:
     # --- messages
 
     def send(self, message):
-        """One message: its length, then its bytes."""
+        """Send one message: its length, then its bytes."""
         data = codec.dumps(message, self._pack)
-        if len(data) > _LARGEST:
+        if len(data) > _MAX_BYTES:
             data = codec.dumps({"error": ["OverflowError", f"a message of {len(data)} bytes", 0]})
         view = memoryview(_SIZE.pack(len(data)) + data)
         try:
@@ -112,9 +111,9 @@ class Peer:
             raise Ended("the code under test ended before it had answered") from None
 
     def receive(self):
-        """The next message."""
+        """Receive the next message."""
         size = _SIZE.unpack(self._exactly(4))[0]
-        if size > _LARGEST:
+        if size > _MAX_BYTES:
             raise Ended("the other side sent too much")
         try:
             message = codec.loads(self._exactly(size), self._unpack)
@@ -139,9 +138,7 @@ class Peer:
     # --- values
 
     def _pack(self, value):
-        """A value that is no plain data, as tag and content: by its exact type, so that nothing
-        passes for what it is not.
-        """
+        """A value that is not plain data as tag and content, by its exact type so none can pose."""
         kind = type(value)
         if kind is Stand and object.__getattribute__(value, "_peer") is self:
             return "yours", object.__getattribute__(value, "_number")
@@ -162,16 +159,16 @@ class Peer:
         if kind is type and getattr(builtins, value.__name__, None) is value:
             return "name", value.__name__
         if isinstance(value, type) and issubclass(value, BaseException):
-            known = self.errors_number(value)
+            number = self.errors_number(value)
             return (
-                ("yours", known)
-                if known
+                ("yours", number)
+                if number
                 else ("raises", [value.__name__, _base(value), self.number(value)])
             )
         return "mine", [self.number(value), kind.__name__]
 
     def _unpack(self, tag, content):
-        """The value that `_pack` wrote."""
+        """The value that `_pack` packed."""
         if tag == "yours":
             return self.objects[content]
         if tag == "mine":
@@ -189,13 +186,13 @@ class Peer:
                 else {"range": range, "slice": slice}[tag](*content)
             )
         if tag == "name":
-            found = {"NotImplemented": NotImplemented, "Ellipsis": Ellipsis}.get(
+            named = {"NotImplemented": NotImplemented, "Ellipsis": Ellipsis}.get(
                 content
             ) or getattr(builtins, content)
-            if found is NotImplemented or found is Ellipsis or isinstance(found, type):
-                return found
+            if named is NotImplemented or named is Ellipsis or isinstance(named, type):
+                return named
         if tag == "standard":
-            return _made(str(content[0]), content[1])
+            return _make_standard(str(content[0]), content[1])
         raise ValueError("no such tag")
 
     def number(self, value: object) -> int:
@@ -206,9 +203,7 @@ class Peer:
         return self.numbers[id(value)]
 
     def error_class(self, name: str, base: str, number: int) -> type[BaseException]:
-        """A true exception class for one of the other side, so that it can be raised and caught
-        here.
-        """
+        """A real exception class for one of the other side, to be raised and caught here."""
         if number not in self.errors:
             parent = getattr(builtins, base, Exception)
             if not (isinstance(parent, type) and issubclass(parent, Exception)):
@@ -219,13 +214,13 @@ class Peer:
         return self.errors[number]
 
     def errors_number(self, value: type) -> int:
-        """The other side's number of an exception class that stands for one of theirs."""
-        return next((number for number, known in self.errors.items() if known is value), 0)
+        """The other side's number of an exception class of theirs; 0: it is not one."""
+        return next((number for number, error in self.errors.items() if error is value), 0)
 
     # --- calls
 
     def ask(self, operation: str, target: object, *arguments: object, **named: object) -> object:
-        """Have the other side do something with an object; raises what it raised."""
+        """Have the other side perform an operation on an object; raises what it raised."""
         self.send({"do": operation, "on": target, "with": list(arguments), "named": named})
         while True:
             message = self.receive()
@@ -256,16 +251,16 @@ class Peer:
             return RuntimeError(f"{name}: {text}")
 
     def answer(self, message: dict) -> None:
-        """Do what the other side asks."""
-        said = _Said() if self.trusting else None
-        before, sys.stdout = sys.stdout, said or sys.stdout
+        """Perform an operation for the other side and reply."""
+        output = _OutputCollector() if self.trusting else None
+        stdout, sys.stdout = sys.stdout, output or sys.stdout
         try:
             target, arguments, named = message["on"], message["with"], message["named"]
             if not self.trusting:
                 if id(target) not in self.numbers:
                     raise PermissionError("the code under test may use only what it was given")
-                _allowed(message["do"], arguments)
-            reply = {"value": _do(message["do"], target, arguments, named)}
+                _require_allowed(message["do"], arguments)
+            reply = {"value": _perform(message["do"], target, arguments, named)}
             changed = _mutable(arguments)
             if changed:
                 reply["changed"] = changed
@@ -283,13 +278,13 @@ class Peer:
                 ]
             }
         finally:
-            sys.stdout = before
-        if said is not None and said.parts:
-            reply["said"] = "".join(said.parts)[:100_000]
+            sys.stdout = stdout
+        if output is not None and output.parts:
+            reply["said"] = "".join(output.parts)[:100_000]
         self.send(reply)
 
     def serve(self) -> None:
-        """Answer until the other side is gone."""
+        """Answer until the other side has ended."""
         while True:
             try:
                 self.answer(self.receive())
@@ -297,8 +292,8 @@ class Peer:
                 return
 
 
-class _Said:
-    """Standard output while code under test runs."""
+class _OutputCollector:
+    """Collects standard output while code under test runs."""
 
     def __init__(self):
         self.parts = []
@@ -336,19 +331,19 @@ class Stand:
         return _ask("call", self, *arguments, **named)
 
     def __eq__(self, other: object) -> bool:
-        return _agrees("eq", self, other)
+        return _compare("eq", self, other)
 
     def __ne__(self, other: object) -> bool:
-        return not _agrees("eq", self, other)
+        return not _compare("eq", self, other)
 
     def __instancecheck__(self, instance: object) -> bool:
         return isinstance(instance, Stand) and _ask("isinstance", self, instance) is True
 
     def __iter__(self):
-        found = _ask("iter", self)
+        iterator = _ask("iter", self)
         while True:
             try:
-                yield _ask("next", found)
+                yield _ask("next", iterator)
             except StopIteration:
                 return
 
@@ -364,22 +359,20 @@ def _ask(operation: str, stand: Stand, *arguments: object, **named: object) -> o
     return object.__getattribute__(stand, "_peer").ask(operation, stand, *arguments, **named)
 
 
-def _agrees(operation: str, stand: Stand, other: object) -> bool:
-    """Ask about a value; plain data among decoys near it, in an order that the other side cannot
-    know.
-    """
+def _compare(operation: str, stand: Stand, other: object) -> bool:
+    """Compare with a value; plain data is mixed with decoys in an unpredictable order."""
     if isinstance(other, Stand):
         return _ask(operation, stand, other) is True
-    asked = [(decoy, False) for decoy in _decoys(other, os.urandom(16))]
-    asked.insert(os.urandom(1)[0] % (len(asked) + 1), (other, True))
-    answers = [(_ask(operation, stand, value) is True, real) for value, real in asked]
+    questions = [(decoy, False) for decoy in _decoys(other, os.urandom(16))]
+    questions.insert(os.urandom(1)[0] % (len(questions) + 1), (other, True))
+    answers = [(_ask(operation, stand, value) is True, real) for value, real in questions]
     if any(answer for answer, real in answers if not real):
         raise Refused("the result agrees with anything it is compared with")
     return next(answer for answer, real in answers if real)
 
 
 def _decoys(value: object, noise: bytes) -> list:
-    """Values that look like a value and are none that an honest object would take for it."""
+    """Values similar to a value, but never equal to it for an honest object."""
     step = 1 + noise[0] % 7
     if type(value) is bool:
         return [not value]
@@ -401,14 +394,14 @@ def _decoys(value: object, noise: bytes) -> list:
 def _forward(name: str):
     def method(self: Stand, *arguments: object) -> object:
         if name == "contains":
-            return _agrees(name, self, arguments[0])
+            return _compare(name, self, arguments[0])
         value = _ask(name, self, *arguments)
         return bool(value) if name == "bool" else value
 
     return method
 
 
-def _between(name: str):
+def _binary_operator(name: str):
     def method(self: Stand, other: object) -> object:
         if not isinstance(other, Stand):
             raise Refused(
@@ -424,23 +417,23 @@ def _between(name: str):
 for _name in _FORWARDED:
     setattr(Stand, f"__{_name}__", _forward(_name))
 for _name in (*_BINARY, *_ORDER):
-    setattr(Stand, f"__{_name}__", _between(_name))
+    setattr(Stand, f"__{_name}__", _binary_operator(_name))
     if _name in _BINARY:
-        setattr(Stand, f"__r{_name}__", _between(_name))
+        setattr(Stand, f"__r{_name}__", _binary_operator(_name))
 Stand.__hash__ = _forward("hash")
 
 
-def _do(operation: str, target: object, arguments: list, named: dict) -> object:
-    """Carry out one operation."""
+def _perform(operation: str, target: object, arguments: list, named: dict) -> object:
+    """Perform one operation."""
     if operation == "call":
         return target(*arguments, **named)
     if operation == "call_within":
-        return _within(arguments[0], target, arguments[1:])
+        return _call_within(arguments[0], target, arguments[1:])
     if operation == "get":
         if arguments[0].startswith(_INNER[1:]) or (
             arguments[0].startswith("__") and arguments[0] not in _OUTER
         ):
-            raise AttributeError(f"{arguments[0]} is not to be had from another process")
+            raise AttributeError(f"{arguments[0]} is not available from another process")
         return getattr(target, arguments[0])
     if operation == "set":
         return setattr(target, *arguments)
@@ -479,8 +472,8 @@ def _do(operation: str, target: object, arguments: list, named: dict) -> object:
     raise TypeError(f"no operation {operation}")
 
 
-def _within(seconds: float, target: object, arguments: list) -> object:
-    """A call that is given up after some seconds, as soon as Python can."""
+def _call_within(seconds: float, target: object, arguments: list) -> object:
+    """Call with a time limit in seconds, interrupted as soon as Python can."""
     import signal
 
     def late(number: int, frame: object) -> None:
@@ -495,8 +488,8 @@ def _within(seconds: float, target: object, arguments: list) -> object:
         signal.signal(signal.SIGALRM, before)
 
 
-def _allowed(operation: str, arguments: list) -> None:
-    """What the code under test may do with what the tests gave it."""
+def _require_allowed(operation: str, arguments: list) -> None:
+    """Allow only what code under test may do with its arguments."""
     if operation in (
         "call",
         "iter",
@@ -521,7 +514,7 @@ def _mutable(arguments: tuple | list) -> list:
 
 
 def _replace(place: list | dict | set | bytearray, value: object) -> None:
-    """Let a change that the code under test made to an argument show here."""
+    """Apply a change that the code under test made to an argument."""
     if type(value) is not type(place):
         return
     if isinstance(place, (list, bytearray)):
@@ -532,7 +525,7 @@ def _replace(place: list | dict | set | bytearray, value: object) -> None:
 
 
 def _plain(value: object) -> object:
-    """A value that is plain data in another dress, as plain data; else the value itself."""
+    """A value that is equivalent to plain data (numpy, defaultdict) as plain data; else itself."""
     kind = type(value)
     if kind.__module__ == "numpy" and hasattr(value, "tolist"):
         return value.tolist()
@@ -558,7 +551,7 @@ def _standard(value: object) -> tuple[str, object] | None:
     return (kind.__name__, list(value)) if name == "collections.deque" else None
 
 
-def _made(name: str, value: object) -> object:
+def _make_standard(name: str, value: object) -> object:
     """A value of the standard library's data classes."""
     import collections
     import datetime
@@ -596,13 +589,13 @@ def _text(error: BaseException) -> str:
 def solution(peer: Peer) -> type(sys):
     """The module under test, as the tests import it."""
     module = type(sys)("solution")
-    there = Stand(peer, 0, "module")
-    module.__getattr__ = lambda name: _missing(there, name)  # type: ignore[attr-defined]
-    module.__all__ = [name for name in _ask("dir", there) if not name.startswith("_")]  # type: ignore[attr-defined]
+    remote = Stand(peer, 0, "module")
+    module.__getattr__ = lambda name: _missing(remote, name)  # type: ignore[attr-defined]
+    module.__all__ = [name for name in _ask("dir", remote) if not name.startswith("_")]  # type: ignore[attr-defined]
     return module
 
 
-def _missing(there: Stand, name: str) -> object:
+def _missing(remote: Stand, name: str) -> object:
     if name.startswith("__"):
         raise AttributeError(name)
-    return _ask("get", there, name)
+    return _ask("get", remote, name)

@@ -1,7 +1,7 @@
-"""The tests, in a sandbox of their own: run against the code under test, which is another process.
+"""Runs tests in a sandbox of their own against the code under test in another process.
 
-checker.py DESCRIPTOR REPORT JOB: JOB is a file, the report goes to the descriptor REPORT, both as
-of codec.py.
+checker.py DESCRIPTOR REPORT JOB: JOB is a file, the report goes to the descriptor REPORT, both in
+the format of codec.py.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ def main() -> None:
     del sys.argv[1:]
     peer = bridge.Peer(descriptor, trusting=False)
     try:
-        found = _run(peer, job)
+        report_content = _run(peer, job)
     except bridge.Ended as error:
-        found = {"problem": str(error)}
+        report_content = {"problem": str(error)}
     except bridge.Refused as error:
-        found = {"refused": str(error)}
-    os.write(report, codec.dumps(found))
+        report_content = {"refused": str(error)}
+    os.write(report, codec.dumps(report_content))
 
 
 def _run(peer: bridge.Peer, job: dict) -> dict:
@@ -56,9 +56,8 @@ def _check(peer: bridge.Peer, module: object, job: dict) -> dict:
     calls: list[str] = []
     space: dict = {"__name__": "tests"}
     if job.get("prompt"):
-        exec(
-            compile(job["prompt"], "prompt", "exec"), space
-        )  # helpers of the prompt are the prompt's, not the code's
+        # helpers are the prompt's own, not the code's
+        exec(compile(job["prompt"], "prompt", "exec"), space)
     candidate = getattr(module, job["entry_point"])
 
     def called(*arguments: object, **named: object) -> object:
@@ -82,18 +81,18 @@ def _check(peer: bridge.Peer, module: object, job: dict) -> dict:
         raise
     except Exception as error:
         failed.append(_failure(0, error))
-    found = {
+    report = {
         "passed": len(passed),
         "failed": len(failed),
         "why": [why[:2] for why in failed[:5]],
         "asserted": sum(why[2] for why in failed),
         "calls": calls,
     }
-    return found if failed or not job.get("inputs") else {**found, **_answers(peer, module, job)}
+    return report if failed or not job.get("inputs") else {**report, **_answers(peer, module, job)}
 
 
 def _failure(place: object, error: BaseException) -> list:
-    """Where, what, and whether the tests noticed it themselves."""
+    """Place, text, and whether an assertion of the tests noticed it."""
     return [place, f"{type(error).__name__}: {error}"[:300], isinstance(error, AssertionError)]
 
 
@@ -125,7 +124,7 @@ def _pytest(peer: bridge.Peer, module: object, job: dict) -> dict:
 
     with open("test_solution.py", "w", encoding="utf-8") as handle:
         handle.write(job["tests"])
-    seen = Collect()
+    collector = Collect()
     pytest.main(
         [
             "-q",
@@ -143,16 +142,16 @@ def _pytest(peer: bridge.Peer, module: object, job: dict) -> dict:
             os.getcwd(),
             "test_solution.py",
         ],
-        plugins=[seen],
+        plugins=[collector],
     )
-    outcomes = list(seen.outcomes.values())
+    outcomes = list(collector.outcomes.values())
     return {
         "passed": outcomes.count("passed"),
         "failed": outcomes.count("failed"),
         "skipped": outcomes.count("skipped"),
-        "why": seen.why[:5],
-        "asserted": seen.asserted,
-        "outcomes": seen.outcomes,
+        "why": collector.why[:5],
+        "asserted": collector.asserted,
+        "outcomes": collector.outcomes,
     }
 
 
@@ -160,7 +159,7 @@ def _pytest(peer: bridge.Peer, module: object, job: dict) -> dict:
 
 
 def _answers(peer: bridge.Peer, module: object, job: dict) -> dict:
-    """What the code says to each of some inputs; a result that is no plain data is an error."""
+    """The code's answers to some inputs; a result that is not plain data is an error."""
     candidate = getattr(module, job["entry_point"])
     answers: list[list] = []
     for arguments in job["inputs"]:
@@ -179,9 +178,7 @@ def _answers(peer: bridge.Peer, module: object, job: dict) -> dict:
 
 
 def _timed(peer: bridge.Peer, module: object, job: dict) -> dict:
-    """Time the code on given inputs, when told to by a line on standard input; answers with seconds
-    and results.
-    """
+    """Time the code on a batch of inputs for each size on standard input; prints seconds."""
     candidate = getattr(module, job["entry_point"])
     space: dict = {}
     exec(compile(job["inputs"], "inputs", "exec"), space)

@@ -1,7 +1,7 @@
 """Plain data as bytes and back, for bytes that a stranger may have written.
 
-Faster to load than `json`, and true to types: a tuple is no list, 1 is no 1.0. Reading makes
-nothing but plain data of built-in types, or raises ValueError. What is no plain data is packed and
+Faster to import than `json`, and exact about types: a tuple is not a list, 1 is not 1.0. Reading
+creates nothing but plain data of built-in types, or raises ValueError. Other values are packed and
 unpacked by a hook, as a tag with content.
 """
 
@@ -9,7 +9,7 @@ from _struct import Struct
 
 _SIZE = Struct(">I")
 _FLOAT = Struct(">d")
-_DEEP = 200
+_MAX_DEPTH = 200
 CONTAINERS = {list: b"l", tuple: b"t", set: b"S", frozenset: b"Z"}
 _MAKERS = {b"l": list, b"t": tuple, b"S": set, b"Z": frozenset}
 
@@ -17,7 +17,7 @@ _MAKERS = {b"l": list, b"t": tuple, b"S": set, b"Z": frozenset}
 def dumps(value, hook=None):
     """Bytes of a value.
 
-    `hook(value)` gives (tag, content) for what is no plain data; without it TypeError is raised.
+    `hook(value)` returns (tag, content) for other values; without it TypeError is raised.
     """
     parts = []
     _write(value, parts.append, hook)
@@ -60,10 +60,10 @@ def _text(tag, data, put):
 
 
 def loads(data, hook=None):
-    """The value of bytes. `hook(tag, content)` makes what the other hook packed.
+    """The value of bytes. `hook(tag, content)` unpacks what the other hook packed.
 
     Raises:
-        ValueError: the bytes are no value.
+        ValueError: the bytes are not a value.
     """
     value, end = _read(data, 0, hook, 0)
     if end != len(data):
@@ -71,48 +71,48 @@ def loads(data, hook=None):
     return value
 
 
-def _read(data, at, hook, depth):
-    tag = data[at : at + 1]
-    at += 1
-    if depth > _DEEP or not tag:
+def _read(data, position, hook, depth):
+    tag = data[position : position + 1]
+    position += 1
+    if depth > _MAX_DEPTH or not tag:
         raise ValueError("too deep, or cut off")
     if tag in b"NTF":
-        return {b"N": None, b"T": True, b"F": False}[tag], at
+        return {b"N": None, b"T": True, b"F": False}[tag], position
     if tag == b"f":
-        if at + 8 > len(data):
+        if position + 8 > len(data):
             raise ValueError("cut off")
-        return _FLOAT.unpack_from(data, at)[0], at + 8
-    if at + 4 > len(data):
+        return _FLOAT.unpack_from(data, position)[0], position + 8
+    if position + 4 > len(data):
         raise ValueError("cut off")
-    size = _SIZE.unpack_from(data, at)[0]
-    at += 4
+    size = _SIZE.unpack_from(data, position)[0]
+    position += 4
     if tag in b"isbx":
-        if at + size > len(data):
+        if position + size > len(data):
             raise ValueError("cut off")
-        text = data[at : at + size]
-        at += size
+        text = data[position : position + size]
+        position += size
         if tag == b"i":
-            return int(text, 16), at
+            return int(text, 16), position
         if tag == b"s":
-            return text.decode("utf-8", "surrogatepass"), at
+            return text.decode("utf-8", "surrogatepass"), position
         if tag == b"b":
-            return text, at
-        content, at = _read(data, at, hook, depth + 1)
+            return text, position
+        content, position = _read(data, position, hook, depth + 1)
         if hook is None:
             raise ValueError("no plain data")
-        return hook(text.decode(), content), at
+        return hook(text.decode(), content), position
     if size > len(data):
         raise ValueError("cut off")
     if tag == b"d":
         found = {}
         for _ in range(size):
-            key, at = _read(data, at, hook, depth + 1)
-            found[key], at = _read(data, at, hook, depth + 1)
-        return found, at
+            key, position = _read(data, position, hook, depth + 1)
+            found[key], position = _read(data, position, hook, depth + 1)
+        return found, position
     if tag not in _MAKERS:
         raise ValueError("no such tag")
     items = []
     for _ in range(size):
-        item, at = _read(data, at, hook, depth + 1)
+        item, position = _read(data, position, hook, depth + 1)
         items.append(item)
-    return _MAKERS[tag](items), at
+    return _MAKERS[tag](items), position

@@ -1,8 +1,8 @@
-"""The code under test, in a sandbox of its own: loads it and answers what the tests ask of it.
+"""Loads the code under test in a sandbox of its own and answers the requests of its tests.
 
-serve.py DESCRIPTOR [FILE]: the code comes on standard input and lies nowhere, so that tests that
-are themselves on trial cannot know a mutant by its text. With FILE, what of its code ran is printed
-when the tests are done.
+serve.py DESCRIPTOR [FILE]: the code comes on standard input and is in no file, so that tests that
+are themselves judged cannot recognise a mutant by its text. With FILE, coverage of that file is
+printed when the tests are done.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def main() -> None:
     module = type(sys)("solution")
     module.__file__ = path
     sys.modules["solution"] = peer.objects[0] = module  # type: ignore[assignment]
-    coverage = _watched(path) if measured else None
+    coverage = _start_coverage(path) if measured else None
     if measured:
         with open(path, "rb") as handle:
             source = handle.read()
@@ -39,11 +39,11 @@ def main() -> None:
     peer.send({"ready": not error, "error": error})
     peer.serve()
     if coverage is not None:
-        _told(coverage, path)
+        _print_coverage(coverage, path)
 
 
-def _watched(path: str):
-    """Coverage of the code from now on."""
+def _start_coverage(path: str):
+    """Start to measure coverage of the code."""
     import coverage
 
     watch = coverage.Coverage(data_file=None, branch=True, include=[path], config_file=False)
@@ -51,8 +51,8 @@ def _watched(path: str):
     return watch
 
 
-def _told(watch, path: str) -> None:
-    """Print statements, those that ran, branches, those taken."""
+def _print_coverage(watch, path: str) -> None:
+    """Print the numbers of statements, of those run, of branches, and of those taken."""
     import contextlib
     import io
     import json

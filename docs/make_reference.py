@@ -1,0 +1,109 @@
+"""Write the generated parts of the documentation: `python docs/make_reference.py [--check]`.
+
+The tree in `architecture.md` (a line for each file, its docstring's first sentence), the tables of
+signal kinds, log formats, exporters and training methods in `extending.md`. `--check` writes
+nothing and exits with 1 where a page is not what it would write.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from upshot.policy.methods import METHODS
+from upshot.preferences.exporters import EXPORTERS
+from upshot.records.signals import SIGNALS
+from upshot.sources.formats import FORMATS
+
+DOCS = Path(__file__).parent
+SOURCE = DOCS.parent / "src" / "upshot"
+_ORDER = [
+    *("records", "stats", "io", "lake", "engine", "llm", "privacy", "sources", "threads"),
+    *("hindsight", "verifiers", "retention", "credit", "preferences", "hub", "reward", "policy"),
+    *("loop", "report", "worlds", "api", "cli"),
+]
+"""Folders in the order in which they may import each other."""
+
+
+def first_sentence(path: Path) -> str:
+    """What a module is, by its docstring.
+
+    >>> first_sentence(SOURCE / "errors.py")
+    'Every error that Upshot raises on purpose'
+    """
+    docstring = ast.get_docstring(ast.parse(path.read_text("utf-8"))) or ""
+    sentence = re.split(r"(?<=[.:;])\s", " ".join(docstring.split()), maxsplit=1)[0]
+    return sentence.rstrip(".:;")
+
+
+def tree() -> Iterator[str]:
+    """Lines of the tree."""
+    yield "```text"
+    yield "src/upshot/"
+    for path in sorted(SOURCE.glob("*.py")):
+        if path.stem not in ("__init__", "__main__"):
+            yield f"  {path.name}  {first_sentence(path)}"
+    for folder in _ORDER:
+        for init in sorted((SOURCE / folder).rglob("__init__.py")):
+            depth = len(init.parent.relative_to(SOURCE).parts)
+            indent = "  " * depth
+            yield f"{indent}{init.parent.name}/  {first_sentence(init)}"
+            for path in sorted(init.parent.glob("*.py")):
+                if path.name != "__init__.py":
+                    yield f"{indent}  {path.name}  {first_sentence(path)}"
+    yield "```"
+
+
+def signals() -> Iterator[str]:
+    """The table of signal kinds."""
+    yield "| kind | news | from | label | meaning |"
+    yield "|---|---|---|---|---|"
+    for name, kind in SIGNALS.items():
+        sign = {1: "good", -1: "bad", 0: "neither"}[kind.polarity]
+        emitters = ", ".join(sorted(kind.emitters))
+        yield f"| `{name}` | {sign} | {emitters} | {kind.label} | {kind.meaning} |"
+
+
+def names(registry: tuple[str, ...]) -> Callable[[], Iterator[str]]:
+    """A line of names."""
+    return lambda: iter([", ".join(f"`{name}`" for name in registry) + "."])
+
+
+PARTS: dict[str, dict[str, Callable[[], Iterator[str]]]] = {
+    "architecture.md": {"tree": tree},
+    "extending.md": {
+        "signals": signals,
+        "formats": names(FORMATS.names),
+        "exporters": names(EXPORTERS.names),
+        "methods": names(tuple(METHODS)),
+    },
+}
+
+
+def render(page: str) -> str:
+    """A page with its generated parts, between `<!-- begin NAME -->` and `<!-- end NAME -->`."""
+    text = (DOCS / page).read_text("utf-8")
+    for name, make in PARTS[page].items():
+        block = f"<!-- begin {name} -->\n" + "\n".join(make()) + f"\n<!-- end {name} -->"
+        pattern = rf"<!-- begin {name} -->.*?<!-- end {name} -->"
+        text = re.sub(pattern, lambda _, block=block: block, text, flags=re.DOTALL)
+    return text
+
+
+def main() -> int:
+    """Write the pages, or check them."""
+    stale = [page for page in PARTS if render(page) != (DOCS / page).read_text("utf-8")]
+    if "--check" in sys.argv:
+        for page in stale:
+            sys.stderr.write(f"docs/{page} is out of date: run python docs/make_reference.py\n")
+        return 1 if stale else 0
+    for page in stale:
+        (DOCS / page).write_text(render(page), "utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
