@@ -34,8 +34,8 @@ from upshot.api import judging
 from upshot.hindsight.embedded.timeline import build_timeline
 from upshot.hindsight.llm import judge as llm
 from upshot.hindsight.llm import rubric
-from upshot.llm import Client, Endpoint, Request, schema_of
-from upshot.llm.client import prompt
+from upshot.llm import Client, Endpoint, Request, make_response_format
+from upshot.llm.client import make_prompt
 from upshot.records import RawConversation, RawMessage
 
 _LENGTHS = (4, 8, 20, 50, 100, 200)
@@ -178,7 +178,7 @@ def _each(part: list[RawMessage], options: llm.Options) -> list[Request]:
             requests.append(
                 msgspec.structs.replace(
                     request,
-                    messages=prompt(
+                    messages=make_prompt(
                         ("system", system.content), ("user", f"{log}Judge responses {number}.")
                     ),
                 )
@@ -207,12 +207,12 @@ async def client_ratio(address: str, calls: int, rounds: int) -> tuple[float, fl
     """(median of paired ratios ours / bare, our rate, the bare rate)."""
     request = Request(
         "m",
-        prompt(("system", "s" * 2000), ("user", "u" * 2000)),
+        make_prompt(("system", "s" * 2000), ("user", "u" * 2000)),
         200,
         0.7,
         1,
         None,
-        schema_of(llm.Judgements, "verdicts"),
+        make_response_format(llm.Judgements, "verdicts"),
     )
     body = msgspec.json.encode(request)
     end = Endpoint(address, "m", concurrency=64)

@@ -20,7 +20,7 @@ import numpy as np
 from preference_sets import sets
 from upshot.records import Preference
 from upshot.reward import leaks, private
-from upshot.reward.model import RewardModel, folds, prefers, said, texts, train
+from upshot.reward.model import RewardModel, split_folds, prefers, answer_text, prompt_texts, train
 from upshot.reward.private import Privacy
 
 Train = Callable[[Sequence[Preference]], RewardModel]
@@ -29,14 +29,14 @@ Train = Callable[[Sequence[Preference]], RewardModel]
 def accuracy(pairs: Sequence[Preference], learn: Train) -> float:
     """Share of pairs put right by a model that has not seen their prompts."""
     right: list[np.ndarray] = []
-    for train_, test in folds(["\n".join(texts(p.prompt)) for p in pairs]):
+    for train_, test in split_folds(["\n".join(prompt_texts(p.prompt)) for p in pairs]):
         model, held = learn([pairs[i] for i in train_]), [pairs[i] for i in test]
         right.append(
             prefers(
                 model,
-                [texts(p.prompt) for p in held],
-                [said(p.chosen) for p in held],
-                [said(p.rejected) for p in held],
+                [prompt_texts(p.prompt) for p in held],
+                [answer_text(p.chosen) for p in held],
+                [answer_text(p.rejected) for p in held],
             )
             > 0.5
         )

@@ -22,8 +22,8 @@ from preference_sets import sets
 from upshot.records import Preference, RawConversation
 from upshot.reward import prefers, train
 from upshot.reward.domain import learn, unfamiliarity
-from upshot.reward.features import features, looks
-from upshot.reward.model import folds, said, texts
+from upshot.reward.features import features, surface_features
+from upshot.reward.model import split_folds, answer_text, prompt_texts
 from upshot.stats.calibration import ece
 from upshot.stats.sampling import draw
 
@@ -43,7 +43,11 @@ def of_chats(chats: list[RawConversation]) -> Items:
 
 def of_pairs(pairs: list[Preference]) -> Items:
     """Both responses of each pair."""
-    return [(texts(p.prompt), said(turns)) for p in pairs for turns in (p.chosen, p.rejected)]
+    return [
+        (prompt_texts(p.prompt), answer_text(turns))
+        for p in pairs
+        for turns in (p.chosen, p.rejected)
+    ]
 
 
 def corpora(data: Path, pairs: dict[str, list[Preference]]) -> dict[str, Items]:
@@ -64,14 +68,16 @@ def calibration_error(pairs: list[Preference], seed: int = 0) -> float:
     """Expected calibration error over held-out pairs, each shown in a random order."""
     rng = np.random.default_rng(seed)
     probability, right = [], []
-    for train_, test in folds(["\n".join(texts(p.prompt)) for p in pairs], seed=seed):
+    for train_, test in split_folds(["\n".join(prompt_texts(p.prompt)) for p in pairs], seed=seed):
         model = train({"helpful": [pairs[i] for i in train_]})
         turned = rng.random(len(test)) < 0.5
-        sides = [(said(pairs[i].chosen), said(pairs[i].rejected)) for i in test]
+        sides = [(answer_text(pairs[i].chosen), answer_text(pairs[i].rejected)) for i in test]
         first, second = zip(
             *((b, a) if t else (a, b) for (a, b), t in zip(sides, turned, strict=True)), strict=True
         )
-        probability.append(prefers(model, [texts(pairs[i].prompt) for i in test], first, second))
+        probability.append(
+            prefers(model, [prompt_texts(pairs[i].prompt) for i in test], first, second)
+        )
         right.append(~turned)
     return ece(np.concatenate(probability), np.concatenate(right).astype(float))
 
@@ -79,7 +85,7 @@ def calibration_error(pairs: list[Preference], seed: int = 0) -> float:
 def seen(items: Items) -> tuple[list[list[str]], list[str], np.ndarray]:
     """Prompts, responses and how they look."""
     prompts, responses = [p for p, _ in items], [r for _, r in items]
-    return prompts, responses, looks(features(prompts, responses))
+    return prompts, responses, surface_features(features(prompts, responses))
 
 
 def main() -> None:

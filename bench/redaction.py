@@ -22,7 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from upshot.privacy.redact import find
+from upshot.privacy.redact import find_personal_data
 
 _CHECKED = ("EMAIL", "CARD", "IBAN", "KEY", "PRIVATE_KEY", "CREDENTIALS", "IP")
 _FRAMES = (
@@ -223,7 +223,7 @@ def hidden(text: str, value: str) -> bool:
     """Whether at most 40 % of the value's characters lie outside what was found."""
     start = text.index(value)
     covered = [False] * len(value)
-    for span in find([text])[0]:
+    for span in find_personal_data([text])[0]:
         for i in range(max(span.start, start), min(span.end, start + len(value))):
             covered[i - start] = True
     return sum(covered) >= 0.6 * len(value)
@@ -288,9 +288,9 @@ def ordinary_text(folder: Path) -> list[str]:
 
 def speed(texts: list[str]) -> dict[str, float]:
     size = sum(len(text) for text in texts) / 1e6
-    find(texts[:2000])
+    find_personal_data(texts[:2000])
     started = time.perf_counter()
-    spans = sum(len(found) for found in find(texts, names=False))
+    spans = sum(len(found) for found in find_personal_data(texts, names=False))
     ours = size / (time.perf_counter() - started)
     metrics = {"mb_per_s": round(ours, 2), "false_alarms_per_mb": round(spans / size, 2)}
     try:

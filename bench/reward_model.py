@@ -24,7 +24,7 @@ from preference_sets import sets
 from upshot.records import Preference
 from upshot.reward.features import features
 from upshot.reward.fit import fit
-from upshot.reward.model import FLOORS, folds, said, texts, train
+from upshot.reward.model import FLOORS, split_folds, answer_text, prompt_texts, train
 
 Array = np.ndarray
 
@@ -35,7 +35,9 @@ def crossed(
     """Share put right by weights learned without the row's prompt."""
     right: list[Array] = []
     for seed in range(seeds):
-        for train_, test in folds(["\n".join(texts(p.prompt)) for p in pairs], seed=seed):
+        for train_, test in split_folds(
+            ["\n".join(prompt_texts(p.prompt)) for p in pairs], seed=seed
+        ):
             logits = rows[test] @ learn(rows[train_])
             right.append((logits > 0) + 0.5 * (logits == 0))
     return float(np.concatenate(right).mean())
@@ -72,8 +74,11 @@ def main() -> None:
     metrics: dict[str, float] = {}
     largest: list[Preference] = []
     for name, pairs in sets(arguments.data):
-        prompts = [texts(p.prompt) for p in pairs]
-        chosen, rejected = [said(p.chosen) for p in pairs], [said(p.rejected) for p in pairs]
+        prompts = [prompt_texts(p.prompt) for p in pairs]
+        chosen, rejected = (
+            [answer_text(p.chosen) for p in pairs],
+            [answer_text(p.rejected) for p in pairs],
+        )
         a, b = (
             features(prompts, chosen, embed is not None),
             features(prompts, rejected, embed is not None),

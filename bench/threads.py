@@ -15,7 +15,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 import linking
 import train_links
-from upshot.threads import Link, link
+from upshot.threads import Link, link_sessions
 
 _FOLDS = 5
 _SEED = 20_261
@@ -73,12 +73,14 @@ def main() -> None:
                 if other % _FOLDS != number % _FOLDS
                 for c in choices
             ]
-            links.append(link(stream.sessions, weights=train_links.fit(others)))
+            links.append(link_sessions(stream.sessions, weights=train_links.fit(others)))
         metrics["chat.f1"] = round(link_f1(streams, links), 4)
-        metrics["chat.f1_shipped"] = round(link_f1(streams, [link(s.sessions) for s in streams]), 4)
+        metrics["chat.f1_shipped"] = round(
+            link_f1(streams, [link_sessions(s.sessions) for s in streams]), 4
+        )
     users = list(linking.synthetic(_SEED))
     background = train_links.background_of(users)
-    found = [link(user.sessions, background=background) for user in users]
+    found = [link_sessions(user.sessions, background=background) for user in users]
     metrics["synthetic.f1"] = round(pair_f1(users, found), 4)
     print(
         json.dumps(

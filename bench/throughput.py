@@ -372,7 +372,7 @@ def together(path: Path, folder: Path) -> tuple[float, dict[str, float]]:
     """The main job without its report, one process."""
     lake = Lake(folder / "lake", 16)
     first = timed(lambda: ingest(read(path), lake, Cleaning(_KEY, True, True, ""), 32.0))
-    second = timed(lambda: run_stage(lake, threads.stage()))
+    second = timed(lambda: run_stage(lake, threads.make_link_stage()))
     third = timed(lambda: run_stage(lake, hindsight.make_judge_stage()))
     return first + second + third, {
         "ingest_s": round(first, 1),

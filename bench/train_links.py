@@ -15,7 +15,7 @@ from scipy.optimize import minimize
 
 sys.path.insert(0, str(Path(__file__).parent))
 import linking
-from upshot.threads.link import MOST_EXCLUSIVE, Background, Index, terms_of
+from upshot.threads.link import MAX_EXCLUSIVE, Background, Index, extract_terms
 
 NAMES = (
     "likeness",
@@ -54,7 +54,7 @@ def choices(
         rows: list[list[float]] = []
         for candidate in candidates:
             parts = index.compare(later, candidate)
-            parts["exclusive"] = min(MOST_EXCLUSIVE, exclusive.get(roots[candidate], 0.0))
+            parts["exclusive"] = min(MAX_EXCLUSIVE, exclusive.get(roots[candidate], 0.0))
             rows.append([parts.get(name, 0.0) for name in NAMES])
         made.append(
             (np.array(rows), np.array([c in right for c in candidates] + [later in right], float))
@@ -65,7 +65,7 @@ def choices(
 def background_of(streams: Sequence[linking.Stream]) -> Background:
     """Everybody's words."""
     return Background.of(
-        terms_of([session.text for stream in streams for session in stream.sessions])
+        extract_terms([session.text for stream in streams for session in stream.sessions])
     )
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from preference_sets import sets
 from upshot.reward.features import features
-from upshot.reward.model import said, texts
+from upshot.reward.model import answer_text, prompt_texts
 
 
 def main() -> None:
@@ -32,8 +32,8 @@ def main() -> None:
     names: tuple[str, ...] = ()
     for _, pairs in sets(arguments.data):
         found = features(
-            [texts(p.prompt) for p in pairs] * 2,
-            [said(p.chosen) for p in pairs] + [said(p.rejected) for p in pairs],
+            [prompt_texts(p.prompt) for p in pairs] * 2,
+            [answer_text(p.chosen) for p in pairs] + [answer_text(p.rejected) for p in pairs],
             embed=True,
         )
         names = found.names

@@ -120,9 +120,9 @@ def test_a_quote_that_does_not_hold_voids_the_evidence(
         assert verdict.score == pytest.approx(verdict.foresight)
 
 
-def test_wrong_message_numbers_leave_the_embedded_verdict(scripted: Scripted, chat: Chat) -> None:
+def test_wrong_message_numbers_give_no_verdict(scripted: Scripted, chat: Chat) -> None:
     found, report = judged(told(scripted(mode="wrong_numbers")), chat(*CHAT))
-    assert {v.judge for v in found.values()} == {"embedded/1"}
+    assert found == {}
     assert report.tally.unreadable == 2
 
 
@@ -137,7 +137,7 @@ def test_malformed_answers_are_read_or_repaired(
 
 def test_an_answer_beyond_repair_is_never_a_neutral_value(scripted: Scripted, chat: Chat) -> None:
     found, report = judged(told(scripted(mode="hopeless")), chat(*CHAT))
-    assert {v.judge for v in found.values()} == {"embedded/1"}
+    assert found == {}
     assert report.tally.unreadable == 2
 
 
@@ -387,8 +387,7 @@ def test_a_dead_endpoint_ends_the_run_and_keeps_what_it_gave(
     chats = [chat(*CHAT, f"a: {i}", id=f"c{i}", user=f"u{i}") for i in range(8)]
     found, report = judged(told(address, foresight="embedded", concurrency=1, attempts=2), *chats)
     assert "in 2 attempts" in report.stopped
-    assert sum(v.judge.startswith("llm") for v in found.values()) == 9
-    assert len(found) == 24
+    assert len(found) == sum(v.judge.startswith("llm") for v in found.values()) == 9
 
 
 def test_the_embedded_judge_learns_from_the_language_model_and_forgets_with_its_user(

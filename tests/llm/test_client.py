@@ -23,11 +23,11 @@ from upshot.llm import (
     Reply,
     Request,
     ask,
-    extract,
-    key_of,
-    schema_of,
+    extract_json,
+    make_response_format,
+    request_key,
 )
-from upshot.llm.client import prompt
+from upshot.llm.client import make_prompt
 
 Scripted = Callable[..., str]
 
@@ -37,7 +37,13 @@ class Answer(msgspec.Struct):
 
 
 REQUEST = Request(
-    "m", prompt(("system", "s"), ("user", "u")), 50, 0.5, 1, 7, schema_of(Answer, "answer")
+    "m",
+    make_prompt(("system", "s"), ("user", "u")),
+    50,
+    0.5,
+    1,
+    7,
+    make_response_format(Answer, "answer"),
 )
 
 
@@ -159,10 +165,10 @@ def test_a_reply_of_the_wrong_shape_is_sent_back_once(scripted: Scripted) -> Non
 def test_replies_survive_in_the_lake_and_go_with_their_user(tmp_path: Any) -> None:
     lake = Lake(tmp_path / "lake", 4)
     replies = LakeReplies(lake)
-    replies.put(key_of(REQUEST), "u_ana", Reply(("hello",), 3, 1, 2))
+    replies.put(request_key(REQUEST), "u_ana", Reply(("hello",), 3, 1, 2))
     replies.flush()
     replies.flush()
-    assert LakeReplies(lake).get(key_of(REQUEST)) == Reply(("hello",), 3, 1, 2)
+    assert LakeReplies(lake).get(request_key(REQUEST)) == Reply(("hello",), 3, 1, 2)
     rows = lake.read("replies")
     assert rows.num_rows == 1
 
@@ -173,6 +179,6 @@ def test_json_is_found_in_whatever_stands_around_it(before: str, after: str, sco
         before.replace("{", "").replace("<think>", ""),
         after.replace("}", "").replace("<think>", ""),
     )
-    assert msgspec.json.decode(extract(f'{clean[0]}{{"score": {score}}}{clean[1]}')) == {
+    assert msgspec.json.decode(extract_json(f'{clean[0]}{{"score": {score}}}{clean[1]}')) == {
         "score": score
     }

@@ -20,8 +20,8 @@ import pytest
 import upshot
 from upshot import config
 from upshot.hindsight.llm import cascade
-from upshot.llm import Client, Endpoint, Request, schema_of
-from upshot.llm.client import prompt
+from upshot.llm import Client, Endpoint, Request, make_response_format
+from upshot.llm.client import make_prompt
 from upshot.records import RawConversation, RawMessage
 
 pytestmark = pytest.mark.xdist_group("real server")
@@ -73,7 +73,13 @@ def test_many_requests_at_once_are_answered_and_counted(
     address, model = served
     end = Endpoint(address, model, concurrency=4, stream=stream)
     request = Request(
-        model, prompt(("user", "that worked")), 12, 0.5, 2, 1, schema_of(cascade.Plan, "plan")
+        model,
+        make_prompt(("user", "that worked")),
+        12,
+        0.5,
+        2,
+        1,
+        make_response_format(cascade.Plan, "plan"),
     )
 
     async def run() -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from upshot.privacy import Pseudonyms, Redactor, find
+from upshot.privacy import Pseudonyms, Redactor, find_personal_data
 from upshot.privacy.normalised import normalise
 
 REDACTOR = Redactor(Pseudonyms("a key for tests, long enough"))
@@ -56,7 +56,7 @@ def test_a_value_is_found_whatever_text_stands_around_it(
 
 @given(st.lists(st.text(max_size=200), max_size=5))
 def test_spans_lie_in_the_text_in_order_and_apart(texts: list[str]) -> None:
-    for text, spans in zip(texts, find(texts), strict=True):
+    for text, spans in zip(texts, find_personal_data(texts), strict=True):
         ends = [0]
         for span in spans:
             assert ends[-1] <= span.start < span.end <= len(text)

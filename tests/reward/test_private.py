@@ -24,7 +24,14 @@ from upshot import reward
 from upshot.errors import InputError
 from upshot.records import Example, Preference, Source, Turn
 from upshot.reward import dp_sgd, leaks, private
-from upshot.reward.private import LENGTH, Privacy, bounded, limited, noise, perturbed
+from upshot.reward.private import (
+    LENGTH,
+    Privacy,
+    bound_weights,
+    limit_rows,
+    noise_scale,
+    minimize_privately,
+)
 
 WORDS = [
     "sun",
@@ -70,7 +77,7 @@ def pairs(users: int = 400, each: int = 1) -> list[Preference]:
 
 @given(st.floats(0.05, 50), st.floats(1e-9, 1e-3), st.integers(1, 64))
 def test_the_noise_is_what_the_proof_asks_for(epsilon: float, delta: float, rows: int) -> None:
-    sigma, raised = noise(Privacy(epsilon, delta, rows))
+    sigma, raised = noise_scale(Privacy(epsilon, delta, rows))
     t = np.sqrt(2 * np.log(2 * rows / delta))
     assert LENGTH * t / sigma + LENGTH**2 / (2 * sigma**2) + LENGTH**2 / 4 / (
         1 + raised
@@ -80,7 +87,7 @@ def test_the_noise_is_what_the_proof_asks_for(epsilon: float, delta: float, rows
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.floats(0, 1)), min_size=1, max_size=30))
 def test_a_user_has_one_vote_at_most(rows: list[tuple[str, float]]) -> None:
     owners = [name for name, _ in rows]
-    weight = bounded([w for _, w in rows], owners)
+    weight = bound_weights([w for _, w in rows], owners)
     for name in set(owners):
         assert sum(w for w, who in zip(weight, owners, strict=True) if who == name) <= 1 + 1e-9
 
@@ -98,7 +105,9 @@ def test_with_and_without_a_user_the_weights_are_distributed_alike(epsilon: floa
     draws = [
         np.array(
             [
-                perturbed(data, weight, np.zeros(len(data)), np.ones(2), privacy, rng)[0][0]
+                minimize_privately(data, weight, np.zeros(len(data)), np.ones(2), privacy, rng)[0][
+                    0
+                ]
                 for _ in range(3000)
             ]
         )
@@ -114,7 +123,7 @@ def test_the_minimum_is_one() -> None:
     rng = np.random.default_rng(1)
     rows, privacy = rng.normal(size=(200, 5)), Privacy(1e6)  # hardly any noise
     rows *= np.minimum(1.0, LENGTH / np.linalg.norm(rows, axis=1, keepdims=True))
-    mean, _ = perturbed(rows, np.ones(200), np.full(200, -0.3), np.ones(5), privacy, rng)
+    mean, _ = minimize_privately(rows, np.ones(200), np.full(200, -0.3), np.ones(5), privacy, rng)
     slope = rows.T @ (1 - 1 / (1 + np.exp(-(rows @ mean - 0.3)))) - mean
     assert np.abs(slope).max() < 0.05
 
@@ -161,7 +170,7 @@ def test_scores_can_be_learned_privately() -> None:
 def test_rows_of_several_users_and_too_many_of_one_are_left_out() -> None:
     rows = pairs(3, each=10)
     shared = msgspec.structs.replace(rows[0], source=Source("across", ("a", "b")))
-    kept = limited([*rows, shared], 4)
+    kept = limit_rows([*rows, shared], 4)
     assert len(kept) == 12
     assert all(len(row.source.users) == 1 for row in kept)
     with pytest.raises(InputError, match="at least 20"):

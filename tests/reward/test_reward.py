@@ -26,7 +26,7 @@ from upshot.reward import user_effects as people
 from upshot.reward.calibration import calibrate
 from upshot.reward.features import features
 from upshot.reward.fit import fit
-from upshot.reward.model import FLOORS, folds, lenient_free
+from upshot.reward.model import FLOORS, split_folds, remove_leniency
 from upshot.reward.panel import Watch, check_samples
 from upshot.reward.update import update
 
@@ -221,7 +221,7 @@ def test_lenient_users_are_brought_back_to_the_others() -> None:
         )
         for user in ["kind", "other"] * 30
     ]
-    score = lenient_free(rows)
+    score = remove_leniency(rows)
     assert abs(score[0] - score[1]) < 0.1
 
 
@@ -247,7 +247,7 @@ def test_heads_are_combined_by_the_weights_a_user_sets(model: reward.RewardModel
 
 def test_no_user_or_prompt_is_on_both_sides_of_a_cross_fit() -> None:
     names = ["a", "b", "a", "c", "d", "b", "e", "f"]
-    for train, test in folds(names):
+    for train, test in split_folds(names):
         assert not {names[i] for i in train} & {names[i] for i in test}
 
 

@@ -235,7 +235,7 @@ def test_losses_are_those_of_the_textbook() -> None:
         "margin": torch.tensor([0.3, 0.5]),
         "head": torch.tensor([0, 1]),
     }
-    loss, correct = transformer.losses(found, batch, [(0,), (1, 2, 3, 4)])
+    loss, correct = transformer.row_losses(found, batch, [(0,), (1, 2, 3, 4)])
     assert loss[0].item() == pytest.approx(np.log1p(np.exp(-(1.0 - 0.5 - 0.3))), abs=1e-6)
     above = [1, 1, 0, 0]  # of .2 .4 .6 .8
     expected = np.mean(
@@ -320,7 +320,7 @@ def test_a_killed_training_goes_on_and_other_data_is_not_mixed_in(
 def test_members_of_a_bootstrap_see_whole_users() -> None:
     items = [transformer.Item(([1],), 0.0, 1.0, 0, f"u{i // 3}") for i in range(30)]
     for seed in range(5):
-        seen = [item.owner for item in transformer.resampled(items, seed)]
+        seen = [item.owner for item in transformer.resample_owners(items, seed)]
         assert all(seen.count(name) % 3 == 0 for name in set(seen))
         assert len(seen) == 30
 

@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 
 import upshot
 from upshot.records import RawConversation
-from upshot.threads import Session, link
+from upshot.threads import Session, link_sessions
 
 DAY = 86_400.0
 
 
 def test_the_same_file_and_error_two_days_later_join() -> None:
-    found = link(
+    found = link_sessions(
         [
             Session("a", 0, "load_orders.py dies with KeyError in parse_row"),
             Session("b", DAY, "a recipe for lentil soup with coriander"),
@@ -27,7 +27,7 @@ def test_the_same_file_and_error_two_days_later_join() -> None:
 
 
 def test_everyday_words_join_nothing() -> None:
-    found = link(
+    found = link_sessions(
         [
             Session("a", 0, "please help me write an email"),
             Session("b", DAY, "please help me write a test"),
@@ -40,7 +40,7 @@ def test_everyday_words_join_nothing() -> None:
 @given(st.lists(st.text(max_size=80), max_size=8))
 def test_links_point_back_and_scores_are_probabilities(texts: list[str]) -> None:
     for number, one in enumerate(
-        link([Session(str(i), i * DAY, text) for i, text in enumerate(texts)])
+        link_sessions([Session(str(i), i * DAY, text) for i, text in enumerate(texts)])
     ):
         assert -1 <= one.parent < number or (one.parent == -1 and number == 0)
         assert 0.0 <= one.score <= 1.0
@@ -49,7 +49,7 @@ def test_links_point_back_and_scores_are_probabilities(texts: list[str]) -> None
 def test_work_grows_with_the_sessions_and_rare_words_reach_beyond_the_window() -> None:
     sessions = [Session(str(i), i * DAY, f"subject{i} matter{i}") for i in range(300)]
     sessions.append(Session("late", 300 * DAY, "back to subject3 matter3, it worked"))
-    found = link(sessions, window=8)
+    found = link_sessions(sessions, window=8)
     assert found[-1].parent == 3
 
 

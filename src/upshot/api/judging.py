@@ -105,7 +105,7 @@ def link_lake(
     """Join the sessions of a lake into threads."""
     settings = settings or load()
     options = settings.threads
-    stage = threads.stage(options.threshold, options.window, options.embeddings)
+    stage = threads.make_link_stage(options.threshold, options.window, options.embeddings)
     return _run(open_lake(lake, settings), stage, settings, progress)
 
 
@@ -341,9 +341,9 @@ def erase(
 
 def _learned_from(user: str, folders: Sequence[str | os.PathLike[str]]) -> Iterator[Path]:
     if folders:
-        from upshot.reward.files import holding  # scipy takes half a second to load
+        from upshot.reward.files import find_holders  # scipy takes half a second to load
 
-        yield from holding(user, [Path(folder) for folder in folders])
+        yield from find_holders(user, [Path(folder) for folder in folders])
 
 
 def memory_tables(

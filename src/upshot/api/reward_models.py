@@ -90,7 +90,7 @@ def _train_transformer(
     )
     if is_main():
         files.save_transformer(trained, recipe, folder)
-        files.prepared(folder)
+        files.finish_preparation(folder)
     return trained
 
 
@@ -146,9 +146,9 @@ def check_reward_recipe(
     Raises:
         ConfigError: a library refuses something of the recipe.
     """
-    from upshot.reward.transformer import heads_of  # torch: the train extra, seconds to load
+    from upshot.reward.transformer import lay_out_heads  # torch: the train extra, seconds to load
 
-    heads = heads_of({name: reward.training_rows(path) for name, path in data.items()})
+    heads = lay_out_heads({name: reward.training_rows(path) for name, path in data.items()})
     columns = sum(len(columns) for _, _, columns in heads)
     return check(recipe, columns, trust_remote_code=trust_remote_code)
 

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from upshot.credit.reviewers import Review, baseline_outcome
 from upshot.credit.trajectories import Trajectory
 from upshot.hindsight.trust import hostile
-from upshot.llm import Asker, Budget, Endpoint, Replies, Spent, question, work_through
+from upshot.llm import Asker, Budget, Endpoint, Replies, Spent, make_question, work_through
 
 Array = NDArray[np.float64]
 _MAX_CHARACTERS = 2_000
@@ -106,7 +106,7 @@ def review(
                 for t, step in enumerate(run.steps)
             },
         }
-        blind_question = question(
+        blind_question = make_question(
             endpoint,
             _load_prompt("importance.md"),
             shown,
@@ -120,7 +120,7 @@ def review(
             blind_question, Importance, lambda answer: _importance_problem(answer, size), run.id
         )
         informed = shown | {"outcome": run.outcome, "expected": round(b, 4)}
-        place_question = question(
+        place_question = make_question(
             endpoint,
             _load_prompt("place.md"),
             informed,

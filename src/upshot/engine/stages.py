@@ -75,19 +75,19 @@ def _run(
         for bucket, name in enumerate(work)
         if lake.committed(stage.output, name) is None
     }
-    rows = done = 0
+    rows = finished = 0
     if workers <= 1 or len(pending) <= 1:
         for bucket, name in pending.items():
             rows += _run_bucket(lake, stage, bucket, name)
-            done += 1
+            finished += 1
             if progress:
-                progress(done, len(pending))
+                progress(finished, len(pending))
     else:
         for result in _in_processes(lake, stage, pending, workers):
             rows += result
-            done += 1
+            finished += 1
             if progress:
-                progress(done, len(pending))
+                progress(finished, len(pending))
     return StageReport(
         stage.name, len(pending), lake.buckets - len(pending), rows, time.perf_counter() - started
     )
@@ -120,8 +120,8 @@ def _work(lake: Lake, stage: Stage) -> list[str]:
     inputs = zip(*(lake.fingerprints(table) for table in stage.inputs), strict=True)
     return [
         f"{stage.name}@{stage.version}/{bucket}/"
-        + hashlib.blake2b("\n".join([*seen, options]).encode(), digest_size=12).hexdigest()
-        for bucket, seen in enumerate(inputs)
+        + hashlib.blake2b("\n".join([*fingerprints, options]).encode(), digest_size=12).hexdigest()
+        for bucket, fingerprints in enumerate(inputs)
     ]
 
 

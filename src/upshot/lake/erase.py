@@ -25,13 +25,13 @@ from upshot.io.arrow import pc
 from upshot.lake.tables import Lake
 from upshot.records import SCHEMAS, CleanTable
 
-_LEAST_TRACE = 24
+_MIN_TRACE = 24
 """Characters: shorter texts ("thanks") are everybody's and prove nothing."""
-_LEAST_ID = 8
+_MIN_ID = 8
 """Characters: an id such as `c0` stands in any file by chance."""
-_READ = 200
+_MAX_TRACE = 200
 """Characters of a text that are looked for, up to a word's end."""
-_MOST_TRACES = 2_000
+_MAX_TRACES = 2_000
 _IDS, _TEXTS = ("id", "thread", "digest"), ("text", "detail", "metadata")
 """Columns that traces are taken from."""
 
@@ -68,16 +68,16 @@ def erase_rows(lake: Lake, users: Sequence[str], bucket: int) -> ErasureProof:
     for table in [name for name in SCHEMAS if "user" in SCHEMAS[name].names]:
         everything = lake._raw(table, bucket)  # pyright: ignore[reportPrivateUsage]  # superseded rows too
         theirs = pc.is_in(everything["user"], value_set=wanted)
-        gone = everything.filter(theirs)
-        rows[table] = gone.num_rows
-        if gone.num_rows:
-            traces.update(_traces(gone))
-            kept = everything.filter(pc.invert(theirs))
-            others.update(_traces(kept))
-            lake.replace(table, bucket, CleanTable(kept), _transaction(table, bucket))
+        theirs_rows = everything.filter(theirs)
+        rows[table] = theirs_rows.num_rows
+        if theirs_rows.num_rows:
+            traces.update(_collect_traces(theirs_rows))
+            remaining = everything.filter(pc.invert(theirs))
+            others.update(_collect_traces(remaining))
+            lake.replace(table, bucket, CleanTable(remaining), _make_transaction(table, bucket))
     models = _forget_models(lake, set(users))
-    deleted = _clean(lake)
-    files, size = _scan(lake, users, traces - others)
+    deleted = _delete_old_files(lake)
+    files, size = _scan_files(lake, users, traces - others)
     return ErasureProof(rows, deleted, files, size, models, len(traces - others))
 
 
@@ -86,15 +86,15 @@ def _forget_models(lake: Lake, users: set[str]) -> list[str]:
     rows = lake.read("models", 0).to_pylist()
     gone = [not users.isdisjoint(row["users"]) for row in rows]
     if any(gone):
-        kept = pa.Table.from_pylist(
+        remaining = pa.Table.from_pylist(
             [row for row, theirs in zip(rows, gone, strict=True) if not theirs],
             schema=SCHEMAS["models"],
         )
-        lake.replace("models", 0, CleanTable(kept), _transaction("models", 0))
+        lake.replace("models", 0, CleanTable(remaining), _make_transaction("models", 0))
     return sorted({row["name"] for row, theirs in zip(rows, gone, strict=True) if theirs})
 
 
-def _transaction(table: str, bucket: int) -> tuple[str, int]:
+def _make_transaction(table: str, bucket: int) -> tuple[str, int]:
     return (
         (
             f"erase/{table}/{bucket}/"
@@ -104,7 +104,7 @@ def _transaction(table: str, bucket: int) -> tuple[str, int]:
     )
 
 
-def _clean(lake: Lake) -> int:
+def _delete_old_files(lake: Lake) -> int:
     from datetime import timedelta
 
     deleted = len(lake.vacuum(timedelta(0)))
@@ -113,25 +113,25 @@ def _clean(lake: Lake) -> int:
     return deleted
 
 
-def _traces(rows: pa.Table) -> Iterator[bytes]:
+def _collect_traces(rows: pa.Table) -> Iterator[bytes]:
     """Ids and long texts, a bounded number of them."""
     for name in _IDS:
         if name in rows.schema.names:
-            for value in pc.unique(rows[name]).to_pylist()[:_MOST_TRACES]:
-                if value and len(str(value)) >= _LEAST_ID:
+            for value in pc.unique(rows[name]).to_pylist()[:_MAX_TRACES]:
+                if value and len(str(value)) >= _MIN_ID:
                     yield str(value).encode()
     for name in _TEXTS:
         if name in rows.schema.names:
-            for value in pc.unique(rows[name]).to_pylist()[:_MOST_TRACES]:
-                if value and len(value) >= _LEAST_TRACE:
+            for value in pc.unique(rows[name]).to_pylist()[:_MAX_TRACES]:
+                if value and len(value) >= _MIN_TRACE:
                     yield (
                         value
-                        if len(value) <= _READ
-                        else value[:_READ].rpartition(" ")[0] or value[:_READ]
+                        if len(value) <= _MAX_TRACE
+                        else value[:_MAX_TRACE].rpartition(" ")[0] or value[:_MAX_TRACE]
                     ).encode()
 
 
-def _scan(lake: Lake, users: Sequence[str], traces: set[bytes]) -> tuple[int, int]:
+def _scan_files(lake: Lake, users: Sequence[str], traces: set[bytes]) -> tuple[int, int]:
     """Read every file under the lake, as bytes and (Parquet) decoded; raise where something of the
     users is found.
 
@@ -139,9 +139,12 @@ def _scan(lake: Lake, users: Sequence[str], traces: set[bytes]) -> tuple[int, in
     under an id that begins alike, is theirs. Whatever names nobody is searched for every trace;
     what a trace that others have too is found in, is not the users' alone.
     """
-    filesystem, base = _filesystem(lake)
+    filesystem, base = _open_filesystem(lake)
     files = size = 0
-    names, pattern = _pattern({user.encode() for user in users}), _pattern(traces, whole=True)
+    names, pattern = (
+        _compile_traces({user.encode() for user in users}),
+        _compile_traces(traces, whole=True),
+    )
     for info in filesystem.get_file_info(pyarrow.fs.FileSelector(base, recursive=True)):
         if info.type != pyarrow.fs.FileType.File:
             continue
@@ -149,19 +152,19 @@ def _scan(lake: Lake, users: Sequence[str], traces: set[bytes]) -> tuple[int, in
             content: bytes = handle.read()
         files += 1
         size += len(content)
-        held = bool(names.search(content))
+        is_held = bool(names.search(content))
         if info.path.endswith(".parquet"):
             table = pq.read_table(io.BytesIO(content))
             owned = "user" in table.column_names
-            held = held or any(
-                (names if owned else pattern).search(cell) for cell in _decoded(table)
+            is_held = is_held or any(
+                (names if owned else pattern).search(cell) for cell in _decode_cells(table)
             )
         else:
-            held = held or any(
-                not _of_others(lake, trace)
-                for trace in {bytes(found.group(1)) for found in pattern.finditer(content)}
+            is_held = is_held or any(
+                not _is_held_by_others(lake, trace)
+                for trace in {bytes(match.group(1)) for match in pattern.finditer(content)}
             )
-        if held:
+        if is_held:
             raise ErasureError(
                 f"could not prove the erasure: {info.path} still holds data of the erased user; "
                 "another process may be writing: stop it and run `upshot erase` again"
@@ -169,7 +172,7 @@ def _scan(lake: Lake, users: Sequence[str], traces: set[bytes]) -> tuple[int, in
     return files, size
 
 
-def _of_others(lake: Lake, trace: bytes) -> bool:
+def _is_held_by_others(lake: Lake, trace: bytes) -> bool:
     """Whether somebody's rows, of those that are left, hold a trace word for word."""
     text = trace.decode("utf-8", "replace")
     for table in [name for name in SCHEMAS if "user" in SCHEMAS[name].names and lake.exists(name)]:
@@ -184,7 +187,7 @@ def _of_others(lake: Lake, trace: bytes) -> bool:
     return False
 
 
-def _pattern(
+def _compile_traces(
     traces: set[bytes], whole: bool = False
 ) -> Any:  # RE2's compiled type has no public name
     """Any of the traces, anywhere; `whole`: not as a part of a longer word."""
@@ -200,14 +203,14 @@ def _pattern(
     )
 
 
-def _decoded(table: pa.Table) -> Iterator[bytes]:
+def _decode_cells(table: pa.Table) -> Iterator[bytes]:
     for column in table.columns:
         for value in column.to_pylist():
             if value is not None:
                 yield str(value).encode()
 
 
-def _filesystem(lake: Lake) -> tuple[pyarrow.fs.FileSystem, str]:
+def _open_filesystem(lake: Lake) -> tuple[pyarrow.fs.FileSystem, str]:
     if lake.is_local:
         return pyarrow.fs.LocalFileSystem(), str(Path(lake.root))
     return pyarrow.fs.FileSystem.from_uri(lake.root)

@@ -55,7 +55,7 @@ _WRITER = WriterProperties(
 _NO_HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
 _COMMIT_RETRIES = 100
 _REVISIONED = ("messages", "events")
-OUTSIDE = "outside/"
+OUTSIDE_PREFIX = "outside/"
 """Begins the digest of events that an application reported: they are of a conversation, not of one
 version of it.
 """
@@ -168,8 +168,8 @@ class Lake:
         predicate: str | None,
     ) -> bool:
         opened = self._open(table)
-        done = opened.transaction_version(transaction[0])
-        if done is not None and done >= transaction[1]:
+        committed = opened.transaction_version(transaction[0])
+        if committed is not None and committed >= transaction[1]:
             return False
         if rows.num_rows == 0 and predicate is None:
             rows = empty(table)
@@ -195,8 +195,8 @@ class Lake:
             # Two processes with the same work: the loser finds the winner's transaction and has
             # nothing to do.
             if isinstance(error.__cause__, CommitFailedError):
-                done = self._open(table).transaction_version(transaction[0])
-                if done is not None and done >= transaction[1]:
+                committed = self._open(table).transaction_version(transaction[0])
+                if committed is not None and committed >= transaction[1]:
                     return False
             raise
         return True
@@ -215,11 +215,11 @@ class Lake:
         """
         rows = self._raw(table, bucket, columns, version)
         if table == "conversations":
-            return CleanTable(_newest(rows, ("id",), ("messages", "ingested_at"), columns))
+            return CleanTable(_select_newest(rows, ("id",), ("messages", "ingested_at"), columns))
         if table == "verdicts":
             ranked = rows.append_column("asked", pc.starts_with(rows["judge"], "llm/"))
-            kept = _newest(ranked, ("id", "index"), ("seen", "asked", "as_of"), columns)
-            return CleanTable(kept.drop_columns("asked") if columns is None else kept)
+            newest = _select_newest(ranked, ("id", "index"), ("seen", "asked", "as_of"), columns)
+            return CleanTable(newest.drop_columns("asked") if columns is None else newest)
         if table in _REVISIONED:
             current = (
                 conversations
@@ -228,11 +228,11 @@ class Lake:
             )
             counts = pc.is_in(rows["digest"], value_set=current["digest"].combine_chunks())
             if table == "events":
-                outside = pc.starts_with(rows["digest"], OUTSIDE)
+                outside = pc.starts_with(rows["digest"], OUTSIDE_PREFIX)
                 if pc.any(outside).as_py():
-                    rows, counts = _reported(rows, outside, counts)
+                    rows, counts = _merge_outside_events(rows, outside, counts)
             return CleanTable(
-                _distinct(rows if pc.all(counts).as_py() else rows.filter(counts), table)
+                _drop_duplicates(rows if pc.all(counts).as_py() else rows.filter(counts), table)
             )
         return CleanTable(rows)
 
@@ -320,14 +320,14 @@ class Lake:
         since.
         """
         try:
-            known = self._opened.get(table)
-            if known is None or version is not None:
-                known = DeltaTable(self.uri(table), version=version, storage_options=self._options)
+            opened = self._opened.get(table)
+            if opened is None or version is not None:
+                opened = DeltaTable(self.uri(table), version=version, storage_options=self._options)
                 if version is None:
-                    self._opened[table] = known
+                    self._opened[table] = opened
             else:
-                known.update_incremental()
-            return known
+                opened.update_incremental()
+            return opened
         except TableNotFoundError as error:
             raise NotFoundError(
                 f"could not open {self.uri(table)}: there is no lake here; make one with `upshot"
@@ -345,7 +345,7 @@ _KEYS: Mapping[str, Sequence[str]] = {
 }
 
 
-def _newest(
+def _select_newest(
     rows: pa.Table, key: Sequence[str], order: Sequence[str], columns: Sequence[str] | None
 ) -> pa.Table:
     """Of rows with one key, the last by `order`; ties go to the smallest digest, so every reader
@@ -357,12 +357,12 @@ def _newest(
     if "digest" in rows.schema.names:
         sorting.append(("digest", "ascending"))
     rows = rows.sort_by(sorting)
-    same = _same_as_before(rows, key)
+    same = _repeat_mask(rows, key)
     rows = rows.filter(pc.invert(same))
     return rows.select(columns) if columns else rows
 
 
-def _same_as_before(rows: pa.Table, key: Sequence[str]) -> pa.Array:
+def _repeat_mask(rows: pa.Table, key: Sequence[str]) -> pa.Array:
     same: Any = None
     for name in key:
         column = rows[name].combine_chunks()
@@ -372,7 +372,7 @@ def _same_as_before(rows: pa.Table, key: Sequence[str]) -> pa.Array:
     return pa.concat_arrays([pa.array([False]), pc.fill_null(joined, False)])
 
 
-def _distinct(rows: pa.Table, table: str) -> pa.Table:
+def _drop_duplicates(rows: pa.Table, table: str) -> pa.Table:
     """Drop rows that two writers wrote twice: the same conversation version and position."""
     if rows.num_rows == 0:
         return rows
@@ -380,22 +380,22 @@ def _distinct(rows: pa.Table, table: str) -> pa.Table:
         ("digest", "index") if table == "messages" else ("digest", "index", "kind", "at", "detail")
     )
     order = pc.sort_indices(rows.select(names), [(name, "ascending") for name in names])
-    same = _same_as_before(rows.select(names).take(order), names)
+    same = _repeat_mask(rows.select(names).take(order), names)
     return rows.take(pc.filter(order, pc.invert(same))) if pc.any(same).as_py() else rows
 
 
-def _reported(rows: pa.Table, outside: Any, counts: Any) -> tuple[pa.Table, Any]:
+def _merge_outside_events(rows: pa.Table, outside: Any, counts: Any) -> tuple[pa.Table, Any]:
     """Events with those from outside, of which the newest of a kind counts (their detail begins
     with the kind).
     """
-    theirs = rows.filter(outside)
-    what = pc.replace_substring_regex(theirs["detail"], pattern="(?s):.*", replacement="")
-    order = ("time",) if "time" in theirs.schema.names else ()
-    kept = _newest(
-        theirs.append_column("what", what), ("digest", "index", "kind", "what"), order, None
+    reported = rows.filter(outside)
+    what = pc.replace_substring_regex(reported["detail"], pattern="(?s):.*", replacement="")
+    order = ("time",) if "time" in reported.schema.names else ()
+    newest = _select_newest(
+        reported.append_column("what", what), ("digest", "index", "kind", "what"), order, None
     ).drop_columns("what")
     others = rows.filter(pc.and_(counts, pc.invert(outside)))
-    both = pa.concat_tables([others, kept.select(rows.schema.names)])
+    both = pa.concat_tables([others, newest.select(rows.schema.names)])
     return both, pa.array([True] * both.num_rows)
 
 

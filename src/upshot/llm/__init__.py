@@ -6,9 +6,9 @@ from upshot.llm.batch import run_batch
 from upshot.llm.budget import Budget, Spent
 from upshot.llm.client import Client, Reply, Request
 from upshot.llm.endpoint import Endpoint
-from upshot.llm.pool import Asker, ask_kept, work_through
-from upshot.llm.replies import LakeReplies, Replies, key_of
-from upshot.llm.structured import ask, extract, question, schema_of
+from upshot.llm.pool import Asker, ask_cached, work_through
+from upshot.llm.replies import LakeReplies, Replies, request_key
+from upshot.llm.structured import ask, extract_json, make_question, make_response_format
 
 __all__ = [
     "Asker",
@@ -21,11 +21,11 @@ __all__ = [
     "Request",
     "Spent",
     "ask",
-    "ask_kept",
-    "extract",
-    "key_of",
-    "question",
+    "ask_cached",
+    "extract_json",
+    "make_question",
+    "make_response_format",
+    "request_key",
     "run_batch",
-    "schema_of",
     "work_through",
 ]

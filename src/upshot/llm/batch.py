@@ -20,9 +20,9 @@ from upshot.llm.client import Reply, Request, read_reply
 from upshot.llm.endpoint import Endpoint
 from upshot.llm.replies import Replies
 
-_ENDED = ("completed", "failed", "expired", "cancelled")
-_MOST_REQUESTS = 50_000
-_MOST_BYTES = 190 << 20
+_FINAL_STATUSES = ("completed", "failed", "expired", "cancelled")
+_MAX_REQUESTS = 50_000
+_MAX_BYTES = 190 << 20
 
 
 async def run_batch(
@@ -39,44 +39,46 @@ async def run_batch(
     Raises:
         EndpointError: the endpoint has no batch interface, or a batch failed as a whole.
     """
-    got = 0
+    received = 0
     timeout = aiohttp.ClientTimeout(total=endpoint.timeout_s * 5)
     bearer = {"Authorization": f"Bearer {endpoint.key}"} if endpoint.key else {}
     async with aiohttp.ClientSession(headers=bearer, timeout=timeout) as session:
-        for part in _parts(requests):
-            batch = await _submit(session, endpoint, part)
-            while batch["status"] not in _ENDED:
+        for part in _split_requests(requests):
+            batch = await _submit_batch(session, endpoint, part)
+            while batch["status"] not in _FINAL_STATUSES:
                 await asyncio.sleep(poll_s)
-                batch = await _json(session, "GET", endpoint.url(f"batches/{batch['id']}"))
+                batch = await _request_json(session, "GET", endpoint.url(f"batches/{batch['id']}"))
                 counts = batch.get("request_counts") or {}
                 if progress:
-                    progress(got + int(counts.get("completed", 0)), len(requests))
+                    progress(received + int(counts.get("completed", 0)), len(requests))
             if batch["status"] != "completed" and not batch.get("output_file_id"):
                 raise EndpointError(
                     f"could not finish batch {batch['id']}: it {batch['status']}:"
                     f" {batch.get('errors')}"
                 )
             if batch.get("output_file_id"):
-                got += await _collect(
+                received += await _collect_replies(
                     session, endpoint, batch["output_file_id"], part, replies, budget
                 )
     replies.flush()
-    return got
+    return received
 
 
-def _parts(requests: Mapping[str, tuple[str, Request]]) -> list[dict[str, tuple[str, Request]]]:
+def _split_requests(
+    requests: Mapping[str, tuple[str, Request]],
+) -> list[dict[str, tuple[str, Request]]]:
     parts: list[dict[str, tuple[str, Request]]] = [{}]
     size = 0
     for key, item in requests.items():
         size += len(msgspec.json.encode(item[1])) + 120
-        if parts[-1] and (len(parts[-1]) >= _MOST_REQUESTS or size > _MOST_BYTES):
+        if parts[-1] and (len(parts[-1]) >= _MAX_REQUESTS or size > _MAX_BYTES):
             parts.append({})
             size = 0
         parts[-1][key] = item
     return [part for part in parts if part]
 
 
-async def _submit(
+async def _submit_batch(
     session: aiohttp.ClientSession, endpoint: Endpoint, part: Mapping[str, tuple[str, Request]]
 ) -> dict[str, Any]:
     lines = b"\n".join(
@@ -88,16 +90,16 @@ async def _submit(
     form = aiohttp.FormData()
     form.add_field("purpose", "batch")
     form.add_field("file", lines, filename="upshot.jsonl", content_type="application/jsonl")
-    file = await _json(session, "POST", endpoint.url("files"), data=form)
+    file = await _request_json(session, "POST", endpoint.url("files"), data=form)
     ordered = {
         "input_file_id": file["id"],
         "endpoint": "/v1/chat/completions",
         "completion_window": "24h",
     }
-    return await _json(session, "POST", endpoint.url("batches"), json=ordered)
+    return await _request_json(session, "POST", endpoint.url("batches"), json=ordered)
 
 
-async def _collect(
+async def _collect_replies(
     session: aiohttp.ClientSession,
     endpoint: Endpoint,
     file: str,
@@ -105,8 +107,8 @@ async def _collect(
     replies: Replies,
     budget: Budget,
 ) -> int:
-    content = await _bytes(session, "GET", endpoint.url(f"files/{file}/content"))
-    got = 0
+    content = await _request_bytes(session, "GET", endpoint.url(f"files/{file}/content"))
+    received = 0
     for line in content.splitlines():
         row = msgspec.json.decode(line)
         response = row.get("response") or {}
@@ -117,20 +119,22 @@ async def _collect(
         reply: Reply = read_reply(msgspec.json.encode(response["body"]), size)
         if len(reply.texts) >= request.n:
             replies.put(row["custom_id"], user, reply)
-            got += 1
+            received += 1
         budget.count(size, reply.prompt_tokens, reply.cached_tokens, reply.completion_tokens)
-    return got
+    return received
 
 
-async def _json(
-    session: aiohttp.ClientSession, method: str, url: str, **given: Any
+async def _request_json(
+    session: aiohttp.ClientSession, method: str, url: str, **options: Any
 ) -> dict[str, Any]:
-    return msgspec.json.decode(await _bytes(session, method, url, **given))
+    return msgspec.json.decode(await _request_bytes(session, method, url, **options))
 
 
-async def _bytes(session: aiohttp.ClientSession, method: str, url: str, **given: Any) -> bytes:
+async def _request_bytes(
+    session: aiohttp.ClientSession, method: str, url: str, **options: Any
+) -> bytes:
     try:
-        async with session.request(method, url, **given) as response:
+        async with session.request(method, url, **options) as response:
             content = await response.read()
             if response.status >= 400:
                 raise EndpointError(

@@ -11,7 +11,7 @@ import msgspec
 from upshot.errors import BudgetError
 from upshot.llm.endpoint import Endpoint
 
-_BYTES_A_TOKEN = 3.5
+_BYTES_PER_TOKEN = 3.5
 """Before anything is known of the server's tokenizer; English has about 4, code 3."""
 _MARGIN = 1.15
 """On the ratio seen so far."""
@@ -45,7 +45,7 @@ class Budget:
         self.limited = tokens is not None or usd is not None
         self._aside_tokens = 0
         self._aside_usd = 0.0
-        self._bytes_a_token = _BYTES_A_TOKEN
+        self._bytes_a_token = _BYTES_PER_TOKEN
         self._sent_bytes = 0
         self._changed = asyncio.Condition()
 
@@ -53,15 +53,15 @@ class Budget:
         """Prompt tokens of a request of so many bytes, by what the server counted so far."""
         return int(size / self._bytes_a_token) + 1
 
-    async def reserve(self, size: int, most_completion: int) -> tuple[int, float]:
+    async def reserve(self, size: int, max_completion: int) -> tuple[int, float]:
         """Set aside what a request can cost at most; waits for requests in flight where they may
         give some back.
 
         Raises:
             BudgetError: it does not fit, and nothing in flight could change that.
         """
-        tokens = int(self.estimate(size) * _MARGIN) + most_completion
-        usd = self._cost(tokens - most_completion, 0, most_completion)
+        tokens = int(self.estimate(size) * _MARGIN) + max_completion
+        usd = self._cost(tokens - max_completion, 0, max_completion)
         async with self._changed:
             while not self._fits(tokens, usd):
                 if not self._aside_tokens:

@@ -21,7 +21,7 @@ from upshot.llm.budget import Budget
 from upshot.llm.endpoint import Endpoint
 
 _RETRIED = frozenset((408, 409, 425, 429, 500, 502, 503, 504, 529))
-_LONGEST_WAIT_S = 60.0
+_MAX_WAIT_S = 60.0
 _OPTIONAL = ("response_format", "n", "seed", "temperature", "max_tokens", "stream_options")
 """Fields that a server may not know; in the order in which they are given up where it does not say
 which one it minds.
@@ -121,8 +121,8 @@ class Client:
         reply = await self._once(request)
         while len(reply.texts) < request.n:
             seed = None if request.seed is None else request.seed + len(reply.texts)
-            one = await self._once(msgspec.structs.replace(request, n=1, seed=seed))
-            reply = _joined(reply, one)
+            sample = await self._once(msgspec.structs.replace(request, n=1, seed=seed))
+            reply = _join_replies(reply, sample)
         return reply
 
     async def _once(self, request: Request) -> Reply:
@@ -165,7 +165,7 @@ class Client:
         while True:
             if self._not_before and (wait := self._not_before - time.monotonic()) > 0:
                 await asyncio.sleep(wait)
-            problem, asked = "", None
+            problem, retry_after = "", None
             try:
                 async with self._places, self._session.post(self._url, data=body) as response:
                     content = await response.read()
@@ -176,7 +176,7 @@ class Client:
                             if self.endpoint.stream
                             else read_reply(content, len(body))
                         )
-                    asked = _asked_wait(response.headers)
+                    retry_after = _requested_wait(response.headers)
                     problem = f"status {status}: {content[:300].decode('utf-8', 'replace')}"
             except (aiohttp.ClientError, TimeoutError, msgspec.DecodeError) as error:
                 status = 0
@@ -189,35 +189,35 @@ class Client:
             if status and status not in _RETRIED:
                 raise EndpointError(
                     f"could not ask {self.endpoint.model} at {self._url}:"
-                    f" {problem}{_advice(status)}"
+                    f" {problem}{_advise(status)}"
                 )
             if attempt >= self.endpoint.attempts:
                 raise EndpointError(
                     f"could not ask {self.endpoint.model} at {self._url} in {attempt} attempts:"
                     f" {problem}"
                 )
-            await self._rest(attempt, status, asked)
+            await self._rest(attempt, status, retry_after)
 
-    async def _rest(self, attempt: int, status: int, asked: float | None) -> None:
+    async def _rest(self, attempt: int, status: int, retry_after: float | None) -> None:
         """Wait before the next try; a server that is told too much is spared by every request."""
-        wait = min(_LONGEST_WAIT_S, self.endpoint.backoff_s * 2 ** (attempt - 1)) * (
+        wait = min(_MAX_WAIT_S, self.endpoint.backoff_s * 2 ** (attempt - 1)) * (
             0.5 + random.random() / 2
         )
-        wait = max(wait, min(asked or 0.0, _LONGEST_WAIT_S))
-        if status == 429 or asked:
+        wait = max(wait, min(retry_after or 0.0, _MAX_WAIT_S))
+        if status == 429 or retry_after:
             self._not_before = max(self._not_before, time.monotonic() + wait)
         await asyncio.sleep(wait)
 
     def _refused(self, request: Request, problem: str) -> str:
         """The optional field that a server minds, or else the next one that it may mind."""
-        given = {
+        fields = {
             **msgspec.structs.asdict(request),
             "stream_options": True if self.endpoint.stream else None,
         }
         sent = [
             name
             for name in _OPTIONAL
-            if name not in self._unknown and given.get(name) not in (None, 1)
+            if name not in self._unknown and fields.get(name) not in (None, 1)
         ]
         named = [
             name
@@ -231,10 +231,10 @@ class Client:
         return blamed[0] if blamed else ""
 
 
-def prompt(*messages: tuple[str, str]) -> tuple[ChatMessage, ...]:
+def make_prompt(*messages: tuple[str, str]) -> tuple[ChatMessage, ...]:
     """Messages from (role, content).
 
-    >>> prompt(("user", "hi"))[0].role
+    >>> make_prompt(("user", "hi"))[0].role
     'user'
     """
     return tuple(ChatMessage(role, content) for role, content in messages)
@@ -244,20 +244,22 @@ def read_reply(content: bytes, size: int) -> Reply:
     """A completion as the protocol writes it; where it counts no tokens they are estimated from
     `size`, the request's bytes.
     """
-    return _counted(_DECODER.decode(content), size)
+    return _to_reply(_DECODER.decode(content), size)
 
 
-def _counted(found: _Completion, size: int) -> Reply:
-    usage = found.usage or _Usage()
+def _to_reply(completion: _Completion, size: int) -> Reply:
+    usage = completion.usage or _Usage()
     details = usage.prompt_tokens_details
-    texts = tuple([choice.message.content or "" for choice in found.choices])
-    written = (
+    texts = tuple([choice.message.content or "" for choice in completion.choices])
+    completion_tokens = (
         usage.completion_tokens
         if usage.completion_tokens is not None
         else sum(map(len, texts)) // 4
     )
-    read = usage.prompt_tokens if usage.prompt_tokens is not None else size // 4
-    return Reply(texts, read, (details.cached_tokens or 0) if details else 0, written)
+    prompt_tokens = usage.prompt_tokens if usage.prompt_tokens is not None else size // 4
+    return Reply(
+        texts, prompt_tokens, (details.cached_tokens or 0) if details else 0, completion_tokens
+    )
 
 
 class _Piece(msgspec.Struct):
@@ -293,7 +295,7 @@ def read_stream(content: bytes, size: int) -> Reply:
                 (open_.discard if piece.finish_reason else open_.add)(piece.index)
     if open_ or not texts:
         raise msgspec.DecodeError("the stream ended before its end was announced")
-    return _counted(
+    return _to_reply(
         _Completion([_Choice(_Message("".join(texts[index]))) for index in sorted(texts)], usage),
         size,
     )
@@ -302,7 +304,7 @@ def read_stream(content: bytes, size: int) -> Reply:
 _CHUNKS = msgspec.json.Decoder(_Chunk)
 
 
-def _joined(first: Reply, second: Reply) -> Reply:
+def _join_replies(first: Reply, second: Reply) -> Reply:
     return Reply(
         first.texts + second.texts,
         first.prompt_tokens + second.prompt_tokens,
@@ -311,7 +313,7 @@ def _joined(first: Reply, second: Reply) -> Reply:
     )
 
 
-def _asked_wait(headers: Mapping[str, str]) -> float | None:
+def _requested_wait(headers: Mapping[str, str]) -> float | None:
     """Seconds that the server asks for, as a number or as a date."""
     value = headers.get("Retry-After", "")
     try:
@@ -324,13 +326,13 @@ def _asked_wait(headers: Mapping[str, str]) -> float | None:
         return None
 
 
-def _advice(status: int) -> str:
-    known = {
+def _advise(status: int) -> str:
+    advice = {
         401: "; set UPSHOT_LLM__KEY",
         403: "; the key may not use this model",
         404: "; check the address (it ends in /v1) and the model's name",
     }
-    return known.get(status, "")
+    return advice.get(status, "")
 
 
 def tokens_of(messages: Sequence[ChatMessage]) -> int:

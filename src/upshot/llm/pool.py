@@ -12,13 +12,13 @@ from upshot.errors import BudgetError, EndpointError
 from upshot.llm.budget import Budget
 from upshot.llm.client import Client, Request
 from upshot.llm.endpoint import Endpoint
-from upshot.llm.replies import Replies, key_of
+from upshot.llm.replies import Replies, request_key
 from upshot.llm.structured import ask
 
 T = TypeVar("T")
 
 
-async def ask_kept(
+async def ask_cached(
     client: Client,
     replies: Replies,
     request: Request,
@@ -29,12 +29,12 @@ async def ask_kept(
     """`ask`, unless the reply is kept: (the samples, was it kept, the number of repairs). `user`:
     whose text the request holds.
     """
-    key = key_of(request)
-    known = replies.get(key)
-    reply, found, repairs = await ask(client, request, kind, check, known)
-    if known is None:
+    key = request_key(request)
+    cached = replies.get(key)
+    reply, samples, repairs = await ask(client, request, kind, check, cached)
+    if cached is None:
         replies.put(key, user, reply)
-    return found, known is not None, repairs
+    return samples, cached is not None, repairs
 
 
 class Asker:
@@ -50,8 +50,8 @@ class Asker:
 
         `user`: whose text the request holds.
         """
-        found, _, _ = await ask_kept(self._client, self._replies, request, kind, check, user)
-        return found
+        samples, _, _ = await ask_cached(self._client, self._replies, request, kind, check, user)
+        return samples
 
 
 def work_through(
@@ -63,10 +63,10 @@ def work_through(
     progress: Callable[[int, int], None],
 ) -> tuple[dict[int, T], str]:
     """(what was made, by number; why it stopped early, if it did)."""
-    return asyncio.run(_through(count, work, endpoint, budget, replies, progress))
+    return asyncio.run(_run_workers(count, work, endpoint, budget, replies, progress))
 
 
-async def _through(
+async def _run_workers(
     count: int,
     work: Callable[[int, Asker], Awaitable[T]],
     endpoint: Endpoint,
@@ -74,7 +74,7 @@ async def _through(
     replies: Replies,
     progress: Callable[[int, int], None],
 ) -> tuple[dict[int, T], str]:
-    made: dict[int, T] = {}
+    results: dict[int, T] = {}
     waiting = iter(range(count))
     stopped = ""
 
@@ -84,11 +84,11 @@ async def _through(
             if stopped:
                 return
             try:
-                made[number] = await work(number, asker)
+                results[number] = await work(number, asker)
             except (BudgetError, EndpointError) as error:
                 stopped = stopped or str(error)
                 return
-            progress(len(made), count)
+            progress(len(results), count)
 
     try:
         async with Client(endpoint, budget) as client:
@@ -98,4 +98,4 @@ async def _through(
             )
     finally:
         replies.flush()
-    return made, stopped
+    return results, stopped

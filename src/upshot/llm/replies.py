@@ -21,10 +21,10 @@ _FLUSH_ROWS = 500
 _FLUSH_S = 15.0
 
 
-def key_of(request: Request) -> str:
+def request_key(request: Request) -> str:
     """What names a request: a hash of everything that is sent, the model included.
 
-    >>> key_of(Request("m", (), 5)) == key_of(Request("m", (), 5)) != key_of(Request("m", (), 6))
+    >>> request_key(Request("m", (), 5)) == request_key(Request("m", (), 5)) != request_key(Request("m", (), 6))
     True
     """
     return hashlib.blake2b(msgspec.json.encode(request), digest_size=16).hexdigest()

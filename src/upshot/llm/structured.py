@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from upshot.llm.client import ChatMessage, Client, Reply, Request, prompt
+from upshot.llm.client import ChatMessage, Client, Reply, Request, make_prompt
 from upshot.llm.endpoint import Endpoint
 
 T = TypeVar("T")
@@ -19,17 +19,17 @@ _THOUGHT = re.compile(r"<think>.*?</think>", re.DOTALL)
 
 
 @cache
-def schema_of(kind: type[Any], name: str) -> msgspec.Raw:
+def make_response_format(kind: type[Any], name: str) -> msgspec.Raw:
     """The `response_format` of a struct, as JSON: a strict schema, every field required.
 
     >>> class Answer(msgspec.Struct):
     ...     score: int
-    >>> bytes(schema_of(Answer, "answer"))[:60]
+    >>> bytes(make_response_format(Answer, "answer"))[:60]
     b'{"type":"json_schema","json_schema":{"name":"answer","strict'
     """
     (schema,), parts = msgspec.json.schema_components([kind], ref_template="#/$defs/{name}")
-    whole = dict(_strict(parts[kind.__name__] if "$ref" in schema else schema))
-    others = {key: _strict(value) for key, value in parts.items() if key != kind.__name__}
+    whole = dict(_make_strict(parts[kind.__name__] if "$ref" in schema else schema))
+    others = {key: _make_strict(value) for key, value in parts.items() if key != kind.__name__}
     if others:
         whole["$defs"] = others
     return msgspec.Raw(
@@ -39,26 +39,26 @@ def schema_of(kind: type[Any], name: str) -> msgspec.Raw:
     )
 
 
-def _strict(schema: Any) -> Any:
+def _make_strict(schema: Any) -> Any:
     """What strict servers accept: no defaults, no titles, nothing optional, nothing beyond what is
     named.
     """
     if isinstance(schema, list):
-        return [_strict(item) for item in schema]
+        return [_make_strict(item) for item in schema]
     if not isinstance(schema, dict):
         return schema
-    kept = {
-        key: _strict(value)
+    fields = {
+        key: _make_strict(value)
         for key, value in schema.items()
         if key not in ("title", "default", "description")
     }
-    if kept.get("type") == "object" and "properties" in kept:
-        kept["required"] = list(kept["properties"])
-        kept["additionalProperties"] = False
-    return kept
+    if fields.get("type") == "object" and "properties" in fields:
+        fields["required"] = list(fields["properties"])
+        fields["additionalProperties"] = False
+    return fields
 
 
-def question(
+def make_question(
     endpoint: Endpoint,
     system: str,
     shown: Mapping[str, Any],
@@ -71,7 +71,7 @@ def question(
     """A request that shows data as JSON and wants a `kind` of at most so many tokens; strings in
     JSON cannot pass for instructions' marks.
     """
-    messages = prompt(("system", system), ("user", msgspec.json.encode(shown).decode()))
+    messages = make_prompt(("system", system), ("user", msgspec.json.encode(shown).decode()))
     return Request(
         endpoint.model,
         messages,
@@ -79,14 +79,14 @@ def question(
         temperature,
         n,
         seed,
-        schema_of(kind, kind.__name__.lower()),
+        make_response_format(kind, kind.__name__.lower()),
     )
 
 
-def extract(text: str) -> bytes:
+def extract_json(text: str) -> bytes:
     """The JSON object in a reply, whatever stands around it (a fence, thoughts, an apology).
 
-    >>> extract('<think>{"no": 1}</think> Sure! ```json\\n{"score": 3}\\n``` done')
+    >>> extract_json('<think>{"no": 1}</think> Sure! ```json\\n{"score": 3}\\n``` done')
     b'{"score": 3}'
     """
     text = _THOUGHT.sub("", text)
@@ -94,14 +94,14 @@ def extract(text: str) -> bytes:
     return text[start : end + 1].encode() if 0 <= start < end else b""
 
 
-def parse(text: str, kind: type[T], check: Callable[[T], str]) -> tuple[T | None, str]:
+def parse_reply(text: str, kind: type[T], check: Callable[[T], str]) -> tuple[T | None, str]:
     """The reply as `kind`, or what is wrong with it."""
     try:
-        found = msgspec.json.decode(extract(text), type=kind)
+        value = msgspec.json.decode(extract_json(text), type=kind)
     except msgspec.DecodeError as error:
         return None, f"not the JSON that was asked for: {error}"
-    problem = check(found)
-    return found, problem
+    problem = check(value)
+    return value, problem
 
 
 async def ask(
@@ -119,32 +119,32 @@ async def ask(
     """
     reply = first or await client.complete(request)
     texts = list(reply.texts[: request.n])
-    found: list[T | None] = []
+    samples: list[T | None] = []
     repairs = 0
     for number, text in enumerate(texts):
-        value, problem = parse(text, kind, check)
+        value, problem = parse_reply(text, kind, check)
         if problem and first is None:
             repairs += 1
-            fixed = await client.complete(_repair(request, text, problem))
-            again, still = parse(fixed.texts[0] if fixed.texts else "", kind, check)
-            if again is not None and (value is None or not still):
-                value, texts[number] = again, fixed.texts[0]
-        found.append(value)
+            fixed = await client.complete(_make_repair(request, text, problem))
+            repaired, remaining = parse_reply(fixed.texts[0] if fixed.texts else "", kind, check)
+            if repaired is not None and (value is None or not remaining):
+                value, texts[number] = repaired, fixed.texts[0]
+        samples.append(value)
     return (
         Reply(tuple(texts), reply.prompt_tokens, reply.cached_tokens, reply.completion_tokens),
-        found,
+        samples,
         repairs,
     )
 
 
-def _repair(request: Request, text: str, problem: str) -> Request:
-    told = (
+def _make_repair(request: Request, text: str, problem: str) -> Request:
+    instruction = (
         f"That cannot be used: {problem}. Answer again, with the whole JSON object and nothing"
         " else."
     )
     messages = (
         *request.messages,
         ChatMessage("assistant", text[-20_000:]),
-        ChatMessage("user", told),
+        ChatMessage("user", instruction),
     )
     return msgspec.structs.replace(request, messages=messages, n=1)

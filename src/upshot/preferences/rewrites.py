@@ -16,7 +16,7 @@ import numpy as np
 
 from upshot.hindsight.embedded.timeline import USER
 from upshot.hindsight.trust import hostile
-from upshot.llm import Asker, Budget, Endpoint, Replies, Spent, question, work_through
+from upshot.llm import Asker, Budget, Endpoint, Replies, Spent, make_question, work_through
 from upshot.preferences.kinds import REWRITE
 from upshot.preferences.pairs import (
     BAD,
@@ -150,7 +150,7 @@ async def _rewrite_answer(
         "answer": hostile.sanitise(line.text[p], _MAX_SHOWN),
         "next": hostile.sanitise(line.text[correction.reaction], _MAX_SHOWN),
     }
-    request = question(endpoint, _load_prompt("rewrite.md"), shown, Rewrite, _TOKENS)
+    request = make_question(endpoint, _load_prompt("rewrite.md"), shown, Rewrite, _TOKENS)
     rewrite, *_ = await asker.ask(request, Rewrite, lambda _: "", user)
     if rewrite is None:
         tally.unusable += 1
@@ -194,7 +194,7 @@ async def _check_rewrite(
 ) -> float | None:
     """The checker's score of a rewrite; None if a requirement is not met or the score is low."""
     check, *_ = await asker.ask(
-        question(endpoint, _load_prompt("check.md"), shown, Check, _TOKENS),
+        make_question(endpoint, _load_prompt("check.md"), shown, Check, _TOKENS),
         Check,
         lambda c: "" if len(c.met) == requirements else f"`met` needs {requirements} entries",
         user,

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from upshot.lake import bucket_of
 from upshot.privacy.pseudonyms import Pseudonyms
-from upshot.privacy.redact import Redactor, find
+from upshot.privacy.redact import Redactor, find_personal_data
 from upshot.records import SCHEMAS, CleanTable, RawConversation
 
 _SAFE_ID = re.compile(r"[A-Za-z0-9_.:~#\-]{1,100}")
@@ -53,7 +53,7 @@ def clean(
     choice).
     """
     now = now or datetime.now(UTC)
-    ids, users = _names(conversations, pseudonyms)
+    ids, users = _make_ids(conversations, pseudonyms)
     texts: list[str] = []
     owners: list[str] = []
     for conversation, user in zip(conversations, users, strict=True):
@@ -68,37 +68,37 @@ def clean(
     counts: list[Counter[str]] | None = None
     if redactor is not None:
         texts, counts = redactor.redact(texts, owners)
-    return _tables(conversations, ids, users, texts, counts, pseudonyms, buckets, now)
+    return _build_tables(conversations, ids, users, texts, counts, pseudonyms, buckets, now)
 
 
-def _names(
+def _make_ids(
     conversations: Sequence[RawConversation], pseudonyms: Pseudonyms
 ) -> tuple[list[str], list[str]]:
     ids: list[str] = []
     users: list[str] = []
     for conversation in conversations:
-        name = conversation.id or content_id(conversation)
-        ids.append(safe_id(name, pseudonyms))
+        name = conversation.id or make_content_id(conversation)
+        ids.append(make_safe_id(name, pseudonyms))
         users.append(
             pseudonyms.user(conversation.user or f"conversation/{conversation.branch_of or name}")
         )
     return ids, users
 
 
-def safe_id(name: str, pseudonyms: Pseudonyms) -> str:
+def make_safe_id(name: str, pseudonyms: Pseudonyms) -> str:
     """An id is kept where it is plainly an id; anything that could be a person's name or address is
     replaced.
     """
     if (
         _SAFE_ID.fullmatch(name)
         and any(c.isdigit() for c in name)
-        and not (name.count(".") and find([name])[0])
+        and not (name.count(".") and find_personal_data([name])[0])
     ):
         return name
     return pseudonyms.conversation(name)
 
 
-def content_id(conversation: RawConversation) -> str:
+def make_content_id(conversation: RawConversation) -> str:
     """An id from the opening of a conversation that has none, the same when it grows later."""
     digest = hashlib.blake2b(digest_size=10)
     digest.update(f"{conversation.source}\0{conversation.user}\0{conversation.started_at}".encode())
@@ -107,7 +107,7 @@ def content_id(conversation: RawConversation) -> str:
     return digest.hexdigest() + "0"
 
 
-def _tables(
+def _build_tables(
     conversations: Sequence[RawConversation],
     ids: Sequence[str],
     users: Sequence[str],
@@ -130,7 +130,7 @@ def _tables(
             bucket = bucket_of_user[user] = bucket_of(user, buckets)
         size = len(conversation.messages)
         signals = sum(len(message.signals) for message in conversation.messages)
-        mine = texts[position : position + size + signals + 1]
+        own = texts[position : position + size + signals + 1]
         redactions: Counter[str] = Counter()
         if counts is not None:
             for count in counts[position : position + size + signals + 1]:
@@ -138,17 +138,19 @@ def _tables(
                     redactions.update(count)
         total.update(redactions)
         position += size + signals + 1
-        digest = _digest(cid, conversation, mine)
+        digest = _compute_digest(cid, conversation, own)
         common = (bucket, user, cid)
-        _add_messages(rows["messages"], conversation, common, digest, mine[:size], pseudonyms)
+        _add_messages(rows["messages"], conversation, common, digest, own[:size], pseudonyms)
         if signals:
-            _add_events(rows["events"], conversation, common, digest, mine[size:-1])
-        branch_of = safe_id(conversation.branch_of, pseudonyms) if conversation.branch_of else ""
-        _extend(
+            _add_events(rows["events"], conversation, common, digest, own[size:-1])
+        branch_of = (
+            make_safe_id(conversation.branch_of, pseudonyms) if conversation.branch_of else ""
+        )
+        _append_row(
             rows["conversations"],
             (
                 *common,
-                _micro(conversation.started_at or _first_time(conversation)),
+                _microseconds(conversation.started_at or _find_first_time(conversation)),
                 conversation.model,
                 conversation.source,
                 size,
@@ -156,19 +158,19 @@ def _tables(
                 branch_of,
                 conversation.branch_at,
                 conversation.fork,
-                mine[-1] or "{}",
+                own[-1] or "{}",
                 _ENCODER.encode(redactions).decode() if redactions else "{}",
                 now,
             ),
         )
-    made = {
+    tables = {
         table: CleanTable(pa.table(columns, schema=SCHEMAS[table]))
         for table, columns in rows.items()
     }
-    return CleanBatch(made["conversations"], made["messages"], made["events"], total)
+    return CleanBatch(tables["conversations"], tables["messages"], tables["events"], total)
 
 
-def _extend(columns: dict[str, list[Any]], row: Sequence[Any]) -> None:
+def _append_row(columns: dict[str, list[Any]], row: Sequence[Any]) -> None:
     for column, value in zip(columns.values(), row, strict=True):
         column.append(value)
 
@@ -189,7 +191,7 @@ def _add_messages(
     columns["index"] += range(size)
     columns["role"] += [message.role for message in messages]
     columns["text"] += texts
-    columns["time"] += [_micro(message.time) for message in messages]
+    columns["time"] += [_microseconds(message.time) for message in messages]
     columns["name"] += [
         (pseudonyms.user(m.name) if m.role == "user" else m.name) if m.name else ""
         for m in messages
@@ -207,7 +209,7 @@ def _add_events(
     at = 0
     for index, message in enumerate(conversation.messages):
         for signal in message.signals:
-            _extend(
+            _append_row(
                 columns,
                 (
                     *common,
@@ -217,13 +219,13 @@ def _add_events(
                     signal.value,
                     signal.at,
                     details[at],
-                    _micro(signal.time),
+                    _microseconds(signal.time),
                 ),
             )
             at += 1
 
 
-def _digest(cid: str, conversation: RawConversation, texts: Sequence[str]) -> str:
+def _compute_digest(cid: str, conversation: RawConversation, texts: Sequence[str]) -> str:
     """Names the content after redaction, so that it betrays nothing of what was removed."""
     digest = hashlib.blake2b(cid.encode(), digest_size=12)
     digest.update("\x1e".join(texts).encode("utf-8", "surrogatepass"))
@@ -234,11 +236,11 @@ def _digest(cid: str, conversation: RawConversation, texts: Sequence[str]) -> st
     return digest.hexdigest()
 
 
-def _micro(seconds: float | None) -> int | None:
+def _microseconds(seconds: float | None) -> int | None:
     return None if seconds is None else int(seconds * _MICRO)
 
 
-def _first_time(conversation: RawConversation) -> float | None:
+def _find_first_time(conversation: RawConversation) -> float | None:
     return next(
         (message.time for message in conversation.messages if message.time is not None), None
     )

@@ -1,7 +1,9 @@
-"""What personal data looks like: one line a type, with the check that its digits must pass.
+"""The patterns of personal data, and the checks that its digits must pass.
 
-RE2 finds candidates in a whole batch in one pass; each candidate is then named and validated here.
-A candidate pattern may be loose, since `classify` decides.
+RE2 finds candidates in a whole batch in one pass; each candidate is then classified and validated
+here. A candidate pattern may be loose, since `classify` decides. Check digits are those of
+python-stdnum; only where its validators demand more than a check digit (Germany's tax id, India's
+Aadhaar, IBAN by country) is the bare checksum used, since redaction prefers false alarms to leaks.
 """
 
 from __future__ import annotations
@@ -10,12 +12,18 @@ import ipaddress
 import re
 from collections.abc import Callable, Iterator
 
-Found = tuple[str, int, int]
+from stdnum import luhn, verhoeff
+from stdnum.br import cpf
+from stdnum.es import dni, nie
+from stdnum.fr import nir
+from stdnum.iso7064 import mod_11_10, mod_97_10
+
+TypedSpan = tuple[str, int, int]
 """Type, start, end."""
 
 _STREET = (
-    "Street|St|Avenue|Ave|Road|Rd|Boulevard|Blvd|Lane|Ln|Drive|Dr|Court|Ct|Place|Pl|Square|Sq|Terrace|Way|Circle|"
-    "Parkway|Pkwy|Highway|Hwy|Crescent|Close|Row|Trail|Alley|Mews"
+    "Street|St|Avenue|Ave|Road|Rd|Boulevard|Blvd|Lane|Ln|Drive|Dr|Court|Ct|Place|Pl|Square|Sq|"
+    "Terrace|Way|Circle|Parkway|Pkwy|Highway|Hwy|Crescent|Close|Row|Trail|Alley|Mews"
 )
 _WORD = r"[A-Z][a-zA-Z'’\-]+"
 
@@ -47,18 +55,19 @@ KEYS = (
     r"eyJ[A-Za-z0-9_\-]{8,}\.eyJ[A-Za-z0-9_\-]{8,}\.[A-Za-z0-9_\-]{8,}",
     r"AccountKey=[A-Za-z0-9+/=]{40,}",
     r"sq0(?:atp|csp)-[A-Za-z0-9_\-]{20,}",
-    r"(?:gsk|xai|tvly|pplx|r8|lin_api|ntn|secret|figd|dckr_pat|rubygems|sntrys|phc)_[A-Za-z0-9_]{24,}",
+    r"(?:gsk|xai|tvly|pplx|r8|lin_api|ntn|secret|figd|dckr_pat|rubygems|sntrys|phc)"
+    r"_[A-Za-z0-9_]{24,}",
     r"pplx-[A-Za-z0-9]{32,}",
     r"nvapi-[A-Za-z0-9_\-]{32,}",
     r"vercel_[A-Za-z0-9]{20,}",
     r"AGE-SECRET-KEY-1[0-9A-Z]{40,}",
 )
-_HIDDEN = (
-    r"(?:api[_\-]?key|apikey|secret(?:[_\-]?(?:access[_\-]?)?key)?|access[_\-]?token|auth[_\-]?token|client[_\-]?secret"
-    r"|token|passw(?:or)?d|passwd|pwd|passphrase|bearer)"
+_LABELS = (
+    r"(?:api[_\-]?key|apikey|secret(?:[_\-]?(?:access[_\-]?)?key)?|access[_\-]?token"
+    r"|auth[_\-]?token|client[_\-]?secret|token|passw(?:or)?d|passwd|pwd|passphrase|bearer)"
 )
 CONTEXT = (
-    rf"(?i:\b(?:[a-z0-9]+[_\-])*{_HIDDEN}[\"']?(?: ?(?:=>|:=|[:=])| is| )["
+    rf"(?i:\b(?:[a-z0-9]+[_\-])*{_LABELS}[\"']?(?: ?(?:=>|:=|[:=])| is| )["
     r" ]?[\"']?)[^\s\"'`,;<>()\[\]{}]{6,}"
 )
 PRIVATE_KEY = r"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----"
@@ -91,7 +100,7 @@ ADDRESS = (
     ),
     r"(?i:\bP\.? ?O\.? Box [0-9]{1,6})",
 )
-SAID = (
+NAMED_NUMBER = (
     r"(?i:\b(?:ssn|social security|phone|telephone|tel|mobile|cell|fax|whatsapp|call me|text"
     r" me|reach me)\b"
     r"[^0-9+(\x1e\n]{0,24})[+(]?[0-9][0-9 ().\-/]{5,18}[0-9]"
@@ -121,7 +130,7 @@ CANDIDATES = "|".join(
         *NATIONAL,
         IPV6,
         *ADDRESS,
-        SAID,
+        NAMED_NUMBER,
         NUMBER,
         *NAME,
     )
@@ -132,9 +141,9 @@ CANDIDATES_WITHOUT_NAMES = CANDIDATES.removesuffix(
 
 _IS_EMAIL = re.compile(EMAIL)
 _IS_KEY = re.compile("|".join(KEYS))
-_IS_SAID = re.compile(SAID)
+_IS_NAMED_NUMBER = re.compile(NAMED_NUMBER)
 _CONTEXT_NAME = re.compile(
-    rf"(?i)^(?:[a-z0-9]+[_\-])*{_HIDDEN}[\"']?(?: ?(?:=>|:=|[:=])| is| ) ?[\"']?"
+    rf"(?i)^(?:[a-z0-9]+[_\-])*{_LABELS}[\"']?(?: ?(?:=>|:=|[:=])| is| ) ?[\"']?"
 )
 _IS_IBAN = re.compile(IBAN)
 _IS_IPV6 = re.compile(IPV6)
@@ -215,8 +224,8 @@ _NOT_NAMES = frozenset(
 )
 
 
-def classify(text: str, names: bool = True) -> Iterator[Found]:
-    """Name the personal data in one candidate's text; yields nothing where it is none.
+def classify(text: str, names: bool = True) -> Iterator[TypedSpan]:
+    """Classify the personal data in one candidate; yields nothing where there is none.
 
     >>> list(classify("jane@example.org"))
     [('EMAIL', 0, 16)]
@@ -230,25 +239,25 @@ def classify(text: str, names: bool = True) -> Iterator[Found]:
     elif match := _IS_KEY.fullmatch(text):
         yield "KEY", 0, len(text)
     elif match := _CONTEXT_NAME.match(text):
-        yield from _secret(text, match.end())
+        yield from _classify_secret(text, match.end())
     elif _IS_EMAIL.fullmatch(text):
         yield "EMAIL", 0, len(text)
     elif match := _IS_ADDRESS.fullmatch(text):
         yield "ADDRESS", 0, len(text)
-    elif text[0].isalpha() and _IS_IBAN.fullmatch(text) and (end := iban_end(text)):
+    elif text[0].isalpha() and _IS_IBAN.fullmatch(text) and (end := find_iban_end(text)):
         yield "IBAN", 0, end
     elif ":" in text and _IS_IPV6.fullmatch(text) and is_ipv6(text):
         yield "IP", 0, len(text)
-    elif text[0].isalpha() and _IS_SAID.fullmatch(text):
-        yield from _said(text)
+    elif text[0].isalpha() and _IS_NAMED_NUMBER.fullmatch(text):
+        yield from _classify_named_number(text)
     elif match := _NAME_LEAD.match(text):
         if names:
-            yield from _name(text, match.end())
+            yield from _classify_name(text, match.end())
     else:
-        yield from _numbers(text)
+        yield from _classify_numbers(text)
 
 
-def _secret(text: str, start: int) -> Iterator[Found]:
+def _classify_secret(text: str, start: int) -> Iterator[TypedSpan]:
     value = text[start:].rstrip(".")
     name = text[:start].lower()
     if _IS_EMAIL.fullmatch(value) or value.startswith(("<", "$", "%", "{", "*")):
@@ -262,28 +271,29 @@ def _secret(text: str, start: int) -> Iterator[Found]:
         yield "SECRET", start, start + len(value)
 
 
-def _said(text: str) -> Iterator[Found]:
-    """A number that the words before it name."""
+def _classify_named_number(text: str) -> Iterator[TypedSpan]:
+    """A number whose kind is named by the words before it."""
     match = re.search(r"[+(]?[0-9][0-9 ().\-/]*$", text)
-    found = list(_numbers(text[match.start() :])) if match else []
-    if match and found:
+    numbers = list(_classify_numbers(text[match.start() :])) if match else []
+    if match and numbers:
         yield from (
-            (kind, start + match.start(), end + match.start()) for kind, start, end in found
+            (kind, start + match.start(), end + match.start()) for kind, start, end in numbers
         )
     elif match and is_phone(match.group()):
         yield ("NATIONAL_ID" if text[0] in "sS" else "PHONE"), match.start(), match.end()
 
 
-def _name(text: str, start: int) -> Iterator[Found]:
+def _classify_name(text: str, start: int) -> Iterator[TypedSpan]:
     first = re.split(r"[ ,]", text[start:], maxsplit=1)[0]
     if first not in _NOT_NAMES:
         yield "NAME", start, len(text.rstrip(","))
 
 
 _PLAIN_NUMBER = re.compile(
-    r"[0-9]*\.[0-9]+|[0-9]{7,9}|[01][0-9]{9}|[0-9]{11,12}|[0-9]{20,}|[0-9]{4}-[0-9]{2}-[0-9]{2}|[0-9]{1,2}/[0-9]{1,2}/[0-9]{2,4}"
+    r"[0-9]*\.[0-9]+|[0-9]{7,9}|[01][0-9]{9}|[0-9]{11,12}|[0-9]{20,}|[0-9]{4}-[0-9]{2}-[0-9]{2}"
+    r"|[0-9]{1,2}/[0-9]{1,2}/[0-9]{2,4}"
 )
-"""Decimals, plain integers, times of computers, short dates and ranges: looked at no further."""
+"""Decimals, plain integers, timestamps, short dates and ranges: never personal data."""
 _CARD = re.compile(r"(?<![0-9.])[2-6][0-9]{3}(?:[ \-.]?[0-9]){9,15}(?![0-9])")
 _IPV4 = re.compile(r"(?<![0-9.])(?:[0-9]{1,3}\.){3}[0-9]{1,3}(?![0-9.])")
 _SSN = re.compile(
@@ -322,45 +332,50 @@ _DATE = re.compile(
 )
 _NATIONAL: tuple[tuple[re.Pattern[str], Callable[[str], bool]], ...] = (
     (_SSN, lambda text: True),
-    (_CPF, lambda text: is_cpf(_digits(text))),
-    (_AADHAAR, lambda text: is_verhoeff(_digits(text))),
-    (_NIR, lambda text: is_nir(_digits(text))),
-    (_TAX_DE, lambda text: is_tax_de(_digits(text))),
+    (_CPF, lambda text: is_cpf(keep_digits(text))),
+    (_AADHAAR, lambda text: verhoeff.is_valid(keep_digits(text))),
+    (_NIR, lambda text: nir.is_valid(keep_digits(text))),
+    (_TAX_DE, lambda text: is_tax_de(keep_digits(text))),
 )
 
 
-def _numbers(text: str) -> Iterator[Found]:
-    """Cards, addresses of machines, national ids and phones in one run of digits and separators."""
+def _classify_numbers(text: str) -> Iterator[TypedSpan]:
+    """Cards, IP addresses, national ids and phones in one run of digits and separators."""
     if text[0].isalpha() or text[-1].isalpha():
         if is_letter_id(text):
             yield "NATIONAL_ID", 0, len(text)
         return
     if _PLAIN_NUMBER.fullmatch(text):
         return
-    taken: list[tuple[int, int]] = []
+    spans: list[tuple[int, int]] = []
 
-    def free(match: re.Match[str]) -> bool:
-        return all(match.end() <= start or match.start() >= end for start, end in taken)
+    def is_free(match: re.Match[str]) -> bool:
+        return all(match.end() <= start or match.start() >= end for start, end in spans)
 
     for kind, pattern, check in (
         ("IP", _IPV4, is_public_ipv4),
-        ("CARD", _CARD, lambda text: is_card(_digits(text))),
+        ("CARD", _CARD, lambda text: is_card(keep_digits(text))),
         *(("NATIONAL_ID", pattern, check) for pattern, check in _NATIONAL),
         *(("PHONE", pattern, is_phone) for pattern in _PHONES),
     ):
         for match in pattern.finditer(text):
-            if free(match) and check(match.group()):
-                taken.append(match.span())
+            if is_free(match) and check(match.group()):
+                spans.append(match.span())
                 yield kind, match.start(), match.end()
 
 
-def _digits(text: str) -> str:
+def keep_digits(text: str) -> str:
+    """The digits of a text.
+
+    >>> keep_digits("+1 (415) 5")
+    '14155'
+    """
     return "".join(c for c in text if c.isdigit())
 
 
 def is_phone(text: str) -> bool:
     """Nine to fifteen digits (E.164; seven after a +), not a date, not all one digit."""
-    digits = _digits(re.split("x|ext", text)[0])
+    digits = keep_digits(re.split("x|ext", text)[0])
     return (
         (7 if text[0] == "+" else 9) <= len(digits) <= 15
         and not _DATE.search(text)
@@ -381,20 +396,16 @@ def is_card(digits: str) -> bool:
         or not re.match(r"4|5[0-8]|2[2-7]|3[0-9]|6", digits)
     ):
         return False
-    total = 0
-    for position, digit in enumerate(reversed(digits)):
-        value = int(digit) * (1 + position % 2)
-        total += value - 9 if value > 9 else value
-    return total % 10 == 0
+    return luhn.is_valid(digits)
 
 
-def iban_end(text: str) -> int:
+def find_iban_end(text: str) -> int:
     """Where the IBAN at the start of the text ends (ISO 13616, mod 97), 0 where there is none."""
     for end in range(len(text), 14, -1):
         compact = text[:end].replace(" ", "").replace("-", "")
         if 15 <= len(compact) <= 34 and text[end - 1].isalnum():
             moved = compact[4:] + compact[:4]
-            if int("".join(str(int(c, 36)) for c in moved)) % 97 == 1:
+            if mod_97_10.is_valid(moved):
                 return end
     return 0
 
@@ -414,7 +425,7 @@ def is_public_ipv4(text: str) -> bool:
 
 
 def is_ipv6(text: str) -> bool:
-    """A valid address that is not loopback; `a::b` of a program is none."""
+    """A valid address that is not loopback; `a::b` in program code is none."""
     try:
         address = ipaddress.IPv6Address(text)
     except ValueError:
@@ -423,61 +434,19 @@ def is_ipv6(text: str) -> bool:
 
 
 def is_cpf(digits: str) -> bool:
-    """Brazil's two check digits."""
-    for length in (9, 10):
-        total = sum(int(digits[i]) * (length + 1 - i) for i in range(length))
-        if int(digits[length]) != total * 10 % 11 % 10:
-            return False
-    return len(set(digits)) > 1
+    """Brazil's two check digits; not all digits alike.
 
-
-_VERHOEFF_D = [
-    [0, 1, 2, 3, 4, 5, 6, 7, 8, 9],
-    [1, 2, 3, 4, 0, 6, 7, 8, 9, 5],
-    [2, 3, 4, 0, 1, 7, 8, 9, 5, 6],
-    [3, 4, 0, 1, 2, 8, 9, 5, 6, 7],
-    [4, 0, 1, 2, 3, 9, 5, 6, 7, 8],
-    [5, 9, 8, 7, 6, 0, 4, 3, 2, 1],
-    [6, 5, 9, 8, 7, 1, 0, 4, 3, 2],
-    [7, 6, 5, 9, 8, 2, 1, 0, 4, 3],
-    [8, 7, 6, 5, 9, 3, 2, 1, 0, 4],
-    [9, 8, 7, 6, 5, 4, 3, 2, 1, 0],
-]
-_VERHOEFF_P = [
-    [0, 1, 2, 3, 4, 5, 6, 7, 8, 9],
-    [1, 5, 7, 6, 2, 8, 3, 0, 9, 4],
-    [5, 8, 0, 3, 7, 9, 6, 1, 4, 2],
-    [8, 9, 1, 6, 0, 4, 3, 5, 2, 7],
-    [9, 4, 5, 3, 1, 2, 6, 8, 7, 0],
-    [4, 2, 8, 6, 5, 7, 3, 9, 0, 1],
-    [2, 7, 9, 3, 8, 0, 6, 4, 1, 5],
-    [7, 0, 4, 6, 9, 1, 3, 2, 5, 8],
-]
-
-
-def is_verhoeff(digits: str) -> bool:
-    """India's Aadhaar check (Verhoeff, 1969)."""
-    check = 0
-    for position, digit in enumerate(reversed(digits)):
-        check = _VERHOEFF_D[check][_VERHOEFF_P[position % 8][int(digit)]]
-    return check == 0
-
-
-def is_nir(digits: str) -> bool:
-    """France's key: 97 − number mod 97."""
-    return len(digits) == 15 and int(digits[13:]) == 97 - int(digits[:13]) % 97
+    >>> is_cpf("11144477735"), is_cpf("11144477736")
+    (True, False)
+    """
+    return len(set(digits)) > 1 and cpf.is_valid(digits)
 
 
 def is_tax_de(digits: str) -> bool:
-    """Germany's tax id (ISO 7064, mod 11, 10)."""
-    product = 10
-    for digit in digits[:10]:
-        total = (int(digit) + product) % 10 or 10
-        product = total * 2 % 11
-    return (11 - product) % 10 == int(digits[10])
+    """The check digit of Germany's tax id (ISO 7064, mod 11, 10)."""
+    return mod_11_10.is_valid(digits)
 
 
-_DNI = "TRWAGMYFPDXBNJZSQVHLCKE"
 _NINO = re.compile(NATIONAL[0])
 _CODICE = re.compile(NATIONAL[1])
 
@@ -490,10 +459,8 @@ def is_letter_id(text: str) -> bool:
     """
     compact = text.replace(" ", "").replace("-", "")
     if match := re.fullmatch(r"([XYZ]?)([0-9]{7,8})([A-Z])", compact):
-        prefix, number, letter = match.groups()
-        if len(number) == (7 if prefix else 8):
-            return _DNI[int(str("XYZ".find(prefix)) + number if prefix else number) % 23] == letter
-        return False
+        prefix = match.group(1)
+        return nie.is_valid(compact) if prefix else dni.is_valid(compact)
     return bool(
         _NINO.fullmatch(text)
         or _CODICE.fullmatch(text)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from upshot.errors import ConfigError
 
-_LEAST_KEY = 16
+_MIN_KEY = 16
 
 
 class Pseudonyms:
@@ -24,9 +24,9 @@ class Pseudonyms:
     """
 
     def __init__(self, key: str) -> None:
-        if len(key) < _LEAST_KEY:
+        if len(key) < _MIN_KEY:
             raise ConfigError(
-                f"the pseudonym key has {len(key)} characters; it needs {_LEAST_KEY} or more"
+                f"the pseudonym key has {len(key)} characters; it needs {_MIN_KEY} or more"
             )
         self._key = hashlib.blake2b(key.encode(), digest_size=32).digest()
 
@@ -61,7 +61,7 @@ def load_key(setting: str, lake: str, is_local: bool) -> str:
         return setting
     if not is_local:
         raise ConfigError(
-            f"no pseudonym key for {lake}: set UPSHOT_KEY to a secret of {_LEAST_KEY} or more"
+            f"no pseudonym key for {lake}: set UPSHOT_KEY to a secret of {_MIN_KEY} or more"
             " characters"
         )
     path = Path(lake.rstrip("/") + ".key")

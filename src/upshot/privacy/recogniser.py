@@ -19,25 +19,25 @@ _TYPES = {
 }
 
 
-def load(name: str) -> Recogniser:
+def load_recogniser(name: str) -> Recogniser:
     """`presidio` (its default engine, with whatever model is installed), or `module:function`.
 
     Raises:
         ConfigError: it cannot be imported.
     """
     if name == "presidio":
-        return _presidio()
+        return _load_presidio()
     module, _, function = name.partition(":")
     try:
-        found = getattr(importlib.import_module(module), function)
+        function_object = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError) as error:
         raise ConfigError(
             f"could not load recogniser {name!r}: {error}; give `presidio` or `module:function`"
         ) from error
-    return found
+    return function_object
 
 
-def _presidio() -> Recogniser:
+def _load_presidio() -> Recogniser:
     try:
         from presidio_analyzer import (
             AnalyzerEngine,
@@ -49,9 +49,10 @@ def _presidio() -> Recogniser:
     engine = AnalyzerEngine()  # pyright: ignore[reportUnknownVariableType]
 
     def recognise(text: str) -> Iterable[Span]:
-        found = engine.analyze(text=text, language="en", entities=["PERSON", "LOCATION", "NRP"])  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
+        results = engine.analyze(text=text, language="en", entities=["PERSON", "LOCATION", "NRP"])  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
         return [
-            Span(_TYPES.get(str(r.entity_type), str(r.entity_type)), r.start, r.end) for r in found
+            Span(_TYPES.get(str(r.entity_type), str(r.entity_type)), r.start, r.end)
+            for r in results
         ]  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType, reportUnknownArgumentType]
 
     return recognise

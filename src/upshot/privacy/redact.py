@@ -1,8 +1,8 @@
-"""Redaction of a batch of texts: typed placeholders that are the same for one value in all of a
-user's sessions.
+"""Redaction of a batch of texts by typed placeholders.
 
-All texts of a batch are joined with a separator and scanned once by RE2, which is linear in the
-text whatever a stranger wrote. Only candidates are looked at in Python.
+A value has the same placeholder in all of a user's sessions. All texts of a batch are joined and
+scanned once by RE2, whose time is linear in the text whatever it holds. Only candidates are looked
+at in Python.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from typing import Any, NamedTuple
 import re2
 
 from upshot.privacy import patterns
-from upshot.privacy.normalised import TRIGGERS, rewritten
+from upshot.privacy.normalised import TRIGGERS, find_rewritten, normalise
 from upshot.privacy.pseudonyms import Pseudonyms
 
 _SEPARATOR = "\x1e"
-_WINDOW = 160
-"""Characters on each side of a trigger that are normalised."""
+_WINDOW_RADIUS = 160
+"""Characters on each side of a trigger that are normalised: the longest values fit."""
 
 
 class Span(NamedTuple):
@@ -34,7 +34,7 @@ class Span(NamedTuple):
 
 
 Recogniser = Callable[[str], Iterable[Span]]
-"""Finds names and other free-text data; `privacy.recogniser` makes one."""
+"""Finds names and other free-text data; see `privacy.recogniser`."""
 
 
 def _compile(pattern: bytes) -> Any:
@@ -44,28 +44,28 @@ def _compile(pattern: bytes) -> Any:
     return re2.compile(pattern, options)
 
 
-def _for_bytes(pattern: str) -> bytes:
-    """Text patterns as bytes of UTF-8: a letter such as é in a class becomes a group."""
+def _to_bytes_pattern(pattern: str) -> bytes:
+    """A text pattern for UTF-8 bytes: non-ASCII letters in a class become a group."""
     spelled = pattern.replace("[a-zäöüß]", "(?:[a-z]|ä|ö|ü|ß)").replace("[a-zé]", "(?:[a-z]|é)")
     return (
         spelled.replace("['’]", "(?:'|’)").replace("[a-zA-Z'’\\-]", "(?:[a-zA-Z'\\-]|’)").encode()
     )
 
 
-_WITH_NAMES = _compile(_for_bytes(patterns.CANDIDATES))
-_WITHOUT_NAMES = _compile(_for_bytes(patterns.CANDIDATES_WITHOUT_NAMES))
+_WITH_NAMES = _compile(_to_bytes_pattern(patterns.CANDIDATES))
+_WITHOUT_NAMES = _compile(_to_bytes_pattern(patterns.CANDIDATES_WITHOUT_NAMES))
 _TRIGGERS = _compile(TRIGGERS)
 
 
-def find(
+def find_personal_data(
     texts: Sequence[str], names: bool = True, recogniser: Recogniser | None = None
 ) -> list[list[Span]]:
-    """Personal data in each text: spans in order, not overlapping.
+    """Personal data in each text: spans in order, without overlap.
 
-    >>> find(["call +1 415 555 0132"])
+    >>> find_personal_data(["call +1 415 555 0132"])
     [[Span(kind='PHONE', start=5, end=20)]]
     """
-    found: dict[int, list[Span]] = {}
+    spans: dict[int, list[Span]] = {}
     encoded = [text.encode("utf-8", "surrogatepass") for text in texts]
     blob = _SEPARATOR.encode().join(encoded)
     offsets = [0, *accumulate(len(part) + 1 for part in encoded)]
@@ -79,23 +79,23 @@ def find(
             begin += first
             end += first
             if kind == "PRIVATE_KEY":
-                end = _end_of_key(texts[text], end)
-            found.setdefault(text, []).append(Span(kind, begin, end))
-    for text, windows in _windows(blob, offsets).items():
+                end = _find_key_end(texts[text], end)
+            spans.setdefault(text, []).append(Span(kind, begin, end))
+    for text, windows in _trigger_windows(blob, offsets).items():
         original = texts[text]
         for start, end in windows:
-            found.setdefault(text, []).extend(
+            spans.setdefault(text, []).extend(
                 Span(kind, start + begin, start + finish)
-                for kind, begin, finish in rewritten(original[start:end])
+                for kind, begin, finish in find_rewritten(original[start:end])
             )
     if recogniser is not None:
         for text, original in enumerate(texts):
-            found.setdefault(text, []).extend(recogniser(original))
-    return [_merge(found.get(i, ())) for i in range(len(texts))]
+            spans.setdefault(text, []).extend(recogniser(original))
+    return [_merge_spans(spans.get(i, ())) for i in range(len(texts))]
 
 
-def _windows(blob: bytes, offsets: list[int]) -> dict[int, list[tuple[int, int]]]:
-    """Stretches of each text around a trigger, merged, in characters."""
+def _trigger_windows(blob: bytes, offsets: list[int]) -> dict[int, list[tuple[int, int]]]:
+    """Parts of each text around triggers, merged, in characters."""
     windows: dict[int, list[tuple[int, int]]] = {}
     for match in _TRIGGERS.finditer(blob):
         text = bisect_right(offsets, match.start()) - 1
@@ -103,7 +103,7 @@ def _windows(blob: bytes, offsets: list[int]) -> dict[int, list[tuple[int, int]]
         start = len(blob[base : match.start()].decode("utf-8", "ignore"))
         end = start + len(match.group().decode("utf-8", "ignore"))
         mine = windows.setdefault(text, [])
-        low, high = max(0, start - _WINDOW), end + _WINDOW
+        low, high = max(0, start - _WINDOW_RADIUS), end + _WINDOW_RADIUS
         if mine and low <= mine[-1][1]:
             mine[-1] = (mine[-1][0], max(high, mine[-1][1]))
         else:
@@ -114,8 +114,8 @@ def _windows(blob: bytes, offsets: list[int]) -> dict[int, list[tuple[int, int]]
 _KEY_END = re.compile(r"-----END [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----")
 
 
-def _end_of_key(text: str, start: int) -> int:
-    """The end of the block; without an end line the whole rest goes, since half a key is a key."""
+def _find_key_end(text: str, start: int) -> int:
+    """The end of the block; without an end line the rest of the text, as half a key is secret too."""
     match = _KEY_END.search(text, start)
     return match.end() if match else len(text)
 
@@ -132,8 +132,8 @@ _RANK = {
 }
 
 
-def _merge(spans: Iterable[Span]) -> list[Span]:
-    """Overlapping spans become one, named after the surest type."""
+def _merge_spans(spans: Iterable[Span]) -> list[Span]:
+    """Merge overlapping spans into one, of the most certain type."""
     merged: list[Span] = []
     for span in sorted(spans, key=lambda span: (span.start, -span.end)):
         if merged and span.start < merged[-1].end:
@@ -164,12 +164,13 @@ class Redactor:
     def redact(
         self, texts: Sequence[str], owners: Sequence[str]
     ) -> tuple[list[str], list[Counter[str]]]:
-        """The texts with placeholders, and how many of each type were put in each; `owners` are the
-        texts' users.
+        """The texts with placeholders, and the number of each type in each text.
+
+        `owners`: the user of each text.
         """
         clean = list(texts)
         counts: list[Counter[str]] = [_NONE] * len(clean)
-        for i, spans in enumerate(find(texts, self._names, self._recogniser)):
+        for i, spans in enumerate(find_personal_data(texts, self._names, self._recogniser)):
             if spans:
                 clean[i] = self._replace(texts[i], spans, owners[i])
                 counts[i] = Counter(span.kind for span in spans)
@@ -180,10 +181,10 @@ class Redactor:
         last = 0
         fences = [match.start() for match in _FENCE.finditer(text)] if "```" in text else []
         for span in spans:
-            value = _canonical(text[span.start : span.end])
+            value = _canonicalise(text[span.start : span.end])
             placeholder = f"<{span.kind}_{self._pseudonyms.number(owner, span.kind, value)}>"
             if bisect_right(fences, span.start) % 2:
-                placeholder = _in_code(text, span, placeholder)
+                placeholder = _quote_in_code(text, span, placeholder)
             parts += (text[last : span.start], placeholder)
             last = span.end
         return "".join((*parts, text[last:]))
@@ -193,10 +194,8 @@ _NONE: Counter[str] = Counter()
 _FENCE = re.compile(r"^[ \t]*```", re.MULTILINE)
 
 
-def _canonical(value: str) -> str:
-    """One form for the ways of writing a value, so that they get the same placeholder."""
-    from upshot.privacy.normalised import normalise
-
+def _canonicalise(value: str) -> str:
+    """One form for all spellings of a value, so that they get the same placeholder."""
     folded = normalise(value).text.lower()
     folded = re.sub(r"[\[({<]?\bat\b[\])}>]?", "@", folded)
     folded = re.sub(r"[\[({<]?\bdot\b[\])}>]?", ".", folded)
@@ -207,7 +206,7 @@ def _canonical(value: str) -> str:
     )
 
 
-def _in_code(text: str, span: Span, placeholder: str) -> str:
+def _quote_in_code(text: str, span: Span, placeholder: str) -> str:
     """Inside a code block a bare value becomes a string, so that the block still parses."""
     line = text[text.rfind("\n", 0, span.start) + 1 : span.start]
     quoted = any(line.count(quote) % 2 for quote in "\"'`")

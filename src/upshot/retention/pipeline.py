@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from upshot.lake import Lake
-from upshot.privacy.clean import content_id
+from upshot.privacy.clean import make_content_id
 from upshot.records import RawConversation
 from upshot.retention import history_cache, report
 from upshot.retention.attribution import Attribution, Mention, attribute
@@ -84,7 +84,7 @@ def mentions_in_logs(conversations: Iterable[RawConversation]) -> Iterator[Menti
                 if signal.kind == "commit":
                     yield Mention(
                         signal.detail,
-                        (conversation.id or content_id(conversation), index),
+                        (conversation.id or make_content_id(conversation), index),
                         conversation.source,
                     )
 

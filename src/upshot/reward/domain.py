@@ -82,7 +82,7 @@ def learn(
 ) -> Domain:
     """Learn what is usual.
 
-    `prompts`: the texts of each prompt's messages; `looks`: `features.looks` of the responses.
+    `prompts`: the texts of each prompt's messages; `looks`: `features.surface_features` of the responses.
     """
     seen = _input(prompts, responses, looks)
     half = np.array(
@@ -123,7 +123,7 @@ def learn(
     )
 
 
-def seen_too(
+def extend_domain(
     domain: Domain,
     prompts: Sequence[Sequence[str]],
     responses: Sequence[str],

@@ -198,7 +198,7 @@ def features(
     return Features(np.concatenate(blocks, axis=1), tuple(names), group)
 
 
-def looks(found: Features) -> Array:
+def surface_features(found: Features) -> Array:
     """The features of form, relation and words, shape (responses, looks): what needs no embedding
     and no hashing.
     """

@@ -191,7 +191,7 @@ def prepare(path: str | os.PathLike[str], identity: str) -> Path:
     return folder
 
 
-def prepared(folder: Path) -> None:
+def finish_preparation(folder: Path) -> None:
     """The training of `prepare` is whole."""
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     (folder / "training").unlink(missing_ok=True)
@@ -340,7 +340,7 @@ def _read_domain(kept: _Domain | None, arrays: Mapping[str, Any]) -> Domain | No
     return Domain(vocabularies, shapes, kept.threshold, kept.false_alarms)
 
 
-def holding(user: str, folders: Sequence[Path]) -> Iterator[Path]:
+def find_holders(user: str, folders: Sequence[Path]) -> Iterator[Path]:
     """Reward models and policies at or below these folders that learned from a user."""
     for folder in folders:
         for path in sorted(folder.rglob("users.json")):

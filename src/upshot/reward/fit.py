@@ -1,6 +1,7 @@
-"""Logistic regression with a Gaussian prior for each group of features, its width learned by the
-evidence, and a Laplace posterior (MacKay, 1992). Bradley-Terry pairs, ratings above a threshold and
-pass/fail are all rows of it.
+"""Logistic regression with a Gaussian prior per group of features and a Laplace posterior.
+
+The priors' widths are learned by the evidence (MacKay, 1992). Bradley-Terry pairs, ratings above a
+threshold and pass/fail are all rows of it.
 """
 
 from __future__ import annotations
@@ -14,9 +15,18 @@ from scipy.linalg import cho_solve, cholesky, solve_triangular
 from upshot.stats.intervals import sigmoid
 
 Array = NDArray[np.float64]
-_STEPS = 25
-_ROUNDS = 8
-_FREE = 1e-4
+_NEWTON_STEPS = 25
+"""At most; Newton's method converges within ten."""
+_EVIDENCE_ROUNDS = 8
+"""At most, of re-estimating the priors' precisions."""
+_FIRST_PRECISION = 30.0
+"""Least precision at the start: weights begin near zero."""
+_MAX_PRECISION = 1e5
+"""A group beyond it has no weight at all."""
+_SETTLED = 0.05
+"""Relative change of the precisions below which they are taken to be final."""
+_FREE_PRECISION = 1e-4
+"""Of features without a prior, so that the Hessian can be inverted."""
 
 
 class Posterior(NamedTuple):
@@ -24,7 +34,7 @@ class Posterior(NamedTuple):
 
     mean: Array
     root: Array
-    """Upper triangular R with (RᵀR)⁻¹ the covariance, shape (features, features)."""
+    """Upper triangular R such that (RᵀR)⁻¹ is the covariance, shape (features, features)."""
     precision: Array
     """Of each group's prior."""
 
@@ -39,55 +49,60 @@ def fit(
     floors: Array,
     weight: Array | None = None,
     offset: Array | None = None,
+    *,
     free: NDArray[np.bool_] | None = None,
-    known: Posterior | None = None,
+    start: Posterior | None = None,
 ) -> Posterior:
     """Fit P(row is right) = σ(row · w + offset); negate a row for the opposite.
 
     `floors`: least precision of each group's prior, for features in units of their own spread.
-    `free`: features without a prior, such as thresholds. `known`: a fit to start from, whose priors
-    are kept.
+    `free`: features without a prior, such as thresholds. `start`: a fit to begin with, whose priors
+    are used.
     """
     size = rows.shape[1]
     weight = np.ones(len(rows)) if weight is None else weight
     offset = np.zeros(len(rows)) if offset is None else offset
     free = np.zeros(size, bool) if free is None else free
-    precision = np.maximum(floors, 30.0) if known is None else known.precision
-    mean = np.zeros(size) if known is None else known.mean
-    for _ in range(_ROUNDS if known is None else 0):
-        mean, root = _mode(rows, np.where(free, _FREE, precision[group]), weight, offset, mean)
+    precision = np.maximum(floors, _FIRST_PRECISION) if start is None else start.precision
+    mean = np.zeros(size) if start is None else start.mean
+    for _ in range(_EVIDENCE_ROUNDS if start is None else 0):
+        mean, root = _mode(
+            rows, np.where(free, _FREE_PRECISION, precision[group]), weight, offset, start=mean
+        )
         spread = (solve_triangular(root, np.eye(size)) ** 2).sum(axis=1)
         before = precision.copy()
         for g in range(len(precision)):
-            of = (group == g) & ~free
-            if of.any():
-                learned = of.sum() - precision[g] * spread[of].sum()
+            own = (group == g) & ~free
+            if own.any():
+                learned = own.sum() - precision[g] * spread[own].sum()
                 precision[g] = np.clip(
-                    max(learned, 1e-3) / (mean[of] @ mean[of] + 1e-12), floors[g], 1e5
+                    max(learned, 1e-3) / (mean[own] @ mean[own] + 1e-12), floors[g], _MAX_PRECISION
                 )
-        if np.abs(np.log(precision / before)).max() < 0.05:
+        if np.abs(np.log(precision / before)).max() < _SETTLED:
             break
-    mean, root = _mode(rows, np.where(free, _FREE, precision[group]), weight, offset, mean)
+    mean, root = _mode(
+        rows, np.where(free, _FREE_PRECISION, precision[group]), weight, offset, start=mean
+    )
     return Posterior(mean, root, precision)
 
 
 def update(
-    known: Posterior,
+    prior: Posterior,
     rows: Array,
     group: NDArray[np.int64],
     weight: Array,
     offset: Array,
+    *,
     keep: float = 1.0,
 ) -> Posterior:
-    """The posterior after more rows; `known` is its prior, of which the share `keep` of the
-    evidence counts (1: all of it).
+    """The posterior after more rows.
 
-    With `keep` = 1 and rows that came in parts, it is the fit on all of them, but for Laplace's
-    approximation.
+    `prior`: the posterior before, of which the share `keep` of the evidence counts. With `keep` = 1
+    rows that come in parts give the same as all at once, but for Laplace's approximation.
     """
-    precision = keep * known.root.T @ known.root + (1 - keep) * np.diag(known.precision[group])
-    mean, root = _mode(rows, precision, weight, offset, known.mean, known.mean)
-    return Posterior(mean, root, known.precision)
+    precision = keep * prior.root.T @ prior.root + (1 - keep) * np.diag(prior.precision[group])
+    mean, root = _mode(rows, precision, weight, offset, start=prior.mean, centre=prior.mean)
+    return Posterior(mean, root, prior.precision)
 
 
 def _mode(
@@ -95,6 +110,7 @@ def _mode(
     prior: Array,
     weight: Array,
     offset: Array,
+    *,
     start: Array,
     centre: Array | float = 0.0,
 ) -> tuple[Array, Array]:
@@ -104,9 +120,9 @@ def _mode(
     `prior`: precision, a vector for independent weights or a matrix; `centre`: its mean.
     """
     mean = start
-    value = _objective(rows, prior, weight, offset, mean, centre)
+    value = _objective(rows, prior, weight, offset, mean=mean, centre=centre)
     root = np.eye(len(prior))
-    for _ in range(_STEPS):
+    for _ in range(_NEWTON_STEPS):
         right = sigmoid(rows @ mean + offset)
         curve = weight * right * (1 - right)
         hessian = (rows * curve[:, None]).T @ rows
@@ -118,10 +134,10 @@ def _mode(
         step = cho_solve(
             (root, False), rows.T @ (weight * (1 - right)) - _pull(prior, mean - centre)
         )
-        size, tried = 1.0, _objective(rows, prior, weight, offset, mean + step, centre)
+        size, tried = 1.0, _objective(rows, prior, weight, offset, mean=mean + step, centre=centre)
         while size > 1e-3 and tried < value:
             size /= 2
-            tried = _objective(rows, prior, weight, offset, mean + size * step, centre)
+            tried = _objective(rows, prior, weight, offset, mean=mean + size * step, centre=centre)
         mean = mean + size * step
         gained, value = tried - value, tried
         if gained < 1e-6 * max(1.0, abs(value)):
@@ -134,7 +150,13 @@ def _pull(prior: Array, away: Array) -> Array:
 
 
 def _objective(
-    rows: Array, prior: Array, weight: Array, offset: Array, mean: Array, centre: Array | float
+    rows: Array,
+    prior: Array,
+    weight: Array,
+    offset: Array,
+    *,
+    mean: Array,
+    centre: Array | float,
 ) -> float:
     right = sigmoid(rows @ mean + offset)
     return float(

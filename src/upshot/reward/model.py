@@ -1,16 +1,16 @@
 """The embedded reward model: Bradley-Terry and ordinal heads over features that need no GPU.
 
-A head predicts what raters choose from everything it sees; the *reward* leaves out `form` (length,
+A head predicts what raters choose from all features; the *reward* leaves out `form` (length,
 layout, marks), the taste that a policy would learn to please first. Rewards are in logits, 0 for
-the mean training response. With its Laplace posterior a head knows its own uncertainty; `domain`
-knows what it was never shown. Calibration is cross-fitted by thread, user or prompt.
+the mean training response. A head's uncertainty is that of its Laplace posterior; `domain` flags
+inputs unlike the training rows. Calibration is cross-fitted by thread, user or prompt.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Literal
 
 import msgspec
 import numpy as np
@@ -18,22 +18,41 @@ from numpy.typing import NDArray
 
 from upshot.errors import InputError
 from upshot.records import Example, Preference, Turn
+from upshot.reward.batches import (
+    Batch,
+    Rows,
+    answer_text,
+    as_examples,
+    as_pairs,
+    drop_equal_pairs,
+    make_batch,
+    prompt_texts,
+    row_owner,
+    users_of,
+)
 from upshot.reward.calibration import Calibration, calibrate, soften
 from upshot.reward.domain import Domain, learn, unfamiliarity
-from upshot.reward.features import GROUPS, Features, features, looks
+from upshot.reward.features import GROUPS, Features, features, surface_features
 from upshot.reward.fit import Posterior, fit
+from upshot.reward.ratings import take_out_rater_effects
 from upshot.stats.sampling import assign_folds
 
 Array = NDArray[np.float64]
 FLOORS = np.array([10.0, 10.0, 30.0, 10_000.0, 2_000.0])
-"""Least precision of the prior of each of `GROUPS`, for features in units of their spread: evidence
-overrates wide groups where the same responses come up in many pairs.
+"""Least precision of the prior of each of `GROUPS`, for features in units of their spread.
+
+Evidence overrates wide groups where the same responses come up in many pairs.
 """
 LEVELS = (0.2, 0.4, 0.6, 0.8)
 """Thresholds of an ordinal head: P(score > level) (Cao et al., 2020)."""
 _CLIP = 5.0
+"""Features are cut off at so many spreads, so that one odd text does not rule a fit."""
 _FOLDS = 5
-_LEAST = 20
+"""Of cross-fitting."""
+MIN_ROWS = 20
+"""Of a head: with fewer, calibration on five folds says nothing."""
+_MIN_SPREAD = 1e-3
+"""Added to a feature's spread before it is divided by."""
 TASTE = "form"
 """The group that a reward leaves out."""
 
@@ -50,8 +69,9 @@ class Head:
     calibration: Calibration
     rows: int
     accuracy: Mapping[str, float]
-    """Cross-fitted share of pairs put right (or of scores on the right side of one half), by slice;
-    `all` is one.
+    """Cross-fitted share of pairs ordered right, or of scores on the right side of one half.
+
+    By slice, one of which is `all`.
     """
 
 
@@ -66,12 +86,16 @@ class RewardModel:
     heads: tuple[Head, ...]
     domain: Domain | None
     users: tuple[str, ...]
-    """Pseudonyms whose data it holds: what erasure must name."""
+    """Pseudonyms of those whose data it holds, for erasure."""
     weights: Mapping[str, float] = field(default_factory=dict)
-    """Of each head in the reward; heads that are not named count 1."""
+    """Of each head in the reward; heads without an entry count 1."""
     epsilon: float | None = None
-    """What differential privacy costs a user, all heads together, where it was asked for."""
+    """Of differential privacy, by user and for all heads together; None: not private."""
     delta: float = 0.0
+    left_out: int = 0
+    """Pairs left out because their chosen response equals the rejected one."""
+    raters: bool = False
+    """Whether rater effects were taken out of the scored examples."""
 
     @property
     def embed(self) -> bool:
@@ -79,7 +103,7 @@ class RewardModel:
         return bool((self.group == GROUPS.index("embedding")).any())
 
     def with_weights(self, weights: Mapping[str, float]) -> RewardModel:
-        """The same heads, combined otherwise.
+        """The same heads, combined by other weights.
 
         Raises:
             InputError: no head has such a name.
@@ -92,12 +116,12 @@ class RewardModel:
         return replace(self, weights=dict(weights))
 
     def weight(self, head: Head) -> float:
-        """How much a head counts."""
+        """How much a head counts in the reward."""
         return float(self.weights.get(head.name, 1.0))
 
-    def scaled(self, values: NDArray[np.float32]) -> Array:
+    def clip_difference(self, values: NDArray[np.float32]) -> Array:
         """Features as the heads read them."""
-        return _scaled(values, self.centre, self.spread)
+        return _scale(values, self.centre, self.spread)
 
     def content(self, values: Array) -> Array:
         """Features without those of taste."""
@@ -107,157 +131,135 @@ class RewardModel:
         self, prompts: Sequence[Sequence[Turn]], completions: Sequence[Sequence[Turn]]
     ) -> list[Score]:
         """Score responses."""
-        return score(
-            self, [texts(prompt) for prompt in prompts], [said(turns) for turns in completions]
-        )
-
-
-Rows: TypeAlias = Sequence[Preference] | Sequence[Example]
+        batch = Batch([prompt_texts(p) for p in prompts], [answer_text(c) for c in completions])
+        return score(self, batch.prompts, batch.responses)
 
 
 class Score(msgspec.Struct, frozen=True, gc=False):
-    """What a reward model says of one response."""
+    """A reward model's score of one response."""
 
     reward: float
     """In logits, taste left out; 0 is the mean training response."""
     uncertainty: float | None
-    """Standard deviation of the reward, from the posterior or an ensemble; None: a single
-    transformer does not know.
-    """
+    """Standard deviation of the reward, by the posterior or an ensemble; None: one transformer."""
     probability: float
     """Calibrated P(better than the mean training response), uncertainty included."""
     in_domain: bool | None
-    """None: a private model keeps no picture of what it was trained on."""
+    """None: a private model keeps nothing to tell it by."""
     unfamiliarity: float | None
     parts: dict[str, float]
-    """Of the reward, by group of features; `form` is what raters' taste would add."""
+    """Of the reward, by group of features; `form` is what raters' taste would add to it."""
     heads: dict[str, float]
 
 
-class Batch(NamedTuple):
-    """Prompts and responses as texts."""
-
-    prompts: list[list[str]]
-    responses: list[str]
-
-
-def texts(prompt: Iterable[Turn]) -> list[str]:
-    """The texts of a prompt's messages."""
-    return [turn.content for turn in prompt]
-
-
-def said(turns: Iterable[Turn]) -> str:
-    """What the assistant says in a completion."""
-    return "\n".join(turn.content for turn in turns if turn.role == "assistant")
-
-
-def train(data: Mapping[str, Rows], embed: bool = False, false_alarms: float = 0.05) -> RewardModel:
+def train(
+    data: Mapping[str, Rows],
+    embed: bool = False,
+    false_alarms: float = 0.05,
+    *,
+    rater_effects: bool = False,
+    left_out: int = 0,
+) -> RewardModel:
     """Train one head for each named set of preferences or of scored examples.
 
+    Pairs whose chosen response equals the rejected one are left out; `left_out`: how many were so
+    before. `rater_effects`: leniency, scale and taste of raters are taken out of scored examples
+    first (`ratings`).
+
     Raises:
-        InputError: a set is empty or has too few rows.
+        InputError: a set is empty or has too few rows; with `rater_effects`, rows name no raters.
     """
+    users = users_of(data)
+    if rater_effects:
+        data = take_out_rater_effects(data)
+    data, equal = drop_equal_pairs(data)
     for name, rows in data.items():
-        if len(rows) < _LEAST:
+        if len(rows) < MIN_ROWS:
             raise InputError(
-                f"could not train head {name!r} on {len(rows)} rows: at least {_LEAST} are needed"
+                f"could not train head {name!r} on {len(rows)} rows: at least {MIN_ROWS} are needed"
             )
-    batches = {name: batch_of(rows) for name, rows in data.items()}
+    batches = {name: make_batch(rows) for name, rows in data.items()}
     whole = Batch(
         [p for b in batches.values() for p in b.prompts],
         [r for b in batches.values() for r in b.responses],
     )
-    found = features(whole.prompts, whole.responses, embed)
-    centre, spread = (
-        found.values.mean(axis=0).astype(np.float64),
-        found.values.std(axis=0).astype(np.float64) + 1e-3,
-    )
+    table = features(whole.prompts, whole.responses, embed)
+    centre = table.values.mean(axis=0).astype(np.float64)
+    spread = table.values.std(axis=0).astype(np.float64) + _MIN_SPREAD
     heads: list[Head] = []
     start = 0
     for name, rows in data.items():
         size = len(batches[name].responses)
-        values = _scaled(found.values[start : start + size], centre, spread)
+        values = _scale(table.values[start : start + size], centre, spread)
         start += size
+        pairs = as_pairs(rows)
         heads.append(
-            _pairs(name, rows, values, found.group)
-            if isinstance(rows[0], Preference)
-            else _scores(name, rows, values, found.group)
-        )  # type: ignore[arg-type]
+            _fit_scores(name, as_examples(rows), values, table.group)
+            if pairs is None
+            else _fit_pairs(name, pairs, values, table.group)
+        )
     return RewardModel(
-        found.names,
-        found.group,
+        table.names,
+        table.group,
         centre,
         spread,
         tuple(heads),
-        learn(whole.prompts, whole.responses, looks(found), false_alarms),
-        users_of(data),
+        learn(whole.prompts, whole.responses, surface_features(table), false_alarms),
+        users,
+        left_out=left_out + equal,
+        raters=rater_effects,
     )
 
 
-def users_of(data: Mapping[str, Rows]) -> tuple[str, ...]:
-    """Everybody whose rows these are."""
-    return tuple(
-        sorted({user for rows in data.values() for row in rows for user in row.source.users})
-    )
-
-
-def batch_of(rows: Rows) -> Batch:
-    """The responses of pairs are all chosen ones, then all rejected ones."""
-    prompts = [texts(row.prompt) for row in rows]
-    if isinstance(rows[0], Preference):
-        pairs: Sequence[Preference] = rows  # type: ignore[assignment]
-        return Batch(
-            prompts * 2, [said(row.chosen) for row in pairs] + [said(row.rejected) for row in pairs]
-        )
-    examples: Sequence[Example] = rows  # type: ignore[assignment]
-    return Batch(prompts, [said(row.completion) for row in examples])
-
-
-def inputs(model: RewardModel, prompts: Sequence[Sequence[str]], responses: Sequence[str]) -> Array:
+def scale_inputs(
+    model: RewardModel, prompts: Sequence[Sequence[str]], responses: Sequence[str]
+) -> Array:
     """Features as the heads read them."""
-    return model.scaled(features(prompts, responses, model.embed).values)
+    return model.clip_difference(features(prompts, responses, model.embed).values)
 
 
-def scaled(difference: Array) -> Array:
-    """The difference of two responses' features as heads read it."""
+def clip_difference(difference: Array) -> Array:
+    """The difference of two responses' features, as heads read it."""
     return np.clip(difference, -_CLIP, _CLIP)
 
 
-def head_of(model: RewardModel, name: str) -> Head:
-    """The head of a name, the first without one.
+def find_head(model: RewardModel, name: str) -> Head:
+    """The head of a name, or the first where none is named.
 
     Raises:
         InputError: there is none of that name.
     """
-    found = next(
+    match = next(
         (head for head in model.heads if head.name == name), None if name else model.heads[0]
     )
-    if found is None:
+    if match is None:
         raise InputError(
             f"could not find head {name!r}: the model has {[head.name for head in model.heads]}"
         )
-    return found
+    return match
 
 
-def _scaled(values: NDArray[np.float32], centre: Array, spread: Array) -> Array:
+def _scale(values: NDArray[np.float32], centre: Array, spread: Array) -> Array:
     return np.clip((values - centre) / spread, -_CLIP, _CLIP)
 
 
-def _pairs(name: str, rows: Sequence[Preference], values: Array, group: NDArray[np.int64]) -> Head:
-    """Bradley-Terry: P(chosen over rejected) = σ(r(chosen) − r(rejected) − margin), each pair with
-    its weight.
-    """
-    difference = scaled(values[: len(rows)] - values[len(rows) :])
+def _fit_pairs(
+    name: str, rows: Sequence[Preference], values: Array, group: NDArray[np.int64]
+) -> Head:
+    """Bradley-Terry with weights: P(chosen over rejected) = σ(r(chosen) − r(rejected) − margin)."""
+    difference = clip_difference(values[: len(rows)] - values[len(rows) :])
     weight, offset = np.array([row.weight for row in rows]), -np.array([row.margin for row in rows])
     posterior = fit(difference, group, FLOORS, weight, offset)
     logits, variance = np.zeros(len(rows)), np.zeros(len(rows))
-    for train_, test in folds([owner(row) for row in rows]):
+    for learned, test in split_folds([row_owner(row) for row in rows]):
         part = fit(
-            difference[train_], group, FLOORS, weight[train_], offset[train_], known=posterior
+            difference[learned], group, FLOORS, weight[learned], offset[learned], start=posterior
         )
         logits[test], variance[test] = difference[test] @ part.mean, part.variance(difference[test])
     right = (logits > 0) + 0.5 * (logits == 0)
-    longer = np.array([len(said(row.chosen)) > len(said(row.rejected)) for row in rows])
+    longer = np.array(
+        [len(answer_text(row.chosen)) > len(answer_text(row.rejected)) for row in rows]
+    )
     slices = {
         "all": np.ones(len(rows), bool),
         "the longer was chosen": longer,
@@ -265,7 +267,7 @@ def _pairs(name: str, rows: Sequence[Preference], values: Array, group: NDArray[
     }
     kinds = [row.source.kind for row in rows]
     slices |= {kind: np.array([other == kind for other in kinds]) for kind in dict.fromkeys(kinds)}
-    accuracy = {key: float(right[of].mean()) for key, of in slices.items() if of.any()}
+    accuracy = {key: float(right[part].mean()) for key, part in slices.items() if part.any()}
     return Head(
         name,
         "pairs",
@@ -277,30 +279,23 @@ def _pairs(name: str, rows: Sequence[Preference], values: Array, group: NDArray[
     )
 
 
-def _scores(name: str, rows: Sequence[Example], values: Array, group: NDArray[np.int64]) -> Head:
-    """Ordinal: P(score > level) = σ(r − cut), every level a row; how lenient a user is, is taken
-    out first.
-    """
-    score, weight = lenient_free(rows), np.array([row.weight for row in rows])
-
-    def expand(of: NDArray[np.int64]) -> tuple[Array, Array]:
-        return expanded(values[of], score[of], weight[of])
-
-    free = np.arange(values.shape[1] + len(LEVELS)) >= values.shape[1]
+def _fit_scores(
+    name: str, rows: Sequence[Example], values: Array, group: NDArray[np.int64]
+) -> Head:
+    """Ordinal: P(score > level) = σ(r − cut), a row per level, users' leniency taken out first."""
+    score, weight = remove_leniency(rows), np.array([row.weight for row in rows])
+    size = values.shape[1]
+    free = np.arange(size + len(LEVELS)) >= size
     wide = np.concatenate([group, np.zeros(len(LEVELS), np.int64)])
-    every, weights = expand(np.arange(len(rows)))
-    posterior = fit(every, wide, FLOORS, weights, free=free)
+    x, weights = expand_scores(values, score, weight)
+    posterior = fit(x, wide, FLOORS, weights, free=free)
     logits, variance = np.zeros(len(rows)), np.zeros(len(rows))
-    for train_, test in folds([owner(row) for row in rows]):
-        part_rows, part_weights = expand(train_)
-        part = fit(part_rows, wide, FLOORS, part_weights, free=free, known=posterior)
-        cut = float(np.median(part.mean[values.shape[1] :]))
-        logits[test], variance[test] = (
-            values[test] @ part.mean[: values.shape[1]] - cut,
-            part.variance(
-                np.concatenate([values[test], np.zeros((len(test), len(LEVELS)))], axis=1)
-            ),
-        )
+    for learned, test in split_folds([row_owner(row) for row in rows]):
+        x, weights = expand_scores(values[learned], score[learned], weight[learned])
+        part = fit(x, wide, FLOORS, weights, free=free, start=posterior)
+        logits[test] = values[test] @ part.mean[:size] - float(np.median(part.mean[size:]))
+        padded = np.concatenate([values[test], np.zeros((len(test), len(LEVELS)))], axis=1)
+        variance[test] = part.variance(padded)
     good = score > 0.5
     right = (logits > 0) == good
     accuracy = {
@@ -309,13 +304,14 @@ def _scores(name: str, rows: Sequence[Example], values: Array, group: NDArray[np
         "bad": float(right[~good].mean()) if (~good).any() else float("nan"),
     }
     signed = np.where(good, 1.0, -1.0) * soften(logits, variance)
-    cuts, posterior = posterior.mean[values.shape[1] :], _without(posterior, values.shape[1])
+    cuts, posterior = posterior.mean[size:], _marginalize(posterior, size)
     return Head(name, "scores", posterior, cuts, calibrate(signed, weight), len(rows), accuracy)
 
 
-def expanded(values: Array, score: Array, weight: Array) -> tuple[Array, Array]:
-    """Scored responses as rows of a logistic regression, one for each of `LEVELS`; the last columns
-    are the cuts.
+def expand_scores(values: Array, score: Array, weight: Array) -> tuple[Array, Array]:
+    """Scored responses as rows of a logistic regression and their weights.
+
+    One row for each of `LEVELS`; the last columns are the cuts.
     """
     sign = np.concatenate([np.where(score > level, 1.0, -1.0) for level in LEVELS])
     cut = np.zeros((len(values) * len(LEVELS), len(LEVELS)))
@@ -325,23 +321,22 @@ def expanded(values: Array, score: Array, weight: Array) -> tuple[Array, Array]:
     ), np.tile(weight, len(LEVELS)) / len(LEVELS)
 
 
-def _without(posterior: Posterior, size: int) -> Posterior:
-    """The marginal of the first `size` weights: with the root in upper triangular form its leading
-    block conditions on the rest, so it is taken from the covariance.
+def _marginalize(posterior: Posterior, size: int) -> Posterior:
+    """The marginal of the first `size` weights.
+
+    The leading block of an upper triangular root conditions on the rest, so it is taken from the
+    covariance.
     """
-    from scipy.linalg import cholesky, solve_triangular
+    from scipy.linalg import cholesky, solve_triangular  # a quarter of a second to load
 
     inverse = solve_triangular(posterior.root, np.eye(len(posterior.root)))
     covariance = (inverse @ inverse.T)[:size, :size]
-    return Posterior(
-        posterior.mean[:size], cholesky(np.linalg.inv(covariance)), posterior.precision
-    )
+    root = cholesky(np.linalg.inv(covariance))
+    return Posterior(posterior.mean[:size], root, posterior.precision)
 
 
-def lenient_free(rows: Sequence[Example], strength: float = 5.0) -> Array:
-    """Scores with each user's leniency, shrunk to everybody's by how few they are, taken out; in
-    [0, 1].
-    """
+def remove_leniency(rows: Sequence[Example], strength: float = 5.0) -> Array:
+    """Scores in [0, 1] without each user's leniency, which is shrunk by `strength` scores."""
     score = np.array([row.score for row in rows])
     names = [
         row.source.users[0] if row.source.users else f"\0{number}"
@@ -353,16 +348,7 @@ def lenient_free(rows: Sequence[Example], strength: float = 5.0) -> Array:
     return np.clip(score - np.where(count > 1, lenient, 0.0)[user], 0.0, 1.0)
 
 
-def owner(row: Preference | Example) -> str:
-    """What must be on one side of a split."""
-    return (
-        row.source.users[0]
-        if row.source.users
-        else row.source.thread or "\n".join(texts(row.prompt))
-    )
-
-
-def folds(
+def split_folds(
     names: Sequence[str], count: int = _FOLDS, seed: int = 0
 ) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """Train and test rows of a cross-fit; rows of one name stay together."""
@@ -378,35 +364,26 @@ def score(
     model: RewardModel,
     prompts: Sequence[Sequence[str]],
     responses: Sequence[str],
-    found: Features | None = None,
+    table: Features | None = None,
 ) -> list[Score]:
     """Score responses.
 
-    `prompts`: for each the texts of its messages; `found`: their features, where they are known
-    already.
+    `prompts`: for each the texts of its messages; `table`: their features, where they are at hand
+    (with embeddings if the model reads them).
     """
-    if not responses:
-        return []
-    found = found or features(prompts, responses, model.embed)
-    values = model.scaled(found.values)
+    table = table or features(prompts, responses, model.embed)
+    values = model.scaled(table.values)
     content = model.content(values)
     rewards = {head.name: content @ head.posterior.mean for head in model.heads}
-    total = np.sum([model.weight(head) * rewards[head.name] for head in model.heads], axis=0)
-    variances = [head.posterior.variance(content) for head in model.heads]
-    variance = np.sum(
-        [model.weight(head) ** 2 * own for head, own in zip(model.heads, variances, strict=True)],
-        axis=0,
-    )
+    weights = np.array([model.weight(head) for head in model.heads])
+    variances = np.stack([head.posterior.variance(content) for head in model.heads])
+    total = weights @ np.stack([rewards[head.name] for head in model.heads])
+    variance = weights**2 @ variances
+    mean = weights @ np.stack([head.posterior.mean for head in model.heads])
     parts = {
-        name: np.sum(
-            [
-                model.weight(head) * (values[:, of] @ head.posterior.mean[of])
-                for head in model.heads
-            ],
-            axis=0,
-        )
+        name: values[:, columns] @ mean[columns]
         for g, name in enumerate(GROUPS)
-        if (of := model.group == g).any()
+        if (columns := model.group == g).any()
     }
     better = np.mean(
         [
@@ -415,18 +392,18 @@ def score(
         ],
         axis=0,
     )
-    strange = (
+    distance = (
         None
         if model.domain is None
-        else unfamiliarity(model.domain, prompts, responses, looks(found))
+        else unfamiliarity(model.domain, prompts, responses, surface_features(table))
     )
     return [
         Score(
             float(total[i]),
             float(np.sqrt(variance[i])),
             float(better[i]),
-            inside(model.domain, strange, i),
-            None if strange is None else float(strange[i]),
+            is_inside(model.domain, distance, i),
+            None if distance is None else float(distance[i]),
             {name: float(part[i]) for name, part in parts.items()},
             {name: float(value[i]) for name, value in rewards.items()},
         )
@@ -434,9 +411,9 @@ def score(
     ]
 
 
-def inside(domain: Domain | None, strange: Array | None, row: int) -> bool | None:
-    """Is a response inside the domain? None where no domain was kept."""
-    return None if domain is None or strange is None else bool(strange[row] <= domain.threshold)
+def is_inside(domain: Domain | None, distance: Array | None, row: int) -> bool | None:
+    """Whether a response is inside the domain; None where no domain was kept."""
+    return None if domain is None or distance is None else bool(distance[row] <= domain.threshold)
 
 
 def prefers(
@@ -446,11 +423,14 @@ def prefers(
     second: Sequence[str],
     head: str = "",
 ) -> Array:
-    """Calibrated P(raters choose the first over the second), their taste for form included; the
-    posterior is integrated over.
+    """Calibrated P(raters choose the first over the second), their taste for form included.
+
+    The posterior is integrated over.
     """
-    chosen = head_of(model, head)
-    difference = scaled(inputs(model, prompts, first) - inputs(model, prompts, second))
+    chosen = find_head(model, head)
+    difference = clip_difference(
+        scale_inputs(model, prompts, first) - scale_inputs(model, prompts, second)
+    )
     return chosen.calibration.apply(
         soften(difference @ chosen.posterior.mean, chosen.posterior.variance(difference))
     )

@@ -38,7 +38,16 @@ from upshot.records import Example, Preference
 from upshot.reward.calibration import Calibration, calibrate, soften
 from upshot.reward.features import features
 from upshot.reward.fit import Posterior
-from upshot.reward.model import FLOORS, LEVELS, Head, RewardModel, Rows, batch_of, owner, users_of
+from upshot.reward.model import (
+    FLOORS,
+    LEVELS,
+    Head,
+    RewardModel,
+    Rows,
+    make_batch,
+    row_owner,
+    users_of,
+)
 from upshot.stats.intervals import sigmoid
 from upshot.stats.sampling import draw
 
@@ -70,10 +79,10 @@ class Privacy(msgspec.Struct, frozen=True):
             )
 
 
-def noise(privacy: Privacy, length: float = LENGTH) -> tuple[float, float]:
+def noise_scale(privacy: Privacy, length: float = LENGTH) -> tuple[float, float]:
     """(σ, Δ): the noise's standard deviation, and what the prior's precision 1 is raised by.
 
-    >>> weak, strong = noise(Privacy(8.0)), noise(Privacy(0.5))
+    >>> weak, strong = noise_scale(Privacy(8.0)), noise_scale(Privacy(0.5))
     >>> weak[0] < strong[0] and weak[1] <= strong[1]
     True
     """
@@ -97,22 +106,22 @@ def train(data: Mapping[str, Rows], privacy: Privacy, embed: bool = False) -> Re
     share = msgspec.structs.replace(
         privacy, epsilon=privacy.epsilon / len(data), delta=privacy.delta / len(data)
     )
-    own = {name: limited(rows, share.rows_a_user) for name, rows in data.items()}
+    own = {name: limit_rows(rows, share.rows_a_user) for name, rows in data.items()}
     heads: list[Head] = []
     names: tuple[str, ...] = ()
     group = np.zeros(0, np.int64)
     centre = spread = np.zeros(0)
     for name, rows in own.items():
-        owners = [owner(row) for row in rows]
+        owners = [row_owner(row) for row in rows]
         if len(set(owners)) < _LEAST:
             raise InputError(
                 f"could not train head {name!r} on rows of {len(set(owners))} single users: at"
                 f" least {_LEAST} are needed"
             )
-        batch = batch_of(rows)
+        batch = make_batch(rows)
         found = features(batch.prompts, batch.responses, embed)
         names, group = found.names, found.group
-        centre, spread = public(names)
+        centre, spread = public_scales(names)
         values = np.clip((found.values - centre) / spread, -_CLIP, _CLIP) / np.sqrt(FLOORS[group])
         heads.append(_head(name, rows, owners, values, group, share))
     return RewardModel(
@@ -133,20 +142,20 @@ def _scales() -> Mapping[str, tuple[float, float]]:
     return json.loads(resources.files("upshot.reward").joinpath("scales.json").read_text("utf-8"))
 
 
-def public(names: Sequence[str]) -> tuple[Array, Array]:
+def public_scales(names: Sequence[str]) -> tuple[Array, Array]:
     """Centre and spread of features over public corpora (`bench/train_scales.py`)."""
     table = _scales()
     centre, spread = np.array([table[name] for name in names]).T
     return centre, spread
 
 
-def limited(rows: Rows, most: int) -> list[Preference] | list[Example]:
+def limit_rows(rows: Rows, most: int) -> list[Preference] | list[Example]:
     """Rows of single users, at most so many of each, chosen without a look at them."""
     count: dict[str, int] = {}
     kept: list[Preference | Example] = []
     for row in rows:
         if len(row.source.users) <= 1:
-            name = owner(row)
+            name = row_owner(row)
             count[name] = count.get(name, 0) + 1
             if count[name] <= most:
                 kept.append(row)
@@ -163,7 +172,7 @@ def _head(
 ) -> Head:
     held = np.array([draw(f"private/{who}") < _HELD for who in owners])
     weight, size, scale = (
-        bounded([row.weight for row in rows], owners),
+        bound_weights([row.weight for row in rows], owners),
         values.shape[1],
         np.sqrt(FLOORS[group]),
     )
@@ -172,7 +181,9 @@ def _head(
         kind, sign = "pairs", np.ones(len(rows))
         merits = values[: len(rows)] - values[len(rows) :]
         offset = -np.array([row.margin for row in rows if isinstance(row, Preference)])
-        mean, precision = perturbed(merits[~held], weight[~held], offset[~held], 2 * usual, privacy)
+        mean, precision = minimize_privately(
+            merits[~held], weight[~held], offset[~held], 2 * usual, privacy
+        )
     else:
         kind, score = "scores", np.array([row.score for row in rows if isinstance(row, Example)])
         merits, sign = values, np.where(score > 0.5, 1.0, -1.0)
@@ -187,7 +198,7 @@ def _head(
             np.repeat(weight[~held] / levels, levels),
         )
         shared = msgspec.structs.replace(privacy, rows_a_user=privacy.rows_a_user * levels)
-        mean, precision = perturbed(
+        mean, precision = minimize_privately(
             taught,
             counts,
             np.zeros(len(taught)),
@@ -198,20 +209,20 @@ def _head(
     posterior = Posterior(mean[:size] / scale, np.diag(np.sqrt(precision[:size]) * scale), FLOORS)
     merits = merits[held] * scale
     logits = merits @ posterior.mean - (np.median(cuts) if len(cuts) else 0.0)
-    calibration, accuracy = measured(
+    calibration, accuracy = measure_privately(
         sign[held] * soften(logits, posterior.variance(merits)), weight[held], privacy.epsilon
     )
-    return Head(name, kind, posterior, cuts, calibration, rounded(len(rows)), {"all": accuracy})
+    return Head(name, kind, posterior, cuts, calibration, round_count(len(rows)), {"all": accuracy})
 
 
-def bounded(weights: Sequence[float], owners: Sequence[str]) -> Array:
+def bound_weights(weights: Sequence[float], owners: Sequence[str]) -> Array:
     """Rows' weights; a user's add up to 1 at most."""
     _, who = np.unique(owners, return_inverse=True)
     weight = np.clip(weights, 0.0, 1.0)
     return weight / np.maximum(1.0, np.bincount(who, weight))[who]
 
 
-def perturbed(
+def minimize_privately(
     rows: Array,
     weight: Array,
     offset: Array,
@@ -227,7 +238,7 @@ def perturbed(
     is secret otherwise.
     """
     rng = rng or np.random.default_rng(secrets.randbits(256))
-    sigma, raised = noise(privacy)
+    sigma, raised = noise_scale(privacy)
     rows = rows * np.minimum(
         1.0, LENGTH / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
     )
@@ -243,11 +254,11 @@ def perturbed(
         mean = mean + step / max(
             1.0, float(np.abs(rows @ step).max(initial=0.0)) / 4.0
         )  # a bounded step keeps Newton in its valley
-    steep = prior + rounded(len(rows)) / 4 * usual * min(1.0, LENGTH**2 / float(usual.sum()))
+    steep = prior + round_count(len(rows)) / 4 * usual * min(1.0, LENGTH**2 / float(usual.sum()))
     return mean, steep**2 / (steep + sigma**2)
 
 
-def measured(
+def measure_privately(
     logits: Array, weight: Array, epsilon: float, rng: np.random.Generator | None = None
 ) -> tuple[Calibration, float]:
     """Calibration and accuracy from a noisy histogram of predicted probability and whether it was
@@ -277,7 +288,7 @@ def measured(
     return found._replace(error=error, bins=bins), float(right.sum() / total)
 
 
-def rounded(count: int) -> int:
+def round_count(count: int) -> int:
     """To two digits: a number of users that may be told."""
     unit = 10 ** max(0, len(str(count)) - 2)
     return round(count / unit) * unit

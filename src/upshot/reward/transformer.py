@@ -34,8 +34,17 @@ from upshot.records import Example, Preference, Turn
 from upshot.reward import private
 from upshot.reward.calibration import Calibration, calibrate, soften
 from upshot.reward.domain import Domain, learn, unfamiliarity
-from upshot.reward.features import FORM, Features, features, looks
-from upshot.reward.model import LEVELS, Rows, Score, inside, owner, said, texts, users_of
+from upshot.reward.features import FORM, Features, features, surface_features
+from upshot.reward.model import (
+    LEVELS,
+    Rows,
+    Score,
+    answer_text,
+    is_inside,
+    prompt_texts,
+    row_owner,
+    users_of,
+)
 from upshot.reward.private import Privacy
 from upshot.reward.recipe import (
     Recipe,
@@ -126,7 +135,7 @@ class Transformer:
         ]
         return np.stack(
             [
-                _by_head(logits(member, ids, self.tokenizer.pad_token_id), self.heads)
+                _by_head(compute_logits(member, ids, self.tokenizer.pad_token_id), self.heads)
                 for member in self.members
             ]
         )
@@ -137,7 +146,7 @@ class Transformer:
         """Score responses."""
         if not completions:
             return []
-        asked, answers = [texts(p) for p in prompts], [said(c) for c in completions]
+        asked, answers = [prompt_texts(p) for p in prompts], [answer_text(c) for c in completions]
         seen = features(asked, answers)
         raw = self.rewards(prompts, completions) - self.centre
         form = self.form.of(_moved(seen))
@@ -158,14 +167,16 @@ class Transformer:
             axis=0,
         )
         strange = (
-            None if self.domain is None else unfamiliarity(self.domain, asked, answers, looks(seen))
+            None
+            if self.domain is None
+            else unfamiliarity(self.domain, asked, answers, surface_features(seen))
         )
         return [
             Score(
                 float(total[:, i].mean()),
                 None if alone else float(spread[i]),
                 float(better[i]),
-                inside(self.domain, strange, i),
+                is_inside(self.domain, strange, i),
                 None if strange is None else float(strange[i]),
                 {"text": float(total[:, i].mean()), "form": float(form[i] @ weight)},
                 {head.name: float(mean[i, h]) for h, head in enumerate(self.heads)},
@@ -208,7 +219,7 @@ def encode(tokenizer: Any, turns: Sequence[Turn], max_length: int) -> list[int]:
     return ids[-max_length:]
 
 
-def logits(model: Any, ids: Sequence[Sequence[int]], pad: int) -> Array:
+def compute_logits(model: Any, ids: Sequence[Sequence[int]], pad: int) -> Array:
     """Shape (sequences, columns); long sequences share batches."""
     device = next(model.parameters()).device
     order = np.argsort([-len(one) for one in ids], kind="stable")
@@ -251,7 +262,7 @@ def collate(items: Sequence[Item], pad: int) -> dict[str, torch.Tensor]:
     }
 
 
-def losses(
+def row_losses(
     found: torch.Tensor, batch: Mapping[str, torch.Tensor], columns: Sequence[Sequence[int]]
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Loss of each row, unweighted, and whether the model is right about it.
@@ -292,7 +303,7 @@ class _Trainer(RewardTrainer):
             input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False
         )
         found = outputs.logits.float()
-        each, right = losses(found, inputs, self.columns)
+        each, right = row_losses(found, inputs, self.columns)
         loss = (each * inputs["weight"] / self.usual_weight).mean()
         args: Any = self.args
         if args.center_rewards_coefficient is not None:
@@ -312,7 +323,7 @@ class _Shown(TrainerCallback):
         self.progress(state.global_step, state.max_steps)
 
 
-def heads_of(
+def lay_out_heads(
     data: Mapping[str, Rows],
 ) -> list[tuple[str, Literal["pairs", "scores"], tuple[int, ...]]]:
     """Name, kind and columns of each head.
@@ -333,7 +344,7 @@ def heads_of(
     return out
 
 
-def items_of(data: Mapping[str, Rows], tokenizer: Any, max_length: int) -> list[Item]:
+def make_items(data: Mapping[str, Rows], tokenizer: Any, max_length: int) -> list[Item]:
     """All rows, tokenised, in the order of `data`."""
     out: list[Item] = []
     for head, rows in enumerate(data.values()):
@@ -343,7 +354,7 @@ def items_of(data: Mapping[str, Rows], tokenizer: Any, max_length: int) -> list[
                     encode(tokenizer, (*row.prompt, *row.chosen), max_length),
                     encode(tokenizer, (*row.prompt, *row.rejected), max_length),
                 )
-                out.append(Item(ids, row.margin, row.weight, head, owner(row)))
+                out.append(Item(ids, row.margin, row.weight, head, row_owner(row)))
             else:
                 out.append(
                     Item(
@@ -351,7 +362,7 @@ def items_of(data: Mapping[str, Rows], tokenizer: Any, max_length: int) -> list[
                         row.score,
                         row.weight,
                         head,
-                        owner(row),
+                        row_owner(row),
                     )
                 )
     return out
@@ -408,8 +419,8 @@ def train(
         ConfigError: the recipe holds something that a library refuses.
     """
     if privacy is not None:
-        data = {name: private.limited(rows, privacy.rows_a_user) for name, rows in data.items()}
-    layout = heads_of(data)
+        data = {name: private.limit_rows(rows, privacy.rows_a_user) for name, rows in data.items()}
+    layout = lay_out_heads(data)
     columns = [head[2] for head in layout]
     size = sum(map(len, columns))
     args = training_arguments(recipe, folder / "checkpoints", 0, **cpu_settings(recipe.trainer))
@@ -417,8 +428,8 @@ def train(
     tokenizer = open_tokenizer(
         recipe.base, needs_template=False, trust_remote_code=trust_remote_code
     )
-    items = items_of(data, tokenizer, max_length)
-    held = held_out(items, recipe.held_out)
+    items = make_items(data, tokenizer, max_length)
+    held = hold_out(items, recipe.held_out)
     learned = np.flatnonzero(~held)
     for number in range(recipe.members):
         if not (folder / f"member-{number}").is_dir():
@@ -443,7 +454,7 @@ def train(
         max_length,
         tuple(Head(*head, Calibration(1.0, 0.0, 0.0, ()), 0, {}) for head in layout),
         np.zeros(len(layout)),
-        no_form(len(layout)),
+        empty_form(len(layout)),
         None,
         users_of(data),
         base=recipe.base,
@@ -455,7 +466,7 @@ def train(
     )
 
 
-def held_out(items: Sequence[Item], share: float) -> NDArray[np.bool_]:
+def hold_out(items: Sequence[Item], share: float) -> NDArray[np.bool_]:
     """Rows of the owners who are held out, at least one of them.
 
     Raises:
@@ -487,7 +498,9 @@ def _train_member(
     checkpoints = folder / "checkpoints" / f"member-{number}"
     args = training_arguments(recipe, checkpoints, number, **cpu_settings(recipe.trainer))
     model, tokenizer = open_base(recipe, size, number, trust_remote_code=trust_remote_code)
-    shown = items if recipe.vary == "seed" or recipe.members == 1 else resampled(items, number)
+    shown = (
+        items if recipe.vary == "seed" or recipe.members == 1 else resample_owners(items, number)
+    )
     draft = folder / f"member-{number}.part"
     if privacy is not None:
         _fit_privately(recipe, args, model, tokenizer, shown, columns, privacy, progress, draft)
@@ -556,7 +569,7 @@ def _fit_privately(
         args,
         items,
         lambda rows: collate(rows, tokenizer.pad_token_id),
-        lambda found, batch: losses(found, batch, columns)[0],
+        lambda found, batch: row_losses(found, batch, columns)[0],
         share,
         progress,
     )
@@ -573,7 +586,7 @@ def _item(row: Mapping[str, Any]) -> Item:
     return Item(tuple(row["ids"]), row["margin"], row["weight"], row["head"], row["owner"])
 
 
-def resampled(items: Sequence[Item], seed: int) -> list[Item]:
+def resample_owners(items: Sequence[Item], seed: int) -> list[Item]:
     """Owners drawn with replacement, each with all rows."""
     by_owner: dict[str, list[Item]] = {}
     for item in items:
@@ -604,7 +617,7 @@ def load_member(
     return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
 
 
-def no_form(heads: int) -> Form:
+def empty_form(heads: int) -> Form:
     """Nothing that form explains."""
     return Form(np.zeros(len(MOVED)), np.ones(len(MOVED)), np.zeros((len(MOVED), heads)))
 
@@ -613,18 +626,18 @@ def measure(
     model: Transformer, data: Mapping[str, Rows], held: NDArray[np.bool_], false_alarms: float
 ) -> Transformer:
     """The same model with its calibration, accuracy, domain, centre and what form explains."""
-    prompts, completions, place = flat(data)
+    prompts, completions, place = flatten_rows(data)
     raw = model.rewards(prompts, completions)
-    answers, asked = [said(c) for c in completions], [texts(p) for p in prompts]
+    answers, asked = [answer_text(c) for c in completions], [prompt_texts(p) for p in prompts]
     seen = features(asked, answers)
     heads = [_measured(*part) for part in _by_set(model, data, held, raw, place)]
-    form = form_of(model, prompts, completions, raw.mean(axis=0), _moved(seen))
+    form = fit_form(model, prompts, completions, raw.mean(axis=0), _moved(seen))
     return replace(
         model,
         heads=tuple(heads),
         centre=raw.mean(axis=(0, 1)),
         form=form,
-        domain=learn(asked, answers, looks(seen), false_alarms),
+        domain=learn(asked, answers, surface_features(seen), false_alarms),
     )
 
 
@@ -638,29 +651,31 @@ def _measured_privately(
     """Calibration and accuracy with noise, of users whom the weights never met; nothing else is
     kept of the data.
     """
-    prompts, completions, place = flat(data)
+    prompts, completions, place = flatten_rows(data)
     raw = model.rewards(prompts, completions)
     heads: list[Head] = []
     for head, rows, values, out in _by_set(model, data, held, raw, place):
         logits = np.where(_good(rows), 1.0, -1.0) * soften(
             values.mean(axis=0), _disagreement(values)
         )
-        weight = private.bounded([row.weight for row in rows], [owner(row) for row in rows])
-        calibration, accuracy = private.measured(
+        weight = private.bound_weights(
+            [row.weight for row in rows], [row_owner(row) for row in rows]
+        )
+        calibration, accuracy = private.measure_privately(
             logits[out], weight[out], privacy.epsilon / len(data)
         )
         heads.append(
             replace(
                 head,
                 calibration=calibration,
-                rows=private.rounded(len(rows)),
+                rows=private.round_count(len(rows)),
                 accuracy={"all": accuracy},
             )
         )
     return replace(model, heads=tuple(heads), epsilon=privacy.epsilon, delta=privacy.delta)
 
 
-def form_of(
+def fit_form(
     model: Transformer,
     prompts: Sequence[Sequence[Turn]],
     completions: Sequence[Sequence[Turn]],
@@ -674,15 +689,19 @@ def form_of(
     centre, spread = look.mean(axis=0), look.std(axis=0) + 1e-3
     sample = np.random.default_rng(0).permutation(len(completions))[:_EDITED].tolist()
     of = [i for i in sample for _ in EDITS]
-    edited = [(Turn("assistant", edit(said(completions[i]))),) for i in sample for edit in EDITS]
-    moved = _moved(features([texts(prompts[i]) for i in of], [said(c) for c in edited]))
+    edited = [
+        (Turn("assistant", edit(answer_text(completions[i]))),) for i in sample for edit in EDITS
+    ]
+    moved = _moved(
+        features([prompt_texts(prompts[i]) for i in of], [answer_text(c) for c in edited])
+    )
     z = np.clip((moved - look[of]) / spread, -_CLIP, _CLIP)
     change = model.rewards([prompts[i] for i in of], edited).mean(axis=0) - raw[of]
     slope = np.linalg.solve(z.T @ z + _RIDGE * np.eye(z.shape[1]), z.T @ change)
     return Form(centre, spread, slope)
 
 
-def flat(
+def flatten_rows(
     data: Mapping[str, Rows],
 ) -> tuple[
     list[tuple[Turn, ...]],
@@ -738,7 +757,7 @@ def _measured(head: Head, rows: Rows, values: Array, held: NDArray[np.bool_]) ->
     if head.kind == "pairs":
         longer = np.array(
             [
-                len(said(row.chosen)) > len(said(row.rejected))
+                len(answer_text(row.chosen)) > len(answer_text(row.rejected))
                 for row in rows
                 if isinstance(row, Preference)
             ]

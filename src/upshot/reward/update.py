@@ -16,18 +16,18 @@ from upshot.errors import InputError
 from upshot.records import Example, Preference
 from upshot.reward import domain, fit
 from upshot.reward.calibration import calibrate, soften
-from upshot.reward.features import features, looks
+from upshot.reward.features import features, surface_features
 from upshot.reward.model import (
     LEVELS,
     Head,
     RewardModel,
     Rows,
-    batch_of,
-    folds,
-    head_of,
-    lenient_free,
-    owner,
-    scaled,
+    clip_difference,
+    find_head,
+    make_batch,
+    remove_leniency,
+    row_owner,
+    split_folds,
     users_of,
 )
 
@@ -54,7 +54,7 @@ def update(model: RewardModel, data: Mapping[str, Rows], keep: float = 1.0) -> R
     heads = {head.name: head for head in model.heads}
     known = model.domain
     for name, rows in data.items():
-        head = head_of(model, name)
+        head = find_head(model, name)
         if not rows:
             raise InputError(f"could not update head {name!r}: there are no rows")
         if isinstance(rows[0], Preference) != (head.kind == "pairs"):
@@ -62,13 +62,15 @@ def update(model: RewardModel, data: Mapping[str, Rows], keep: float = 1.0) -> R
                 f"could not update head {name!r}: it learns from {head.kind}, and these rows"
                 " are not"
             )
-        batch = batch_of(rows)
+        batch = make_batch(rows)
         found = features(batch.prompts, batch.responses, model.embed)
-        heads[name] = _updated(model, head, rows, model.scaled(found.values), keep)
+        heads[name] = _updated(model, head, rows, model.clip_difference(found.values), keep)
         known = (
             None
             if known is None
-            else domain.seen_too(known, batch.prompts, batch.responses, looks(found))
+            else domain.extend_domain(
+                known, batch.prompts, batch.responses, surface_features(found)
+            )
         )
     users = tuple(sorted({*model.users, *users_of(data)}))
     return replace(
@@ -79,7 +81,7 @@ def update(model: RewardModel, data: Mapping[str, Rows], keep: float = 1.0) -> R
 def _updated(model: RewardModel, head: Head, rows: Rows, values: Array, keep: float) -> Head:
     weight = np.array([row.weight for row in rows])
     if isinstance(rows[0], Preference):
-        x = scaled(values[: len(rows)] - values[len(rows) :])
+        x = clip_difference(values[: len(rows)] - values[len(rows) :])
         offset, every, weights, merit = (
             -np.array([row.margin for row in rows if isinstance(row, Preference)]),
             x,
@@ -89,7 +91,7 @@ def _updated(model: RewardModel, head: Head, rows: Rows, values: Array, keep: fl
         sign, cut = np.ones(len(rows)), 0.0
         part = np.arange(len(rows))
     else:
-        score = lenient_free([row for row in rows if isinstance(row, Example)])
+        score = remove_leniency([row for row in rows if isinstance(row, Example)])
         above = np.where(score[:, None] > LEVELS, 1.0, -1.0)
         every = (above[:, :, None] * values[:, None, :]).reshape(-1, values.shape[1])
         offset, weights = (-above * head.cuts).ravel(), np.repeat(weight / len(LEVELS), len(LEVELS))
@@ -100,7 +102,7 @@ def _updated(model: RewardModel, head: Head, rows: Rows, values: Array, keep: fl
     calibration = head.calibration
     if len(rows) >= _ENOUGH:
         logits = np.zeros(len(rows))
-        for train, test in folds([owner(row) for row in rows]):
+        for train, test in split_folds([row_owner(row) for row in rows]):
             of = np.isin(part, train)
             crossed = fit.update(
                 head.posterior, every[of], model.group, weights[of], offset[of], keep

@@ -21,13 +21,13 @@ from upshot.reward.model import (
     Head,
     RewardModel,
     Rows,
-    batch_of,
-    head_of,
-    inputs,
-    owner,
-    said,
-    scaled,
-    texts,
+    answer_text,
+    clip_difference,
+    find_head,
+    make_batch,
+    prompt_texts,
+    row_owner,
+    scale_inputs,
 )
 from upshot.stats.intervals import sigmoid
 
@@ -60,7 +60,7 @@ def learn(model: RewardModel, rows: Rows, head: str = "") -> People:
     Raises:
         InputError: no row names a single user.
     """
-    chosen = head_of(model, head)
+    chosen = find_head(model, head)
     kept: list[Preference | Example] = [row for row in rows if len(row.source.users) == 1]
     if not kept:
         raise InputError(
@@ -68,8 +68,8 @@ def learn(model: RewardModel, rows: Rows, head: str = "") -> People:
             " user or rater"
         )
     x, f, weight = _design(model, chosen, kept)  # pyright: ignore[reportArgumentType]  # one kind only
-    _, user = np.unique([owner(row) for row in kept], return_inverse=True)
-    names = tuple(sorted({owner(row) for row in kept}))
+    _, user = np.unique([row_owner(row) for row in kept], return_inverse=True)
+    names = tuple(sorted({row_owner(row) for row in kept}))
     prior = 1.0 / chosen.posterior.precision[model.group]
     histories = [np.flatnonzero(user == u) for u in range(len(names))]
     gains = np.zeros(len(_SPREADS))
@@ -101,18 +101,20 @@ def rewards(
     head: str = "",
 ) -> Array:
     """Rewards for each user, shape (users, responses)."""
-    chosen = head_of(model, head)
-    values = inputs(model, [texts(p) for p in prompts], [said(c) for c in completions])
+    chosen = find_head(model, head)
+    values = scale_inputs(
+        model, [prompt_texts(p) for p in prompts], [answer_text(c) for c in completions]
+    )
     return (model.content(values) @ chosen.posterior.mean)[None] + people.shift @ values.T
 
 
 def _design(model: RewardModel, head: Head, rows: Rows) -> tuple[Array, Array, Array]:
     """Signed rows, what the head says of each, and weights."""
-    batch = batch_of(rows)
-    values = inputs(model, batch.prompts, batch.responses)
+    batch = make_batch(rows)
+    values = scale_inputs(model, batch.prompts, batch.responses)
     weight = np.array([row.weight for row in rows])
     if isinstance(rows[0], Preference):
-        x = scaled(values[: len(rows)] - values[len(rows) :])
+        x = clip_difference(values[: len(rows)] - values[len(rows) :])
         return (
             x,
             x @ head.posterior.mean

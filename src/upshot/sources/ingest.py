@@ -59,9 +59,9 @@ class Cleaning(NamedTuple):
             return pseudonyms, None
         recogniser = None
         if self.recogniser:
-            from upshot.privacy.recogniser import load
+            from upshot.privacy.recogniser import load_recogniser
 
-            recogniser = load(self.recogniser)
+            recogniser = load_recogniser(self.recogniser)
         return pseudonyms, Redactor(pseudonyms, self.names, recogniser)
 
 

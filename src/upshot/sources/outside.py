@@ -24,9 +24,9 @@ from upshot.io.arrow import pc
 from upshot.io.files import Bad, open_input, read_json
 from upshot.io.json_values import is_object
 from upshot.lake import Lake
-from upshot.lake.tables import OUTSIDE
+from upshot.lake.tables import OUTSIDE_PREFIX
 from upshot.privacy import Pseudonyms
-from upshot.privacy.clean import safe_id
+from upshot.privacy.clean import make_safe_id
 from upshot.records import SCHEMAS, BadRecord, CleanTable
 from upshot.records.signals import SIGNALS, kinds_from, make_rating
 from upshot.sources import fields
@@ -135,7 +135,7 @@ def record_events(
     owners = _index_conversations(lake)
     rows: list[dict[str, Any]] = []
     for event in good:
-        name = event.id if event.id in owners else safe_id(event.id, pseudonyms)
+        name = event.id if event.id in owners else make_safe_id(event.id, pseudonyms)
         owner = owners.get(name)
         if owner is None or not 0 <= event.index < owner[2]:
             bad.append(
@@ -152,7 +152,7 @@ def record_events(
                 "bucket": owner[0],
                 "user": owner[1],
                 "id": name,
-                "digest": OUTSIDE + name,
+                "digest": OUTSIDE_PREFIX + name,
                 "index": event.index,
                 "kind": kind,
                 "value": event.value,
@@ -189,7 +189,7 @@ def _select_new(lake: Lake, rows: Sequence[dict[str, Any]]) -> list[dict[str, An
     """Those that the lake does not have yet."""
     names = ("digest", "index", "kind", "value", "detail", "time")
     table = lake.read("events", columns=names)
-    table = table.filter(pc.starts_with(table["digest"], OUTSIDE)).select(names)
+    table = table.filter(pc.starts_with(table["digest"], OUTSIDE_PREFIX)).select(names)
     have = set(
         zip(
             *(

@@ -1,5 +1,12 @@
 """Which of a user's sessions belong together."""
 
-from upshot.threads.link import Background, Link, Session, link, link_bucket, stage
+from upshot.threads.link import (
+    Background,
+    Link,
+    Session,
+    link_bucket,
+    link_sessions,
+    make_link_stage,
+)
 
-__all__ = ["Background", "Link", "Session", "link", "link_bucket", "stage"]
+__all__ = ["Background", "Link", "Session", "link_bucket", "link_sessions", "make_link_stage"]

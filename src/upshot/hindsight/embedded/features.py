@@ -22,7 +22,7 @@ from upshot.hindsight.embedded.events import EVENT_KINDS, Event
 from upshot.hindsight.embedded.timeline import ASSISTANT, USER, Timeline
 from upshot.records.signals import SIGNALS
 from upshot.stats import word_hashes
-from upshot.threads.link import reports
+from upshot.threads.link import is_report
 
 MAX_LATER = 6
 """User messages after a response that are read; later ones hardly ever speak of it."""
@@ -286,7 +286,7 @@ def _report_mask(
     last = responses[np.maximum(np.searchsorted(responses, later) - 1, 0)]
     mask = opens & (last == responses) & (later >= 0)
     for row in np.flatnonzero(mask).tolist():
-        mask[row] = reports(line.text[int(later[row])])
+        mask[row] = is_report(line.text[int(later[row])])
     return mask
 
 

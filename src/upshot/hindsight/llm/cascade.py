@@ -49,7 +49,7 @@ from upshot.llm import (
     Replies,
     Request,
     Spent,
-    key_of,
+    request_key,
     run_batch,
 )
 from upshot.records import SCHEMAS, CleanTable
@@ -234,7 +234,7 @@ def make_plan(
                 part.line, choice.first, choice.last, options, endpoint.model
             ):
                 requests += 1
-                key = key_of(request)
+                key = request_key(request)
                 if replies.get(key) is None and key not in fresh:
                     fresh[key] = (str(part.line.user[choice.first]), request)
                     prompt_tokens += budget.estimate(len(msgspec.json.encode(request.messages)))
@@ -332,7 +332,7 @@ async def judge_chosen(
         budget.spent,
         judged,
         threads,
-        summarise_audit([values for _, values in differences]),
+        summarise_audit(differences),
         stopped,
     )
 

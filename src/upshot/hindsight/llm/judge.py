@@ -1,10 +1,10 @@
 """The LLM judge: a whole thread in one pass, every quote checked, confidence from votes.
 
 A thread's messages are numbered and shown once (`transcript`), and all its responses are judged in
-one request of several samples. What the samples agree on becomes the verdict; a tie abstains. A
-quote that is not in the log, or not after the response, is void. Where someone wrote for the judge,
-the verdict is that of a prompt without it, and a second prompt with it says whether it would have
-steered. Foresight is asked for separately, of a prompt that ends at the response.
+one request with several samples. The majority of the samples becomes the verdict; a tie abstains. A
+quote that is not in the log, or not after the response, is void. Text written for the judge is
+removed from the prompt; a second prompt that contains it shows whether it would have changed the
+verdict. Foresight is requested separately, with a prompt that ends at the response.
 """
 
 from __future__ import annotations
@@ -23,26 +23,24 @@ from upshot.hindsight.embedded.timeline import ASSISTANT, Timeline
 from upshot.hindsight.llm import rubric, transcript
 from upshot.hindsight.llm.transcript import Transcript, Window
 from upshot.hindsight.trust import hostile
-from upshot.llm import Client, Replies, Request, ask_kept, schema_of
-from upshot.llm.client import prompt
+from upshot.llm import Client, Replies, Request, ask_cached, make_response_format
+from upshot.llm.client import make_prompt
+from upshot.records.verdicts import SURE, side_of
 
-_GOOD, _BAD = 6.0, 4.0
-"""Of a score in [0, 10]: above is good news, below is bad news."""
-_VOTER = 0.3
-"""Confidence from which the embedded judge is one more voter."""
 _MIN_CONTRADICTION = 0.3
-"""Distance between the two judges from which a verdict has to be reached again from its quotes
-alone.
-"""
+"""Difference between the two judges from which a verdict must follow from its quotes alone."""
 _MAX_UNSUPPORTED = 0.1
-"""Most confidence without a quote that holds."""
+"""Largest confidence of a verdict without a valid quote."""
 _RIGHT_REFUSAL, _WRONG_REFUSAL = 0.7, 0.4
+"""Lowest score of a refusal of a harmful request, highest of a refusal of a harmless one."""
 _MAX_EVIDENCE = 8
+"""Quotes per verdict, as of the embedded judge."""
 _MAX_QUOTE = 400
+"""Characters of a quote that are stored."""
 
 
 class Quote(msgspec.Struct, frozen=True):
-    """Evidence as the model gives it."""
+    """Evidence, as the model returns it."""
 
     message: int
     quote: str
@@ -75,7 +73,7 @@ class Guess(msgspec.Struct, frozen=True):
 
 
 class Options(NamedTuple):
-    """How the LLM judges."""
+    """Settings of the LLM judge."""
 
     rubric: rubric.Rubric
     votes: int = 3
@@ -86,13 +84,13 @@ class Options(NamedTuple):
     tolerance: float = 0.1
 
     def version(self, model: str) -> str:
-        """Name of the judge: the model, and a hash of everything that it is told."""
+        """Name of the judge: the model and a hash of its instructions."""
         instructions = self.rubric.prompt() + rubric.foresight_prompt()
         return f"llm/{model}/{hashlib.blake2b(instructions.encode(), digest_size=3).hexdigest()}"
 
 
 class Span(NamedTuple):
-    """A quote that was found in the log."""
+    """A quote that was located in the log."""
 
     position: int
     start: int
@@ -103,7 +101,7 @@ class Span(NamedTuple):
 
 
 class Finding(NamedTuple):
-    """What the LLM found of one response."""
+    """The LLM's verdict on one response."""
 
     response: int
     """Position."""
@@ -117,27 +115,27 @@ class Finding(NamedTuple):
 
 
 class Tally(msgspec.Struct):
-    """What happened while judging."""
+    """Counts of what happened while judging."""
 
     threads: int = 0
     responses: int = 0
     from_cache: int = 0
     """Requests whose reply was in the cache."""
     repaired: int = 0
-    """Samples that did not fit the schema and were asked for again."""
+    """Samples that did not fit the schema and were requested once more."""
     unreadable: int = 0
-    """Responses without a readable judgement: they keep the embedded judge's."""
+    """Responses without a readable judgement, which get no verdict of the LLM."""
     quotes: int = 0
     void: int = 0
     """Quotes that are not in the log, or not after the response."""
     abstained: int = 0
     """Responses whose votes tie."""
     unsupported: int = 0
-    """Verdicts that did not follow from their quotes alone; those of the control stand."""
+    """Verdicts that did not follow from their quotes alone; the control's replaced them."""
     suspects: int = 0
     """Messages with text written for the judge."""
     steered: int = 0
-    """Responses on which that text would have moved the score beyond the tolerance."""
+    """Responses whose score that text would have moved beyond the tolerance."""
 
 
 class _Vote(NamedTuple):
@@ -151,7 +149,7 @@ class _Vote(NamedTuple):
 def make_requests(
     line: Timeline, first: int, last: int, options: Options, model: str
 ) -> list[Request]:
-    """Every request that judging a thread starts with (repairs come on top)."""
+    """Every request that judging a thread begins with; repairs come on top."""
     requests: list[Request] = []
     for window in transcript.split_windows(
         line, first, last, options.horizon, options.window_tokens
@@ -180,12 +178,12 @@ def _hindsight_request(
     question = f"{shown.text}\n\n{transcript.closing_line(shown, window.responses)}"
     return Request(
         model,
-        prompt(("system", options.rubric.prompt()), ("user", question)),
+        make_prompt(("system", options.rubric.prompt()), ("user", question)),
         200 + 160 * len(window.responses),
         options.temperature if options.votes > 1 else 0.0,
         votes or options.votes,
         None,
-        schema_of(Judgements, "verdicts"),
+        make_response_format(Judgements, "verdicts"),
     )
 
 
@@ -195,12 +193,12 @@ def make_foresight_request(line: Timeline, response: int, model: str) -> Request
     question = f"{shown.text}\n\nPredict for message {shown.number(response)}."
     return Request(
         model,
-        prompt(("system", rubric.foresight_prompt()), ("user", question)),
+        make_prompt(("system", rubric.foresight_prompt()), ("user", question)),
         60,
         0.0,
         1,
         None,
-        schema_of(Guess, "foresight"),
+        make_response_format(Guess, "foresight"),
     )
 
 
@@ -211,7 +209,7 @@ def _find_suspects(line: Timeline, window: Window) -> dict[int, tuple[hostile.Su
 
 
 class Judge:
-    """Judges threads of a timeline with one client; safe to use for many threads at once."""
+    """Judges threads of a timeline with one client; safe for concurrent use."""
 
     def __init__(self, client: Client, replies: Replies, options: Options) -> None:
         self.client, self.replies, self.options = client, replies, options
@@ -220,11 +218,10 @@ class Judge:
     async def thread(
         self, line: Timeline, first: int, last: int, embedded: Judged
     ) -> list[Finding]:
-        """The findings on a thread's responses, given the embedded judge's verdicts on the whole
-        timeline.
+        """The findings on a thread's responses; `embedded`: verdicts on the whole timeline.
 
         Raises:
-            BudgetError, EndpointError: what was answered before is in `replies`.
+            BudgetError, EndpointError: earlier answers are in `replies`.
         """
         parts = transcript.split_windows(
             line, first, last, self.options.horizon, self.options.window_tokens
@@ -277,11 +274,10 @@ class Judge:
         row: Mapping[int, int],
         user: str,
     ) -> dict[int, list[_Vote]]:
-        """Where the two judges contradict each other, ask again with nothing after the request but
-        what was quoted.
+        """Where the two judges contradict each other, judge again from the quotes alone.
 
-        A verdict must follow from its quotes. Where it does not, something else in the log spoke to
-        the judge, whatever its words, and the control's verdicts stand for the whole window.
+        A verdict must follow from its quotes. Where it does not, something else in the log
+        influenced the judge, and the control's verdicts stand for the whole window.
         """
 
         def contradicts(p: int, ballots: Sequence[_Vote], score: float) -> bool:
@@ -321,8 +317,9 @@ class Judge:
         votes: Mapping[int, Sequence[_Vote]],
         user: str,
     ) -> dict[int, list[Span]]:
-        """Ask once more with the suspect text in place; where that moves a score, the text is shown
-        as evidence of it.
+        """Judge once more with the suspect text in place, to see whether it moves a score.
+
+        Returns the suspect spans as evidence, by response.
         """
         raw = transcript.render_window(line, window)
         request = _hindsight_request(raw, window, self.options, self.client.endpoint.model, 1)
@@ -356,7 +353,7 @@ class Judge:
     async def _ask(
         self, request: Request, user: str, kind: type[Any], check: Callable[[Any], str]
     ) -> list[Any]:
-        samples, was_cached, repairs = await ask_kept(
+        samples, was_cached, repairs = await ask_cached(
             self.client, self.replies, request, kind, check, user
         )
         self.tally.from_cache += was_cached
@@ -364,7 +361,7 @@ class Judge:
         return samples
 
     def _checks(self, shown: Transcript, window: Window) -> Callable[[Judgements], str]:
-        """What is wrong with a sample as a whole; quotes are checked one by one, later."""
+        """A check of a sample as a whole; quotes are checked one by one, later."""
         expected = {shown.number(p) for p in window.responses}
         labels = self.options.rubric.labels
 
@@ -425,17 +422,18 @@ class Judge:
         foresight: float | None,
         steering: Sequence[Span],
     ) -> Finding:
-        """One verdict from votes; where two windows judged, those that saw more of what followed
-        (up to the horizon) count.
+        """One verdict from votes.
+
+        Of two windows, the one that shows more of what followed (up to the horizon) counts.
         """
         max_shown = max(min(vote.seen, self.options.horizon) for vote in votes)
         votes = [vote for vote in votes if min(vote.seen, self.options.horizon) == max_shown]
         before = float(embedded.foresight[row]) if foresight is None else foresight
         scores = [_score(vote.judgement) for vote in votes]
-        sides = [_side(10 * score) for score in scores]
+        sides = [side_of(score) for score in scores]
         counts = Counter(sides)
-        if float(embedded.confidence[row]) > _VOTER:
-            counts[_side(10 * float(embedded.score[row]))] += 1
+        if float(embedded.confidence[row]) > SURE:
+            counts[side_of(float(embedded.score[row]))] += 1
         (side, most_votes), *others = counts.most_common()
         rest = sum(count for _, count in others)
         tie = bool(others) and others[0][1] == most_votes
@@ -472,7 +470,7 @@ class Judge:
 async def _gather_in_order(calls: Any) -> list[Any]:
     """Results in order.
 
-    When one fails the others are awaited first, so that what they answered is kept.
+    If one call fails, the others are awaited first, so that their answers are kept.
     """
     results = await asyncio.gather(*calls, return_exceptions=True)
     for result in results:
@@ -482,15 +480,11 @@ async def _gather_in_order(calls: Any) -> list[Any]:
 
 
 def _score(judgement: Judgement) -> float:
-    """In [0, 1]; a refusal counts by whether its request was harmful."""
+    """The score in [0, 1]; that of a refusal depends on whether the request was harmful."""
     score = judgement.score / 10
     if judgement.refusal == "right":
         return max(score, _RIGHT_REFUSAL)
     return min(score, _WRONG_REFUSAL) if judgement.refusal == "wrong" else score
-
-
-def _side(score: float) -> int:
-    return 1 if score > _GOOD else -1 if score < _BAD else 0
 
 
 def _locate_quote(
@@ -502,10 +496,10 @@ def _locate_quote(
     quote: Quote,
     label: str,
 ) -> Span | None:
-    """Where a quote stands in the log; None where it does not, or not after the response, or where
-    it was written for the judge.
+    """The place of a quote in the log; None where it is void.
 
-    A quote under a wrong number counts where it stands in exactly one later message.
+    It is void if it is not in the log after the response, or was written for the judge. A quote
+    with a wrong message number is valid if exactly one later message contains it.
     """
     later = range(response + 1, window.last)
     position = shown.position(quote.message)
@@ -525,7 +519,7 @@ def _locate_quote(
 
 
 def _merge_evidence(votes: Sequence[_Vote]) -> list[Span]:
-    """Each quoted span once, weighed by the share of votes that quote it."""
+    """Each quoted span once, weighted by the share of votes that quote it."""
     spans: dict[tuple[int, int, int], list[Span]] = defaultdict(list)
     for vote in votes:
         for span in set(vote.spans):

@@ -1,5 +1,6 @@
-"""A domain's signs of success and failure, learned from a few labelled exchanges (after SPUR, Lin
-et al., 2024).
+"""Learning a domain's signs of success and failure from labelled exchanges.
+
+After SPUR (Lin et al., 2024).
 """
 
 from __future__ import annotations
@@ -13,19 +14,22 @@ from upshot.errors import EndpointError, InputError
 from upshot.hindsight.llm.rubric import Rubric, Signs, render_plain
 from upshot.hindsight.trust import hostile
 from upshot.hindsight.trust.audit import Item, Labels
-from upshot.llm import Budget, Client, Endpoint, Request, ask, schema_of
-from upshot.llm.client import prompt
+from upshot.llm import Budget, Client, Endpoint, Request, ask, make_response_format
+from upshot.llm.client import make_prompt
+from upshot.records.verdicts import EVEN
 
 _PER_PROMPT = 12
 """Exchanges in one prompt."""
 _MAX_SIGNS = 10
+"""Of each kind: as many as SPUR's rubrics have."""
 _MIN_EXCHANGES = 6
+"""Fewer show accidents, not signs."""
 _MAX_SHOWN = 1_200
-"""Characters of one message."""
+"""Characters of one message that the model reads."""
 
 
 class FoundSigns(msgspec.Struct, frozen=True):
-    """What the model answers."""
+    """The model's answer."""
 
     good: list[str]
     bad: list[str]
@@ -38,8 +42,9 @@ def learn_signs(
     endpoint: Endpoint,
     budget: Budget | None = None,
 ) -> Rubric:
-    """The rubric with signs that a language model finds in labelled exchanges, a dozen at a time,
-    each time refining the last.
+    """The rubric with signs that a language model finds in labelled exchanges.
+
+    It reads a dozen exchanges at a time and refines the signs each time.
 
     Raises:
         InputError: too few exchanges have a label, or all have the same.
@@ -50,12 +55,12 @@ def learn_signs(
         for item in items
         if (item.id, item.index) in labels.mean
     ]
-    if len(labelled) < _MIN_EXCHANGES or len({value > 0.5 for _, value in labelled}) < 2:
+    if len(labelled) < _MIN_EXCHANGES or len({value > EVEN for _, value in labelled}) < 2:
         raise InputError(
             f"could not learn a rubric: {len(labelled)} labelled exchanges, at least {_MIN_EXCHANGES} of both"  # noqa: E501
             " kinds are needed"
         )
-    labelled.sort(key=lambda pair: pair[1] > 0.5)
+    labelled.sort(key=lambda pair: pair[1] > EVEN)
     rounds = max(1, -(-len(labelled) // _PER_PROMPT))
     signs = Signs(rubric.signs.good, rubric.signs.bad)
     signs = asyncio.run(
@@ -80,12 +85,12 @@ async def _refine_signs(
             question = f"Signs found earlier: {earlier}\n\n{shown}"
             request = Request(
                 endpoint.model,
-                prompt(("system", render_plain("signs.md", {})), ("user", question)),
+                make_prompt(("system", render_plain("signs.md", {})), ("user", question)),
                 1200,
                 0.0,
                 1,
                 None,
-                schema_of(FoundSigns, "signs"),
+                make_response_format(FoundSigns, "signs"),
             )
             _, (answer,), _ = await ask(client, request, FoundSigns, _check_signs)
             if answer is None:
@@ -102,13 +107,13 @@ def _check_signs(answer: FoundSigns) -> str:
 
 
 def _clean_signs(signs: Sequence[str]) -> list[str]:
-    """Short lines, none of which speaks to a judge."""
+    """Short lines, without any that address a judge."""
     lines = [" ".join(sign.split())[:200] for sign in signs]
     return [line for line in dict.fromkeys(lines) if line and not hostile.scan(line)][:_MAX_SIGNS]
 
 
 def _render_exchange(number: int, item: Item, value: float) -> str:
-    verdict = "HELPED" if value > 0.5 else "DID NOT HELP"
+    verdict = "HELPED" if value > EVEN else "DID NOT HELP"
     parts = [
         ("request", item.request),
         ("response", item.response),

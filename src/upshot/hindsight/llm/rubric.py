@@ -1,6 +1,4 @@
-"""The LLM judge's rubric: labels with definitions and examples, and a domain's signs, in a file
-that users edit.
-"""
+"""The LLM judge's rubric, a file that users edit: labels with examples, and a domain's signs."""
 
 from __future__ import annotations
 
@@ -22,20 +20,20 @@ class Label(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One thing that later messages can say about a response."""
 
     polarity: int
-    """1: good news, -1: bad news, 0: either, or none."""
+    """1: good news, -1: bad news, 0: either or neither."""
     means: str
     examples: list[str] = []
 
 
 class Signs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What shows success and failure in one domain."""
+    """Signs of success and failure in one domain."""
 
     good: list[str] = []
     bad: list[str] = []
 
 
 class Rubric(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a rubric file holds."""
+    """Contents of a rubric file."""
 
     labels: dict[str, Label]
     signs: Signs = Signs()
@@ -84,24 +82,28 @@ def dump_rubric(rubric: Rubric) -> str:
     >>> msgspec.convert(tomllib.loads(dump_rubric(load_rubric())), Rubric) == load_rubric()
     True
     """
-    quote = lambda text: msgspec.json.encode(render_rubric).decode()  # noqa: E731  # a TOML basic string is a JSON string
     lines: list[str] = []
     for name, label in rubric.labels.items():
         lines += [
-            f"[labels.{quote(name)}]",
+            f"[labels.{_to_toml(name)}]",
             f"polarity = {label.polarity}",
-            f"means = {quote(label.means)}",
-            f"examples = {quote(label.examples)}",
+            f"means = {_to_toml(label.means)}",
+            f"examples = {_to_toml(label.examples)}",
             "",
         ]
     lines += ["[signs]"] + [
-        f"{sign} = {quote(getattr(rubric.signs, sign))}" for sign in ("good", "bad")
+        f"{sign} = {_to_toml(getattr(rubric.signs, sign))}" for sign in ("good", "bad")
     ]
     return "\n".join(lines) + "\n"
 
 
+def _to_toml(value: str | list[str]) -> str:
+    """A string or a list of strings: JSON is valid TOML here."""
+    return msgspec.json.encode(value).decode()
+
+
 def render_rubric(rubric: Rubric | None = None) -> str:
-    """A rubric file: the shipped one with its comments, or another as it is written.
+    """The text of a rubric file: the shipped one with its comments, or the given rubric.
 
     >>> render_rubric().startswith("# What the LLM judge looks for")
     True

@@ -1,6 +1,4 @@
-"""A thread as a language model reads it: numbered, fenced messages, long threads in windows that
-overlap.
-"""
+"""Threads as prompts: numbered, fenced messages; long threads in overlapping windows."""
 
 from __future__ import annotations
 
@@ -15,14 +13,14 @@ from upshot.hindsight.embedded.timeline import ASSISTANT, ROLES, USER, Timeline
 from upshot.hindsight.trust import hostile
 
 MAX_SHOWN = 6_000
-"""Characters of one message; of a longer one the start and the end are shown."""
+"""Characters of one message; the middle of a longer one is left out."""
 _BYTES_PER_TOKEN = 3.5
 _FENCE = re.compile(r"^(\[[\d-])", re.MULTILINE)
 _INVISIBLE = re.compile("[\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\ufeff\U000e0000-\U000e007f]")
 
 
 class Window(NamedTuple):
-    """A part of a thread that is shown in one prompt."""
+    """The part of a thread in one prompt."""
 
     first: int
     """Position of the first message."""
@@ -61,10 +59,11 @@ def thread_spans(line: Timeline) -> Iterator[tuple[int, int]]:
 def split_windows(
     line: Timeline, first: int, last: int, horizon: int, max_tokens: int
 ) -> list[Window]:
-    """A thread in windows of at most `most_tokens`, each response in at least one that shows its
-    whole horizon, or as much of it as fits half a window.
+    """Split a thread into windows of at most `max_tokens`.
 
-    Responses near a window's end are judged in the next one as well; `llm` reconciles the two.
+    Each response is in at least one window that shows its whole horizon, or as much of it as fits
+    half a window. Responses near the end of a window are judged in the next one as well; the judge
+    reconciles the two.
     """
     responses = [p for p in line.responses.tolist() if first <= p < last]
     total = np.concatenate(
@@ -102,9 +101,10 @@ def _estimate_tokens(text: str) -> int:
 def render_window(
     line: Timeline, window: Window, suspects: Mapping[int, Sequence[hostile.Suspect]] | None = None
 ) -> Transcript:
-    """The messages of a window, each behind a line `[number role mark]` that no message can hold:
-    lines which begin like it are escaped, and the mark is a hash of the window. Spans of `suspects`
-    are replaced.
+    """The messages of a window, each after a line `[number role mark]`.
+
+    No message can contain such a line: lines that begin like it are escaped, and the mark is a hash
+    of the window. Spans of `suspects` are replaced.
     """
     positions = range(window.first, window.last)
     texts = [_render_text(line.text[p], (suspects or {}).get(p, ())) for p in positions]
@@ -130,9 +130,7 @@ def render_window(
 def render_quotes_only(
     line: Timeline, window: Window, quoted: Mapping[int, Sequence[hostile.Suspect]]
 ) -> Transcript:
-    """A window in which, after the first request, users and tools say nothing but what is quoted of
-    them.
-    """
+    """A window in which users and tools, after the first request, say only what is quoted."""
     start = _request_position(line, window.responses[0], window.first)
     hidden: dict[int, list[hostile.Suspect]] = {}
     for p in range(window.first, window.last):
@@ -148,7 +146,7 @@ def render_quotes_only(
 
 
 def _unquoted_spans(size: int, quoted: Sequence[hostile.Suspect]) -> list[hostile.Suspect]:
-    """What lies between the quotes."""
+    """The spans between the quotes."""
     spans: list[hostile.Suspect] = []
     end = 0
     for span in [*quoted, hostile.Suspect("", size, size)]:
@@ -198,8 +196,7 @@ def _render_text(text: str, suspects: Sequence[hostile.Suspect]) -> str:
 
 
 def find_quote(text: str, quote: str) -> tuple[int, int] | None:
-    """Where a quote stands in a text, character by character but for white space; None: it does
-    not.
+    """The place of a quote in a text, where white space may differ; None: it is not there.
 
     >>> find_quote("it  still\\nfails", "still fails")
     (4, 15)
@@ -215,5 +212,5 @@ def find_quote(text: str, quote: str) -> tuple[int, int] | None:
 
 
 def closing_line(shown: Transcript, responses: Sequence[int]) -> str:
-    """What closes the prompt of a hindsight pass."""
+    """The last line of a hindsight prompt."""
     return "Judge responses " + ", ".join(str(shown.number(p)) for p in responses) + "."

@@ -60,12 +60,12 @@ def normalise_words(text: str) -> str:
     return " ".join(words) if len(words) >= _MIN_WORDS else ""
 
 
-def weigh_rows(users: Sequence[str], said: Sequence[str]) -> NDArray[np.float64]:
+def weigh_rows(users: Sequence[str], words: Sequence[str]) -> NDArray[np.float64]:
     """A weight in (0, 1] per row, such that neither a user nor a cluster exceeds its bound.
 
     `words`: of each row, by `normalise_words`.
     """
-    common = [text or row for row, text in enumerate(said)]
+    common = [text or row for row, text in enumerate(words)]
     return np.minimum(bound_weights(users, MAX_BY_USER), bound_weights(common, MAX_BY_CLUSTER))
 
 

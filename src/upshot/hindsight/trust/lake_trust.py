@@ -52,7 +52,7 @@ class Calibration(msgspec.Struct, frozen=True):
     raters: dict[str, agreement.Agreement]
     """Cohen's kappa of each pair of raters, on whether the response helped."""
     leniency: float
-    """Standard deviation between users of how much their reactions exceed their responses' merit."""
+    """Standard deviation between users of the effects of `estimate_leniency`."""
 
 
 def calibrate(
