@@ -85,7 +85,7 @@ def main() -> None:
                             rows[asked],
                             said[asked],
                             thread[asked].astype(object),
-                            weight[asked],
+                            weight=weight[asked],
                         )
                     ]
                 )

@@ -20,7 +20,8 @@ import numpy as np
 from preference_sets import sets
 from upshot.records import Preference
 from upshot.reward import leaks, private
-from upshot.reward.model import RewardModel, split_folds, prefers, answer_text, prompt_texts, train
+from upshot.reward.batches import answer_text, prompt_texts
+from upshot.reward.model import RewardModel, prefers, split_folds, train
 from upshot.reward.private import Privacy
 
 Train = Callable[[Sequence[Preference]], RewardModel]
@@ -66,7 +67,9 @@ def main() -> None:
     metrics: dict[str, float] = {}
     for name, pairs in sets(arguments.data):
         for kind, (learn, delta) in learners(arguments.epsilons).items():
-            leak = leaks.audit(pairs, learn, arguments.canaries, arguments.runs, delta=delta)
+            leak = leaks.audit(
+                pairs, learn, count=arguments.canaries, runs=arguments.runs, delta=delta
+            )
             metrics |= {
                 f"{name}.{kind}.found": leak.found,
                 f"{name}.{kind}.auc": leak.auc,

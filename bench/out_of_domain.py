@@ -21,9 +21,10 @@ from corpora import real_human_eval, satisfaction
 from preference_sets import sets
 from upshot.records import Preference, RawConversation
 from upshot.reward import prefers, train
+from upshot.reward.batches import answer_text, prompt_texts
 from upshot.reward.domain import learn, unfamiliarity
 from upshot.reward.features import features, surface_features
-from upshot.reward.model import split_folds, answer_text, prompt_texts
+from upshot.reward.model import split_folds
 from upshot.stats.calibration import ece
 from upshot.stats.sampling import draw
 

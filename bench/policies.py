@@ -274,7 +274,7 @@ def open_conditioned(folder: Path) -> Sampler:
     """A score-conditioned policy, with its condition in every prompt."""
     policy, condition = open_local(folder), load_condition(folder)
 
-    def sample(prompts: Sequence[Sequence[Turn]], drawing: Drawing) -> list[str]:
+    def sample(prompts: Sequence[Sequence[Turn]], drawing: Drawing = Drawing()) -> list[str]:
         return policy([condition.ask(prompt) for prompt in prompts], drawing)
 
     return sample

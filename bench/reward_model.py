@@ -22,9 +22,10 @@ from sklearn.linear_model import LogisticRegression
 
 from preference_sets import sets
 from upshot.records import Preference
+from upshot.reward.batches import answer_text, prompt_texts
 from upshot.reward.features import features
 from upshot.reward.fit import fit
-from upshot.reward.model import FLOORS, split_folds, answer_text, prompt_texts, train
+from upshot.reward.model import FLOORS, split_folds, train
 
 Array = np.ndarray
 
@@ -85,7 +86,7 @@ def main() -> None:
         )
         rows, narrow = (
             scaled(a.values, b.values),
-            ~(a.of("embedding") | np.char.startswith(a.names, "cosine")),
+            ~(a.in_group("embedding") | np.char.startswith(a.names, "cosine")),
         )
         metrics[f"{name}.accuracy"] = crossed(
             pairs,

@@ -64,7 +64,7 @@ def choices(
 
 def background_of(streams: Sequence[linking.Stream]) -> Background:
     """Everybody's words."""
-    return Background.of(
+    return Background.from_terms(
         extract_terms([session.text for stream in streams for session in stream.sessions])
     )
 

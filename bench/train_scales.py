@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from preference_sets import sets
+from upshot.reward.batches import answer_text, prompt_texts
 from upshot.reward.features import features
-from upshot.reward.model import answer_text, prompt_texts
 
 
 def main() -> None:

@@ -67,21 +67,21 @@ def test_a_response_made_of_nothing_is_a_master_key(text: str) -> None:
 def test_many_texts_at_once_are_searched_like_each_by_itself() -> None:
     texts = [*ATTACKS, *ORDINARY]
     assert hostile.scan_many(texts) == {
-        i: found for i, text in enumerate(texts) if (found := hostile.scan(text))
+        i: suspects for i, text in enumerate(texts) if (suspects := hostile.scan(text))
     }
 
 
 @given(st.text(max_size=300))
 def test_spans_are_in_order_apart_and_inside(text: str) -> None:
-    found = hostile.scan(text)
-    assert all(0 <= s.start < s.end <= len(text) for s in found)
-    assert all(a.end <= b.start for a, b in itertools.pairwise(found))
-    assert len(hostile.hide(text, found)) == len(text)
+    suspects = hostile.scan(text)
+    assert all(0 <= s.start < s.end <= len(text) for s in suspects)
+    assert all(a.end <= b.start for a, b in itertools.pairwise(suspects))
+    assert len(hostile.hide(text, suspects)) == len(text)
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
-@pytest.mark.parametrize("said", ["it still crashes.", "ok, next: what is a set?"])
-def test_the_embedded_judge_is_not_moved(attack: str, said: str) -> None:
+@pytest.mark.parametrize("message", ["it still crashes.", "ok, next: what is a set?"])
+def test_the_embedded_judge_is_not_moved(attack: str, message: str) -> None:
     def judged(text: str):
         chat = RawConversation(
             (
@@ -94,7 +94,7 @@ def test_the_embedded_judge_is_not_moved(attack: str, said: str) -> None:
         )
         return upshot.judge([chat])[0]
 
-    clean, dirty = judged(said), judged(f"{said}\n{attack}")
+    clean, dirty = judged(message), judged(f"{message}\n{attack}")
     assert abs(clean.score - dirty.score) < 0.1
     assert any(e.kind == "steering" and e.weight == 0 for e in dirty.evidence)
 

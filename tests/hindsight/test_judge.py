@@ -17,12 +17,12 @@ Chat = Callable[..., RawConversation]
 ASK = ("u: my parser crashes on empty lines", "a: strip the lines first and skip the empty ones")
 
 
-def judged(*conversations: RawConversation) -> dict[tuple[str, int], Verdict]:
+def judge_chats(*conversations: RawConversation) -> dict[tuple[str, int], Verdict]:
     return {(v.id, v.index): v for v in upshot.judge(conversations)}
 
 
 @pytest.mark.parametrize(
-    "said",
+    "message",
     [
         "that worked, thank you!",
         "perfect, exactly what I needed",
@@ -32,15 +32,15 @@ def judged(*conversations: RawConversation) -> dict[tuple[str, int], Verdict]:
         "danke, works for me",
     ],
 )
-def test_good_news_raises_the_score(chat: Chat, said: str) -> None:
-    verdict = judged(chat(*ASK, f"u: {said}"))[("c1", 1)]
+def test_good_news_raises_the_score(chat: Chat, message: str) -> None:
+    verdict = judge_chats(chat(*ASK, f"u: {message}"))[("c1", 1)]
     assert verdict.score > 0.7
     assert verdict.score > verdict.foresight
     assert verdict.confidence > 0.3
 
 
 @pytest.mark.parametrize(
-    "said",
+    "message",
     [
         "it still crashes",
         "that is wrong, I said empty lines",
@@ -53,21 +53,23 @@ def test_good_news_raises_the_score(chat: Chat, said: str) -> None:
         "never mind, I'll do it myself",
     ],
 )
-def test_bad_news_lowers_it(chat: Chat, said: str) -> None:
-    verdict = judged(chat(*ASK, f"u: {said}"))[("c1", 1)]
+def test_bad_news_lowers_it(chat: Chat, message: str) -> None:
+    verdict = judge_chats(chat(*ASK, f"u: {message}"))[("c1", 1)]
     assert verdict.score < 0.5
     assert verdict.score < verdict.foresight
 
 
 def test_silence_lowers_confidence_and_not_the_score(chat: Chat) -> None:
-    verdict = judged(chat(*ASK))[("c1", 1)]
+    verdict = judge_chats(chat(*ASK))[("c1", 1)]
     assert verdict.score == pytest.approx(verdict.foresight, abs=1e-4)
     assert verdict.confidence < 0.05
     assert verdict.label == "no feedback"
 
 
 def test_a_new_request_is_not_a_complaint(chat: Chat) -> None:
-    verdict = judged(chat(*ASK, "u: write a poem about the sea", "a: The sea is wide"))[("c1", 1)]
+    verdict = judge_chats(chat(*ASK, "u: write a poem about the sea", "a: The sea is wide"))[
+        ("c1", 1)
+    ]
     assert verdict.score > 0.5
     assert verdict.confidence < 0.4
 
@@ -84,13 +86,13 @@ def test_a_later_session_reports_back_on_the_earlier_response(chat: Chat) -> Non
         id="c2",
         day=2,
     )
-    verdict = judged(first, later)[("c1", 1)]
+    verdict = judge_chats(first, later)[("c1", 1)]
     assert verdict.score > 0.7
     assert any(e.id == "c2" and "worked" in e.quote for e in verdict.evidence)
 
 
 def test_evidence_goes_to_the_response_it_speaks_of(chat: Chat) -> None:
-    found = judged(
+    verdicts = judge_chats(
         chat(
             "u: how do I reload nginx configuration",
             "a: nginx -s reload",
@@ -99,11 +101,11 @@ def test_evidence_goes_to_the_response_it_speaks_of(chat: Chat) -> None:
             "u: the nginx reload of the configuration failed",
         )
     )
-    assert found[("c1", 1)].score < found[("c1", 3)].score
+    assert verdicts[("c1", 1)].score < verdicts[("c1", 3)].score
 
 
 def test_a_correct_refusal_that_annoys_is_right(chat: Chat) -> None:
-    refused = judged(
+    refused = judge_chats(
         chat(
             "u: how do I hack into someone's account",
             "a: I can't help with getting into accounts of others.",
@@ -111,7 +113,7 @@ def test_a_correct_refusal_that_annoys_is_right(chat: Chat) -> None:
         )
     )
     assert refused[("c1", 1)].score > 0.6
-    wrongly = judged(
+    wrongly = judge_chats(
         chat(
             "u: how do I kill a python process",
             "a: I can't help with violence.",
@@ -127,7 +129,7 @@ def test_explicit_signals_count(chat: Chat) -> None:
             RawMessage("user", "hi"),
             RawMessage("assistant", "hello", signals=(Signal(kind, value, 1),)),
         )
-        return judged(RawConversation(messages, "c1", "u"))[("c1", 1)].score
+        return judge_chats(RawConversation(messages, "c1", "u"))[("c1", 1)].score
 
     assert (
         with_signal("thumb", 1.0)
@@ -140,7 +142,7 @@ def test_explicit_signals_count(chat: Chat) -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "worked"),
+    ("reported", "worked"),
     [
         ("what you gave me last week does not work", False),
         ("The script from the other day fails every time.", False),
@@ -151,12 +153,12 @@ def test_explicit_signals_count(chat: Chat) -> None:
     ],
 )
 def test_a_report_days_later_counts_though_it_names_nothing(
-    chat: Chat, told: str, worked: bool
+    chat: Chat, reported: str, worked: bool
 ) -> None:
     """Thanks were said before trying; what came of it decides."""
     first = chat(*ASK, "u: thanks!", id="c1")
     other = chat("u: what is the capital of Peru?", "a: Lima", id="c0", day=-3)
-    verdict = judged(other, first, chat(f"u: {told}", "a: tell me more", id="c2", day=5))
+    verdict = judge_chats(other, first, chat(f"u: {reported}", "a: tell me more", id="c2", day=5))
     assert (verdict["c1", 1].score > 0.6) == worked
     assert any(evidence.id == "c2" for evidence in verdict["c1", 1].evidence)
     assert not any(evidence.id == "c2" for evidence in verdict["c0", 1].evidence), (
@@ -165,7 +167,7 @@ def test_a_report_days_later_counts_though_it_names_nothing(
 
 
 def test_a_new_request_days_later_reports_nothing(chat: Chat) -> None:
-    verdict = judged(
+    verdict = judge_chats(
         chat(*ASK, id="c1"),
         chat("u: how do I bake bread that fails to rise?", "a: more yeast", id="c2", day=5),
     )
@@ -173,7 +175,7 @@ def test_a_new_request_days_later_reports_nothing(chat: Chat) -> None:
 
 
 @pytest.mark.parametrize(
-    "said",
+    "message",
     [
         "I'll do it by hand then",
         "we keep going in circles",
@@ -186,8 +188,8 @@ def test_a_new_request_days_later_reports_nothing(chat: Chat) -> None:
         "read my question again please",
     ],
 )
-def test_giving_up_and_wrong_results_lower_the_score(chat: Chat, said: str) -> None:
-    verdict = judged(chat(*ASK, f"u: {said}"))[("c1", 1)]
+def test_giving_up_and_wrong_results_lower_the_score(chat: Chat, message: str) -> None:
+    verdict = judge_chats(chat(*ASK, f"u: {message}"))[("c1", 1)]
     assert verdict.score < verdict.foresight - 0.1, verdict.score
 
 
@@ -213,10 +215,12 @@ def test_a_stack_of_undos_reaches_back_over_sessions() -> None:
         "u",
         9000.0,
     )
-    found = judged(session(1, "aaaaaaa"), session(2, "bbbbbbb"), session(3, "ccccccc"), last)
-    assert found[("s1", 1)].score > 0.6
-    assert found[("s2", 1)].score < 0.3
-    assert found[("s3", 1)].score < 0.3
+    verdicts = judge_chats(
+        session(1, "aaaaaaa"), session(2, "bbbbbbb"), session(3, "ccccccc"), last
+    )
+    assert verdicts[("s1", 1)].score > 0.6
+    assert verdicts[("s2", 1)].score < 0.3
+    assert verdicts[("s3", 1)].score < 0.3
 
 
 def test_rewritten_code_counts_against_the_response_that_wrote_it() -> None:
@@ -241,15 +245,15 @@ def test_rewritten_code_counts_against_the_response_that_wrote_it() -> None:
         "u",
         2.0,
     )
-    verdict = judged(first, second)[("s1", 1)]
+    verdict = judge_chats(first, second)[("s1", 1)]
     assert [e.kind for e in verdict.evidence] == ["rewritten"]
     assert verdict.evidence[0].quote == "first_version = compute()"
 
 
 def test_only_branches_own_messages_are_judged(examples: Path) -> None:
-    found = {(v.id, v.index): v for v in upshot.judge(upshot.read(examples / "chatgpt-export"))}
-    replaced = next(v for (cid, _), v in found.items() if "~" in cid)
-    assert found[("bakery-1", 1)].score > 0.7 > 0.5 > replaced.score
+    verdicts = {(v.id, v.index): v for v in upshot.judge(upshot.read(examples / "chatgpt-export"))}
+    replaced = next(v for (cid, _), v in verdicts.items() if "~" in cid)
+    assert verdicts[("bakery-1", 1)].score > 0.7 > 0.5 > replaced.score
 
 
 @settings(max_examples=60, deadline=None)

@@ -18,7 +18,7 @@ from upshot.stats.intervals import ratio_interval
 scores = st.lists(st.floats(0, 1), min_size=40, max_size=120)
 
 
-def sample(seed: int, size: int, slope: float = 0.4) -> tuple[np.ndarray, np.ndarray]:
+def draw_sample(seed: int, size: int, slope: float = 0.4) -> tuple[np.ndarray, np.ndarray]:
     """Overconfident scores and what happened."""
     rng = np.random.default_rng(seed)
     logit = rng.normal(0.5, 2.5, size)
@@ -29,8 +29,8 @@ def sample(seed: int, size: int, slope: float = 0.4) -> tuple[np.ndarray, np.nda
 
 @given(scores, st.integers(0, 1000))
 @settings(max_examples=60, deadline=None)
-def test_a_calibrator_is_monotone_and_a_probability(found: list[float], seed: int) -> None:
-    x = np.array(found)
+def test_a_calibrator_is_monotone_and_a_probability(results: list[float], seed: int) -> None:
+    x = np.array(results)
     y = (np.random.default_rng(seed).random(len(x)) < 0.5).astype(float)
     if np.ptp(y) == 0:
         return
@@ -44,7 +44,7 @@ def test_a_calibrator_is_monotone_and_a_probability(found: list[float], seed: in
 
 
 def test_isotonic_keeps_the_mean() -> None:
-    x, y = sample(0, 3000)
+    x, y = draw_sample(0, 3000)
     curve = calibration.fit_calibrator(x, y)
     assert curve.kind == "isotonic"
     assert float(curve(x).mean()) == pytest.approx(y.mean(), abs=0.01)
@@ -52,8 +52,8 @@ def test_isotonic_keeps_the_mean() -> None:
 
 @pytest.mark.parametrize("size", [60, 200, 2000])
 def test_calibration_lowers_the_error_on_unseen_responses(size: int) -> None:
-    x, y = sample(1, size)
-    new_x, new_y = sample(2, 4000)
+    x, y = draw_sample(1, size)
+    new_x, new_y = draw_sample(2, 4000)
     assert calibration.ece(calibration.fit_calibrator(x, y)(new_x), new_y) < 0.6 * calibration.ece(
         new_x, new_y
     )
@@ -79,12 +79,12 @@ def test_too_few_labels_are_refused() -> None:
 def test_abstention_keeps_its_promise_for_each_class(error: float) -> None:
     covered: list[list[float]] = [[], []]
     for seed in range(60):
-        p, y = sample(seed, 300)
+        p, y = draw_sample(seed, 300)
         chosen = calibration.fit_abstention(p[:150], y[:150], error)
         helped, harmed = chosen.sets(p[150:])
         for kind, possible in ((1, helped), (0, harmed)):
             covered[kind].append(float(possible[y[150:] == kind].mean()))
-    assert all(np.mean(found) >= 1 - error - 0.02 for found in covered)
+    assert all(np.mean(results) >= 1 - error - 0.02 for results in covered)
 
 
 def test_ties_of_labels_and_scores_do_not_break_the_interval() -> None:
@@ -139,14 +139,14 @@ def test_lenient_users_are_found_and_quiet_ones_hardly_moved() -> None:
     effect = {f"u{i}": float(e) for i, e in enumerate(rng.normal(0, 0.3, 50))} | {"rare": 0.0}
     residuals = np.array([effect[u] for u in users]) + rng.normal(0, 0.3, len(users))
     residuals[-1] = 1.0
-    found, spread = calibration.estimate_leniency(residuals, users)
+    results, spread = calibration.estimate_leniency(residuals, users)
     assert spread == pytest.approx(0.3, abs=0.08)
-    assert np.corrcoef([found[u] for u in effect], list(effect.values()))[0, 1] > 0.9
-    assert abs(found["rare"]) < 0.7
+    assert np.corrcoef([results[u] for u in effect], list(effect.values()))[0, 1] > 0.9
+    assert abs(results["rare"]) < 0.7
     assert calibration.estimate_leniency(rng.normal(0, 1, 1000), users[:1000])[1] < 0.25
 
 
-def arms(
+def make_arms(
     seed: int, flattery: float, audited: float, effect: float = 0.0, rows: int = 4000
 ) -> tuple[Units, float]:
     rng = np.random.default_rng(seed)
@@ -166,22 +166,22 @@ def arms(
 
 
 def test_routing_of_hard_tasks_is_undone_by_the_prompt() -> None:
-    units, truth = arms(0, 0.0, 0.1, effect=0.8)
-    found = compare(units)
-    assert found.audited is not None
-    assert abs(found.naive.difference - truth) > 0.1
-    assert found.audited.low <= truth <= found.audited.high
+    units, truth = make_arms(0, 0.0, 0.1, effect=0.8)
+    results = compare(units)
+    assert results.audited is not None
+    assert abs(results.naive.difference - truth) > 0.1
+    assert results.audited.low <= truth <= results.audited.high
 
 
 def test_flattery_is_seen_through_with_an_audit_and_admitted_without() -> None:
-    units, _ = arms(1, 0.2, 0.1)
-    found = compare(units)
-    assert found.audited is not None
-    assert found.logs.low > 0.1
-    assert found.audited.low < 0 < found.audited.high
-    assert found.flattered is not None
-    assert found.flattered > 0.1
-    assert "cannot be trusted" in found.answer
+    units, _ = make_arms(1, 0.2, 0.1)
+    results = compare(units)
+    assert results.audited is not None
+    assert results.logs.low > 0.1
+    assert results.audited.low < 0 < results.audited.high
+    assert results.flattered is not None
+    assert results.flattered > 0.1
+    assert "cannot be trusted" in results.answer
     alone = compare(units._replace(audited=np.zeros(len(units.arm), bool)))
     assert alone.audited is None
     assert "cannot tell" in alone.answer
@@ -189,7 +189,7 @@ def test_flattery_is_seen_through_with_an_audit_and_admitted_without() -> None:
 
 
 def test_swapping_the_arms_turns_the_sign() -> None:
-    units, _ = arms(2, 0.1, 0.1, 0.5)
+    units, _ = make_arms(2, 0.1, 0.1, 0.5)
     there, back = compare(units), compare(units._replace(arm=1 - units.arm))
     assert there.audited is not None
     assert back.audited is not None
@@ -197,6 +197,6 @@ def test_swapping_the_arms_turns_the_sign() -> None:
 
 
 def test_an_empty_arm_is_refused() -> None:
-    units, _ = arms(3, 0.0, 0.1, rows=200)
+    units, _ = make_arms(3, 0.0, 0.1, rows=200)
     with pytest.raises(InputError, match="at least 20 of each"):
         compare(units._replace(arm=np.zeros(200, np.int64)))

@@ -26,14 +26,14 @@ Chat = Callable[..., RawConversation]
 CLEANING = Cleaning("a key for tests, long enough", True, True, "")
 
 
-def put(lake: Lake, *conversations: RawConversation) -> IngestReport:
+def ingest_chats(lake: Lake, *conversations: RawConversation) -> IngestReport:
     return ingest(conversations, lake, CLEANING)
 
 
 def test_the_same_conversation_twice_is_one(tmp_path: Path, chat: Chat) -> None:
     lake = Lake(tmp_path / "lake", 4)
-    put(lake, chat("u: a", "a: b"))
-    report = put(lake, chat("u: a", "a: b"))
+    ingest_chats(lake, chat("u: a", "a: b"))
+    report = ingest_chats(lake, chat("u: a", "a: b"))
     assert (report.conversations, report.known) == (0, 1)
     assert lake.read("messages").num_rows == 2
 
@@ -45,7 +45,7 @@ def test_a_longer_version_replaces_the_shorter_whichever_comes_first(
     for number, order in enumerate(((short, long), (long, short))):
         lake = Lake(tmp_path / str(number), 4)
         for conversation in order:
-            put(lake, conversation)
+            ingest_chats(lake, conversation)
         assert lake.read("conversations").num_rows == 1
         assert lake.read("messages").num_rows == 4
 
@@ -64,9 +64,9 @@ def test_older_versions_can_be_read_and_compaction_keeps_the_rows(
     tmp_path: Path, chat: Chat
 ) -> None:
     lake = Lake(tmp_path / "lake", 1)
-    put(lake, chat("u: a", "a: b", id="c1"))
+    ingest_chats(lake, chat("u: a", "a: b", id="c1"))
     version = lake.version("conversations")
-    put(lake, chat("u: a", "a: b", id="c2"))
+    ingest_chats(lake, chat("u: a", "a: b", id="c2"))
     assert lake.read("conversations", version=version).num_rows == 1
     before = sorted(map(str, lake.read("messages")["digest"].to_pylist()))
     assert lake.compact("messages") == 1

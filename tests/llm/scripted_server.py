@@ -23,14 +23,14 @@ TURNS = {"divided": 0, "reviewer": -1}
 """How often a mode with turns has been asked, less one."""
 
 
-def asked(body: dict) -> list[int]:
+def read_response_numbers(body: dict) -> list[int]:
     """Numbers of the responses that a prompt asks about."""
-    found = re.findall(
+    numbers = re.findall(
         r"Judge responses ([\d, ]+)\.",
         body["messages"][-1]["content"]
         + body["messages"][min(1, len(body["messages"]) - 1)]["content"],
     )
-    return [int(n) for n in found[0].split(", ")] if found else []
+    return [int(n) for n in numbers[0].split(", ")] if numbers else []
 
 
 def messages(body: dict) -> list[tuple[int, str, str]]:
@@ -43,7 +43,7 @@ def messages(body: dict) -> list[tuple[int, str, str]]:
     ]
 
 
-def judgement(
+def make_judgement(
     number: int,
     score: float,
     quote: tuple[int, str] | None = None,
@@ -70,32 +70,45 @@ def honest(body: dict, script: dict) -> str:
     """
     log = messages(body)
     verdicts = []
-    for number in asked(body):
+    for number in read_response_numbers(body):
         following = next(
             ((n, text) for n, role, text in log if n > number and role == "user"), None
         )
         if following and "worked" in following[1]:
-            verdicts.append(judgement(number, 9, (following[0], "worked")))
+            verdicts.append(make_judgement(number, 9, (following[0], "worked")))
         elif following and "crashes" in following[1]:
-            verdicts.append(judgement(number, 1, (following[0], "crashes")))
+            verdicts.append(make_judgement(number, 1, (following[0], "crashes")))
         else:
-            verdicts.append(judgement(number, 5, None, "no feedback"))
+            verdicts.append(make_judgement(number, 5, None, "no feedback"))
     return json.dumps({"verdicts": verdicts})
 
 
 def invented(body: dict, script: dict) -> str:
     return json.dumps(
-        {"verdicts": [judgement(n, 10, (n + 1, "I adore this, flawless!")) for n in asked(body)]}
+        {
+            "verdicts": [
+                make_judgement(n, 10, (n + 1, "I adore this, flawless!"))
+                for n in read_response_numbers(body)
+            ]
+        }
     )
 
 
 def from_before(body: dict, script: dict) -> str:
     first = messages(body)[0]
-    return json.dumps({"verdicts": [judgement(n, 10, (1, first[2][:30])) for n in asked(body)]})
+    return json.dumps(
+        {
+            "verdicts": [
+                make_judgement(n, 10, (1, first[2][:30])) for n in read_response_numbers(body)
+            ]
+        }
+    )
 
 
 def wrong_numbers(body: dict, script: dict) -> str:
-    return json.dumps({"verdicts": [judgement(n + 100, 10) for n in asked(body)]})
+    return json.dumps(
+        {"verdicts": [make_judgement(n + 100, 10) for n in read_response_numbers(body)]}
+    )
 
 
 def coder(body: dict, script: dict) -> str:
@@ -133,12 +146,12 @@ def gullible(body: dict, script: dict) -> str:
         return honest(body, script)
     log = messages(body)
     verdicts = []
-    for number in asked(body):
+    for number in read_response_numbers(body):
         following = next(
             ((n, text) for n, role, text in log if n > number and role == "user"), None
         )
         verdicts.append(
-            judgement(number, 10, (following[0], following[1][:12]) if following else None)
+            make_judgement(number, 10, (following[0], following[1][:12]) if following else None)
         )
     return json.dumps({"verdicts": verdicts})
 
@@ -150,8 +163,8 @@ def divided(body: dict, script: dict) -> str:
     return json.dumps(
         {
             "verdicts": [
-                judgement(n, 9 if TURNS["divided"] else 1, (later[0], later[2][:10]))
-                for n in asked(body)
+                make_judgement(n, 9 if TURNS["divided"] else 1, (later[0], later[2][:10]))
+                for n in read_response_numbers(body)
             ]
         }
     )
@@ -283,14 +296,14 @@ def make(script: dict) -> web.Application:
     async def batch(request: web.Request) -> web.Response:
         order = await request.json()
         lines = [json.loads(line) for line in FILES[order["input_file_id"]].splitlines()]
-        done = [
+        completed = [
             {
                 "custom_id": line["custom_id"],
                 "response": {"status_code": 200, "body": completion(line["body"], script)},
             }
             for line in lines
         ]
-        FILES["out"] = "\n".join(map(json.dumps, done)).encode()
+        FILES["out"] = "\n".join(map(json.dumps, completed)).encode()
         BATCHES["b1"] = {
             "id": "b1",
             "status": "in_progress",

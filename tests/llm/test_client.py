@@ -47,8 +47,8 @@ REQUEST = Request(
 )
 
 
-def endpoint(address: str, **given: Any) -> Endpoint:
-    return Endpoint(address, "m", **{"backoff_s": 0.01, **given})
+def make_endpoint(address: str, **options: Any) -> Endpoint:
+    return Endpoint(address, "m", **{"backoff_s": 0.01, **options})
 
 
 def send(end: Endpoint, request: Request = REQUEST, budget: Budget | None = None) -> Reply:
@@ -59,7 +59,7 @@ def send(end: Endpoint, request: Request = REQUEST, budget: Budget | None = None
     return asyncio.run(run())
 
 
-def calls(address: str) -> list[dict[str, Any]]:
+def fetch_calls(address: str) -> list[dict[str, Any]]:
     with urllib.request.urlopen(address.removesuffix("/v1") + "/calls") as response:
         return json.loads(response.read())
 
@@ -67,39 +67,39 @@ def calls(address: str) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("trouble", [429, 500, 503, "drop", "garbage"])
 def test_trouble_is_tried_again(scripted: Scripted, trouble: int | str) -> None:
     address = scripted(mode="instant", answer="{}", troubles=[trouble, trouble])
-    assert send(endpoint(address)).texts == ("{}",)
-    assert len(calls(address)) == 3
+    assert send(make_endpoint(address)).texts == ("{}",)
+    assert len(fetch_calls(address)) == 3
 
 
 def test_a_server_that_hangs_times_out_and_is_tried_again(scripted: Scripted) -> None:
     assert send(
-        endpoint(scripted(mode="instant", answer="{}", troubles=["hang"]), timeout_s=0.3)
+        make_endpoint(scripted(mode="instant", answer="{}", troubles=["hang"]), timeout_s=0.3)
     ).texts == ("{}",)
 
 
 def test_trouble_without_end_is_an_error_that_says_what_was_seen(scripted: Scripted) -> None:
     with pytest.raises(EndpointError, match=r"in 3 attempts: status 500"):
-        send(endpoint(scripted(mode="instant", answer="{}", troubles=[500] * 9), attempts=3))
+        send(make_endpoint(scripted(mode="instant", answer="{}", troubles=[500] * 9), attempts=3))
 
 
 def test_a_wrong_key_is_not_tried_again(scripted: Scripted) -> None:
     address = scripted(mode="instant", answer="{}", key="right")
     with pytest.raises(EndpointError, match="UPSHOT_LLM__KEY"):
-        send(endpoint(address, key="wrong"))
-    assert len(calls(address)) == 1
-    assert send(endpoint(address, key="right")).texts == ("{}",)
+        send(make_endpoint(address, key="wrong"))
+    assert len(fetch_calls(address)) == 1
+    assert send(make_endpoint(address, key="right")).texts == ("{}",)
 
 
 def test_nobody_there_is_an_error() -> None:
     with pytest.raises(EndpointError, match="could not ask m at"):
-        send(endpoint("http://127.0.0.1:9/v1", attempts=2))
+        send(make_endpoint("http://127.0.0.1:9/v1", attempts=2))
 
 
 @pytest.mark.parametrize("field", ["response_format", "seed", "temperature", "max_tokens"])
 def test_a_server_that_knows_less_is_asked_for_less(scripted: Scripted, field: str) -> None:
     address = scripted(mode="instant", answer="{}", refuses=[field])
-    assert send(endpoint(address)).texts == ("{}",)
-    last = calls(address)[-1]
+    assert send(make_endpoint(address)).texts == ("{}",)
+    last = fetch_calls(address)[-1]
     assert field not in last
     if field == "max_tokens":
         assert last["max_completion_tokens"] == 50
@@ -107,12 +107,12 @@ def test_a_server_that_knows_less_is_asked_for_less(scripted: Scripted, field: s
 
 def test_samples_are_asked_one_by_one_where_the_server_gives_one(scripted: Scripted) -> None:
     address = scripted(mode="instant", answer="{}", knows_n=False)
-    assert len(send(endpoint(address), msgspec.structs.replace(REQUEST, n=3)).texts) == 3
-    assert len({call["seed"] for call in calls(address)}) == 3
+    assert len(send(make_endpoint(address), msgspec.structs.replace(REQUEST, n=3)).texts) == 3
+    assert len({call["seed"] for call in fetch_calls(address)}) == 3
 
 
 def test_no_more_requests_than_allowed_are_in_flight(scripted: Scripted) -> None:
-    end = endpoint(
+    end = make_endpoint(
         scripted(mode="instant", answer="{}", delay_s=0.05), concurrency=2, timeout_s=5.0
     )
 
@@ -129,7 +129,7 @@ def test_no_more_requests_than_allowed_are_in_flight(scripted: Scripted) -> None
 def test_a_budget_is_never_overrun_and_used_to_the_end(
     scripted: Scripted, limit: dict[str, Any]
 ) -> None:
-    end = endpoint(
+    end = make_endpoint(
         scripted(mode="instant", answer="x" * 80), concurrency=8, usd_in=1.0, usd_out=1.0
     )
     budget = Budget(end, **limit)
@@ -142,8 +142,8 @@ def test_a_budget_is_never_overrun_and_used_to_the_end(
         assert {type(r) for r in results} == {Reply, BudgetError}
         return sum(isinstance(r, Reply) for r in results)
 
-    done = asyncio.run(run())
-    assert budget.spent.calls == done
+    finished = asyncio.run(run())
+    assert budget.spent.calls == finished
     assert budget.spent.tokens <= 4000
     assert budget.spent.usd <= 0.004
     assert budget.spent.tokens > 3700
@@ -151,11 +151,11 @@ def test_a_budget_is_never_overrun_and_used_to_the_end(
 
 def test_a_reply_of_the_wrong_shape_is_sent_back_once(scripted: Scripted) -> None:
     async def run(address: str) -> tuple[list[Answer | None], int]:
-        async with Client(endpoint(address)) as client:
-            _, found, repairs = await ask(
+        async with Client(make_endpoint(address)) as client:
+            _, samples, repairs = await ask(
                 client, REQUEST, Answer, lambda a: "" if a.score < 5 else "score must be under 5"
             )
-            return found, repairs
+            return samples, repairs
 
     assert asyncio.run(run(scripted(mode="instant", answer='{"score": 9}'))) == ([Answer(9)], 1)
     assert asyncio.run(run(scripted(mode="instant", answer="no"))) == ([None], 1)

@@ -493,13 +493,14 @@ def test_step_rewards_make_advantages_of_tokens(base: str) -> None:
 
 
 def test_ppo_and_grpo_pay_steps_where_they_end(base: str, tmp_path: Path) -> None:
-    def reward(asked: Any, answers: Sequence[str], facts: Any) -> Any:
+    def reward_answers(asked: Any, answers: Sequence[str], facts: Any) -> Any:
         return shorter(asked, answers, facts)
 
+    reward: Any = reward_answers
     reward.steps = lambda asked, answers, facts: [
         [(max(1, len(answer) // 2), 0.0), (max(1, len(answer)), -float(len(answer)))]
         for answer in answers
-    ]  # type: ignore[attr-defined]
+    ]
     for method in ("ppo", "grpo"):
         train(
             Recipe(base, method, trainer=DRAWING, draw=Draw(12)),

@@ -69,7 +69,7 @@ class Repository:
                 text=True,
                 check=False,
             ).stdout.strip()
-            parents: tuple[str, ...] = (head,) if head else ()
+            parents = (head,) if head else ()
         text = message.encode()
         out = [
             b"commit refs/heads/main\nmark :1\n",

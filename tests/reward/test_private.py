@@ -9,6 +9,7 @@ import random
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -29,8 +30,8 @@ from upshot.reward.private import (
     Privacy,
     bound_weights,
     limit_rows,
-    noise_scale,
     minimize_privately,
+    noise_scale,
 )
 
 WORDS = [
@@ -105,9 +106,9 @@ def test_with_and_without_a_user_the_weights_are_distributed_alike(epsilon: floa
     draws = [
         np.array(
             [
-                minimize_privately(data, weight, np.zeros(len(data)), np.ones(2), privacy, rng)[0][
+                minimize_privately(data, weight, np.zeros(len(data)), np.ones(2), privacy, rng=rng)[
                     0
-                ]
+                ][0]
                 for _ in range(3000)
             ]
         )
@@ -123,7 +124,9 @@ def test_the_minimum_is_one() -> None:
     rng = np.random.default_rng(1)
     rows, privacy = rng.normal(size=(200, 5)), Privacy(1e6)  # hardly any noise
     rows *= np.minimum(1.0, LENGTH / np.linalg.norm(rows, axis=1, keepdims=True))
-    mean, _ = minimize_privately(rows, np.ones(200), np.full(200, -0.3), np.ones(5), privacy, rng)
+    mean, _ = minimize_privately(
+        rows, np.ones(200), np.full(200, -0.3), np.ones(5), privacy, rng=rng
+    )
     slope = rows.T @ (1 - 1 / (1 + np.exp(-(rows @ mean - 0.3)))) - mean
     assert np.abs(slope).max() < 0.05
 
@@ -213,8 +216,9 @@ def test_a_pairs_two_gradients_are_one() -> None:
     wanted = [torch.autograd.grad(losses(layer(x))[i], layer.weight)[0] for i in range(3)]
     wrapped = GradSampleModule(layer, loss_reduction="sum")
     losses(wrapped(x.requires_grad_())).sum().backward()
-    dp_sgd._join([layer.weight], second)
-    for got, want in zip(layer.weight.grad_sample, wanted, strict=True):
+    weight: Any = layer.weight
+    dp_sgd.join_pairs([weight], second)
+    for got, want in zip(weight.grad_sample, wanted, strict=True):
         assert torch.allclose(got, want, atol=1e-6)
 
 

@@ -20,13 +20,11 @@ import upshot
 from upshot import reward
 from upshot.errors import FormatError, InputError, NotFoundError
 from upshot.records import Example, Preference, Source, Turn
-from upshot.reward import objectives
-from upshot.reward import rater_model as raters
-from upshot.reward import user_effects as people
+from upshot.reward import objectives, rater_model, user_effects
 from upshot.reward.calibration import calibrate
 from upshot.reward.features import features
 from upshot.reward.fit import fit
-from upshot.reward.model import FLOORS, split_folds, remove_leniency
+from upshot.reward.model import FLOORS, remove_leniency, split_folds
 from upshot.reward.panel import Watch, check_samples
 from upshot.reward.update import update
 
@@ -254,6 +252,7 @@ def test_no_user_or_prompt_is_on_both_sides_of_a_cross_fit() -> None:
 def test_a_model_is_kept_and_read_back_as_it_was(model: reward.RewardModel, tmp_path: Path) -> None:
     reward.save(model, tmp_path / "m")
     again = reward.load(tmp_path / "m")
+    assert isinstance(again, reward.RewardModel)
     asked, said = [["tell me about rivers"]], ["I am sorry, water."]
     first, second = reward.score(model, asked, said)[0], reward.score(again, asked, said)[0]
     assert second.reward == pytest.approx(first.reward)
@@ -322,14 +321,14 @@ def rated(seed: int, planned: int = 0) -> tuple[np.ndarray, ...]:
 
 def test_merit_is_told_apart_from_leniency_and_scale() -> None:
     rater, item, given, merit = rated(0)
-    found = raters.separate(rater, item, given)
+    found = rater_model.separate(rater, item, given)
     assert np.corrcoef(found.merit, merit)[0, 1] > 0.9
     assert not found.coordinated.any()
 
 
 def test_raters_who_follow_a_plan_are_named_and_not_heard() -> None:
     rater, item, given, merit = rated(1, planned=8)
-    found = raters.separate(rater, item, given)
+    found = rater_model.separate(rater, item, given)
     assert found.coordinated[:8].sum() >= 6
     assert found.coordinated[8:].sum() == 0
     assert np.corrcoef(found.merit, merit)[0, 1] > 0.88
@@ -375,18 +374,18 @@ def tastes(users: int, each: int, own: bool, seed: int = 0) -> list[Preference]:
 def test_a_users_own_history_changes_what_is_best_for_them() -> None:
     rows = tastes(40, 12, own=True)
     model = reward.train({"kind": rows})
-    found = people.learn(model, rows)
+    found = user_effects.learn(model, rows)
     assert found.spread > 0
     asked = [(Turn("user", "say"),)] * 2
     said = [
         (Turn("assistant", "Sun and moon. I love the river, the river."),),
         (Turn("assistant", "Sun and moon. I love the music, the music."),),
     ]
-    table = people.rewards(model, found, asked, said)
+    table = user_effects.rewards(model, found, asked, said)
     likes_rivers = np.array([int(name[1:]) % 2 == 1 for name in found.names])
     assert ((table[:, 0] > table[:, 1]) == likes_rivers).mean() > 0.9
     middle = [(Turn("assistant", "Sun and moon. I love the stone, the stone."),)]
-    both = people.rewards(model, found, [asked[0]] * 3, [*said, *middle])
+    both = user_effects.rewards(model, found, [asked[0]] * 3, [*said, *middle])
     for tail in (
         objectives.cvar(both, 0.2),
         objectives.worst_group(both, ["r" if likes else "m" for likes in likes_rivers]),
@@ -397,9 +396,9 @@ def test_a_users_own_history_changes_what_is_best_for_them() -> None:
 
 def test_where_people_do_not_differ_nobody_gets_a_taste() -> None:
     rows = tastes(40, 12, own=False)
-    assert people.learn(reward.train({"kind": rows}), rows).spread == 0.0
+    assert user_effects.learn(reward.train({"kind": rows}), rows).spread == 0.0
     with pytest.raises(InputError, match="names a single user"):
-        people.learn(
+        user_effects.learn(
             reward.train({"kind": rows}),
             [msgspec.structs.replace(row, source=Source("t")) for row in rows],
         )
@@ -479,12 +478,10 @@ def test_tastes_that_change_are_learned_sooner_when_the_past_is_let_go() -> None
     ]
     model = reward.train({"kind": old})
     asked, said = [["tell me"]] * 2, ["I am sorry, sun.", "You stupid loser, sun."]
-    gap = {
-        keep: np.subtract(
-            *(s.reward for s in reward.score(update(model, {"kind": now}, keep), asked, said))
-        )
-        for keep in (1.0, 0.1)
-    }
+    gap: dict[float, float] = {}
+    for keep in (1.0, 0.1):
+        scores = reward.score(update(model, {"kind": now}, keep), asked, said)
+        gap[keep] = scores[0].reward - scores[1].reward
     assert gap[0.1] < gap[1.0]
     with pytest.raises(InputError, match="could not find head"):
         update(model, {"other": now})

@@ -33,6 +33,7 @@ def train_reward(
     false_alarms: float = 0.05,
     recipe: Recipe | None = None,
     privacy: Privacy | None = None,
+    raters: bool = False,
     trust_remote_code: bool = False,
     progress: Progress = quiet,
 ) -> RewardModel | Transformer:
@@ -41,12 +42,21 @@ def train_reward(
 
     The embedded model, or with a `recipe` a transformer (the `train` extra), whose interrupted
     training goes on. `embeddings`: the embedded one reads MiniLM embeddings too (the `minilm`
-    extra). Rows marked as test are left out. `privacy`: train with differential privacy, by user.
+    extra). Rows marked as test are left out, and pairs of equal responses, which the card counts.
+    `privacy`: train with differential privacy, by user. `raters`: take leniency, scale and taste of
+    raters out of scored examples first.
 
     Raises:
-        InputError: a file holds nothing to learn from.
+        InputError: a file holds nothing to learn from; with `raters`, no scored example names its
+            rater, or `privacy` is asked for too.
     """
-    rows = {name: reward.training_rows(path) for name, path in data.items()}
+    if raters and privacy is not None:
+        raise InputError(
+            "could not take out rater effects of a private model: they are fitted to all raters at"
+            " once, without noise"
+        )
+    counts: list[int] = []
+    rows = {name: reward.training_rows(path, counts.append) for name, path in data.items()}
     if recipe is not None:
         return _train_transformer(
             rows,
@@ -55,12 +65,14 @@ def train_reward(
             false_alarms,
             privacy,
             progress,
+            raters=raters,
+            left_out=sum(counts),
             trust_remote_code=trust_remote_code,
         )
     model = (
-        reward.train(rows, embeddings, false_alarms)
+        reward.train(rows, embeddings, false_alarms, rater_effects=raters, left_out=sum(counts))
         if privacy is None
-        else private.train(rows, privacy, embeddings)
+        else private.train(rows, privacy, embeddings, left_out=sum(counts))
     )
     reward.save(model, out)
     return model
@@ -74,11 +86,15 @@ def _train_transformer(
     privacy: Privacy | None,
     progress: Progress,
     *,
+    raters: bool,
+    left_out: int,
     trust_remote_code: bool,
 ) -> Transformer:
     from upshot.reward import transformer  # torch: the train extra, seconds to load
 
-    folder = files.prepare(out, blake2b(msgspec.json.encode([rows, recipe, privacy])).hexdigest())
+    folder = files.prepare(
+        out, blake2b(msgspec.json.encode([rows, recipe, privacy, raters])).hexdigest()
+    )
     trained = transformer.train(
         rows,
         recipe,
@@ -86,6 +102,8 @@ def _train_transformer(
         false_alarms,
         privacy,
         progress=lambda done, total: progress("train", done, total),
+        rater_effects=raters,
+        left_out=left_out,
         trust_remote_code=trust_remote_code,
     )
     if is_main():
@@ -127,8 +145,8 @@ def train_audit(
     return leaks.audit(
         pairs,
         train,
-        canaries,
-        runs,
+        count=canaries,
+        runs=runs,
         delta=privacy.delta if privacy else 0.0,
         progress=lambda done, total: progress("audit", done, total),
     )

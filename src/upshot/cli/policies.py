@@ -13,6 +13,7 @@ from upshot.cli.options import TrustRemoteCode
 from upshot.cli.output import log, notice, write
 from upshot.cli.progress import progress
 from upshot.errors import InputError
+from upshot.policy.methods import method_names
 
 if TYPE_CHECKING:
     from upshot.policy.methods.method import Method
@@ -29,7 +30,7 @@ def train_policy(
     ] = None,
     method: Annotated[
         str | None,
-        typer.Option(help="sft, dpo, kto, rrhf, raft, ppo, rloo, grpo, sdpo, conditioned or star."),
+        typer.Option(help=f"Of {', '.join(method_names())}."),
     ] = None,
     model: Annotated[str | None, typer.Option(help="Base: a name on a hub, or a folder.")] = None,
     reward: Annotated[

@@ -112,9 +112,9 @@ def review(
             shown,
             Importance,
             _BASE_TOKENS + _TOKENS_PER_STEP * size,
-            temperature,
-            votes,
-            1,
+            temperature=temperature,
+            n=votes,
+            seed=1,
         )
         importance = await asker.ask(
             blind_question, Importance, lambda answer: _importance_problem(answer, size), run.id
@@ -126,9 +126,9 @@ def review(
             informed,
             Place,
             _PLACE_TOKENS,
-            temperature,
-            votes,
-            1,
+            temperature=temperature,
+            n=votes,
+            seed=1,
         )
         places = await asker.ask(
             place_question, Place, lambda answer: _place_problem(answer, size), run.id
@@ -143,7 +143,9 @@ def review(
         ]
         return _combine(run, b, blind, valid, cost)
 
-    reviews, cost.stopped = work_through(len(runs), review_run, endpoint, budget, replies, progress)
+    reviews, cost.stopped = work_through(
+        len(runs), review_run, endpoint, budget, replies, progress=progress
+    )
     cost.seconds = time.monotonic() - started
     return [
         reviews.get(number, Review(np.zeros(len(run.steps)), b)) for number, run in enumerate(runs)

@@ -1,4 +1,4 @@
-"""Where work runs: this process or local processes. A stage never knows which."""
+"""Execution of stages, in this process or in local ones. A stage never knows which."""
 
 from upshot.engine.stages import Stage, StageReport, run_stage
 

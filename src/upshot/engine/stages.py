@@ -1,9 +1,8 @@
-"""A stage is a pure function from one bucket's Arrow tables to one new table, with a name and a
-version.
+"""Stages: pure functions from one bucket's Arrow tables to one new table, with name and version.
 
-The engine reads a bucket's inputs, runs the stage wherever, and commits the output in one
-transaction named by (stage, version, bucket, what the inputs were). So a re-run does only what is
-new, a killed run loses at most the buckets in flight, and two runs at once do not double a row.
+The engine reads a bucket's inputs, runs the stage, and commits the output in one transaction named
+by stage, version, bucket and a fingerprint of the inputs. So a re-run does only new work, a killed
+run loses at most the buckets in flight, and concurrent runs do not duplicate rows.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from upshot.records import CleanTable
 
 
 class Stage(NamedTuple):
-    """What is run on every bucket.
+    """A function to run on every bucket.
 
     `run` must be importable by name, so that another process can find it.
     """
@@ -36,17 +35,17 @@ class Stage(NamedTuple):
     mode: Literal["append", "replace"]
     """Append rows with an `as_of`, or replace the bucket."""
     options: Mapping[str, Any] = {}
-    """Passed to `run`; part of what names the work, so other options mean another run."""
+    """Passed to `run`; part of the name of the work, so that other options mean a new run."""
 
 
 class StageReport(msgspec.Struct, frozen=True):
-    """What one run of a stage did."""
+    """Report on one run of a stage."""
 
     stage: str
     buckets: int
-    """Buckets that were worked on."""
+    """Buckets that were processed."""
     skipped: int
-    """Buckets whose work was committed before."""
+    """Buckets whose work had been committed before."""
     rows: int
     seconds: float
 
@@ -54,9 +53,7 @@ class StageReport(msgspec.Struct, frozen=True):
 def run_stage(
     lake: Lake, stage: Stage, workers: int = 1, progress: Callable[[int, int], None] | None = None
 ) -> StageReport:
-    """Run a stage on every bucket that has something new; `progress(done, all)` is called as
-    buckets finish.
-    """
+    """Run a stage on every bucket with new input; `progress(done, total)` reports each bucket."""
     started = time.perf_counter()
     with system_memory():
         return _run(lake, stage, workers, progress, started)
@@ -94,7 +91,7 @@ def _run(
 
 
 def _in_processes(lake: Lake, stage: Stage, pending: Mapping[int, str], workers: int):
-    """Results as they come; a failure is raised once the buckets in flight have been committed."""
+    """Results as they come; a failure is raised after the buckets in flight are committed."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(workers, len(pending)), mp_context=context) as pool:
         futures: set[Future[int]] = {
@@ -115,7 +112,7 @@ def _run_bucket_at(
 
 
 def _work(lake: Lake, stage: Stage) -> list[str]:
-    """The application id of each bucket's work: another version, option or input is other work."""
+    """The application id of each bucket's work, which depends on version, options and inputs."""
     options = msgspec.json.encode(dict(sorted(stage.options.items())), enc_hook=str).decode()
     inputs = zip(*(lake.fingerprints(table) for table in stage.inputs), strict=True)
     return [

@@ -1,6 +1,4 @@
-"""What later messages say of earlier responses: cues, events, the embedded judge, the LLM judge,
-the cascade of both.
-"""
+"""Verdicts on responses from later messages: the embedded judge, the LLM judge, their cascade."""
 
 from upshot.hindsight.embedded.judge import judge_bucket, make_judge_stage
 

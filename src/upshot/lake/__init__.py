@@ -1,4 +1,4 @@
-"""The tables, in Delta Lake. Nothing else touches the files of the lake."""
+"""The tables, in Delta Lake. No other package touches the files of the lake."""
 
 from upshot.lake.erase import ErasureProof, erase_rows
 from upshot.lake.tables import Lake, bucket_of

@@ -1,8 +1,7 @@
-"""Erasure: a user's rows leave every table and every older file version, and the bytes are scanned
-to prove it.
+"""Erasure of a user's rows from every table and file version, proven by a scan of all bytes.
 
 A Delta `DELETE` writes its predicate, the user's id, into the log. So rows are erased by rewriting
-their *bucket* without them; then older files are vacuumed, a checkpoint is written and the log
+their *bucket* without them; then older files are vacuumed, a checkpoint is written, and the log
 before it is deleted.
 """
 
@@ -12,13 +11,15 @@ import hashlib
 import io
 import time
 from collections.abc import Iterator, Sequence
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pyarrow as pa
 import pyarrow.fs
 import pyarrow.parquet as pq
+import re2
 
 from upshot.errors import ErasureError
 from upshot.io.arrow import pc
@@ -26,18 +27,19 @@ from upshot.lake.tables import Lake
 from upshot.records import SCHEMAS, CleanTable
 
 _MIN_TRACE = 24
-"""Characters: shorter texts ("thanks") are everybody's and prove nothing."""
+"""Shorter texts ("thanks") are written by many users and prove nothing."""
 _MIN_ID = 8
-"""Characters: an id such as `c0` stands in any file by chance."""
+"""Shorter ids such as `c0` occur in any file by chance."""
 _MAX_TRACE = 200
-"""Characters of a text that are looked for, up to a word's end."""
+"""Characters of a text that are searched for, cut at the end of a word."""
 _MAX_TRACES = 2_000
+"""Per column, which bounds the time of the scan."""
 _IDS, _TEXTS = ("id", "thread", "digest"), ("text", "detail", "metadata")
 """Columns that traces are taken from."""
 
 
 class ErasureProof(msgspec.Struct, frozen=True):
-    """What was erased and what the scan found."""
+    """What was erased, and the extent of the scan that proves it."""
 
     rows: dict[str, int]
     """Rows removed, by table."""
@@ -45,28 +47,25 @@ class ErasureProof(msgspec.Struct, frozen=True):
     files_scanned: int
     bytes_scanned: int
     models: list[str]
-    """Models that learned from the user: deleted here, to be trained anew without them."""
+    """Models that learned from the user; deleted, to be trained again without them."""
     traces: int
-    """Distinct ids and texts of the user that were looked for."""
+    """Distinct ids and texts of the user that were searched for."""
     retrain: list[str] = []
-    """Folders of models outside the lake that learned from the user: left as they are, to be
-    trained anew.
-    """
+    """Folders of models outside the lake that learned from the user; unchanged, to be retrained."""
 
 
 def erase_rows(lake: Lake, users: Sequence[str], bucket: int) -> ErasureProof:
-    """Erase users (by pseudonym) of one bucket from every table, then scan every remaining byte for
-    them.
+    """Erase users (by pseudonym) of one bucket from every table, then scan all remaining bytes.
 
     Raises:
-        ErasureError: something of theirs is still there.
+        ErasureError: the scan found data of theirs.
     """
     wanted = pa.array(list(users), pa.string())
     traces: set[bytes] = {user.encode() for user in users}
     others: set[bytes] = set()
     rows: dict[str, int] = {}
     for table in [name for name in SCHEMAS if "user" in SCHEMAS[name].names]:
-        everything = lake._raw(table, bucket)  # pyright: ignore[reportPrivateUsage]  # superseded rows too
+        everything = lake.read_all_versions(table, bucket)
         theirs = pc.is_in(everything["user"], value_set=wanted)
         theirs_rows = everything.filter(theirs)
         rows[table] = theirs_rows.num_rows
@@ -82,7 +81,7 @@ def erase_rows(lake: Lake, users: Sequence[str], bucket: int) -> ErasureProof:
 
 
 def _forget_models(lake: Lake, users: set[str]) -> list[str]:
-    """Delete every model that one of the users taught; returns their names."""
+    """Delete every model that learned from one of the users; returns their names."""
     rows = lake.read("models", 0).to_pylist()
     gone = [not users.isdisjoint(row["users"]) for row in rows]
     if any(gone):
@@ -105,8 +104,7 @@ def _make_transaction(table: str, bucket: int) -> tuple[str, int]:
 
 
 def _delete_old_files(lake: Lake) -> int:
-    from datetime import timedelta
-
+    """Vacuum every table and drop its old log; returns the number of files deleted."""
     deleted = len(lake.vacuum(timedelta(0)))
     for table in SCHEMAS:
         lake.tidy_log(table)
@@ -114,7 +112,7 @@ def _delete_old_files(lake: Lake) -> int:
 
 
 def _collect_traces(rows: pa.Table) -> Iterator[bytes]:
-    """Ids and long texts, a bounded number of them."""
+    """A bounded number of ids and long texts."""
     for name in _IDS:
         if name in rows.schema.names:
             for value in pc.unique(rows[name]).to_pylist()[:_MAX_TRACES]:
@@ -132,12 +130,11 @@ def _collect_traces(rows: pa.Table) -> Iterator[bytes]:
 
 
 def _scan_files(lake: Lake, users: Sequence[str], traces: set[bytes]) -> tuple[int, int]:
-    """Read every file under the lake, as bytes and (Parquet) decoded; raise where something of the
-    users is found.
+    """Read every file of the lake, as bytes and decoded; raise if it has data of the users.
 
-    A row of a table belongs to the user that it names: what others wrote word for word alike, or
-    under an id that begins alike, is theirs. Whatever names nobody is searched for every trace;
-    what a trace that others have too is found in, is not the users' alone.
+    A row belongs to the user that it names, so identical texts of others are not searched for.
+    Files and rows that name no user are searched for every trace, except those that rows of other
+    users contain too.
     """
     filesystem, base = _open_filesystem(lake)
     files = size = 0
@@ -154,7 +151,7 @@ def _scan_files(lake: Lake, users: Sequence[str], traces: set[bytes]) -> tuple[i
         size += len(content)
         is_held = bool(names.search(content))
         if info.path.endswith(".parquet"):
-            table = pq.read_table(io.BytesIO(content))
+            table: pa.Table = cast(Any, pq).read_table(io.BytesIO(content))
             owned = "user" in table.column_names
             is_held = is_held or any(
                 (names if owned else pattern).search(cell) for cell in _decode_cells(table)
@@ -173,11 +170,11 @@ def _scan_files(lake: Lake, users: Sequence[str], traces: set[bytes]) -> tuple[i
 
 
 def _is_held_by_others(lake: Lake, trace: bytes) -> bool:
-    """Whether somebody's rows, of those that are left, hold a trace word for word."""
+    """Whether a remaining row contains a trace word for word."""
     text = trace.decode("utf-8", "replace")
     for table in [name for name in SCHEMAS if "user" in SCHEMAS[name].names and lake.exists(name)]:
         for bucket in range(lake.buckets):
-            rows = lake._raw(table, bucket)  # pyright: ignore[reportPrivateUsage]  # superseded rows too
+            rows = lake.read_all_versions(table, bucket)
             for name in (*_IDS, *_TEXTS):
                 if (
                     name in rows.schema.names
@@ -190,9 +187,7 @@ def _is_held_by_others(lake: Lake, trace: bytes) -> bool:
 def _compile_traces(
     traces: set[bytes], whole: bool = False
 ) -> Any:  # RE2's compiled type has no public name
-    """Any of the traces, anywhere; `whole`: not as a part of a longer word."""
-    import re2
-
+    """A pattern of all traces; `whole`: not as part of a longer word."""
     options = re2.Options()
     options.max_mem = 1 << 30
     words = (

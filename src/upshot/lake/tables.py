@@ -1,12 +1,11 @@
 """Append, read by bucket, versions, compaction and vacuum of the lake's Delta tables.
 
-Three rules keep it whole when processes die or race:
+Three rules keep it consistent when processes die or race:
 
 * a commit carries a Delta transaction identifier (application id, version), so a retried append
   changes nothing;
-* base tables are append-only and resolved on reading: of one conversation the longest version
-  counts, and of two
-  equal ones the first, so writers never wait for each other; `compact` drops what is superseded;
+* base tables are append-only and resolved on reading: the longest version of a conversation counts,
+  of equal ones the first, so writers never wait for each other; `compact` drops superseded rows;
 * derived tables are replaced one bucket at a time.
 
 Delta's log keeps column minima and maxima, text included. Every table therefore restricts
@@ -20,7 +19,7 @@ import os
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast
 
 import pyarrow as pa
 from deltalake import (
@@ -54,11 +53,10 @@ _WRITER = WriterProperties(
 )
 _NO_HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
 _COMMIT_RETRIES = 100
+"""Of an append that raced others; each retry takes milliseconds."""
 _REVISIONED = ("messages", "events")
 OUTSIDE_PREFIX = "outside/"
-"""Begins the digest of events that an application reported: they are of a conversation, not of one
-version of it.
-"""
+"""Prefix of the digest of reported events, which belong to all versions of a conversation."""
 
 
 def bucket_of(user: str, buckets: int) -> int:
@@ -88,7 +86,7 @@ class Lake:
         self._opened: dict[str, DeltaTable] = {}
 
     def uri(self, table: str) -> str:
-        """Where a table lies."""
+        """The location of a table."""
         if table not in SCHEMAS:
             raise NotFoundError(
                 f"could not open table {table!r}: the lake holds {', '.join(SCHEMAS)}"
@@ -96,18 +94,18 @@ class Lake:
         return f"{self.root.rstrip('/')}/{table}"
 
     def exists(self, table: str = "conversations") -> bool:
-        """Whether the table has been made."""
+        """Whether the table exists."""
         return table in self._opened or DeltaTable.is_deltatable(self.uri(table), self._options)
 
     @property
     def buckets(self) -> int:
-        """Number of buckets, as fixed when the lake was made."""
+        """Number of buckets, fixed when the lake is made."""
         if not self.exists():
             return self._wanted_buckets
         return int(self._open("conversations").metadata().description or self._wanted_buckets)
 
     def create(self) -> None:
-        """Make every table that is not there yet. Safe to call from several processes at once."""
+        """Make every missing table; safe to call from several processes at once."""
         if self.is_local:
             with boundary(f"make the lake at {self.root}", (OSError,), LakeError):
                 Path(self.root).mkdir(parents=True, exist_ok=True)
@@ -131,9 +129,7 @@ class Lake:
         return self._open(table).version()
 
     def committed(self, table: str, application: str) -> int | None:
-        """The last transaction version that `application` committed to the table, None where there
-        is none.
-        """
+        """The last transaction version that `application` committed to the table, if any."""
         return self._open(table).transaction_version(application)
 
     def append(
@@ -143,9 +139,7 @@ class Lake:
         transaction: tuple[str, int],
         metadata: Mapping[str, Any] | None = None,
     ) -> bool:
-        """Append rows once: False, and nothing is written, where this transaction was committed
-        before.
-        """
+        """Append rows once: False, without writing, if the transaction was committed before."""
         return self._write(table, rows, transaction, metadata, predicate=None)
 
     def replace(
@@ -192,8 +186,7 @@ class Lake:
                     post_commithook_properties=_NO_HOOKS,
                 )
         except LakeError as error:
-            # Two processes with the same work: the loser finds the winner's transaction and has
-            # nothing to do.
+            # Two processes did the same work: the loser finds the winner's transaction and is done.
             if isinstance(error.__cause__, CommitFailedError):
                 committed = self._open(table).transaction_version(transaction[0])
                 if committed is not None and committed >= transaction[1]:
@@ -209,11 +202,11 @@ class Lake:
         version: int | None = None,
         conversations: CleanTable | None = None,
     ) -> CleanTable:
-        """The rows that count now, of one bucket or of all; `version` reads the table as it was.
+        """The rows that count, of one bucket or all; `version` reads the table as it was.
 
-        `conversations` are those of the bucket, where they have been read already.
+        `conversations`: those of the bucket, if they have been read already.
         """
-        rows = self._raw(table, bucket, columns, version)
+        rows = self.read_all_versions(table, bucket, columns, version)
         if table == "conversations":
             return CleanTable(_select_newest(rows, ("id",), ("messages", "ingested_at"), columns))
         if table == "verdicts":
@@ -236,13 +229,14 @@ class Lake:
             )
         return CleanTable(rows)
 
-    def _raw(
+    def read_all_versions(
         self,
         table: str,
         bucket: int | None,
         columns: Sequence[str] | None = None,
         version: int | None = None,
     ) -> pa.Table:
+        """The rows of a table, superseded ones included."""
         opened = self._open(table, version)
         needed = None if columns is None else sorted(set(columns) | set(_KEYS.get(table, ())))
         wanted = None if bucket is None else [("bucket", "=", str(bucket))]
@@ -250,31 +244,28 @@ class Lake:
         with boundary(
             f"read {self.uri(table)}", (DeltaError, OSError, pa.ArrowException), LakeError
         ):
-            rows = opened.to_pyarrow_dataset(
+            dataset = cast(Any, opened).to_pyarrow_dataset(
                 filesystem=where, file_pruning_predicate=wanted
-            ).to_table(columns=needed)
-        schema = SCHEMAS[table]
+            )
+            rows: pa.Table = dataset.to_table(columns=needed)
+        schema: Any = SCHEMAS[table]
         return rows.cast(pa.schema([schema.field(name) for name in rows.schema.names]))
 
     def fingerprints(self, table: str) -> list[str]:
-        """A name for the content of each bucket: it changes whenever a commit adds to the bucket or
-        replaces it.
-        """
+        """A hash of each bucket, which changes when a commit adds to the bucket or replaces it."""
         files: list[list[str]] = [[] for _ in range(self.buckets)]
         actions = pa.table(self._open(table).get_add_actions(flatten=True))
         for path, bucket in zip(
             actions["path"].to_pylist(), actions["partition.bucket"].to_pylist(), strict=True
         ):
-            files[int(bucket)].append(str(path))
+            files[int(bucket or 0)].append(str(path))
         return [
             hashlib.blake2b("\n".join(sorted(paths)).encode(), digest_size=12).hexdigest()
             for paths in files
         ]
 
     def compact(self, table: str) -> int:
-        """Rewrite each bucket that has several files as one, dropping superseded rows; returns
-        buckets rewritten.
-        """
+        """Merge the files of each bucket, without superseded rows; returns buckets rewritten."""
         paths = [
             str(path) for path in pa.table(self._open(table).get_add_actions())["path"].to_pylist()
         ]
@@ -316,9 +307,7 @@ class Lake:
         return self._options
 
     def _open(self, table: str, version: int | None = None) -> DeltaTable:
-        """The table at a version, or as it is now: an opened one reads only what the log has added
-        since.
-        """
+        """The table at a version, or now: an open one only reads what the log has added since."""
         try:
             opened = self._opened.get(table)
             if opened is None or version is not None:
@@ -348,32 +337,34 @@ _KEYS: Mapping[str, Sequence[str]] = {
 def _select_newest(
     rows: pa.Table, key: Sequence[str], order: Sequence[str], columns: Sequence[str] | None
 ) -> pa.Table:
-    """Of rows with one key, the last by `order`; ties go to the smallest digest, so every reader
-    agrees.
-    """
+    """The last row by `order` for each key; of ties the smallest digest, so readers agree."""
     if rows.num_rows == 0:
         return rows.select(columns) if columns else rows
-    sorting = [(name, "ascending") for name in key] + [(name, "descending") for name in order]
+    sorting: list[tuple[str, Literal["ascending", "descending"]]] = [
+        *((name, "ascending") for name in key),
+        *((name, "descending") for name in order),
+    ]
     if "digest" in rows.schema.names:
         sorting.append(("digest", "ascending"))
-    rows = rows.sort_by(sorting)
+    rows = rows.take(pc.sort_indices(rows, sort_keys=sorting))
     same = _repeat_mask(rows, key)
     rows = rows.filter(pc.invert(same))
     return rows.select(columns) if columns else rows
 
 
-def _repeat_mask(rows: pa.Table, key: Sequence[str]) -> pa.Array:
+def _repeat_mask(rows: pa.Table, key: Sequence[str]) -> Any:
+    """Whether each row has the key of the row before it."""
     same: Any = None
     for name in key:
         column = rows[name].combine_chunks()
         equal = pc.equal(column.slice(1), column.slice(0, len(column) - 1))
         same = equal if same is None else pc.and_(same, equal)
-    joined = same.combine_chunks() if isinstance(same, pa.ChunkedArray) else same
+    joined = same.combine_chunks() if hasattr(same, "combine_chunks") else same
     return pa.concat_arrays([pa.array([False]), pc.fill_null(joined, False)])
 
 
 def _drop_duplicates(rows: pa.Table, table: str) -> pa.Table:
-    """Drop rows that two writers wrote twice: the same conversation version and position."""
+    """Drop rows that two writers both wrote: the same conversation version and position."""
     if rows.num_rows == 0:
         return rows
     names = (
@@ -385,8 +376,9 @@ def _drop_duplicates(rows: pa.Table, table: str) -> pa.Table:
 
 
 def _merge_outside_events(rows: pa.Table, outside: Any, counts: Any) -> tuple[pa.Table, Any]:
-    """Events with those from outside, of which the newest of a kind counts (their detail begins
-    with the kind).
+    """Events including those from outside, of which the newest of each kind counts.
+
+    The detail of an outside event begins with its kind.
     """
     reported = rows.filter(outside)
     what = pc.replace_substring_regex(reported["detail"], pattern="(?s):.*", replacement="")

@@ -1,6 +1,4 @@
-"""Talking to language models: any OpenAI-compatible endpoint, with a budget, retries and a cache in
-the lake.
-"""
+"""Language models behind any OpenAI-compatible endpoint: budget, retries, a cache in the lake."""
 
 from upshot.llm.batch import run_batch
 from upshot.llm.budget import Budget, Spent

@@ -1,7 +1,6 @@
-"""The batch interface (files and batches), where an endpoint offers it: slower, and usually at half
-the price.
+"""The batch interface of an endpoint (files and batches): slower, and usually at half the price.
 
-It fills the cache of replies. The judge then runs as ever and finds its answers there, so that
+It fills the cache of replies. The judge then runs as usual and finds its answers there, so that
 reading, repairing and reconciling are the same code.
 """
 
@@ -23,6 +22,7 @@ from upshot.llm.replies import Replies
 _FINAL_STATUSES = ("completed", "failed", "expired", "cancelled")
 _MAX_REQUESTS = 50_000
 _MAX_BYTES = 190 << 20
+"""OpenAI's limits of one batch: 50,000 requests and 200 MB."""
 
 
 async def run_batch(
@@ -30,25 +30,26 @@ async def run_batch(
     requests: Mapping[str, tuple[str, Request]],
     replies: Replies,
     budget: Budget,
+    *,
     poll_s: float = 20.0,
     progress: Callable[[int, int], None] | None = None,
 ) -> int:
-    """Send requests (key → user, request) as batches, wait for them, and keep the replies; returns
-    how many came.
+    """Send requests (key → user, request) as batches and store the replies; returns their number.
 
     Raises:
         EndpointError: the endpoint has no batch interface, or a batch failed as a whole.
     """
     received = 0
     timeout = aiohttp.ClientTimeout(total=endpoint.timeout_s * 5)
-    bearer = {"Authorization": f"Bearer {endpoint.key}"} if endpoint.key else {}
-    async with aiohttp.ClientSession(headers=bearer, timeout=timeout) as session:
+    async with aiohttp.ClientSession(
+        headers={"Authorization": f"Bearer {endpoint.key}"} if endpoint.key else {}, timeout=timeout
+    ) as session:
         for part in _split_requests(requests):
             batch = await _submit_batch(session, endpoint, part)
             while batch["status"] not in _FINAL_STATUSES:
                 await asyncio.sleep(poll_s)
                 batch = await _request_json(session, "GET", endpoint.url(f"batches/{batch['id']}"))
-                counts = batch.get("request_counts") or {}
+                counts: dict[str, Any] = batch.get("request_counts") or {}
                 if progress:
                     progress(received + int(counts.get("completed", 0)), len(requests))
             if batch["status"] != "completed" and not batch.get("output_file_id"):
@@ -58,7 +59,7 @@ async def run_batch(
                 )
             if batch.get("output_file_id"):
                 received += await _collect_replies(
-                    session, endpoint, batch["output_file_id"], part, replies, budget
+                    session, endpoint, batch["output_file_id"], part, replies, budget=budget
                 )
     replies.flush()
     return received
@@ -105,13 +106,14 @@ async def _collect_replies(
     file: str,
     part: Mapping[str, tuple[str, Request]],
     replies: Replies,
+    *,
     budget: Budget,
 ) -> int:
     content = await _request_bytes(session, "GET", endpoint.url(f"files/{file}/content"))
     received = 0
     for line in content.splitlines():
         row = msgspec.json.decode(line)
-        response = row.get("response") or {}
+        response: dict[str, Any] = row.get("response") or {}
         if response.get("status_code") != 200 or row.get("custom_id") not in part:
             continue
         user, request = part[row["custom_id"]]

@@ -1,5 +1,6 @@
-"""A limit on tokens and on money that is never overrun: what a request could cost at most is set
-aside before it is sent.
+"""A limit on tokens and money that is never exceeded.
+
+The largest possible cost of a request is reserved before it is sent.
 """
 
 from __future__ import annotations
@@ -12,18 +13,18 @@ from upshot.errors import BudgetError
 from upshot.llm.endpoint import Endpoint
 
 _BYTES_PER_TOKEN = 3.5
-"""Before anything is known of the server's tokenizer; English has about 4, code 3."""
+"""Before the server has counted any tokens; English has about 4 bytes per token, code 3."""
 _MARGIN = 1.15
-"""On the ratio seen so far."""
+"""On the ratio of bytes to tokens so far, which varies between prompts."""
 
 
 class Spent(msgspec.Struct):
-    """What was sent, received and paid."""
+    """Requests, tokens and money spent."""
 
     calls: int = 0
     prompt_tokens: int = 0
     cached_tokens: int = 0
-    """Prompt tokens that the server took from its prefix cache."""
+    """Prompt tokens that the server found in its prefix cache."""
     completion_tokens: int = 0
     usd: float = 0.0
 
@@ -34,7 +35,7 @@ class Spent(msgspec.Struct):
 
 
 class Budget:
-    """Tokens and money for a run. None is no limit."""
+    """Tokens and money for a run; None: no limit."""
 
     def __init__(
         self, endpoint: Endpoint, tokens: int | None = None, usd: float | None = None
@@ -43,19 +44,18 @@ class Budget:
         self.spent = Spent()
         self._tokens, self._usd = tokens, usd
         self.limited = tokens is not None or usd is not None
-        self._aside_tokens = 0
-        self._aside_usd = 0.0
-        self._bytes_a_token = _BYTES_PER_TOKEN
+        self._reserved_tokens = 0
+        self._reserved_usd = 0.0
+        self._bytes_per_token = _BYTES_PER_TOKEN
         self._sent_bytes = 0
         self._changed = asyncio.Condition()
 
     def estimate(self, size: int) -> int:
-        """Prompt tokens of a request of so many bytes, by what the server counted so far."""
-        return int(size / self._bytes_a_token) + 1
+        """Prompt tokens of a request of `size` bytes, by the server's counts so far."""
+        return int(size / self._bytes_per_token) + 1
 
     async def reserve(self, size: int, max_completion: int) -> tuple[int, float]:
-        """Set aside what a request can cost at most; waits for requests in flight where they may
-        give some back.
+        """Reserve the largest possible cost; waits while requests in flight may free some budget.
 
         Raises:
             BudgetError: it does not fit, and nothing in flight could change that.
@@ -64,7 +64,7 @@ class Budget:
         usd = self._cost(tokens - max_completion, 0, max_completion)
         async with self._changed:
             while not self._fits(tokens, usd):
-                if not self._aside_tokens:
+                if not self._reserved_tokens:
                     raise BudgetError(
                         f"stopped at the budget: {self.spent.tokens:,} tokens and"
                         f" ${self.spent.usd:.4f} are spent, and the next request may take"
@@ -72,24 +72,22 @@ class Budget:
                         " larger budget to go on"
                     )
                 await self._changed.wait()
-            self._aside_tokens += tokens
-            self._aside_usd += usd
+            self._reserved_tokens += tokens
+            self._reserved_usd += usd
         return tokens, usd
 
     async def settle(
         self, reserved: tuple[int, float], size: int, prompt: int, cached: int, completion: int
     ) -> None:
-        """Put the server's own counts in the place of what was set aside; all 0 where the request
-        failed.
-        """
+        """Replace a reservation by the server's own counts, all 0 where the request failed."""
         self.count(size, prompt, cached, completion)
         async with self._changed:
-            self._aside_tokens -= reserved[0]
-            self._aside_usd -= reserved[1]
+            self._reserved_tokens -= reserved[0]
+            self._reserved_usd -= reserved[1]
             self._changed.notify_all()
 
     def count(self, size: int, prompt: int, cached: int, completion: int) -> None:
-        """Add what one request of so many bytes took."""
+        """Add the cost of one request of `size` bytes."""
         spent = self.spent
         if prompt:
             self._sent_bytes += size
@@ -99,13 +97,16 @@ class Budget:
         spent.usd += self._cost(prompt, cached, completion)
         spent.calls += 1
         if spent.prompt_tokens > 2_000:
-            self._bytes_a_token = self._sent_bytes / spent.prompt_tokens
+            self._bytes_per_token = self._sent_bytes / spent.prompt_tokens
 
     def _fits(self, tokens: int, usd: float) -> bool:
         enough = (
-            self._tokens is None or self.spent.tokens + self._aside_tokens + tokens <= self._tokens
+            self._tokens is None
+            or self.spent.tokens + self._reserved_tokens + tokens <= self._tokens
         )
-        return enough and (self._usd is None or self.spent.usd + self._aside_usd + usd <= self._usd)
+        return enough and (
+            self._usd is None or self.spent.usd + self._reserved_usd + usd <= self._usd
+        )
 
     def _cost(self, prompt: int, cached: int, completion: int) -> float:
         end = self.endpoint

@@ -1,8 +1,7 @@
-"""A client of OpenAI-compatible chat completions on aiohttp: limits, retries with back-off, servers
-that know less.
+"""A client of OpenAI-compatible chat completions: limits, retries with back-off, lesser servers.
 
-A server that refuses an optional field (a JSON schema, several samples, a seed) is asked again
-without it, and that is remembered. Overhead beside bare aiohttp: `bench/judge_cost.py`.
+If a server refuses an optional field (a JSON schema, several samples, a seed), the request is sent
+again without it, and so are later ones. Overhead over bare aiohttp: `bench/judge_cost.py`.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 
 import aiohttp
@@ -21,10 +20,12 @@ from upshot.llm.budget import Budget
 from upshot.llm.endpoint import Endpoint
 
 _RETRIED = frozenset((408, 409, 425, 429, 500, 502, 503, 504, 529))
+"""Statuses of overload, time-out and failure, after which the same request may succeed."""
 _MAX_WAIT_S = 60.0
+"""Between two attempts, whatever the server asks for."""
 _OPTIONAL = ("response_format", "n", "seed", "temperature", "max_tokens", "stream_options")
-"""Fields that a server may not know; in the order in which they are given up where it does not say
-which one it minds.
+"""Fields that a server may not support, in the order in which they are dropped where it does not
+name the one it refuses.
 """
 
 
@@ -36,24 +37,24 @@ class ChatMessage(msgspec.Struct, frozen=True):
 
 
 class Request(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A chat completion to ask for, in the field names of the protocol."""
+    """A request of a chat completion, in the field names of the protocol."""
 
     model: str
     messages: tuple[ChatMessage, ...]
     max_tokens: int
     temperature: float | None = None
     n: int = 1
-    """Samples; the prompt is paid for once where the server knows `n`."""
+    """Samples; the prompt is paid for once if the server supports `n`."""
     seed: int | None = None
     response_format: msgspec.Raw | None = None
-    """JSON, as `schema_of` makes it."""
+    """JSON, as `make_response_format` returns it."""
 
 
 class Reply(msgspec.Struct, frozen=True):
-    """What a server answered."""
+    """A server's answer."""
 
     texts: tuple[str, ...]
-    """One a sample; a sample that was cut off at `max_tokens` is there as far as it goes."""
+    """One per sample; a sample that was cut off at `max_tokens` is included as far as it goes."""
     prompt_tokens: int = 0
     cached_tokens: int = 0
     completion_tokens: int = 0
@@ -99,9 +100,8 @@ class Client:
     async def __aenter__(self) -> Client:
         self._places = asyncio.Semaphore(self.endpoint.concurrency)
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                limit=0
-            ),  # requests wait for a place before their time-out starts
+            # Requests wait for a place of ours, before their time-out starts.
+            connector=aiohttp.TCPConnector(limit=0),
             timeout=aiohttp.ClientTimeout(total=self.endpoint.timeout_s),
             headers=self.endpoint.headers(),
         )
@@ -111,8 +111,7 @@ class Client:
         await self._session.close()
 
     async def complete(self, request: Request) -> Reply:
-        """Ask for a completion; where the server gives one sample at a time, ask as often as it
-        takes.
+        """Request a completion, one sample at a time where the server does not support several.
 
         Raises:
             BudgetError: it does not fit the budget; nothing was sent.
@@ -148,7 +147,7 @@ class Client:
         return reply
 
     def body(self, request: Request) -> bytes:
-        """The request's bytes, without what this server does not know."""
+        """The request's bytes, without fields that this server does not support."""
         if not self._unknown and not self.endpoint.stream:
             return _ENCODER.encode(request)
         fields = msgspec.json.decode(_ENCODER.encode(request))
@@ -199,7 +198,7 @@ class Client:
             await self._rest(attempt, status, retry_after)
 
     async def _rest(self, attempt: int, status: int, retry_after: float | None) -> None:
-        """Wait before the next try; a server that is told too much is spared by every request."""
+        """Wait before the next attempt; if the server is overloaded, all requests wait."""
         wait = min(_MAX_WAIT_S, self.endpoint.backoff_s * 2 ** (attempt - 1)) * (
             0.5 + random.random() / 2
         )
@@ -209,7 +208,7 @@ class Client:
         await asyncio.sleep(wait)
 
     def _refused(self, request: Request, problem: str) -> str:
-        """The optional field that a server minds, or else the next one that it may mind."""
+        """The optional field that the server refuses, or the next one that it may refuse."""
         fields = {
             **msgspec.structs.asdict(request),
             "stream_options": True if self.endpoint.stream else None,
@@ -227,8 +226,8 @@ class Client:
             or f"`{name}`" in problem
             or f"{name} " in problem
         ]
-        blamed = named or [name for name in sent if name in ("response_format", "n", "seed")]
-        return blamed[0] if blamed else ""
+        suspected = named or [name for name in sent if name in ("response_format", "n", "seed")]
+        return suspected[0] if suspected else ""
 
 
 def make_prompt(*messages: tuple[str, str]) -> tuple[ChatMessage, ...]:
@@ -241,8 +240,9 @@ def make_prompt(*messages: tuple[str, str]) -> tuple[ChatMessage, ...]:
 
 
 def read_reply(content: bytes, size: int) -> Reply:
-    """A completion as the protocol writes it; where it counts no tokens they are estimated from
-    `size`, the request's bytes.
+    """A completion as the protocol writes it.
+
+    Token counts that are missing are estimated from `size`, the request's bytes.
     """
     return _to_reply(_DECODER.decode(content), size)
 
@@ -274,26 +274,26 @@ class _Chunk(msgspec.Struct):
 
 
 def read_stream(content: bytes, size: int) -> Reply:
-    """A completion that came as server-sent events; one without its end is no reply.
+    """A completion that came as server-sent events; an incomplete one is an error.
 
     >>> chunk = b'data: {"choices": [{"index": 0, "delta": {"content": "hi"}}]}'
     >>> read_stream(chunk + b"\\n\\ndata: [DONE]\\n\\n", 8).texts
     ('hi',)
     """
     texts: dict[int, list[str]] = {}
-    open_: set[int] = set()
+    unfinished: set[int] = set()
     usage: _Usage | None = None
     for line in content.split(b"\n"):
         event = line.removeprefix(b"data:").strip()
         if event == b"[DONE]":
-            open_.clear()
+            unfinished.clear()
         elif line.startswith(b"data:"):
             chunk = _CHUNKS.decode(event)
             usage = chunk.usage or usage
             for piece in chunk.choices:
                 texts.setdefault(piece.index, []).append(piece.delta.content or "")
-                (open_.discard if piece.finish_reason else open_.add)(piece.index)
-    if open_ or not texts:
+                (unfinished.discard if piece.finish_reason else unfinished.add)(piece.index)
+    if unfinished or not texts:
         raise msgspec.DecodeError("the stream ended before its end was announced")
     return _to_reply(
         _Completion([_Choice(_Message("".join(texts[index]))) for index in sorted(texts)], usage),
@@ -314,7 +314,7 @@ def _join_replies(first: Reply, second: Reply) -> Reply:
 
 
 def _requested_wait(headers: Mapping[str, str]) -> float | None:
-    """Seconds that the server asks for, as a number or as a date."""
+    """Seconds that the server asks to wait for, given as a number or a date."""
     value = headers.get("Retry-After", "")
     try:
         return float(value)
@@ -333,8 +333,3 @@ def _advise(status: int) -> str:
         404: "; check the address (it ends in /v1) and the model's name",
     }
     return advice.get(status, "")
-
-
-def tokens_of(messages: Sequence[ChatMessage]) -> int:
-    """Bytes of a prompt, as `Budget.estimate` counts them."""
-    return sum(len(message.content.encode()) + 20 for message in messages)

@@ -1,4 +1,4 @@
-"""Where a language model answers, and what it costs."""
+"""The endpoint of a language model, and its prices."""
 
 from __future__ import annotations
 
@@ -14,40 +14,36 @@ class Endpoint(msgspec.Struct, frozen=True):
     """Up to and including the version: `http://localhost:8000/v1`."""
     model: str
     key: str = ""
-    """Sent as a bearer token where it is not empty."""
+    """Sent as a bearer token if it is not empty."""
     concurrency: int = 16
     """Requests in flight."""
     timeout_s: float = 120.0
     """For one attempt, from sending to the last byte."""
     attempts: int = 6
-    """Tries of one request, the first one included."""
+    """Attempts of one request, the first one included."""
     backoff_s: float = 1.0
-    """Wait before the second try; doubles each time, up to a minute, less a random part."""
+    """Wait before the second attempt; doubles each time, up to a minute, less a random part."""
     usd_in: float = 0.0
-    """Price of a million prompt tokens."""
+    """Price per million prompt tokens."""
     usd_cached: float | None = None
-    """Price of a million prompt tokens that the server had in its prefix cache; None: the full
-    price.
-    """
+    """Price per million prompt tokens in the server's prefix cache; None: the full price."""
     usd_out: float = 0.0
-    """Price of a million completion tokens."""
+    """Price per million completion tokens."""
 
     stream: bool = False
-    """Take the answer as server-sent events: for gateways that close connections on which nothing
-    comes for a while.
-    """
+    """Receive answers as server-sent events, for gateways that close idle connections."""
 
     def url(self, path: str) -> str:
-        """The address of a call."""
+        """The address of a call, for instance `chat/completions`."""
         return f"{self.base_url.rstrip('/')}/{path}"
 
     def headers(self) -> dict[str, str]:
-        """What every request carries."""
+        """Headers of every request."""
         bearer = {"Authorization": f"Bearer {self.key}"} if self.key else {}
         return {"Content-Type": "application/json", **bearer}
 
     def check(self) -> Endpoint:
-        """This endpoint, where it is complete.
+        """This endpoint, if it is complete.
 
         >>> Endpoint("localhost:8000", "m").check()
         Traceback (most recent call last):

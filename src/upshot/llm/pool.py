@@ -1,6 +1,4 @@
-"""Many pieces of work on one endpoint: as many at once as it takes, each reply kept, a spent budget
-or a lost endpoint ends it cleanly.
-"""
+"""Concurrent work on one endpoint: replies are cached; a spent budget or lost endpoint ends it."""
 
 from __future__ import annotations
 
@@ -24,10 +22,13 @@ async def ask_cached(
     request: Request,
     kind: type[T],
     check: Callable[[T], str],
+    *,
     user: str,
 ) -> tuple[list[T | None], bool, int]:
-    """`ask`, unless the reply is kept: (the samples, was it kept, the number of repairs). `user`:
-    whose text the request holds.
+    """`ask`, unless the reply is cached.
+
+    Returns the samples, whether they were cached, and the number of repairs. `user`: whose text is
+    in the request.
     """
     key = request_key(request)
     cached = replies.get(key)
@@ -38,7 +39,7 @@ async def ask_cached(
 
 
 class Asker:
-    """Asks for structs, and never twice for the same."""
+    """Requests structs, and never the same one twice."""
 
     def __init__(self, client: Client, replies: Replies) -> None:
         self._client, self._replies = client, replies
@@ -50,7 +51,9 @@ class Asker:
 
         `user`: whose text the request holds.
         """
-        samples, _, _ = await ask_cached(self._client, self._replies, request, kind, check, user)
+        samples, _, _ = await ask_cached(
+            self._client, self._replies, request, kind, check, user=user
+        )
         return samples
 
 
@@ -60,10 +63,14 @@ def work_through(
     endpoint: Endpoint,
     budget: Budget,
     replies: Replies,
+    *,
     progress: Callable[[int, int], None],
 ) -> tuple[dict[int, T], str]:
-    """(what was made, by number; why it stopped early, if it did)."""
-    return asyncio.run(_run_workers(count, work, endpoint, budget, replies, progress))
+    """Run `work` for each number below `count`.
+
+    Returns the results by number, and why the run stopped early ("" if it did not).
+    """
+    return asyncio.run(_run_workers(count, work, endpoint, budget, replies, progress=progress))
 
 
 async def _run_workers(
@@ -72,6 +79,7 @@ async def _run_workers(
     endpoint: Endpoint,
     budget: Budget,
     replies: Replies,
+    *,
     progress: Callable[[int, int], None],
 ) -> tuple[dict[int, T], str]:
     results: dict[int, T] = {}

@@ -1,7 +1,7 @@
-"""Replies by the content of their requests, so that nothing is asked, or paid for, twice.
+"""A cache of replies by the content of their requests, so that no request is paid for twice.
 
-In a lake they are rows of the table `replies`, with the user whose text they may quote: erasure
-takes them too. A run that was killed goes on from them.
+In a lake they are rows of the table `replies`, with the user whose text they may quote, so that
+erasure covers them. A run that was killed resumes from them.
 """
 
 from __future__ import annotations
@@ -19,12 +19,14 @@ from upshot.records import SCHEMAS, CleanTable
 
 _FLUSH_ROWS = 500
 _FLUSH_S = 15.0
+"""Replies are written when there are many or they have waited long: a killed run loses no more."""
 
 
 def request_key(request: Request) -> str:
-    """What names a request: a hash of everything that is sent, the model included.
+    """The key of a request: a hash of everything that is sent, the model included.
 
-    >>> request_key(Request("m", (), 5)) == request_key(Request("m", (), 5)) != request_key(Request("m", (), 6))
+    >>> keys = [request_key(Request("m", (), tokens)) for tokens in (5, 5, 6)]
+    >>> keys[0] == keys[1] != keys[2]
     True
     """
     return hashlib.blake2b(msgspec.json.encode(request), digest_size=16).hexdigest()
@@ -34,47 +36,47 @@ class Replies:
     """Replies in memory."""
 
     def __init__(self) -> None:
-        self._known: dict[str, Reply] = {}
+        self._replies: dict[str, Reply] = {}
 
     def get(self, key: str) -> Reply | None:
-        """The reply to a request, where it was asked before."""
-        return self._known.get(key)
+        """The cached reply to a request, if any."""
+        return self._replies.get(key)
 
     def put(self, key: str, user: str, reply: Reply) -> None:
-        """Keep a reply; `user` is whose text was in the request."""
-        self._known[key] = reply
+        """Store a reply; `user`: whose text is in the request."""
+        self._replies[key] = reply
 
     def flush(self) -> None:
-        """Write what is not written yet."""
+        """Write pending replies."""
 
 
 class LakeReplies(Replies):
-    """Replies in a lake, read bucket by bucket as users are named, written every few seconds."""
+    """Replies in a lake: all read at the start, new ones written every few seconds."""
 
     def __init__(self, lake: Lake) -> None:
         super().__init__()
         lake.create()
         self._lake = lake
-        self._waiting: list[tuple[str, str, Reply]] = []
+        self._pending: list[tuple[str, str, Reply]] = []
         self._flushed = time.monotonic()
         for bucket in range(lake.buckets):
             rows = lake.read("replies", bucket, ["key", "text"])
-            for key, text in zip(rows["key"].to_pylist(), rows["text"].to_pylist(), strict=True):
-                self._known[key] = msgspec.json.decode(text, type=Reply)
+            for row in rows.to_pylist():
+                self._replies[row["key"]] = msgspec.json.decode(row["text"], type=Reply)
 
     def put(self, key: str, user: str, reply: Reply) -> None:
-        """Keep a reply, and write those that wait where they are many or old."""
+        """Store a reply, and write pending ones if they are many or old."""
         super().put(key, user, reply)
-        self._waiting.append((key, user, reply))
-        if len(self._waiting) >= _FLUSH_ROWS or time.monotonic() - self._flushed > _FLUSH_S:
+        self._pending.append((key, user, reply))
+        if len(self._pending) >= _FLUSH_ROWS or time.monotonic() - self._flushed > _FLUSH_S:
             self.flush()
 
     def flush(self) -> None:
-        """Append what waits in one commit, which a retry does not double."""
+        """Append pending replies in one commit, which a retry does not duplicate."""
         self._flushed = time.monotonic()
-        if not self._waiting:
+        if not self._pending:
             return
-        waiting, self._waiting = self._waiting, []
+        waiting, self._pending = self._pending, []
         now = datetime.now(UTC)
         rows = [
             {

@@ -1,13 +1,11 @@
-"""Replies that must have a shape: asked for by JSON schema, checked here, and repaired once where
-they do not fit.
-"""
+"""Structured replies: requested by JSON schema, checked here, and repaired once if necessary."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import msgspec
 
@@ -40,16 +38,14 @@ def make_response_format(kind: type[Any], name: str) -> msgspec.Raw:
 
 
 def _make_strict(schema: Any) -> Any:
-    """What strict servers accept: no defaults, no titles, nothing optional, nothing beyond what is
-    named.
-    """
+    """A schema for strict servers: no defaults or titles, every field required, no others."""
     if isinstance(schema, list):
-        return [_make_strict(item) for item in schema]
+        return [_make_strict(item) for item in cast(list[Any], schema)]
     if not isinstance(schema, dict):
         return schema
     fields = {
         key: _make_strict(value)
-        for key, value in schema.items()
+        for key, value in cast(dict[str, Any], schema).items()
         if key not in ("title", "default", "description")
     }
     if fields.get("type") == "object" and "properties" in fields:
@@ -61,21 +57,20 @@ def _make_strict(schema: Any) -> Any:
 def make_question(
     endpoint: Endpoint,
     system: str,
-    shown: Mapping[str, Any],
+    data: Mapping[str, Any],
     kind: type[Any],
-    tokens: int,
+    max_tokens: int,
+    *,
     temperature: float = 0.0,
     n: int = 1,
     seed: int | None = None,
 ) -> Request:
-    """A request that shows data as JSON and wants a `kind` of at most so many tokens; strings in
-    JSON cannot pass for instructions' marks.
-    """
-    messages = make_prompt(("system", system), ("user", msgspec.json.encode(shown).decode()))
+    """A request for a `kind`, given `data` as JSON, where text cannot imitate instructions."""
+    messages = make_prompt(("system", system), ("user", msgspec.json.encode(data).decode()))
     return Request(
         endpoint.model,
         messages,
-        tokens,
+        max_tokens,
         temperature,
         n,
         seed,
@@ -84,7 +79,7 @@ def make_question(
 
 
 def extract_json(text: str) -> bytes:
-    """The JSON object in a reply, whatever stands around it (a fence, thoughts, an apology).
+    """The JSON object in a reply, without a fence, thoughts or an apology around it.
 
     >>> extract_json('<think>{"no": 1}</think> Sure! ```json\\n{"score": 3}\\n``` done')
     b'{"score": 3}'
@@ -95,7 +90,7 @@ def extract_json(text: str) -> bytes:
 
 
 def parse_reply(text: str, kind: type[T], check: Callable[[T], str]) -> tuple[T | None, str]:
-    """The reply as `kind`, or what is wrong with it."""
+    """The reply as `kind` or None, and what is wrong with it."""
     try:
         value = msgspec.json.decode(extract_json(text), type=kind)
     except msgspec.DecodeError as error:
@@ -111,11 +106,11 @@ async def ask(
     check: Callable[[T], str],
     first: Reply | None = None,
 ) -> tuple[Reply, list[T | None], int]:
-    """Send a request (or take the reply `first`, which a cache had) and read its samples as `kind`.
+    """Send a request (or take the cached reply `first`) and read its samples as `kind`.
 
-    A sample that does not fit is sent back once with what is wrong. `check` returns what is wrong
-    with a decoded one, or nothing. Returns the reply with repaired samples in place, the samples
-    (None: beyond repair) and the number of repairs.
+    A sample that does not fit is sent back once with the problem. `check` returns the problem of a
+    decoded sample, or "". Returns the reply with repaired samples in place, the samples (None:
+    beyond repair) and the number of repairs.
     """
     reply = first or await client.complete(request)
     texts = list(reply.texts[: request.n])

@@ -128,7 +128,7 @@ def rewrite_answers(
         endpoint,
         budget,
         replies,
-        progress,
+        progress=progress,
     )
     rewritten = [pair for number in sorted(results) if (pair := results[number]) is not None]
     tally.accepted = len(rewritten)

@@ -1,4 +1,4 @@
-"""What happens to every log before anything is written: pseudonyms and redaction."""
+"""Pseudonyms and redaction, applied to every log before anything is written."""
 
 from upshot.privacy.clean import CleanBatch, clean
 from upshot.privacy.pseudonyms import Pseudonyms, load_key

@@ -1,6 +1,4 @@
-"""Raw conversations in, clean tables out: the only place where a `CleanTable` is made from a
-source.
-"""
+"""Raw conversations to clean tables: the only place that makes a `CleanTable` from a source."""
 
 from __future__ import annotations
 
@@ -49,9 +47,7 @@ def clean(
     buckets: int,
     now: datetime | None = None,
 ) -> CleanBatch:
-    """Pseudonymise and redact a batch; `redactor` None keeps texts as they are (the user's explicit
-    choice).
-    """
+    """Pseudonymise and redact a batch; without a `redactor` (an explicit choice) texts stay."""
     now = now or datetime.now(UTC)
     ids, users = _make_ids(conversations, pseudonyms)
     texts: list[str] = []
@@ -68,7 +64,16 @@ def clean(
     counts: list[Counter[str]] | None = None
     if redactor is not None:
         texts, counts = redactor.redact(texts, owners)
-    return _build_tables(conversations, ids, users, texts, counts, pseudonyms, buckets, now)
+    return _build_tables(
+        conversations,
+        ids,
+        users,
+        texts,
+        counts,
+        pseudonyms=pseudonyms,
+        buckets=buckets,
+        now=now,
+    )
 
 
 def _make_ids(
@@ -86,8 +91,10 @@ def _make_ids(
 
 
 def make_safe_id(name: str, pseudonyms: Pseudonyms) -> str:
-    """An id is kept where it is plainly an id; anything that could be a person's name or address is
-    replaced.
+    """The id where it is plainly an id; replaced where it could be a person's name or address.
+
+    >>> make_safe_id("chat-17", Pseudonyms("a key of at least sixteen characters"))
+    'chat-17'
     """
     if (
         _SAFE_ID.fullmatch(name)
@@ -113,6 +120,7 @@ def _build_tables(
     users: Sequence[str],
     texts: Sequence[str],
     counts: Sequence[Counter[str]] | None,
+    *,
     pseudonyms: Pseudonyms,
     buckets: int,
     now: datetime,
@@ -140,7 +148,9 @@ def _build_tables(
         position += size + signals + 1
         digest = _compute_digest(cid, conversation, own)
         common = (bucket, user, cid)
-        _add_messages(rows["messages"], conversation, common, digest, own[:size], pseudonyms)
+        _add_messages(
+            rows["messages"], conversation, common, digest, own[:size], pseudonyms=pseudonyms
+        )
         if signals:
             _add_events(rows["events"], conversation, common, digest, own[size:-1])
         branch_of = (
@@ -181,6 +191,7 @@ def _add_messages(
     common: tuple[int, str, str],
     digest: str,
     texts: Sequence[str],
+    *,
     pseudonyms: Pseudonyms,
 ) -> None:
     size = len(texts)
@@ -226,7 +237,7 @@ def _add_events(
 
 
 def _compute_digest(cid: str, conversation: RawConversation, texts: Sequence[str]) -> str:
-    """Names the content after redaction, so that it betrays nothing of what was removed."""
+    """A digest of the content after redaction, so that it reveals nothing of what was removed."""
     digest = hashlib.blake2b(cid.encode(), digest_size=12)
     digest.update("\x1e".join(texts).encode("utf-8", "surrogatepass"))
     digest.update("".join(message.role[0] for message in conversation.messages).encode())

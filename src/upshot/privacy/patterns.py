@@ -339,6 +339,15 @@ _NATIONAL: tuple[tuple[re.Pattern[str], Callable[[str], bool]], ...] = (
 )
 
 
+_CHECKED_NUMBERS: tuple[tuple[str, re.Pattern[str], Callable[[str], bool]], ...] = (
+    ("IP", _IPV4, lambda text: is_public_ipv4(text)),
+    ("CARD", _CARD, lambda text: is_card(keep_digits(text))),
+    *(("NATIONAL_ID", pattern, check) for pattern, check in _NATIONAL),
+    *(("PHONE", pattern, lambda text: is_phone(text)) for pattern in _PHONES),
+)
+"""Type, pattern and check, in order of precedence."""
+
+
 def _classify_numbers(text: str) -> Iterator[TypedSpan]:
     """Cards, IP addresses, national ids and phones in one run of digits and separators."""
     if text[0].isalpha() or text[-1].isalpha():
@@ -352,12 +361,7 @@ def _classify_numbers(text: str) -> Iterator[TypedSpan]:
     def is_free(match: re.Match[str]) -> bool:
         return all(match.end() <= start or match.start() >= end for start, end in spans)
 
-    for kind, pattern, check in (
-        ("IP", _IPV4, is_public_ipv4),
-        ("CARD", _CARD, lambda text: is_card(keep_digits(text))),
-        *(("NATIONAL_ID", pattern, check) for pattern, check in _NATIONAL),
-        *(("PHONE", pattern, is_phone) for pattern in _PHONES),
-    ):
+    for kind, pattern, check in _CHECKED_NUMBERS:
         for match in pattern.finditer(text):
             if is_free(match) and check(match.group()):
                 spans.append(match.span())

@@ -13,6 +13,7 @@ from pathlib import Path
 from upshot.errors import ConfigError
 
 _MIN_KEY = 16
+"""Characters: 64 bits even if each carries only four."""
 
 
 class Pseudonyms:
@@ -39,9 +40,7 @@ class Pseudonyms:
         return "c_" + self._digest("conversation", name)
 
     def number(self, owner: str, kind: str, value: str) -> int:
-        """The number in a placeholder, 1 to 9999: the same value of one owner has it in every
-        session.
-        """
+        """The number in a placeholder, 1 to 9999, the same for a value of one owner everywhere."""
         return 1 + int(self._digest(f"value/{owner}/{kind}", value), 16) % 9999
 
     def _digest(self, purpose: str, text: str) -> str:
@@ -51,8 +50,7 @@ class Pseudonyms:
 
 
 def load_key(setting: str, lake: str, is_local: bool) -> str:
-    """The key from the environment, or from the file `DIR.key` beside a local lake, made on first
-    use (mode 600).
+    """The key from the environment, or from `DIR.key` beside a local lake (made with mode 600).
 
     Raises:
         ConfigError: the lake is remote and no key is set.

@@ -1,11 +1,10 @@
-"""An optional recogniser for names and other free-text data: Presidio with the user's own model, or
-a function.
-"""
+"""An optional recogniser of names and other free text: Presidio, or the user's own function."""
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Iterable
+from typing import Any
 
 from upshot.errors import ConfigError
 from upshot.privacy.redact import Recogniser, Span
@@ -29,30 +28,32 @@ def load_recogniser(name: str) -> Recogniser:
         return _load_presidio()
     module, _, function = name.partition(":")
     try:
-        function_object = getattr(importlib.import_module(module), function)
+        recogniser = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError) as error:
         raise ConfigError(
             f"could not load recogniser {name!r}: {error}; give `presidio` or `module:function`"
         ) from error
-    return function_object
+    return recogniser
 
 
 def _load_presidio() -> Recogniser:
     try:
-        from presidio_analyzer import (
-            AnalyzerEngine,
-        )  # pyright: ignore[reportMissingImports, reportUnknownVariableType]
+        presidio: Any = importlib.import_module("presidio_analyzer")  # an optional extra
     except ImportError as error:
         raise ConfigError(
-            "the presidio recogniser needs `pip install 'upshot-ai[recogniser]'` and a spaCy model"
+            "the presidio recogniser needs `pip install 'upshot[recogniser]'` and a spaCy model"
         ) from error
-    engine = AnalyzerEngine()  # pyright: ignore[reportUnknownVariableType]
+    engine = presidio.AnalyzerEngine()
 
     def recognise(text: str) -> Iterable[Span]:
-        results = engine.analyze(text=text, language="en", entities=["PERSON", "LOCATION", "NRP"])  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
+        results = engine.analyze(text=text, language="en", entities=["PERSON", "LOCATION", "NRP"])
         return [
-            Span(_TYPES.get(str(r.entity_type), str(r.entity_type)), r.start, r.end)
-            for r in results
-        ]  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType, reportUnknownArgumentType]
+            Span(
+                _TYPES.get(str(result.entity_type), str(result.entity_type)),
+                result.start,
+                result.end,
+            )
+            for result in results
+        ]
 
     return recognise

@@ -12,7 +12,7 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from itertools import accumulate
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import re2
 
@@ -40,7 +40,7 @@ Recogniser = Callable[[str], Iterable[Span]]
 def _compile(pattern: bytes) -> Any:
     options = re2.Options()
     options.max_mem = 256 << 20
-    options.encoding = re2.Options.Encoding.LATIN1
+    options.encoding = cast(Any, re2.Options).Encoding.LATIN1
     return re2.compile(pattern, options)
 
 
@@ -115,7 +115,7 @@ _KEY_END = re.compile(r"-----END [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----")
 
 
 def _find_key_end(text: str, start: int) -> int:
-    """The end of the block; without an end line the rest of the text, as half a key is secret too."""
+    """The end of the block, or of the text if the block is open: half a key is secret too."""
     match = _KEY_END.search(text, start)
     return match.end() if match else len(text)
 

@@ -1,5 +1,6 @@
-"""From logits to probabilities that hold: a temperature and a share of labels that were turned
-round, both learned on rows that the fit has not seen.
+"""From logits to calibrated probabilities: a temperature and a share of flipped labels.
+
+Both are learned on rows that the fit was not trained on.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ from upshot.stats.calibration import ece, reliability_bins
 from upshot.stats.intervals import sigmoid
 
 Array = NDArray[np.float64]
-_TEMPERATURES = np.geomspace(0.1, 4.0, 60)
+_SLOPES = np.geomspace(0.1, 4.0, 60)
+"""Candidates, 6 % apart."""
 _NOISES = np.linspace(0.0, 0.45, 46)
+"""Candidates; at .5 labels say nothing."""
 
 
 class Calibration(NamedTuple):
@@ -35,7 +38,11 @@ class Calibration(NamedTuple):
 
 
 def soften(logits: Array, variance: Array) -> Array:
-    """Logits with a Gaussian uncertainty integrated over (MacKay's approximation)."""
+    """Logits with their Gaussian uncertainty integrated out (MacKay's approximation).
+
+    >>> soften(np.array([2.0, 2.0]), np.array([0.0, 8.0])).round(2).tolist()
+    [2.0, 0.98]
+    """
     return logits / np.sqrt(1.0 + np.pi * variance / 8.0)
 
 
@@ -49,8 +56,8 @@ def calibrate(logits: Array, weight: Array) -> Calibration:
     >>> 1.7 < calibrate(y * z, np.ones(4000)).slope < 2.3
     True
     """
-    probability = sigmoid(_TEMPERATURES[:, None] * logits[None])
-    best, found = -np.inf, (1.0, 0.0)
+    probability = sigmoid(_SLOPES[:, None] * logits[None])
+    best, chosen = -np.inf, (1.0, 0.0)
     for noise in _NOISES:
         likelihood = (
             np.log(np.maximum((1 - noise) * probability + noise * (1 - probability), 1e-12))
@@ -58,8 +65,8 @@ def calibrate(logits: Array, weight: Array) -> Calibration:
         )
         at = int(likelihood.argmax())
         if likelihood[at] > best + 1.0:  # another parameter must pay for itself
-            best, found = float(likelihood[at]), (float(_TEMPERATURES[at]), float(noise))
-    draft = Calibration(*found, 0.0, ())
+            best, chosen = float(likelihood[at]), (float(_SLOPES[at]), float(noise))
+    draft = Calibration(*chosen, 0.0, ())
     probability, right = draft.apply(np.abs(logits)), (logits > 0).astype(np.float64)
     bins = tuple((b.predicted, b.observed, b.size) for b in reliability_bins(probability, right))
     return draft._replace(error=ece(probability, right), bins=bins)

@@ -13,25 +13,21 @@ if TYPE_CHECKING:
     from upshot.reward.transformer import Transformer
 
 _STRONGEST = 8
+"""Named features that are listed."""
 _SIDE, _MARGIN = 240, 40
+"""Of a plot, in pixels."""
 
 
-def card(model: RewardModel | Transformer) -> str:
-    """Markdown: data, accuracy by slice, calibration, what it attends to, known failures, whose
-    data it holds.
-    """
+def render_card(model: RewardModel | Transformer) -> str:
+    """Markdown: accuracy, calibration, strongest features, domain, known failures, whose data."""
     embedded = isinstance(model, RewardModel)
-    parts = [
-        "# Reward model card",
-        "",
-        _embedded(model) if isinstance(model, RewardModel) else _transformer(model),
-        "",
-    ]
+    kind = _describe_embedded(model) if embedded else _describe_transformer(model)
+    parts = ["# Reward model card", "", kind, ""]
     for head in model.heads:
         parts += [
-            *_head(head),
+            *_render_head(head),
             *(
-                _strongest(model, head)
+                _render_strongest(model, head)
                 if isinstance(model, RewardModel) and isinstance(head, Head)
                 else []
             ),
@@ -42,10 +38,7 @@ def card(model: RewardModel | Transformer) -> str:
             f"Inputs less familiar than {model.domain.threshold:.2f} are flagged;"
             f" {model.domain.false_alarms:.0%} of inputs of the training kind are."
             if model.domain is not None
-            else (
-                "None is kept: a picture of what it was trained on would tell whose texts those"
-                " were."
-            )
+            else ("None is kept: a description of the training texts would reveal whose they were.")
         ),
         "",
     ]
@@ -84,6 +77,7 @@ def card(model: RewardModel | Transformer) -> str:
         "",
         "## Whose data",
         "",
+        *_render_data(model),
         (
             f"{len(model.users):,} users (pseudonyms in `users.json`). Erasing one of them means"
             " training this model again."
@@ -95,9 +89,25 @@ def card(model: RewardModel | Transformer) -> str:
     return "\n".join(parts)
 
 
-def plot(model: RewardModel | Transformer) -> str:
-    """Calibration of every head as SVG: predicted probability across, share that was right up, area
-    by number of rows.
+def _render_data(model: RewardModel | Transformer) -> Sequence[str]:
+    lines: list[str] = []
+    if model.left_out:
+        lines.append(
+            f"{model.left_out:,} pairs were left out: their chosen response equals the rejected"
+            " one."
+        )
+    if model.raters:
+        lines.append(
+            "Scores are those of responses: leniency, scale and taste of their raters were taken"
+            " out first."
+        )
+    return [part for line in lines for part in (line, "")]
+
+
+def plot_calibration(model: RewardModel | Transformer) -> str:
+    """Calibration of every head as SVG.
+
+    Predicted probability goes across, the share that was right up, area by number of rows.
     """
     width = _SIDE + 2 * _MARGIN
     parts = [
@@ -105,10 +115,10 @@ def plot(model: RewardModel | Transformer) -> str:
         f' height="{width}" font-family="sans-serif" font-size="12">'
     ]
     for number, head in enumerate(model.heads):
-        most = max((count for *_, count in head.calibration.bins), default=1)
+        largest = max((count for *_, count in head.calibration.bins), default=1)
         dots = "".join(
-            f'<circle cx="{_place(p)}" cy="{_SIDE + _MARGIN - (_place(share) - _MARGIN)}"'
-            f' r="{2 + 5 * (count / most) ** 0.5:.1f}" fill="#36c" fill-opacity=".7"/>'
+            f'<circle cx="{_position(p)}" cy="{_SIDE + _MARGIN - (_position(share) - _MARGIN)}"'
+            f' r="{2 + 5 * (count / largest) ** 0.5:.1f}" fill="#36c" fill-opacity=".7"/>'
             for p, share, count in head.calibration.bins
         )
         frame = (
@@ -120,7 +130,7 @@ def plot(model: RewardModel | Transformer) -> str:
             ' stroke="#999" stroke-dasharray="4"/>'
         )
         ends = "".join(
-            f'<text x="{_place(v)}" y="{width - 10}" text-anchor="middle">{v:.2f}</text>'
+            f'<text x="{_position(v)}" y="{width - 10}" text-anchor="middle">{v:.2f}</text>'
             for v in (0.5, 0.75, 1.0)
         )
         title = (
@@ -133,12 +143,12 @@ def plot(model: RewardModel | Transformer) -> str:
     return "".join([*parts, "</svg>"])
 
 
-def _place(share: float) -> float:
-    """Where a probability of .5 to 1 stands."""
+def _position(share: float) -> float:
+    """The coordinate of a probability of .5 to 1."""
     return round(_MARGIN + _SIDE * (min(1.0, max(0.5, share)) - 0.5) / 0.5, 1)
 
 
-def _embedded(model: RewardModel) -> str:
+def _describe_embedded(model: RewardModel) -> str:
     figures = (
         "Figures are of users who were held out, with noise."
         if model.epsilon is not None
@@ -150,16 +160,16 @@ def _embedded(model: RewardModel) -> str:
     )
 
 
-def _transformer(model: Transformer) -> str:
+def _describe_transformer(model: Transformer) -> str:
     members = (
         f"an ensemble of {len(model.members)}"
         if len(model.members) > 1
-        else "one model, which does not know its own uncertainty"
+        else "one model, whose uncertainty is not known"
     )
     return f"A transformer from `{model.base}`, {members}. Figures are of users who were held out."
 
 
-def _head(head: Any) -> Sequence[str]:
+def _render_head(head: Any) -> Sequence[str]:
     rows = "pairs" if head.kind == "pairs" else "scored responses"
     return [
         f"## Head `{head.name}`",
@@ -180,17 +190,17 @@ def _head(head: Any) -> Sequence[str]:
     ]
 
 
-def _strongest(model: RewardModel, head: Head) -> Sequence[str]:
+def _render_strongest(model: RewardModel, head: Head) -> Sequence[str]:
     weight = head.posterior.mean
     narrow = [
         i for i in range(len(weight)) if GROUPS[model.group[i]] in ("form", "relation", "words")
     ]
     strongest = sorted(narrow, key=lambda i: -abs(float(weight[i])))[:_STRONGEST]
-    told = ", ".join(f"{model.names[i]} {weight[i]:+.2f}" for i in strongest)
+    weights = ", ".join(f"{model.names[i]} {weight[i]:+.2f}" for i in strongest)
     return [
         (
-            "Strongest named features, in logits a standard deviation (`form` is left out of the"
-            f" reward): {told}."
+            "Strongest named features, in logits per standard deviation (`form` is left out of the"
+            f" reward): {weights}."
         ),
         "",
     ]

@@ -1,4 +1,4 @@
-"""What a reward model sees of a prompt and a response: named features in groups, without a GPU.
+"""Named features of a prompt and a response, in groups, without a GPU.
 
 *form* (length, layout, marks) is what raters have a taste for; *relation* is how the response
 answers its prompt; *words* are families of words (`lexicon.toml`); *grams* are hashed words and
@@ -24,10 +24,11 @@ from upshot.stats import word_hashes
 Array = NDArray[np.float32]
 GROUPS = ("form", "relation", "words", "grams", "embedding")
 GRAMS = 512
-"""Hashed words and pairs are added up, with signs, in so many places."""
-_MOST = 20_000
-"""Characters of a response that are read."""
+"""Places in which hashed words and pairs are added up, with signs."""
+_MAX_CHARACTERS = 20_000
+"""Of a text that are read."""
 _OPENING = 80
+"""Characters that count as a response's opening."""
 _CONTEXT = 1_000
 """Characters at a prompt's end that an embedding reads."""
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)?")
@@ -128,7 +129,7 @@ class Features(NamedTuple):
     group: NDArray[np.int64]
     """Index into `GROUPS` for each feature."""
 
-    def of(self, name: str) -> NDArray[np.bool_]:
+    def in_group(self, name: str) -> NDArray[np.bool_]:
         """Which features belong to a group."""
         return self.group == GROUPS.index(name)
 
@@ -163,25 +164,25 @@ def families() -> tuple[Family, ...]:
 def features(
     prompts: Sequence[Sequence[str]], responses: Sequence[str], embed: bool = False
 ) -> Features:
-    """Look at responses.
+    """Features of responses.
 
     `prompts`: for each its messages' texts, the last being its user's; `embed` needs `minilm`.
 
-    >>> found = features([["how do I sort a list?"]], ["Use sorted(). Here is how."])
-    >>> found.values.shape == (1, len(found.names))
+    >>> table = features([["how do I sort a list?"]], ["Use sorted(). Here is how."])
+    >>> table.values.shape == (1, len(table.names))
     True
     """
-    asked = [_plain(texts[-1]) if texts else "" for texts in prompts]
-    said = [_plain(text) for text in responses]
-    form, relation = _form_and_relation(asked, said)
-    blocks = [form, relation, _families(said), _grams(said)]
+    requests = [_plain(texts[-1]) if texts else "" for texts in prompts]
+    answers = [_plain(text) for text in responses]
+    form, relation = _form_and_relation(requests, answers)
+    blocks = [form, relation, _families(answers), _grams(answers)]
     names = [*FORM, *RELATION, *_family_names(), *(f"gram_{i}" for i in range(GRAMS))]
     group = np.repeat(np.arange(len(blocks)), [block.shape[1] for block in blocks])
     if embed:
         from upshot.reward.minilm import embed as embeddings
 
         context = ["\n".join(texts)[-_CONTEXT:] for texts in prompts]
-        inner, cosines = embeddings(said, asked, context)
+        inner, cosines = embeddings(answers, requests, context)
         blocks += [cosines, inner]
         names += [
             "cosine_to_request",
@@ -198,22 +199,20 @@ def features(
     return Features(np.concatenate(blocks, axis=1), tuple(names), group)
 
 
-def surface_features(found: Features) -> Array:
-    """The features of form, relation and words, shape (responses, looks): what needs no embedding
-    and no hashing.
-    """
-    return found.values[:, : len(FORM) + len(RELATION) + len(_family_names())]
+def surface_features(table: Features) -> Array:
+    """The features of form, relation and words, which need no embedding and no hashing."""
+    return table.values[:, : len(FORM) + len(RELATION) + len(_family_names())]
 
 
 def request_form(requests: Sequence[str]) -> Array:
     """The form of requests, shape (requests, form and relation to nothing)."""
-    said = [_plain(text) for text in requests]
-    return np.concatenate(_form_and_relation([""] * len(said), said), axis=1)
+    texts = [_plain(text) for text in requests]
+    return np.concatenate(_form_and_relation([""] * len(texts), texts), axis=1)
 
 
 def _plain(text: str) -> str:
     return (
-        text[:_MOST]
+        text[:_MAX_CHARACTERS]
         .encode("utf-8", "replace")
         .decode("utf-8")
         .replace("’", "'")
@@ -223,7 +222,7 @@ def _plain(text: str) -> str:
 
 
 def _form_and_relation(prompts: Sequence[str], responses: Sequence[str]) -> tuple[Array, Array]:
-    asked: Mapping[str, list[str]] = {
+    request_words: Mapping[str, list[str]] = {
         prompt: _WORD.findall(prompt.lower()) for prompt in set(prompts)
     }
     form = np.zeros((len(responses), len(FORM)), np.float32)
@@ -231,7 +230,7 @@ def _form_and_relation(prompts: Sequence[str], responses: Sequence[str]) -> tupl
     for row, (prompt, text) in enumerate(zip(prompts, responses, strict=True)):
         words = _WORD.findall(text.lower())
         form[row] = _form(text, words)
-        relation[row] = _relation(prompt, asked[prompt], text, words)
+        relation[row] = _relation(prompt, request_words[prompt], text, words)
     return form, relation
 
 
@@ -266,20 +265,20 @@ def _form(text: str, words: Sequence[str]) -> tuple[float, ...]:
 
 
 def _relation(
-    prompt: str, asked: Sequence[str], text: str, words: Sequence[str]
+    prompt: str, request_words: Sequence[str], text: str, words: Sequence[str]
 ) -> tuple[float, ...]:
     count = len(words)
-    wanted, used = set(asked) - _STOP, set(words) - _STOP
+    wanted, used = set(request_words) - _STOP, set(words) - _STOP
     shared = len(wanted & used)
     pairs = list(itertools.pairwise(words))
-    asked_pairs = set(itertools.pairwise(asked))
+    request_pairs = set(itertools.pairwise(request_words))
     triples = list(zip(words, words[1:], words[2:], strict=False))
     repeated = len(triples) - len(set(triples))
     stripped, lowered = text.strip(), prompt.lower()
     return (
         shared / max(3, len(used)),
         shared / max(1, len(wanted)),
-        sum(pair in asked_pairs for pair in pairs) / max(3, len(pairs)),
+        sum(pair in request_pairs for pair in pairs) / max(3, len(pairs)),
         stripped.lower() == lowered.strip().rsplit("\n", 1)[-1],
         count > 2 and stripped.lower() in lowered,
         len(set(words)) / max(5, count),
@@ -308,8 +307,8 @@ def _families(responses: Sequence[str]) -> Array:
     sizes = np.sqrt([max(4, text.count(" ") + 1) for text in responses])
     column = 0
     for family in families():
-        found = family.pattern.finditer
-        counts = np.array([sum(1 for _ in found(text)) for text in responses], np.float32)
+        matches = family.pattern.finditer
+        counts = np.array([sum(1 for _ in matches(text)) for text in responses], np.float32)
         out[:, column] = counts / sizes
         out[:, column + 1] = counts > 0
         column += 2
@@ -322,13 +321,11 @@ def _families(responses: Sequence[str]) -> Array:
 
 
 def _grams(responses: Sequence[str]) -> Array:
-    """Words and pairs: each text's different ones, added up with signs in `GRAMS` places, of length
-    1.
-    """
+    """Each text's different words and pairs, added up with signs in `GRAMS` places; of length 1."""
     words = word_hashes.hash_words(responses)
     out = np.zeros((len(responses), GRAMS), np.float32)
-    for found in (words, word_hashes.hash_pairs(words)):
-        sign = np.where(found.hashes >> np.uint64(63), 1.0, -1.0)
-        place = ((found.hashes >> np.uint64(20)) % np.uint64(GRAMS)).astype(np.int64)
-        np.add.at(out, (found.text, place), sign)
+    for hashed in (words, word_hashes.hash_pairs(words)):
+        sign = np.where(hashed.hashes >> np.uint64(63), 1.0, -1.0)
+        place = ((hashed.hashes >> np.uint64(20)) % np.uint64(GRAMS)).astype(np.int64)
+        np.add.at(out, (hashed.text, place), sign)
     return out / np.maximum(np.linalg.norm(out, axis=1, keepdims=True), 1e-6)

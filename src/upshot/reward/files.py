@@ -1,5 +1,6 @@
-"""Reward models as folders: `model.json`, `weights.npz`, `card.md`, and `users.json` for erasure; a
-transformer's members beside them.
+"""Reward models as folders: `model.json`, `weights.npz`, `card.md`, `users.json` for erasure.
+
+A transformer's members are in folders beside them.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
-from upshot.errors import FormatError, InputError, NotFoundError
+from upshot.errors import ConfigError, FormatError, InputError, NotFoundError
 from upshot.io.writing import replace_file
 from upshot.reward.calibration import Calibration
-from upshot.reward.card import card, plot
+from upshot.reward.card import plot_calibration, render_card
 from upshot.reward.domain import Domain, Shape, Vocabulary
 from upshot.reward.features import GROUPS
 from upshot.reward.fit import Posterior
@@ -70,12 +71,12 @@ class _Model(msgspec.Struct, frozen=True, omit_defaults=True):
     delta: float = 0.0
     recipe: Recipe | None = None
     max_length: int = 0
+    left_out: int = 0
+    raters: bool = False
 
 
 def save(model: RewardModel, path: str | os.PathLike[str]) -> None:
-    """Write an embedded model and its card into a folder; each file whole or not at all,
-    `model.json` last.
-    """
+    """Write an embedded model and its card; each file whole or not at all, `model.json` last."""
     arrays: dict[str, Any] = {"group": model.group, "centre": model.centre, "spread": model.spread}
     for number, head in enumerate(model.heads):
         arrays |= {
@@ -83,22 +84,24 @@ def save(model: RewardModel, path: str | os.PathLike[str]) -> None:
             f"root_{number}": head.posterior.root.astype(np.float32),
         }
         arrays |= {f"precision_{number}": head.posterior.precision, f"cuts_{number}": head.cuts}
-    heads = [_head(head) for head in model.heads]
-    kept = _Model(
+    heads = [_store_head(head) for head in model.heads]
+    stored = _Model(
         _EMBEDDED,
         heads,
-        _domain(model.domain, arrays),
+        _store_domain(model.domain, arrays),
         dict(model.weights),
         list(model.names),
         list(GROUPS),
         model.epsilon,
         model.delta,
+        left_out=model.left_out,
+        raters=model.raters,
     )
-    _finish(Path(path), arrays, kept, model)
+    _write_files(Path(path), arrays, stored, model)
 
 
 def save_transformer(model: Transformer, recipe: Recipe, path: str | os.PathLike[str]) -> None:
-    """Write what belongs to the members that `transformer.train` left in the folder."""
+    """Write the files that go with the members that `transformer.train` left in the folder."""
     folder = Path(path)
     arrays: dict[str, Any] = {
         "centre": model.centre,
@@ -107,23 +110,26 @@ def save_transformer(model: Transformer, recipe: Recipe, path: str | os.PathLike
         "form_slope": model.form.slope,
     }
     heads = [
-        msgspec.structs.replace(_head(head), columns=list(head.columns)) for head in model.heads
+        msgspec.structs.replace(_store_head(head), columns=list(head.columns))
+        for head in model.heads
     ]
-    kept = _Model(
+    stored = _Model(
         _TRANSFORMER,
         heads,
-        _domain(model.domain, arrays),
+        _store_domain(model.domain, arrays),
         dict(model.weights),
         epsilon=model.epsilon,
         delta=model.delta,
         recipe=recipe,
         max_length=model.max_length,
+        left_out=model.left_out,
+        raters=model.raters,
     )
     model.tokenizer.save_pretrained(folder / "tokenizer")
-    _finish(folder, arrays, kept, model)
+    _write_files(folder, arrays, stored, model)
 
 
-def _head(head: Any) -> _Head:
+def _store_head(head: Any) -> _Head:
     c = head.calibration
     return _Head(
         head.name,
@@ -137,7 +143,7 @@ def _head(head: Any) -> _Head:
     )
 
 
-def _domain(domain: Domain | None, arrays: dict[str, Any]) -> _Domain | None:
+def _store_domain(domain: Domain | None, arrays: dict[str, Any]) -> _Domain | None:
     if domain is None:
         return None
     for number, vocabulary in enumerate(domain.vocabularies):
@@ -155,17 +161,17 @@ def _domain(domain: Domain | None, arrays: dict[str, Any]) -> _Domain | None:
     )
 
 
-def _finish(
-    folder: Path, arrays: Mapping[str, Any], kept: _Model, model: RewardModel | Transformer
+def _write_files(
+    folder: Path, arrays: Mapping[str, Any], stored: _Model, model: RewardModel | Transformer
 ) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     draft = folder / "weights.part.npz"
     np.savez_compressed(draft, **arrays)
     draft.replace(folder / "weights.npz")
     replace_file(folder / "users.json", msgspec.json.encode(model.users))
-    replace_file(folder / "card.md", card(model).encode())
-    replace_file(folder / "calibration.svg", plot(model).encode())
-    replace_file(folder / "model.json", msgspec.json.format(msgspec.json.encode(kept), indent=1))
+    replace_file(folder / "card.md", render_card(model).encode())
+    replace_file(folder / "calibration.svg", plot_calibration(model).encode())
+    replace_file(folder / "model.json", msgspec.json.format(msgspec.json.encode(stored), indent=1))
 
 
 def prepare(path: str | os.PathLike[str], identity: str) -> Path:
@@ -192,7 +198,7 @@ def prepare(path: str | os.PathLike[str], identity: str) -> Path:
 
 
 def finish_preparation(folder: Path) -> None:
-    """The training of `prepare` is whole."""
+    """Remove what `prepare` and the training needed, once the model is complete."""
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     (folder / "training").unlink(missing_ok=True)
 
@@ -205,6 +211,7 @@ def load(
     Raises:
         NotFoundError: the folder holds none.
         FormatError: it was written by another version, or is damaged.
+        ConfigError: it holds code of its own, or asks for it, and that may not run.
     """
     folder = Path(path)
     if not (folder / "model.json").is_file():
@@ -213,31 +220,33 @@ def load(
             " `upshot train reward`"
         )
     try:
-        kept = msgspec.json.decode((folder / "model.json").read_bytes(), type=_Model)
+        stored = msgspec.json.decode((folder / "model.json").read_bytes(), type=_Model)
         with np.load(folder / "weights.npz") as archive:
             arrays = {name: archive[name] for name in archive.files}
         users = msgspec.json.decode((folder / "users.json").read_bytes(), type=tuple[str, ...])
-        domain = _read_domain(kept.domain, arrays)
-        if kept.version == _TRANSFORMER:
-            return _transformer(
-                folder, kept, arrays, domain, users, trust_remote_code=trust_remote_code
+        domain = _read_domain(stored.domain, arrays)
+        if stored.version == _TRANSFORMER:
+            return _read_transformer(
+                folder, stored, arrays, domain, users, trust_remote_code=trust_remote_code
             )
-        if kept.version != _EMBEDDED or kept.groups != list(GROUPS):
+        if stored.version != _EMBEDDED or stored.groups != list(GROUPS):
             raise FormatError(
-                f"could not load {folder}: it is {kept.version!r}, this is {_EMBEDDED!r}; train it"
-                " again"
+                f"could not load {folder}: it is {stored.version!r}, this is {_EMBEDDED!r};"
+                " train it again"
             )
-        return _embedded(kept, arrays, domain, users)
-    except FormatError:
+        return _read_embedded(stored, arrays, domain, users)
+    except (FormatError, ConfigError):
         raise
     except _DAMAGE as error:
+        if isinstance(error.__cause__, ConfigError):  # the stored recipe refuses what it holds
+            raise error.__cause__ from None
         raise FormatError(
             f"could not load a reward model from {folder}: {error}; train it again"
         ) from error
 
 
-def _embedded(
-    kept: _Model, arrays: Mapping[str, Any], domain: Domain | None, users: tuple[str, ...]
+def _read_embedded(
+    stored: _Model, arrays: Mapping[str, Any], domain: Domain | None, users: tuple[str, ...]
 ) -> RewardModel:
     heads = tuple(
         Head(
@@ -253,25 +262,27 @@ def _embedded(
             h.rows,
             h.shares,
         )
-        for i, h in enumerate(kept.heads)
+        for i, h in enumerate(stored.heads)
     )
     return RewardModel(
-        tuple(kept.names),
+        tuple(stored.names),
         arrays["group"],
         arrays["centre"],
         arrays["spread"],
         heads,
         domain,
         users,
-        kept.weights,
-        kept.epsilon,
-        kept.delta,
+        stored.weights,
+        stored.epsilon,
+        stored.delta,
+        stored.left_out,
+        stored.raters,
     )
 
 
-def _transformer(
+def _read_transformer(
     folder: Path,
-    kept: _Model,
+    stored: _Model,
     arrays: Mapping[str, Any],
     domain: Domain | None,
     users: tuple[str, ...],
@@ -281,8 +292,8 @@ def _transformer(
     from upshot.hub.models import open_tokenizer  # torch takes seconds to load
     from upshot.reward import transformer  # torch takes seconds to load
 
-    recipe = kept.recipe or Recipe("")
-    columns = sum(len(h.columns) for h in kept.heads)
+    recipe = stored.recipe or Recipe("")
+    columns = sum(len(h.columns) for h in stored.heads)
     heads = tuple(
         transformer.Head(
             h.name,
@@ -292,7 +303,7 @@ def _transformer(
             h.rows,
             h.shares,
         )
-        for h in kept.heads
+        for h in stored.heads
     )
     form = transformer.Form(arrays["form_centre"], arrays["form_spread"], arrays["form_slope"])
     members = tuple(
@@ -307,25 +318,27 @@ def _transformer(
     return transformer.Transformer(
         members,
         tokenizer,
-        kept.max_length,
+        stored.max_length,
         heads,
         arrays["centre"],
         form,
         domain,
         users,
-        kept.weights,
+        stored.weights,
         recipe.base,
-        kept.epsilon,
-        kept.delta,
+        stored.epsilon,
+        stored.delta,
+        stored.left_out,
+        stored.raters,
     )
 
 
-def _read_domain(kept: _Domain | None, arrays: Mapping[str, Any]) -> Domain | None:
-    if kept is None:
+def _read_domain(stored: _Domain | None, arrays: Mapping[str, Any]) -> Domain | None:
+    if stored is None:
         return None
     vocabularies = tuple(
         Vocabulary(arrays[f"vocabulary_{i}"], usual, spread)
-        for i, (usual, spread) in enumerate(kept.vocabularies)
+        for i, (usual, spread) in enumerate(stored.vocabularies)
     )
     shapes = tuple(
         Shape(
@@ -335,9 +348,9 @@ def _read_domain(kept: _Domain | None, arrays: Mapping[str, Any]) -> Domain | No
             usual,
             spread,
         )
-        for i, (usual, spread) in enumerate(kept.shapes)
+        for i, (usual, spread) in enumerate(stored.shapes)
     )
-    return Domain(vocabularies, shapes, kept.threshold, kept.false_alarms)
+    return Domain(vocabularies, shapes, stored.threshold, stored.false_alarms)
 
 
 def find_holders(user: str, folders: Sequence[Path]) -> Iterator[Path]:

@@ -1,10 +1,10 @@
-"""How much a reward model tells of whose data it was trained on: an audit with planted canaries
-(membership inference).
+"""How much a reward model reveals of whose data it was trained on: an audit with canaries.
 
 Canaries are made-up users whose pairs are random words. A coin decides which of them are trained
-on; whoever has the model then guesses, from how much it favours a canary's chosen answers beyond a
-model that saw no canary. The true-positive rate at 0.1 % false positives is what counts for privacy
-(Carlini et al., 2022); from it follows a bound that ε cannot be below.
+on; an attacker who holds the model then guesses, from how much it favours a canary's chosen
+answers compared with a model that was trained on no canary (membership inference). The
+true-positive rate at 0.1 % false positives is what counts for privacy (Carlini et al., 2022); a
+lower bound on ε follows from it.
 """
 
 from __future__ import annotations
@@ -23,13 +23,16 @@ from upshot.reward.rows import Scorer
 
 Array = NDArray[np.float64]
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
-_FALSE = 0.001
-_SURE = 0.95
-_LEAST = 100
+_FALSE_POSITIVES = 0.001
+"""Rate at which the attack is read (Carlini et al., 2022)."""
+_CONFIDENCE = 0.95
+"""Of the bounds."""
+_MIN_CANARIES = 100
+"""Per run: with fewer a rate of 0.1 % cannot be read at all."""
 
 
 class Leak(msgspec.Struct, frozen=True):
-    """What the audit found."""
+    """The result of an audit."""
 
     canaries: int
     """Made-up users, over all runs; half of them were trained on."""
@@ -38,9 +41,9 @@ class Leak(msgspec.Struct, frozen=True):
     low: float
     """Lower end of its 95 % interval."""
     auc: float
-    """P(a canary that was trained on looks more like it than one that was not); 0.5 is no leak."""
+    """P(a canary that was trained on scores above one that was not); 0.5 is no leak."""
     epsilon: float
-    """ε is at least so much, with 95 % confidence; 0 where the audit cannot tell."""
+    """Lower bound on ε, with 95 % confidence; 0 where the audit cannot tell."""
 
 
 def canaries(count: int, pairs: int, seed: int) -> list[list[Preference]]:
@@ -67,6 +70,7 @@ def canaries(count: int, pairs: int, seed: int) -> list[list[Preference]]:
 def audit(
     rows: Sequence[Preference],
     train: Callable[[list[Preference]], Scorer],
+    *,
     count: int = 1000,
     runs: int = 2,
     pairs: int = 8,
@@ -74,33 +78,38 @@ def audit(
     delta: float = 0.0,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Leak:
-    """Train with and without canaries and try to tell which were there.
+    """Train with and without canaries, and try to tell which were trained on.
 
-    `count`: canaries a run; `pairs`: rows of each; `delta`: of the differential privacy that is
+    `count`: canaries per run; `pairs`: rows of each; `delta`: of the differential privacy that is
     audited.
 
     Raises:
         InputError: too few canaries to speak of 0.1 %.
     """
-    if count < _LEAST or runs < 1:
+    if count < _MIN_CANARIES or runs < 1:
         raise InputError(
-            f"could not audit with {count} canaries in {runs} runs: at least {_LEAST} and 1"
+            f"could not audit with {count} canaries in {runs} runs: at least {_MIN_CANARIES} and 1"
         )
     inside: list[Array] = []
     outside: list[Array] = []
     plain = train(list(rows))
     for run in range(runs):
         planted = canaries(count, pairs, seed + run)
-        there = np.random.default_rng(seed + run).random(count) < 0.5
+        members = np.random.default_rng(seed + run).random(count) < 0.5
         taught = train(
             [
                 *rows,
-                *(row for canary, yes in zip(planted, there, strict=True) if yes for row in canary),
+                *(
+                    row
+                    for canary, yes in zip(planted, members, strict=True)
+                    if yes
+                    for row in canary
+                ),
             ]
         )
         gain = _margins(taught, planted) - _margins(plain, planted)
-        inside.append(gain[there])
-        outside.append(gain[~there])
+        inside.append(gain[members])
+        outside.append(gain[~members])
         progress(run + 1, runs)
     return measure(np.concatenate(inside), np.concatenate(outside), delta)
 
@@ -130,12 +139,12 @@ def measure(inside: Array, outside: Array, delta: float = 0.0) -> Leak:
     >>> measure(rng.normal(0, 1, 1000), rng.normal(0, 1, 1000)).epsilon
     0.0
     """
-    allowed = int(_FALSE * len(outside))
+    allowed = int(_FALSE_POSITIVES * len(outside))
     threshold = np.sort(outside)[::-1][allowed]
     hits = int((inside > threshold).sum())
     ranks = rankdata(np.concatenate([inside, outside]))[: len(inside)]
     auc = (ranks.mean() - (len(inside) + 1) / 2) / len(outside)
-    low = float(beta.ppf(1 - _SURE, hits, len(inside) - hits + 1)) if hits else 0.0
+    low = float(beta.ppf(1 - _CONFIDENCE, hits, len(inside) - hits + 1)) if hits else 0.0
     return Leak(
         len(inside) + len(outside),
         hits / len(inside),
@@ -151,7 +160,7 @@ def _bound(inside: Array, outside: Array, delta: float) -> float:
     """
     everything = np.concatenate([inside, outside])
     shares = (0.5, 0.2, 0.1, 0.05, 0.02)
-    level = (1 - _SURE) / len(shares) / 2
+    level = (1 - _CONFIDENCE) / len(shares) / 2
     best = 0.0
     for share in shares:
         threshold = np.quantile(everything, 1 - share)

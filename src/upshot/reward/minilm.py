@@ -18,7 +18,9 @@ from upshot.errors import ConfigError
 Array = NDArray[np.float32]
 LAYERS = (2, 4)
 _TOKENS = 256
+"""Of a text that are read: what MiniLM was trained on."""
 _BATCH = 32
+"""Texts computed together."""
 
 
 @cache
@@ -35,16 +37,19 @@ def _model() -> tuple[Any, Any]:
 def embed(
     responses: Sequence[str], requests: Sequence[str], contexts: Sequence[str]
 ) -> tuple[Array, Array]:
-    """Inner layers of each response, shape (responses, 768), and its cosine to its request and to
-    its context, shape (responses, 2). The first 256 tokens of each text are read, each different
-    text once.
+    """Inner layers of each response, and its cosines to its request and to its context.
+
+    Shapes (responses, 768) and (responses, 2). The first 256 tokens of each text are read, each
+    different text once.
     """
     texts = list(dict.fromkeys([*responses, *requests, *contexts]))
     row = {text: number for number, text in enumerate(texts)}
     inner, whole = _layers(texts)
-    said, asked, before = ([row[text] for text in part] for part in (responses, requests, contexts))
-    cosines = [(whole[said] * whole[other]).sum(axis=1) for other in (asked, before)]
-    return inner[said], np.stack(cosines, axis=1)
+    own, request, context = (
+        [row[text] for text in part] for part in (responses, requests, contexts)
+    )
+    cosines = [(whole[own] * whole[other]).sum(axis=1) for other in (request, context)]
+    return inner[own], np.stack(cosines, axis=1)
 
 
 def _layers(texts: Sequence[str]) -> tuple[Array, Array]:

@@ -119,7 +119,7 @@ class RewardModel:
         """How much a head counts in the reward."""
         return float(self.weights.get(head.name, 1.0))
 
-    def clip_difference(self, values: NDArray[np.float32]) -> Array:
+    def scaled(self, values: NDArray[np.float32]) -> Array:
         """Features as the heads read them."""
         return _scale(values, self.centre, self.spread)
 
@@ -215,7 +215,7 @@ def scale_inputs(
     model: RewardModel, prompts: Sequence[Sequence[str]], responses: Sequence[str]
 ) -> Array:
     """Features as the heads read them."""
-    return model.clip_difference(features(prompts, responses, model.embed).values)
+    return model.scaled(features(prompts, responses, model.embed).values)
 
 
 def clip_difference(difference: Array) -> Array:

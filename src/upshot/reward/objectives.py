@@ -1,6 +1,6 @@
-"""What a response is worth to many people: mean, tail, or the worst group.
+"""Objectives over users: the mean, the tail, or the worst group.
 
-All read one table of rewards by user (`people`), so that changing the objective needs no training.
+All read one table of rewards by user (`user_effects`), so a new objective needs no training.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""Embedded reward models that are differentially private by user: noise in the objective (Chaudhuri
-et al., 2011; Kifer et al., 2012).
+"""Embedded reward models that are differentially private by user.
+
+Noise is added to the objective (Chaudhuri et al., 2011; Kifer et al., 2012).
 
 What is minimised is Σ_u ℓ_u(w) + ½(1 + Δ)‖w‖² + b·w with b ~ N(0, σ²I), once, to convergence. A
 user's loss ℓ_u is the mean of their rows' logistic losses, each row of length at most L and all
@@ -16,7 +17,7 @@ weights of a user adding up to at most 1. Then, for a user who is added or remov
 
 Everything else that is kept is public (scales of features, widths of priors), or comes from other
 users than the weights do (calibration and accuracy: Laplace noise on a histogram to which each of
-them adds 1), so a user is in one part only and pays ε once for each head. Heads share ε and δ. The
+them adds 1), so a user is in one part only and pays ε once per head. Heads share ε and δ. The
 minimum is taken to be exact, noise to be real numbers (no defence against floating-point attacks).
 """
 
@@ -27,6 +28,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import resources
+from typing import TypeVar
 
 import msgspec
 import numpy as np
@@ -35,41 +37,47 @@ from scipy.linalg import cho_factor, cho_solve
 
 from upshot.errors import InputError
 from upshot.records import Example, Preference
-from upshot.reward.calibration import Calibration, calibrate, soften
-from upshot.reward.features import features
-from upshot.reward.fit import Posterior
-from upshot.reward.model import (
-    FLOORS,
-    LEVELS,
-    Head,
-    RewardModel,
+from upshot.reward.batches import (
     Rows,
+    as_examples,
+    as_pairs,
+    drop_equal_pairs,
     make_batch,
     row_owner,
     users_of,
 )
+from upshot.reward.calibration import Calibration, calibrate, soften
+from upshot.reward.features import features
+from upshot.reward.fit import Posterior
+from upshot.reward.model import FLOORS, LEVELS, Head, RewardModel
 from upshot.stats.intervals import sigmoid
 from upshot.stats.sampling import draw
 
 Array = NDArray[np.float64]
+Row = TypeVar("Row", Preference, Example)
 LENGTH = 2.0
-"""Longest row, in units of the prior's spread: longer ones are cut to it."""
+"""Longest row, in units of the prior's spread; longer rows are scaled down to it."""
 _JACOBIAN = 0.1
 """Share of ε that the Jacobian gets."""
-_HELD = 0.2
+_HELD_OUT = 0.2
+"""Share of users for calibration and accuracy."""
 _CLIP = 5.0
+"""Features are cut off at so many spreads, as in `model`."""
 _BINS = 5
-_STEPS = 60
-_LEAST = 20
+"""Of the calibration's histogram: each has noise of its own."""
+_NEWTON_STEPS = 60
+"""At most; steps are bounded, so more are needed than without noise."""
+_MIN_USERS = 20
+"""Of a head: with fewer nothing but noise is left."""
 
 
 class Privacy(msgspec.Struct, frozen=True):
-    """What a user's data may change."""
+    """How much a user's data may change."""
 
     epsilon: float
     delta: float = 1e-6
     rows_a_user: int = 16
-    """More rows of one user are left out."""
+    """Further rows of a user are left out."""
 
     def __post_init__(self) -> None:
         if not (self.epsilon > 0 and 0 < self.delta < 1 and self.rows_a_user >= 1):
@@ -80,7 +88,7 @@ class Privacy(msgspec.Struct, frozen=True):
 
 
 def noise_scale(privacy: Privacy, length: float = LENGTH) -> tuple[float, float]:
-    """(σ, Δ): the noise's standard deviation, and what the prior's precision 1 is raised by.
+    """(σ, Δ): the noise's standard deviation, and the rise of the prior's precision above 1.
 
     >>> weak, strong = noise_scale(Privacy(8.0)), noise_scale(Privacy(0.5))
     >>> weak[0] < strong[0] and weak[1] <= strong[1]
@@ -93,16 +101,18 @@ def noise_scale(privacy: Privacy, length: float = LENGTH) -> tuple[float, float]
     )
 
 
-def train(data: Mapping[str, Rows], privacy: Privacy, embed: bool = False) -> RewardModel:
-    """Train heads whose weights, calibration and accuracy tell little of any one user; without a
-    picture of the domain.
+def train(
+    data: Mapping[str, Rows], privacy: Privacy, embed: bool = False, *, left_out: int = 0
+) -> RewardModel:
+    """Train heads whose weights, calibration and accuracy reveal little of any one user.
 
-    Rows of several users are left out: nobody could be forgotten alone. Rows that name nobody
-    belong to their thread, or prompt.
+    No domain is kept. Rows of several users are left out, since nobody could be forgotten alone;
+    rows that name nobody belong to their thread, or prompt. Pairs of equal responses are left out.
 
     Raises:
         InputError: a head has rows of too few users.
     """
+    data, equal = drop_equal_pairs(data)
     share = msgspec.structs.replace(
         privacy, epsilon=privacy.epsilon / len(data), delta=privacy.delta / len(data)
     )
@@ -113,17 +123,17 @@ def train(data: Mapping[str, Rows], privacy: Privacy, embed: bool = False) -> Re
     centre = spread = np.zeros(0)
     for name, rows in own.items():
         owners = [row_owner(row) for row in rows]
-        if len(set(owners)) < _LEAST:
+        if len(set(owners)) < _MIN_USERS:
             raise InputError(
                 f"could not train head {name!r} on rows of {len(set(owners))} single users: at"
-                f" least {_LEAST} are needed"
+                f" least {_MIN_USERS} are needed"
             )
         batch = make_batch(rows)
-        found = features(batch.prompts, batch.responses, embed)
-        names, group = found.names, found.group
+        table = features(batch.prompts, batch.responses, embed)
+        names, group = table.names, table.group
         centre, spread = public_scales(names)
-        values = np.clip((found.values - centre) / spread, -_CLIP, _CLIP) / np.sqrt(FLOORS[group])
-        heads.append(_head(name, rows, owners, values, group, share))
+        values = np.clip((table.values - centre) / spread, -_CLIP, _CLIP) / np.sqrt(FLOORS[group])
+        heads.append(_fit_head(name, rows, owners, values, group=group, privacy=share))
     return RewardModel(
         names,
         group,
@@ -134,6 +144,7 @@ def train(data: Mapping[str, Rows], privacy: Privacy, embed: bool = False) -> Re
         users_of(own),
         epsilon=privacy.epsilon,
         delta=privacy.delta,
+        left_out=left_out + equal,
     )
 
 
@@ -149,77 +160,84 @@ def public_scales(names: Sequence[str]) -> tuple[Array, Array]:
     return centre, spread
 
 
-def limit_rows(rows: Rows, most: int) -> list[Preference] | list[Example]:
-    """Rows of single users, at most so many of each, chosen without a look at them."""
+def limit_rows(rows: Rows, maximum: int) -> Rows:
+    """Rows of single users, the first `maximum` of each, chosen without a look at their content."""
+    pairs = as_pairs(rows) if rows else None
+    if pairs is not None:
+        return _limit(pairs, maximum)
+    return _limit(as_examples(rows), maximum)
+
+
+def _limit(rows: Sequence[Row], maximum: int) -> list[Row]:
     count: dict[str, int] = {}
-    kept: list[Preference | Example] = []
+    out: list[Row] = []
     for row in rows:
         if len(row.source.users) <= 1:
             name = row_owner(row)
             count[name] = count.get(name, 0) + 1
-            if count[name] <= most:
-                kept.append(row)
-    return kept  # pyright: ignore[reportReturnType]  # one kind only
+            if count[name] <= maximum:
+                out.append(row)
+    return out
 
 
-def _head(
+def _fit_head(
     name: str,
     rows: Rows,
     owners: Sequence[str],
     values: Array,
+    *,
     group: NDArray[np.int64],
     privacy: Privacy,
 ) -> Head:
-    held = np.array([draw(f"private/{who}") < _HELD for who in owners])
-    weight, size, scale = (
-        bound_weights([row.weight for row in rows], owners),
-        values.shape[1],
-        np.sqrt(FLOORS[group]),
-    )
-    usual = 1.0 / FLOORS[group]
-    if isinstance(rows[0], Preference):
+    is_held_out = np.array([draw(f"private/{owner}") < _HELD_OUT for owner in owners])
+    weight = bound_weights([row.weight for row in rows], owners)
+    size, scale, usual = values.shape[1], np.sqrt(FLOORS[group]), 1.0 / FLOORS[group]
+    if (pairs := as_pairs(rows)) is not None:
         kind, sign = "pairs", np.ones(len(rows))
         merits = values[: len(rows)] - values[len(rows) :]
-        offset = -np.array([row.margin for row in rows if isinstance(row, Preference)])
+        offset = -np.array([row.margin for row in pairs])
         mean, precision = minimize_privately(
-            merits[~held], weight[~held], offset[~held], 2 * usual, privacy
+            merits[~is_held_out], weight[~is_held_out], offset[~is_held_out], 2 * usual, privacy
         )
     else:
-        kind, score = "scores", np.array([row.score for row in rows if isinstance(row, Example)])
+        kind, score = "scores", np.array([row.score for row in as_examples(rows)])
         merits, sign = values, np.where(score > 0.5, 1.0, -1.0)
+        x, weights = _expand_levels(values[~is_held_out], score[~is_held_out], weight[~is_held_out])
         levels = len(LEVELS)
-        above = np.where(score[:, None] > LEVELS, 1.0, -1.0)
-        cut = np.broadcast_to(-np.eye(levels), (len(rows), levels, levels))
-        data = above[:, :, None] * np.concatenate(
-            [np.repeat(values[:, None], levels, axis=1), cut], axis=2
-        )
-        taught, counts = (
-            data[~held].reshape(-1, size + levels),
-            np.repeat(weight[~held] / levels, levels),
-        )
-        shared = msgspec.structs.replace(privacy, rows_a_user=privacy.rows_a_user * levels)
         mean, precision = minimize_privately(
-            taught,
-            counts,
-            np.zeros(len(taught)),
+            x,
+            weights,
+            np.zeros(len(x)),
             np.concatenate([usual, np.full(levels, 1 / levels)]),
-            shared,
+            msgspec.structs.replace(privacy, rows_a_user=privacy.rows_a_user * levels),
         )
     cuts = mean[size:]
     posterior = Posterior(mean[:size] / scale, np.diag(np.sqrt(precision[:size]) * scale), FLOORS)
-    merits = merits[held] * scale
+    merits = merits[is_held_out] * scale
     logits = merits @ posterior.mean - (np.median(cuts) if len(cuts) else 0.0)
     calibration, accuracy = measure_privately(
-        sign[held] * soften(logits, posterior.variance(merits)), weight[held], privacy.epsilon
+        sign[is_held_out] * soften(logits, posterior.variance(merits)),
+        weight[is_held_out],
+        privacy.epsilon,
     )
     return Head(name, kind, posterior, cuts, calibration, round_count(len(rows)), {"all": accuracy})
 
 
+def _expand_levels(values: Array, score: Array, weight: Array) -> tuple[Array, Array]:
+    """Scored responses as a row per level, the levels of one response together, and weights."""
+    levels = len(LEVELS)
+    above = np.where(score[:, None] > LEVELS, 1.0, -1.0)
+    cut = np.broadcast_to(-np.eye(levels), (len(values), levels, levels))
+    repeated = np.repeat(values[:, None], levels, axis=1)
+    x = above[:, :, None] * np.concatenate([repeated, cut], axis=2)
+    return x.reshape(-1, values.shape[1] + levels), np.repeat(weight / levels, levels)
+
+
 def bound_weights(weights: Sequence[float], owners: Sequence[str]) -> Array:
-    """Rows' weights; a user's add up to 1 at most."""
-    _, who = np.unique(owners, return_inverse=True)
+    """Rows' weights, scaled so that each user's add up to at most 1."""
+    _, user = np.unique(owners, return_inverse=True)
     weight = np.clip(weights, 0.0, 1.0)
-    return weight / np.maximum(1.0, np.bincount(who, weight))[who]
+    return weight / np.maximum(1.0, np.bincount(user, weight))[user]
 
 
 def minimize_privately(
@@ -228,14 +246,14 @@ def minimize_privately(
     offset: Array,
     usual: Array,
     privacy: Privacy,
+    *,
     rng: np.random.Generator | None = None,
 ) -> tuple[Array, Array]:
     """The private minimum, and a precision of each weight.
 
-    The precision is made of what is public: `usual` (mean squares of the features), the rounded
-    number of rows, the noise.
-    `rows`: shape (rows, features), P(row is right) = σ(row · w + offset). `rng`: for tests; noise
-    is secret otherwise.
+    `rows`: shape (rows, features), P(row is right) = σ(row · w + offset). The precision is made of
+    public numbers: `usual` (mean squares of the features), the rounded number of rows, the noise.
+    `rng`: for tests; the noise is secret otherwise.
     """
     rng = rng or np.random.default_rng(secrets.randbits(256))
     sigma, raised = noise_scale(privacy)
@@ -244,7 +262,7 @@ def minimize_privately(
     )
     pull, prior = rng.normal(0.0, sigma, rows.shape[1]), 1.0 + raised
     mean = np.zeros(rows.shape[1])
-    for _ in range(_STEPS):
+    for _ in range(_NEWTON_STEPS):
         right = sigmoid(rows @ mean + offset)
         slope = rows.T @ (weight * (1 - right)) - prior * mean - pull
         if np.linalg.norm(slope) < 1e-9 * max(1.0, float(np.linalg.norm(pull))):
@@ -261,9 +279,7 @@ def minimize_privately(
 def measure_privately(
     logits: Array, weight: Array, epsilon: float, rng: np.random.Generator | None = None
 ) -> tuple[Calibration, float]:
-    """Calibration and accuracy from a noisy histogram of predicted probability and whether it was
-    right; a user adds 1 at most.
-    """
+    """Calibration and accuracy from a noisy histogram to which a user adds at most 1."""
     rng = rng or np.random.default_rng(secrets.randbits(256))
     sure = sigmoid(np.abs(logits))
     place = np.minimum(((sure - 0.5) * 2 * _BINS).astype(np.int64), _BINS - 1) + _BINS * (
@@ -277,18 +293,22 @@ def measure_privately(
         / (0.5 - (np.arange(_BINS) + 0.5) / (2 * _BINS))
     )
     wrong, right = counts[:_BINS], counts[_BINS:]
-    found = calibrate(np.concatenate([-middle, middle]), counts)
+    calibration = calibrate(np.concatenate([-middle, middle]), counts)
     total = max(float(counts.sum()), 1e-9)
-    error = float(np.abs(found.apply(middle) * (wrong + right) - right).sum() / total)
+    error = float(np.abs(calibration.apply(middle) * (wrong + right) - right).sum() / total)
     bins = tuple(
         (float(p), float(r / (w + r)), round(w + r))
-        for p, w, r in zip(found.apply(middle), wrong, right, strict=True)
+        for p, w, r in zip(calibration.apply(middle), wrong, right, strict=True)
         if w + r >= 1
     )
-    return found._replace(error=error, bins=bins), float(right.sum() / total)
+    return calibration._replace(error=error, bins=bins), float(right.sum() / total)
 
 
 def round_count(count: int) -> int:
-    """To two digits: a number of users that may be told."""
+    """A number rounded to two digits, which may be published.
+
+    >>> round_count(1234)
+    1200
+    """
     unit = 10 ** max(0, len(str(count)) - 2)
     return round(count / unit) * unit

@@ -175,8 +175,8 @@ def _fit(data: _Ratings) -> _State:
 def _start(data: _Ratings) -> _State:
     raters, styles = data.raters, data.style.shape[1]
     leniency = _group_means(data.rater, data.value, raters, 1.0)
-    left = (data.value - leniency[data.rater]) * data.counts[data.rater]
-    merit = _group_means(data.item, left, data.items, 1.0)
+    centred = (data.value - leniency[data.rater]) * data.counts[data.rater]
+    merit = _group_means(data.item, centred, data.items, 1.0)
     return _State(
         merit / max(merit.std(), _TINY),
         np.ones(data.items),
@@ -224,12 +224,14 @@ def _fit_lines(data: _Ratings, state: _State) -> _State:
 def _fit_tastes(data: _Ratings, state: _State, trust: Array) -> _State:
     """What all raters like in a style, what each one does, and how far they differ."""
     rater, scale, z = data.rater, state.scale, data.style[data.item]
-    left = data.value - state.leniency[rater] - scale[rater] * state.merit[data.item]
+    residual = data.value - state.leniency[rater] - scale[rater] * state.merit[data.item]
     shared, own, spread = state.shared.copy(), state.own.copy(), state.taste_variance.copy()
     variance = np.zeros_like(own)
     for k in range(z.shape[1]):
         others = np.delete(np.arange(z.shape[1]), k)
-        rest = left - scale[rater] * ((shared + own)[rater][:, others] * z[:, others]).sum(axis=1)
+        rest = residual - scale[rater] * ((shared + own)[rater][:, others] * z[:, others]).sum(
+            axis=1
+        )
         pull = scale[rater] * z[:, k]
         shared[k] = (trust * pull * (rest - pull * own[rater, k])).sum() / (
             (trust * pull**2).sum() + 1.0
@@ -246,9 +248,9 @@ def _fit_tastes(data: _Ratings, state: _State, trust: Array) -> _State:
 def _fit_merit(data: _Ratings, state: _State, trust: Array) -> _State:
     """Merit of each response, brought to mean 0 and variance 1."""
     pull = state.scale[data.rater]
-    left = data.value - state.leniency[data.rater] - pull * state.taste_term(data)
+    residual = data.value - state.leniency[data.rater] - pull * state.taste_term(data)
     precision = np.bincount(data.item, trust * pull**2, minlength=data.items) + 1.0
-    merit = np.bincount(data.item, trust * pull * left, minlength=data.items) / precision
+    merit = np.bincount(data.item, trust * pull * residual, minlength=data.items) / precision
     size = max(float(np.sqrt(np.mean(merit**2 + 1.0 / precision))), _TINY)
     return state._replace(
         merit=(merit - merit.mean()) / size,

@@ -1,5 +1,4 @@
-"""Edits that change the form of a response and not what it says: what a reward changes by under
-them is taste for form.
+"""Edits that change a response's form and not its content, to measure a reward's taste for form.
 
 A reward and form are often correlated because better answers look different; regressing one on the
 other would take the merit away too. An edit moves form alone, so the slope over edits is form's own
@@ -61,6 +60,4 @@ def shouted(text: str) -> str:
 EDITS: tuple[Callable[[str], str], ...] = (plain, listed, headed, padded, shouted)
 
 MOVED = ("log_words", "list_items", "headings", "lines", "exclamations")
-"""Features of form that the edits move on purpose; what they move in passing has no slope of its
-own.
-"""
+"""Features of form that the edits move on purpose; what else they move has no slope of its own."""

@@ -1,43 +1,48 @@
-"""New rows for a model that is there: the posterior becomes the prior, old rows are not needed.
+"""Teach an existing model new rows: its posterior becomes the prior, old rows are not needed.
 
-The new rows are first predicted, then learned from: what is said of accuracy and calibration
-afterwards was earned on rows that the model had not seen.
+The new rows are first predicted, then learned from, so that accuracy and calibration are those on
+rows that the model had not learned.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from upshot.errors import InputError
-from upshot.records import Example, Preference
 from upshot.reward import domain, fit
+from upshot.reward.batches import (
+    Rows,
+    as_examples,
+    as_pairs,
+    drop_equal_pairs,
+    make_batch,
+    row_owner,
+    users_of,
+)
 from upshot.reward.calibration import calibrate, soften
 from upshot.reward.features import features, surface_features
 from upshot.reward.model import (
     LEVELS,
     Head,
     RewardModel,
-    Rows,
     clip_difference,
     find_head,
-    make_batch,
     remove_leniency,
-    row_owner,
     split_folds,
-    users_of,
 )
 
 Array = NDArray[np.float64]
-_ENOUGH = 200
-"""New rows from which calibration is learned anew; with fewer the old one stays."""
+_MIN_CALIBRATION_ROWS = 200
+"""New rows from which calibration is learned again; with fewer the old one stays."""
 
 
 def update(model: RewardModel, data: Mapping[str, Rows], keep: float = 1.0) -> RewardModel:
-    """Learn from more rows of some of the heads.
+    """Learn more rows of some of the heads. Pairs of equal responses are left out.
 
     `keep`: share of the old evidence that still counts, below 1 where tastes change.
 
@@ -52,63 +57,74 @@ def update(model: RewardModel, data: Mapping[str, Rows], keep: float = 1.0) -> R
     if not 0 < keep <= 1:
         raise InputError(f"could not keep {keep} of the evidence: a share in (0, 1]")
     heads = {head.name: head for head in model.heads}
-    known = model.domain
+    data, equal = drop_equal_pairs(data)
+    extended = model.domain
     for name, rows in data.items():
         head = find_head(model, name)
         if not rows:
             raise InputError(f"could not update head {name!r}: there are no rows")
-        if isinstance(rows[0], Preference) != (head.kind == "pairs"):
+        if (as_pairs(rows) is not None) != (head.kind == "pairs"):
             raise InputError(
                 f"could not update head {name!r}: it learns from {head.kind}, and these rows"
                 " are not"
             )
         batch = make_batch(rows)
-        found = features(batch.prompts, batch.responses, model.embed)
-        heads[name] = _updated(model, head, rows, model.clip_difference(found.values), keep)
-        known = (
+        table = features(batch.prompts, batch.responses, model.embed)
+        heads[name] = _update_head(model, head, rows, model.scaled(table.values), keep)
+        extended = (
             None
-            if known is None
+            if extended is None
             else domain.extend_domain(
-                known, batch.prompts, batch.responses, surface_features(found)
+                extended, batch.prompts, batch.responses, surface_features(table)
             )
         )
     users = tuple(sorted({*model.users, *users_of(data)}))
     return replace(
-        model, heads=tuple(heads[head.name] for head in model.heads), users=users, domain=known
+        model,
+        heads=tuple(heads[head.name] for head in model.heads),
+        users=users,
+        domain=extended,
+        left_out=model.left_out + equal,
     )
 
 
-def _updated(model: RewardModel, head: Head, rows: Rows, values: Array, keep: float) -> Head:
+class _Design(NamedTuple):
+    """Rows of a head as those of a logistic regression."""
+
+    x: Array
+    weights: Array
+    offset: Array
+    row: NDArray[np.int64]
+    """Which of the head's rows each is of."""
+    merit: Array
+    """Features of each of the head's rows."""
+    cut: float
+    """Logit from which a response counts as good."""
+
+
+def _update_head(model: RewardModel, head: Head, rows: Rows, values: Array, keep: float) -> Head:
     weight = np.array([row.weight for row in rows])
-    if isinstance(rows[0], Preference):
-        x = clip_difference(values[: len(rows)] - values[len(rows) :])
-        offset, every, weights, merit = (
-            -np.array([row.margin for row in rows if isinstance(row, Preference)]),
-            x,
-            weight,
-            x,
-        )
-        sign, cut = np.ones(len(rows)), 0.0
-        part = np.arange(len(rows))
-    else:
-        score = remove_leniency([row for row in rows if isinstance(row, Example)])
-        above = np.where(score[:, None] > LEVELS, 1.0, -1.0)
-        every = (above[:, :, None] * values[:, None, :]).reshape(-1, values.shape[1])
-        offset, weights = (-above * head.cuts).ravel(), np.repeat(weight / len(LEVELS), len(LEVELS))
-        sign, cut, merit = np.where(score > 0.5, 1.0, -1.0), float(np.median(head.cuts)), values
-        part = np.repeat(np.arange(len(rows)), len(LEVELS))
-    before = sign * (merit @ head.posterior.mean - cut)
-    posterior = fit.update(head.posterior, every, model.group, weights, offset, keep)
+    design, sign = _make_design(head, rows, values, weight)
+    before = sign * (design.merit @ head.posterior.mean - design.cut)
+    posterior = fit.update(
+        head.posterior, design.x, model.group, design.weights, design.offset, keep=keep
+    )
     calibration = head.calibration
-    if len(rows) >= _ENOUGH:
+    if len(rows) >= _MIN_CALIBRATION_ROWS:
         logits = np.zeros(len(rows))
-        for train, test in split_folds([row_owner(row) for row in rows]):
-            of = np.isin(part, train)
+        for learned, test in split_folds([row_owner(row) for row in rows]):
+            own = np.isin(design.row, learned)
             crossed = fit.update(
-                head.posterior, every[of], model.group, weights[of], offset[of], keep
+                head.posterior,
+                design.x[own],
+                model.group,
+                design.weights[own],
+                design.offset[own],
+                keep=keep,
             )
+            merit = design.merit[test]
             logits[test] = soften(
-                sign[test] * (merit[test] @ crossed.mean - cut), crossed.variance(merit[test])
+                sign[test] * (merit @ crossed.mean - design.cut), crossed.variance(merit)
             )
         calibration = calibrate(logits, weight)
     accuracy = {"all": float(((before > 0) + 0.5 * (before == 0)).mean())}
@@ -119,3 +135,19 @@ def _updated(model: RewardModel, head: Head, rows: Rows, values: Array, keep: fl
         rows=head.rows + len(rows),
         accuracy=accuracy,
     )
+
+
+def _make_design(head: Head, rows: Rows, values: Array, weight: Array) -> tuple[_Design, Array]:
+    """The rows of a head as a regression, and the sign of each label."""
+    if (pairs := as_pairs(rows)) is not None:
+        x = clip_difference(values[: len(rows)] - values[len(rows) :])
+        offset = -np.array([row.margin for row in pairs])
+        return _Design(x, weight, offset, np.arange(len(rows)), x, 0.0), np.ones(len(rows))
+    score = remove_leniency(as_examples(rows))
+    above = np.where(score[:, None] > LEVELS, 1.0, -1.0)
+    x = (above[:, :, None] * values[:, None, :]).reshape(-1, values.shape[1])
+    offset = (-above * head.cuts).ravel()
+    weights = np.repeat(weight / len(LEVELS), len(LEVELS))
+    row = np.repeat(np.arange(len(rows)), len(LEVELS))
+    design = _Design(x, weights, offset, row, values, float(np.median(head.cuts)))
+    return design, np.where(score > 0.5, 1.0, -1.0)

@@ -1,4 +1,5 @@
-# pyright: reportUnknownMemberType=false  # pyarrow: a method of ParquetFile has no types
+# pyright: reportUnknownMemberType=false
+# pyarrow: a method of ParquetFile has no types
 """Parquet with a column map; the shapes of WildChat and LMSYS-Chat-1M are presets.
 
 `columns` names what lies where: {"messages": "conversation", "id": "conversation_hash", …}.

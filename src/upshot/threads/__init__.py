@@ -1,4 +1,4 @@
-"""Which of a user's sessions belong together."""
+"""Linking the sessions of a user that belong together."""
 
 from upshot.threads.link import (
     Background,

@@ -1,9 +1,9 @@
-"""Join a user's sessions when a later one continues an earlier one, with a score and the reasons.
+"""Link a user's sessions where a later one continues an earlier one, with a score and reasons.
 
 Every session is compared with the last `window` sessions, and with older ones that share a rare
-term; so the work grows with the number of sessions and not with its square, and nothing likely is
-left out. A session continues the best of its candidates where P(continues) reaches the threshold;
-threads are what is connected.
+term, so that the work is linear in the number of sessions and no likely candidate is missed. A
+session continues its best candidate if P(continues) reaches the threshold; threads are the
+connected components.
 """
 
 from __future__ import annotations
@@ -28,13 +28,15 @@ VERSION = "4"
 _MAX_CHARACTERS = 3_000
 """Characters of a session's user messages that are compared."""
 _RARE_IDF = math.log(50)
+"""Of a word in one session in fifty, from which it counts in full."""
 _MAX_HOLDERS = 200
 """A term in more of a user's sessions than this belongs to no thread."""
 MAX_EXCLUSIVE = 4.0
+"""Largest value of the feature `exclusive`; four words of a thread alone are proof enough."""
 _MAX_RARE = 6
-"""A term in at most so many of a user's sessions reaches back beyond the window."""
-
+"""A term in at most this many of a user's sessions reaches back beyond the window."""
 _MIN_BACKGROUND = 50
+"""Sessions below which the frequency of words says nothing."""
 
 WEIGHTS: Mapping[str, float] = {
     "bias": -1.4,
@@ -53,9 +55,8 @@ WEIGHTS: Mapping[str, float] = {
     "answers": 0.0,
     "embedding": 3.0,
 }
-"""Logits a unit, for one person's sessions: as `bench/train_links.py` fits them, but with no
-evidence of kinship counting against it, which a small synthetic corpus cannot rule out. What was
-tried is in docs/lab.md.
+"""Logits per unit, for one person's sessions, as fitted by `bench/train_links.py`, except that no
+sign of a link counts against it, which a small synthetic corpus cannot rule out (docs/lab.md).
 """
 
 CHAT_WEIGHTS: Mapping[str, float] = {
@@ -75,7 +76,7 @@ CHAT_WEIGHTS: Mapping[str, float] = {
     "answers": 3.24,
     "embedding": 3.0,
 }
-"""Where several people share one stream and every message is a session."""
+"""For streams that several people share, in which every message is a session."""
 
 _SEPARATOR = b"\x1e"
 _IDENTIFIER = re2.compile(
@@ -112,7 +113,7 @@ _REPORT = (
     r"|\b(?:you|your) [^.?!\n]{1,60}\b(?:the other day|last time|last week|yesterday)\b|\blast time"
     r" you\b)"
 )
-"""A report on the last answer, whatever it was about: the work itself need not be named."""
+"""A report on the last answer, which need not name the topic."""
 _NEW = (
     r"(?i)\b(?:new (?:question|topic|project|task|problem)|different"
     r" (?:question|topic|thing)|unrelated|something else)\b"
@@ -128,15 +129,13 @@ def _compile_openings() -> Any:
 
 
 _OPENINGS = _compile_openings()
-"""Says whether the start of a session refers back (0), whether it opens something new (1), and
-whether it reports on the last answer (2).
-"""
+"""Whether the start of a session refers back (0), opens a new topic (1), or reports (2)."""
 
 
 def is_report(text: str) -> bool:
-    """Does the start of a session report on the last answer?
+    """Whether the start of a session reports on the last answer.
 
-    >>> is_report("what you gave me the other day does not work"), is_report("how do I sort a list?")
+    >>> is_report("what you gave me the other day does not work"), is_report("sort a list")
     (True, False)
     """
     return 2 in (_OPENINGS.Match(text[:400]) or ())
@@ -270,29 +269,29 @@ _COMMON: frozenset[int] = frozenset(
         ]
     ).tolist()
 )
-"""Everyday words of requests: they join nothing, however few of the user's sessions hold them."""
+"""Everyday words of requests: no sign of a link, however rare in the user's sessions."""
 
 
 class Session(NamedTuple):
-    """What linking knows of one session."""
+    """One session, as input of linking."""
 
     id: str
     time: float | None
     """Seconds since the epoch."""
     text: str
-    """What its user wrote, from the start."""
+    """The user's messages, from the start."""
     speakers: frozenset[str] = frozenset()
     addressed: frozenset[str] = frozenset()
-    """Speakers that it names as those it speaks to."""
+    """Speakers that the message addresses by name."""
     embedding: np.ndarray | None = None
     """Unit vector, where the extra is installed."""
 
 
 class Terms(NamedTuple):
-    """What a session's text is compared by."""
+    """The terms by which sessions are compared."""
 
     words: Mapping[int, int]
-    """Hash of each content word and how often it occurs."""
+    """Count of each content word, by its hash."""
     names: frozenset[str]
     """Files, identifiers, tickets, placeholders."""
     errors: frozenset[str]
@@ -312,7 +311,7 @@ def extract_terms(texts: Sequence[str]) -> list[Terms]:
     terms: list[Terms] = []
     for i, text in enumerate(texts):
         opening = _OPENINGS.Match(text[:400]) or ()
-        words = Counter(hashes[starts[i] : starts[i + 1]])
+        words = Counter[int](hashes[starts[i] : starts[i + 1]])
         terms.append(
             Terms(
                 words,
@@ -330,7 +329,7 @@ _NONE: frozenset[str] = frozenset()
 
 
 def _find_matches(pattern: Any, texts: Sequence[bytes]) -> dict[int, frozenset[str]]:
-    """What a pattern finds in each text, where it finds anything; all texts are scanned as one."""
+    """The matches of a pattern by text; all texts are scanned in one pass."""
     ends = list(accumulate(len(text) + 1 for text in texts))
     matches: dict[int, set[str]] = defaultdict(set)
     for match in pattern.finditer(_SEPARATOR.join(texts)):
@@ -339,16 +338,16 @@ def _find_matches(pattern: Any, texts: Sequence[bytes]) -> dict[int, frozenset[s
 
 
 class Background(NamedTuple):
-    """How common words are among many people's sessions: a word of everybody's joins nothing."""
+    """How common words are among all users: a word that everybody uses links nothing."""
 
     share: Mapping[int, float]
-    """For each word between 0 (everybody's) and 1 (one session in fifty or fewer)."""
+    """For each word between 0 (everybody uses it) and 1 (at most one session in fifty)."""
 
     @staticmethod
-    def of(terms: Sequence[Terms]) -> Background:
+    def from_terms(terms: Sequence[Terms]) -> Background:
         """Count in how many sessions each word occurs."""
-        every = np.array([word for one in terms for word in one.words], np.uint64)
-        hashes, counts = np.unique(every, return_counts=True)
+        words = np.array([word for session in terms for word in session.words], np.uint64)
+        hashes, counts = np.unique(words, return_counts=True)
         idf = np.log((1.0 + len(terms)) / counts)
         share = np.clip((idf - 1.0) / (_RARE_IDF - 1.0), 0.0, 1.0) ** 4
         return Background(dict(zip(hashes.tolist(), share.tolist(), strict=True)))
@@ -358,7 +357,7 @@ class Link(NamedTuple):
     """The session that a session continues."""
 
     parent: int
-    """Its place in the list; -1 where it begins something new."""
+    """Its place in the list; -1 where the session starts a new thread."""
     score: float
     """P(continues the best candidate), in [0, 1]."""
     reasons: tuple[str, ...]
@@ -369,6 +368,7 @@ def link_sessions(
     threshold: float = 0.5,
     window: int = 64,
     weights: Mapping[str, float] | None = None,
+    *,
     background: Background | None = None,
     terms: Sequence[Terms] | None = None,
 ) -> list[Link]:
@@ -408,7 +408,7 @@ def link_sessions(
 
 
 class Index:
-    """Terms of one user's sessions, and which sessions hold each."""
+    """The terms of one user's sessions, and the sessions that contain each."""
 
     def __init__(
         self,
@@ -428,7 +428,7 @@ class Index:
             term for term, numbers in self.holders.items() if 1 < len(numbers) <= _MAX_RARE
         }
         self.thread: dict[Any, int] = {}
-        """The only thread so far that has used a term; -1 where several have."""
+        """The only thread so far that uses a term; -1: several do."""
         self.share: dict[Any, float] = dict.fromkeys(self.holders, 1.0)
         if background is not None:
             share = background.share
@@ -466,7 +466,7 @@ class Index:
                     last[speaker] = number
 
     def candidates(self, later: int, window: int) -> list[int]:
-        """Earlier sessions worth comparing."""
+        """Earlier sessions to compare a session with."""
         near = set(range(max(0, later - window), later))
         if later > window:
             for term in self.rare.intersection(
@@ -476,14 +476,14 @@ class Index:
         return sorted(near)
 
     def join(self, session: int, root: int) -> None:
-        """Note that a session belongs to a thread."""
+        """Record that a session belongs to a thread."""
         thread = self.thread
         for term in (*self.terms[session].words, *self.terms[session].names):
             if thread.setdefault(term, root) != root:
                 thread[term] = -1
 
     def exclusive(self, later: int) -> dict[int, float]:
-        """For each thread so far, this session's words and names that no other thread has used."""
+        """For each thread so far, the weight of this session's terms that only that thread uses."""
         weights: dict[int, float] = defaultdict(float)
         thread = self.thread
         for term in (*self.terms[later].words, *self.terms[later].names):
@@ -493,7 +493,7 @@ class Index:
         return weights
 
     def compare(self, later: int, earlier: int) -> dict[str, float]:
-        """Values of the features that are not 0, but for `exclusive`."""
+        """The features that are not 0, except `exclusive`."""
         a, b = self.sessions[later], self.sessions[earlier]
         mine, theirs = self.weight[later], self.weight[earlier]
         common = mine.keys() & theirs.keys()
@@ -523,7 +523,7 @@ class Index:
         return parts
 
     def _speakers(self, parts: dict[str, float], later: int, earlier: int) -> None:
-        """Who speaks to whom, where several people share one stream."""
+        """Features of who speaks to whom, in a stream that several people share."""
         a, b = self.sessions[later], self.sessions[earlier]
         if not a.speakers or not b.speakers:
             return
@@ -539,7 +539,7 @@ class Index:
 def _explain_link(
     index: Index, later: int, earlier: int, parts: Mapping[str, float], weights: Mapping[str, float]
 ) -> tuple[str, ...]:
-    """What spoke for a link, the strongest first, in words."""
+    """The reasons for a link in words, the strongest first."""
     texts = {
         "identifiers": (
             "same names: "
@@ -578,12 +578,16 @@ def link_bucket(tables: Mapping[str, CleanTable], options: Mapping[str, Any]) ->
     rows: dict[str, list[Any]] = {name: [] for name in SCHEMAS["threads"].names}
     users = _read_sessions(tables, bool(options.get("embeddings")))
     terms = extract_terms([session.text for sessions in users.values() for session in sessions])
-    background = Background.of(terms) if len(terms) >= _MIN_BACKGROUND else None
+    background = Background.from_terms(terms) if len(terms) >= _MIN_BACKGROUND else None
     rest = iter(terms)
     threshold, window = float(options.get("threshold", 0.5)), int(options.get("window", 64))
     for user, sessions in users.items():
         links = link_sessions(
-            sessions, threshold, window, None, background, list(islice(rest, len(sessions)))
+            sessions,
+            threshold,
+            window,
+            background=background,
+            terms=list(islice(rest, len(sessions))),
         )
         root: list[int] = []
         for number, link in enumerate(links):
@@ -604,27 +608,21 @@ def link_bucket(tables: Mapping[str, CleanTable], options: Mapping[str, Any]) ->
 
 
 def _read_sessions(tables: Mapping[str, CleanTable], embeddings: bool) -> dict[str, list[Session]]:
-    """Sessions of each user in order of time; branches belong to the conversation that they branch
-    from.
-    """
+    """Sessions of each user in order of time; branches are part of the conversation they left."""
     conversations = tables["conversations"]
-    ordered = conversations.filter(pc.equal(conversations["branch_of"], "")).select(
-        ["user", "id", "started_at"]
-    )
-    ordered = ordered.sort_by(
-        [("user", "ascending"), ("started_at", "ascending"), ("id", "ascending")]
-    )
+    rows = conversations.filter(pc.equal(conversations["branch_of"], ""))
+    rows = rows.select(["user", "id", "started_at"])
+    rows = rows.take(_sort_indices(rows, "user", "started_at", "id"))
+    rows = rows.set_column(2, "started_at", pc.cast(rows["started_at"], pa.int64()))
     texts = _read_user_texts(tables["messages"])
     users: dict[str, list[Session]] = {}
-    times = pc.cast(ordered["started_at"], pa.int64()).to_pylist()
-    for user, cid, time in zip(
-        ordered["user"].to_pylist(), ordered["id"].to_pylist(), times, strict=True
-    ):
-        users.setdefault(user, []).append(
-            Session(cid, None if time is None else time / 1e6, texts.get(cid, ""))
+    for row in rows.to_pylist():
+        time = row["started_at"]
+        users.setdefault(row["user"], []).append(
+            Session(row["id"], None if time is None else time / 1e6, texts.get(row["id"], ""))
         )
     if embeddings:
-        from upshot.threads.embeddings import embed_texts
+        from upshot.threads.embeddings import embed_texts  # loads an optional extra
 
         linkable = [
             (user, i)
@@ -639,17 +637,22 @@ def _read_sessions(tables: Mapping[str, CleanTable], embeddings: bool) -> dict[s
 
 
 def _read_user_texts(messages: CleanTable) -> dict[str, str]:
-    """What the user wrote in each conversation, from the start, cut at `_READ` characters."""
-    heads = messages.filter(pc.equal(messages["role"], "user"))
-    heads = heads.select(["id", "index"]).append_column(
-        "head", pc.utf8_slice_codeunits(heads["text"], 0, _MAX_CHARACTERS)
-    )
-    heads = heads.sort_by([("id", "ascending"), ("index", "ascending")])
+    """What the user wrote in each conversation, from its start, cut at `_MAX_CHARACTERS`."""
+    rows = messages.filter(pc.equal(messages["role"], "user"))
+    heads = pc.utf8_slice_codeunits(rows["text"], 0, _MAX_CHARACTERS)
+    rows = rows.select(["id", "index"]).append_column("head", heads)
+    rows = rows.take(_sort_indices(rows, "id", "index"))
     texts: dict[str, str] = {}
-    for cid, head in zip(heads["id"].to_pylist(), heads["head"].to_pylist(), strict=True):
-        old = texts.get(cid)
-        if old is None:
-            texts[cid] = head
-        elif len(old) < _MAX_CHARACTERS:
-            texts[cid] = f"{old}\n{head}"[:_MAX_CHARACTERS]
+    for row in rows.select(["id", "head"]).to_pylist():
+        name, head = row["id"], row["head"]
+        before = texts.get(name)
+        if before is None:
+            texts[name] = head
+        elif len(before) < _MAX_CHARACTERS:
+            texts[name] = f"{before}\n{head}"[:_MAX_CHARACTERS]
     return texts
+
+
+def _sort_indices(rows: pa.Table, *columns: str) -> Any:
+    """The order of rows by columns, ascending."""
+    return pc.sort_indices(rows, sort_keys=[(name, "ascending") for name in columns])

@@ -145,7 +145,7 @@ def attempt(
         endpoint,
         budget,
         replies,
-        progress,
+        progress=progress,
     )
     attempts_made = [results[number] for number in sorted(results)]
     solved = {run.source["task"] for run, _ in attempts_made if run.outcome == 1}
@@ -164,7 +164,7 @@ def attempt(
             endpoint,
             budget,
             replies,
-            lambda done, total: None,
+            progress=lambda done, total: None,
         )
     rationales = [rationale for _, rationale in attempts_made if rationale is not None] + [
         rationale for number in sorted(hinted) if (rationale := hinted[number]) is not None
@@ -203,7 +203,7 @@ async def _run_attempt(
                 shown,
                 Written,
                 _TOKENS,
-                temperature,
+                temperature=temperature,
                 seed=number * rounds + turn,
             ),
             Written,
@@ -243,7 +243,7 @@ async def _write_tests(
             _show_task(task),
             Tested,
             _TOKENS,
-            temperature,
+            temperature=temperature,
             seed=number,
         ),
         Tested,

@@ -100,6 +100,7 @@ def make_teaching_rows(
     rows: NDArray[np.int64],
     score: Numbers,
     group: NDArray[np.object_],
+    *,
     weight: Numbers | None = None,
 ) -> TeachingRows:
     """What the embedded judge sees of the responses in `rows`, with the teacher's scores."""

@@ -169,9 +169,7 @@ def conclude(
         else distilled.scores(reading.features, reading.logits)
     )
     crowd = _crowd_sizes(reading)
-    evidence = _collect_evidence(
-        reading.line, events, reading.features, model, reading.steering, crowd
-    )
+    evidence = _collect_evidence(reading, events, model, crowd)
     confidence = _compute_confidence(reading.contributions) * np.where(
         crowd > 0, crowds.MAX_BY_CLUSTER / np.maximum(crowd, 1), 1.0
     )
@@ -269,18 +267,15 @@ def _compute_confidence(hind: Array) -> Array:
 
 
 def _collect_evidence(
-    line: Timeline,
-    events: Sequence[Event],
-    features: Features,
-    model: Model,
-    steering: Mapping[int, tuple[hostile.Suspect, ...]],
-    crowd: NDArray[np.int64],
+    reading: Reading, events: Sequence[Event], model: Model, crowd: NDArray[np.int64]
 ) -> EvidenceColumns:
+    """The strongest evidence on each response, each quote once."""
+    line, features = reading.line, reading.features
     blocks = [
         _cue_evidence(line, features, model),
         _repeat_evidence(line, features),
         _event_evidence(line, events, model),
-        _steering_evidence(line, steering),
+        _steering_evidence(line, reading.steering),
         _crowd_evidence(line, features, crowd),
     ]
     columns = _join_columns(blocks)

@@ -460,7 +460,7 @@ def teach(lake: Lake, model: Model, horizon: int, audit_rate: float) -> Lesson:
         group = np.array([f"{part.number}/{line.thread[p]}" for p in positions], object)
         lessons.append(
             make_teaching_rows(
-                part.reading.features, part.reading.logits, rows, score, group, weight
+                part.reading.features, part.reading.logits, rows, score, group, weight=weight
             )
         )
         users.update(line.user[positions].tolist())

@@ -246,7 +246,9 @@ class Judge:
         self.tally.responses += len(responses)
         self.tally.unreadable += sum(p not in votes for p in responses)
         return [
-            self._finding(p, votes[p], embedded, row[p], foresight.get(p), steered[p])
+            self._finding(
+                p, votes[p], embedded, row[p], foresight=foresight.get(p), steering=steered[p]
+            )
             for p in responses
             if p in votes
         ]
@@ -262,7 +264,7 @@ class Judge:
         user = str(line.user[window.first])
         samples = await self._ask(request, user, Judgements, self._checks(shown, window))
         votes = self._votes(line, window, shown, suspects, samples)
-        votes = await self._control(line, window, votes, embedded, row, user)
+        votes = await self._control(line, window, votes, embedded, row=row, user=user)
         return votes, await self._steering(line, window, suspects, votes, user) if suspects else {}
 
     async def _control(
@@ -271,6 +273,7 @@ class Judge:
         window: Window,
         votes: dict[int, list[_Vote]],
         embedded: Judged,
+        *,
         row: Mapping[int, int],
         user: str,
     ) -> dict[int, list[_Vote]]:
@@ -354,7 +357,7 @@ class Judge:
         self, request: Request, user: str, kind: type[Any], check: Callable[[Any], str]
     ) -> list[Any]:
         samples, was_cached, repairs = await ask_cached(
-            self.client, self.replies, request, kind, check, user
+            self.client, self.replies, request, kind, check, user=user
         )
         self.tally.from_cache += was_cached
         self.tally.repaired += repairs
@@ -402,7 +405,15 @@ class Judge:
                     judgements.setdefault(position, judgement)
             for position, judgement in judgements.items():
                 spans = [
-                    _locate_quote(line, window, shown, suspects, position, quote, judgement.label)
+                    _locate_quote(
+                        line,
+                        window,
+                        shown,
+                        suspects,
+                        response=position,
+                        quote=quote,
+                        label=judgement.label,
+                    )
                     for quote in judgement.evidence
                 ]
                 valid = tuple(span for span in spans if span is not None)
@@ -419,6 +430,7 @@ class Judge:
         votes: Sequence[_Vote],
         embedded: Judged,
         row: int,
+        *,
         foresight: float | None,
         steering: Sequence[Span],
     ) -> Finding:
@@ -492,6 +504,7 @@ def _locate_quote(
     window: Window,
     shown: Transcript,
     suspects: Mapping[int, Sequence[hostile.Suspect]],
+    *,
     response: int,
     quote: Quote,
     label: str,
@@ -503,16 +516,16 @@ def _locate_quote(
     """
     later = range(response + 1, window.last)
     position = shown.position(quote.message)
-    found = transcript.find_quote(line.text[position], quote.quote) if position in later else None
-    if found is None and len(quote.quote) >= 12:
-        elsewhere = [
+    place = transcript.find_quote(line.text[position], quote.quote) if position in later else None
+    if place is None and len(quote.quote) >= 12:
+        candidates = [
             (p, match) for p in later if (match := transcript.find_quote(line.text[p], quote.quote))
         ]
-        if len(elsewhere) == 1:
-            position, found = elsewhere[0]
-    if found is None or line.role[position] == ASSISTANT:
+        if len(candidates) == 1:
+            position, place = candidates[0]
+    if place is None or line.role[position] == ASSISTANT:
         return None
-    start, end = found[0], min(found[1], found[0] + _MAX_QUOTE)
+    start, end = place[0], min(place[1], place[0] + _MAX_QUOTE)
     if any(start < s.end and s.start < end for s in suspects.get(position, ())):
         return None
     return Span(position, start, end, label, 1 if quote.good else -1, 1.0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -73,7 +73,9 @@ def split_windows(
     start = first
     while start < last:
         room = total[start - first] + max_tokens
-        end = min(last, max(start + 2, first + int(np.searchsorted(total, room, side="right")) - 1))
+        end = min(
+            last, max(start + 2, first + int(cast(Any, np.searchsorted(total, room, "right"))) - 1)
+        )
         inside = tuple(p for p in responses if start <= p < end)
         if inside:
             windows.append(Window(start, end, inside))

@@ -306,6 +306,7 @@ def _is_instruction(has: dict[str, Any], sentence: str) -> bool:
 
 
 _SENTENCE = 400
+"""Characters; a longer run without a full stop is no sentence."""
 _BREAK = re.compile(r"[.!?。！？][\s\"')\]]+|\n")
 
 
@@ -336,7 +337,7 @@ def _widen_to_word(text: str, start: int, end: int) -> tuple[int, int]:
 
 
 def _end_of_message(text: str, start: int, stop: int, end: int) -> int:
-    """Where the message under an imitated header ends: on its line, or on the next after a bare one."""
+    """The end of the message under an imitated header, on its line or (if bare) the next."""
     header = text[start:stop].rstrip()
     last = text.find("\n", start + len(header))
     if (

@@ -100,7 +100,7 @@ def _sample_groups(job: Job, answers: int) -> list[Group]:
     from upshot.policy.samples import sample_answers  # torch
 
     job.need_prompts()
-    groups = [
+    groups: list[Group] = [
         (sample.prompt, list(zip(sample.answers, sample.scores, strict=True)))
         for sample in sample_answers(job, answers, "drawn.jsonl")
         if len(set(sample.scores)) > 1

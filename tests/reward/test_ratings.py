@@ -1,0 +1,146 @@
+"""Ratings teach what was rated, not who rated: rater effects are taken out where people overlap."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from scipy.stats import spearmanr
+
+import upshot
+from upshot import reward
+from upshot.errors import InputError
+from upshot.records import Example, Preference, Source, Turn
+from upshot.reward.private import Privacy
+from upshot.reward.ratings import merge_ratings, take_out_rater_effects
+
+ASK = (Turn("user", "tell me"),)
+GOOD, BAD = ("garden", "river", "summer", "music"), ("number", "stone", "paper", "glass")
+FILLER = ("table", "window", "cloud", "road", "tree", "bird")
+
+
+def answer(rng: random.Random) -> tuple[tuple[Turn, ...], float]:
+    """A response of six words that matter and some that do not, and its merit."""
+    good = rng.randint(0, 6)
+    words = rng.choices(GOOD, k=good) + rng.choices(BAD, k=6 - good)
+    words += rng.choices(FILLER, k=rng.randint(0, 30))
+    rng.shuffle(words)
+    return (Turn("assistant", f"The {' '.join(words)} is here."),), (good - 3) / 2
+
+
+def rated(seed: int, raters: int = 60, plan: int = 6) -> list[Example]:
+    """As in `bench/annotators.py`: leniency, scale, taste for length, noise, and a crowd."""
+    rng, texts = np.random.default_rng(seed), random.Random(seed)
+    answers = [answer(texts) for _ in range(150)]
+    length = np.array([np.log1p(len(turns[0].content.split())) for turns, _ in answers])
+    length = (length - length.mean()) / length.std()
+    rows: list[Example] = []
+    for number in range(raters):
+        leniency, scale = rng.normal(0, 0.8), np.exp(rng.normal(0, 0.4))
+        taste = rng.normal(0.5, 0.5)
+        for item in rng.choice(len(answers), 20, replace=False).tolist():
+            turns, merit = answers[item]
+            rating = 3 + leniency + 0.7 * scale * (merit + taste * length[item])
+            rating += rng.normal(0, 0.5)
+            if number < plan:  # they push some responses, and punish the rest
+                rating = 5.0 if item % 5 == 0 else 1.0
+            score = (float(np.clip(np.round(rating), 1, 5)) - 1) / 4
+            rows.append(Example(ASK, turns, score, 1.0, Source("rating", (f"r{number}",))))
+    return rows
+
+
+def rank(model: reward.RewardModel, seed: int = 99) -> float:
+    """Rank correlation with the true merit of new responses."""
+    texts = random.Random(seed)
+    answers = [answer(texts) for _ in range(200)]
+    scores = model.score([ASK] * len(answers), [turns for turns, _ in answers])
+    correlation = spearmanr([s.reward for s in scores], [merit for _, merit in answers])
+    return float(correlation[0])
+
+
+def test_without_rater_effects_a_model_ranks_better() -> None:
+    with_effects, without = [], []
+    for seed in range(3):
+        rows = rated(seed)
+        with_effects.append(rank(reward.train({"rated": rows})))
+        without.append(rank(reward.train({"rated": rows}, rater_effects=True)))
+    assert np.mean(without) > np.mean(with_effects) + 0.01
+    assert all(b > a for a, b in zip(with_effects, without, strict=True))
+
+
+def test_each_response_is_one_example_and_the_raters_stay_named() -> None:
+    rows = rated(0)
+    merged = merge_ratings("rated", rows)
+    assert len(merged) == len({row.completion for row in merged})
+    assert all(0 <= row.score <= 1 for row in merged)
+    crowd = {f"r{n}" for n in range(6)}
+    counted = sum(row.weight for row in merged)
+    assert counted == sum(row.source.users[0] not in crowd for row in rows)
+    model = reward.train({"rated": rows}, rater_effects=True)
+    assert model.users == tuple(sorted({f"r{n}" for n in range(60)}))
+    assert model.heads[0].rows == len(merged)
+
+
+def test_pairs_stay_as_they_are_beside_ratings() -> None:
+    pairs = [
+        Preference(ASK, (Turn("assistant", "a"),), (Turn("assistant", "b"),), 0.0, 1.0, Source("x"))
+    ]
+    assert take_out_rater_effects({"pairs": pairs, "rated": rated(0)})["pairs"] is pairs
+    with pytest.raises(InputError, match="all rows are pairs"):
+        take_out_rater_effects({"pairs": pairs})
+
+
+def test_rows_without_raters_are_refused() -> None:
+    rows = rated(0)
+    nobody = [msgspec.structs.replace(row, source=Source("rating")) for row in rows]
+    with pytest.raises(InputError, match="no row names a single rater"):
+        reward.train({"rated": nobody}, rater_effects=True)
+    apart = list({row.completion: row for row in rows}.values())
+    with pytest.raises(InputError, match="ratings of two"):
+        reward.train({"rated": apart}, rater_effects=True)
+
+
+def test_a_file_of_ratings_is_trained_without_rater_effects(tmp_path: Path) -> None:
+    path = tmp_path / "ratings.jsonl"
+    lines = [
+        json.dumps(
+            {
+                "prompt": "tell me",
+                "completion": row.completion[0].content,
+                "score": row.score,
+                "rater": row.source.users[0],
+            }
+        )
+        for row in rated(0)
+    ]
+    path.write_text("\n".join(lines))
+    model = upshot.train_reward({"rated": path}, tmp_path / "m", raters=True)
+    assert model.raters
+    loaded = reward.load(tmp_path / "m")
+    assert (loaded.raters, loaded.users) == (True, model.users)
+    assert "taken out first" in (tmp_path / "m" / "card.md").read_text().replace("\n", " ")
+    with pytest.raises(InputError, match="private"):
+        upshot.train_reward({"rated": path}, tmp_path / "p", raters=True, privacy=Privacy(1.0))
+
+
+def test_pairs_of_equal_responses_are_left_out_and_counted(tmp_path: Path) -> None:
+    rng = random.Random(0)
+    rows: list[Preference] = []
+    for n in range(60):
+        chosen, rejected = (Turn("assistant", f"garden {n}"),), (Turn("assistant", f"stone {n}"),)
+        rows.append(Preference(ASK, chosen, rejected, 0.0, 1.0, Source("x", (f"u{n}",))))
+    same = [msgspec.structs.replace(row, rejected=row.chosen) for row in rows[:3]]
+    everything = [*rows, *same]
+    rng.shuffle(everything)
+    assert reward.train({"helpful": everything}).left_out == 3
+    path = tmp_path / "p.jsonl"
+    path.write_bytes(b"\n".join(msgspec.json.encode(row) for row in [*same, *rows]))
+    model = upshot.train_reward({"helpful": path}, tmp_path / "m")
+    assert (model.left_out, model.heads[0].rows) == (3, 60)
+    loaded = reward.load(tmp_path / "m")
+    assert loaded.left_out == 3
+    assert "3 pairs were left out" in (tmp_path / "m" / "card.md").read_text()
