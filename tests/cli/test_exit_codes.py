@@ -112,8 +112,8 @@ MISTAKES: dict[str, tuple[str, int, str]] = {
     "an unknown trainer": ("pairs --lake lake --for alpaca", 2, "unknown trainer"),
     "a model that is not there": ("score nothing pairs.jsonl", 2, "nothing"),
     "too little to learn from": ("train reward pairs.jsonl -o model", 2, "could not train"),
-    "runs that are not there": ("credit nothing.jsonl", 2, "no such file"),
-    "an unknown method": ("train policy pairs.jsonl --method magic -o p", 2, "magic"),
+    "runs that are not there": ("credit nothing.jsonl", 2, "No such file"),
+    "an unknown method": ("train policy pairs.jsonl --method magic --model x -o p", 2, "magic"),
     "no repository": ("retention a-folder", 2, "git"),
     "no loop": ("loop status --config none.toml", 2, "none.toml"),
     "an endpoint that is down": (f"judge good.jsonl {' '.join(DOWN)}", 2, "could not judge"),
@@ -242,8 +242,16 @@ def test_ctrl_c_at_the_start_is_130_too(place: Path) -> None:
 
 def test_a_missing_extra_is_named_with_its_install_line(place: Path) -> None:
     hide = (
-        "import sys; sys.modules['torch'] = None; from upshot.cli import main; sys.argv[1:] = "
-        "['train', 'policy', 'pairs.jsonl', '--method', 'dpo', '--model', 'x', '-o', 'p']; main()"
+        "import sys\n"
+        "class Hide:\n"  # as where it is not installed: scipy asks for what sys.modules holds
+        "    def find_spec(self, name, *_):\n"
+        "        if name.partition('.')[0] == 'torch':\n"
+        "            raise ModuleNotFoundError(\"No module named 'torch'\", name='torch')\n"
+        "sys.meta_path.insert(0, Hide())\n"
+        "from upshot.cli import main\n"
+        "sys.argv[1:] = ['train', 'policy', 'pairs.jsonl', '--method', 'dpo',"
+        " '--model', 'x', '-o', 'p']\n"
+        "main()"
     )
     done = subprocess.run(
         [sys.executable, "-c", hide], cwd=place, capture_output=True, text=True, check=False

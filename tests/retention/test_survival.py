@@ -52,7 +52,7 @@ def test_fates_average_to_kaplan_meier(
     fate = survival.estimate_outcomes(of, [line], horizon)[0]
     if horizon < len(line):
         assert abs(fate.retained - line[horizon]) < 1e-3 or np.any((of.age == horizon) & of.died)
-        assert fate.expected == round(float(line[horizon]), 4)
+        assert abs(fate.expected - float(line[horizon])) <= 0.51e-4  # it has 4 decimals
 
 
 def test_churn_and_youth_hide_an_effect_that_strata_show() -> None:

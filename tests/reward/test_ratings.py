@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -58,7 +59,7 @@ def rank(model: reward.RewardModel, seed: int = 99) -> float:
     texts = random.Random(seed)
     answers = [answer(texts) for _ in range(200)]
     scores = model.score([ASK] * len(answers), [turns for turns, _ in answers])
-    correlation = spearmanr([s.reward for s in scores], [merit for _, merit in answers])
+    correlation: Any = spearmanr([s.reward for s in scores], [merit for _, merit in answers])
     return float(correlation[0])
 
 
