@@ -88,7 +88,11 @@ class Bench:
             mediocre.make(worlds.get("programs"), self.phrases, Path(self.base))
         self.people = [
             Person(
-                f"r{n}", worlds.get("programs"), self.phrases, Dials(), Random(f"requests/{n}"), ""
+                f"r{n}",
+                worlds.get("programs"),
+                self.phrases,
+                Dials(),
+                random=Random(f"requests/{n}"),
             )
             for n in range(REQUESTS)
         ]

@@ -53,7 +53,11 @@ class World:
         number = 0
         while len(out) < count:
             person = Person(
-                f"{name}{number}", self.world, self.phrases, Dials(), Random(f"{name}/{number}"), ""
+                f"{name}{number}",
+                self.world,
+                self.phrases,
+                Dials(),
+                random=Random(f"{name}/{number}"),
             )
             number += 1
             if not ability or ability in person.task.key:

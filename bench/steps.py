@@ -60,7 +60,7 @@ def runs(policy: str, seed: int) -> list[Trajectory]:
         phrases.load(),
         RUNS,
         Dials(silence=1.0, tasks=1),
-        seed,
+        seed=seed,
     )
     right = {one.id: one.ok for one in found.truths}
     out: list[Trajectory] = []

@@ -371,7 +371,7 @@ def parts(path: Path, folder: Path, sample_mb: float) -> dict[str, float]:
 def together(path: Path, folder: Path) -> tuple[float, dict[str, float]]:
     """The main job without its report, one process."""
     lake = Lake(folder / "lake", 16)
-    first = timed(lambda: ingest(read(path), lake, Cleaning(_KEY, True, True, ""), 32.0))
+    first = timed(lambda: ingest(read(path), lake, Cleaning(_KEY, True, True, "")))
     second = timed(lambda: run_stage(lake, threads.make_link_stage()))
     third = timed(lambda: run_stage(lake, hindsight.make_judge_stage()))
     return first + second + third, {

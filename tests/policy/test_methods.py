@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -118,6 +119,21 @@ def test_another_packages_method_trains(package: Path, base: str, tmp_path: Path
     refused = run(*command, "--recipe", str(recipe), path=package)
     assert refused.returncode == 2
     assert "tomes" in refused.stderr
+
+
+def test_a_method_of_ours_is_one_file_and_one_line(tmp_path: Path) -> None:
+    source = Path(__file__).parents[2] / "src" / "upshot"
+    methods_folder = tmp_path / "upshot" / "policy" / "methods"
+    shutil.copytree(source, tmp_path / "upshot")
+    (methods_folder / "toy.py").write_text(TOY)
+    last = '    "star": "upshot.policy.methods.star",\n'
+    text = (methods_folder / "__init__.py").read_text()
+    assert text.count(last) == 1
+    added = last + '    "toy": "upshot.policy.methods.toy",\n'
+    (methods_folder / "__init__.py").write_text(text.replace(last, added))
+    explained = run("train", "policy", "--explain", "toy", path=tmp_path)
+    assert "A toy (toy)" in explained.stdout, explained.stderr
+    assert "toy" in run("train", "policy", "--help", path=tmp_path).stdout
 
 
 def test_an_entry_point_without_a_method_is_refused_and_none_replaces_ours(package: Path) -> None:

@@ -58,9 +58,6 @@ def lake(chat: Callable[..., RawConversation], tmp_path: Path) -> Path:
         iter(chats),
         opening.open_lake(target),
         Cleaning("a key for these tests", True, True, ""),
-        32.0,
-        1,
-        lambda done, size: None,
     )
     judging.link_lake(target)
     judging.judge_lake(target)

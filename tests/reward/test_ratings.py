@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import random
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from upshot import reward
 from upshot.errors import InputError
 from upshot.records import Example, Preference, Source, Turn
 from upshot.reward.private import Privacy
-from upshot.reward.ratings import merge_ratings, take_out_rater_effects
+from upshot.reward.ratings import correct_ratings, take_out_rater_effects
 
 ASK = (Turn("user", "tell me"),)
 GOOD, BAD = ("garden", "river", "summer", "music"), ("number", "stone", "paper", "glass")
@@ -64,26 +66,41 @@ def rank(model: reward.RewardModel, seed: int = 99) -> float:
 
 
 def test_without_rater_effects_a_model_ranks_better() -> None:
-    with_effects, without = [], []
-    for seed in range(3):
+    gains = []
+    for seed in range(2, 6):
         rows = rated(seed)
-        with_effects.append(rank(reward.train({"rated": rows})))
-        without.append(rank(reward.train({"rated": rows}, rater_effects=True)))
-    assert np.mean(without) > np.mean(with_effects) + 0.01
-    assert all(b > a for a, b in zip(with_effects, without, strict=True))
+        model = reward.train({"rated": rows}, rater_effects=True)
+        gains.append(rank(model) - rank(reward.train({"rated": rows})))
+    assert np.mean(gains) > 0.03
+    assert min(gains) > -0.03
 
 
-def test_each_response_is_one_example_and_the_raters_stay_named() -> None:
+def test_ratings_are_corrected_one_by_one_and_the_raters_stay_named() -> None:
     rows = rated(0)
-    merged = merge_ratings("rated", rows)
-    assert len(merged) == len({row.completion for row in merged})
-    assert all(0 <= row.score <= 1 for row in merged)
-    crowd = {f"r{n}" for n in range(6)}
-    counted = sum(row.weight for row in merged)
-    assert counted == sum(row.source.users[0] not in crowd for row in rows)
+    corrected = correct_ratings("rated", rows)
+    assert [(row.completion, row.source) for row in corrected] == [
+        (row.completion, row.source) for row in rows
+    ]
+    assert all(0 <= row.score <= 1 for row in corrected)
     model = reward.train({"rated": rows}, rater_effects=True)
     assert model.users == tuple(sorted({f"r{n}" for n in range(60)}))
-    assert model.heads[0].rows == len(merged)
+
+
+def test_what_a_lenient_rater_gives_is_lowered() -> None:
+    rng, texts = np.random.default_rng(0), random.Random(0)
+    rows: list[Example] = []
+    for _ in range(60):
+        turns, merit = answer(texts)
+        for name, leniency in (("strict", -0.2), ("usual", 0.0), ("lenient", 0.2)):
+            score = float(np.clip(0.5 + 0.1 * merit + leniency + rng.normal(0, 0.02), 0, 1))
+            rows.append(Example(ASK, turns, score, 1.0, Source("rating", (name,))))
+    corrected = correct_ratings("rated", rows)
+
+    def mean(rows: list[Example], name: str) -> float:
+        return float(np.mean([row.score for row in rows if row.source.users == (name,)]))
+
+    assert mean(rows, "lenient") - mean(rows, "strict") > 0.35
+    assert abs(mean(corrected, "lenient") - mean(corrected, "strict")) < 0.05
 
 
 def test_pairs_stay_as_they_are_beside_ratings() -> None:
@@ -105,7 +122,9 @@ def test_rows_without_raters_are_refused() -> None:
         reward.train({"rated": apart}, rater_effects=True)
 
 
-def test_a_file_of_ratings_is_trained_without_rater_effects(tmp_path: Path) -> None:
+@pytest.fixture
+def ratings(tmp_path: Path) -> Path:
+    """A file of ratings by several people."""
     path = tmp_path / "ratings.jsonl"
     lines = [
         json.dumps(
@@ -119,13 +138,27 @@ def test_a_file_of_ratings_is_trained_without_rater_effects(tmp_path: Path) -> N
         for row in rated(0)
     ]
     path.write_text("\n".join(lines))
-    model = upshot.train_reward({"rated": path}, tmp_path / "m", raters=True)
+    return path
+
+
+def test_a_file_of_ratings_is_trained_without_rater_effects(ratings: Path, tmp_path: Path) -> None:
+    model = upshot.train_reward({"rated": ratings}, tmp_path / "m", raters=True)
     assert model.raters
     loaded = reward.load(tmp_path / "m")
     assert (loaded.raters, loaded.users) == (True, model.users)
     assert "taken out first" in (tmp_path / "m" / "card.md").read_text().replace("\n", " ")
     with pytest.raises(InputError, match="private"):
-        upshot.train_reward({"rated": path}, tmp_path / "p", raters=True, privacy=Privacy(1.0))
+        upshot.train_reward({"rated": ratings}, tmp_path / "p", raters=True, privacy=Privacy(1.0))
+
+
+def test_the_command_line_takes_rater_effects_out_too(ratings: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "upshot", "train", "reward", str(ratings), "--raters", "-o"]
+    subprocess.run([*command, str(tmp_path / "m")], check=True, capture_output=True)
+    assert "taken out first" in (tmp_path / "m" / "card.md").read_text().replace("\n", " ")
+    update = [*command, str(tmp_path / "n"), "--update", str(tmp_path / "m")]
+    refused = subprocess.run(update, check=False, capture_output=True, text=True)
+    assert refused.returncode == 2
+    assert "--raters" in refused.stderr
 
 
 def test_pairs_of_equal_responses_are_left_out_and_counted(tmp_path: Path) -> None:

@@ -265,8 +265,7 @@ def test_people_who_like_length_are_pleased_by_wrong_answers_that_are_long() -> 
         world,
         phrases.load(),
         msgspec.structs.replace(QUIET, flattered=1.0, thumbs=1.0),
-        Random(1),
-        "",
+        random=Random(1),
     )
     person.hear(
         "assistant",
@@ -280,7 +279,7 @@ def test_people_who_like_length_are_pleased_by_wrong_answers_that_are_long() -> 
 def test_a_fifth_of_a_troubled_crowd_lies_or_is_charmed() -> None:
     world = worlds.get("plans")
     crowd = [
-        Person(str(n), world, phrases.load(), TROUBLED, Random(str(n)), "") for n in range(2_000)
+        Person(str(n), world, phrases.load(), TROUBLED, random=Random(str(n))) for n in range(2_000)
     ]
     assert 0.17 < sum(one.hostile or one.flattered for one in crowd) / len(crowd) < 0.23
 

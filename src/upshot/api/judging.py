@@ -74,9 +74,9 @@ def ingest(
         rest if first is None else itertools.chain([first], rest),
         store,
         cleaning(store, settings),
-        settings.lake.chunk_mb,
-        settings.engine.workers,
-        lambda done, size: progress("ingest", done, 0),
+        chunk_mb=settings.lake.chunk_mb,
+        workers=settings.engine.workers,
+        progress=lambda done, size: progress("ingest", done, 0),
     )
 
 

@@ -44,7 +44,8 @@ def train_reward(
     training goes on. `embeddings`: the embedded one reads MiniLM embeddings too (the `minilm`
     extra). Rows marked as test are left out, and pairs of equal responses, which the card counts.
     `privacy`: train with differential privacy, by user. `raters`: take leniency, scale and taste of
-    raters out of scored examples first.
+    raters out of scored examples first. `trust_remote_code`: run Python code that a base model's
+    folder brings along; without it no such code runs.
 
     Raises:
         InputError: a file holds nothing to learn from; with `raters`, no scored example names its
@@ -63,8 +64,8 @@ def train_reward(
             out,
             recipe,
             false_alarms,
-            privacy,
-            progress,
+            privacy=privacy,
+            progress=progress,
             raters=raters,
             left_out=sum(counts),
             trust_remote_code=trust_remote_code,
@@ -83,9 +84,9 @@ def _train_transformer(
     out: str | os.PathLike[str],
     recipe: Recipe,
     false_alarms: float,
+    *,
     privacy: Privacy | None,
     progress: Progress,
-    *,
     raters: bool,
     left_out: int,
     trust_remote_code: bool,
@@ -234,6 +235,8 @@ def score(
     scored).
 
     `people`: rows that users rated; with them each score holds the reward under `objective`.
+    `trust_remote_code`: run Python code that a transformer's folder brings along; without it no
+    such code runs.
 
     Raises:
         InputError: an objective without people, or of a user or group that is not there; people and

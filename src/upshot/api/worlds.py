@@ -82,8 +82,8 @@ def world_talk(
             words,
             count,
             _dials_of(crowd),
-            2 * seed + number,
-            name,
+            seed=2 * seed + number,
+            model=name,
             progress=lambda done, total: progress("talk", done, total),
         )
         for number, (name, count) in enumerate(
@@ -117,7 +117,7 @@ def world_measure(
         open_sampler(os.fspath(policy)),
         phrasings.load(None if phrases is None else Path(phrases)),
         tasks,
-        seed,
+        seed=seed,
     )
 
 

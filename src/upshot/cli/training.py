@@ -158,6 +158,13 @@ def train_reward(
             min=0.01, max=1, help="With --update: share of the old evidence that still counts."
         ),
     ] = 1.0,
+    raters: Annotated[
+        bool,
+        typer.Option(
+            "--raters",
+            help="Take leniency, scale and taste of raters out of scored examples first.",
+        ),
+    ] = False,
     trust_remote_code: TrustRemoteCode = False,
     check: Annotated[
         bool,
@@ -185,6 +192,11 @@ def train_reward(
             "-",
         )
         return
+    if raters and update:
+        raise InputError(
+            "could not update with --raters: rater effects are fitted to all ratings at once; train"
+            " anew on the old rows and the new"
+        )
     with progress() as report_progress:
         model = (
             upshot.update_reward(update, heads, out, keep=keep)
@@ -195,6 +207,7 @@ def train_reward(
                 embeddings=embeddings,
                 false_alarms=false_alarms,
                 recipe=chosen,
+                raters=raters,
                 trust_remote_code=trust_remote_code,
                 privacy=None if epsilon is None else upshot.Privacy(epsilon, delta),
                 progress=report_progress,

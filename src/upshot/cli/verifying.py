@@ -14,6 +14,7 @@ from upshot.cli.options import BaseUrl, ConfigFile, ModelName, Out, load_setting
 from upshot.cli.output import log, notice, show, write
 from upshot.cli.progress import progress
 from upshot.errors import EndpointError, InputError
+from upshot.verifiers.parts import NAMES
 
 if TYPE_CHECKING:
     from upshot.retention.report import Report
@@ -120,9 +121,7 @@ def verify(
         str,
         typer.Option(
             "--with",
-            help=(
-                "Of tests, coverage, lint, types, mutation, speed, complexity, proof; with commas."
-            ),
+            help=f"Of {', '.join(NAMES)}; with commas.",
         ),
     ] = "tests",
     formula: Annotated[

@@ -7,9 +7,7 @@ from typing import Any, NamedTuple
 
 from upshot.credit.trajectories import Step, Trajectory
 from upshot.lake import Lake
-
-_MIN_CONFIDENCE = 0.2
-"""Sum of confidence over a thread's verdicts below which its outcome counts as unknown."""
+from upshot.records.verdicts import SHARED
 
 
 class ThreadRun(NamedTuple):
@@ -64,7 +62,7 @@ def _find_outcome(
     confidence_sum = sum(confidence for _, confidence in judged)
     return (
         sum(score * confidence for score, confidence in judged) / confidence_sum
-        if confidence_sum >= _MIN_CONFIDENCE
+        if confidence_sum >= SHARED
         else None
     )
 

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 import msgspec
 
 from upshot.errors import ConfigError, NotFoundError
+from upshot.hub.trainers import quiet
 
 T = TypeVar("T")
 _WEIGHT_BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
@@ -84,8 +85,6 @@ def make_arguments(kind: Callable[..., T], values: Mapping[str, Any], purpose: s
     Raises:
         ConfigError: TRL, Transformers or Accelerate refuses a key or a value.
     """
-    from upshot.hub.trainers import quiet  # datasets and transformers
-
     try:
         with quiet():
             return kind(**values)

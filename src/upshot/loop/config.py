@@ -75,7 +75,7 @@ class Learn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class RewardPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How the reward model is config."""
+    """How the reward model is trained."""
 
     recipe: dict[str, Any] = {}
     """As in `upshot train reward --recipe`, without base: a transformer that begins with the policy

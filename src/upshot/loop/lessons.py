@@ -26,6 +26,7 @@ from upshot.preferences.examples import make_examples
 from upshot.preferences.from_lake import Curve, read_buckets
 from upshot.preferences.pairs import make_pairs
 from upshot.records import Example, Preference, Turn
+from upshot.records.verdicts import EVEN
 from upshot.stats.sampling import draw
 
 Scores = Callable[[str, int], tuple[float, float] | None]
@@ -133,7 +134,7 @@ def weigh_agreement(
     users |= set(read_training_data(folder).users)
     replace_file(folder / "users.json", msgspec.json.encode(sorted(users)))
     return AgreementResult(
-        len(examples), sum(row.score >= 0.5 for row in examples), len(users), weighed.details
+        len(examples), sum(row.score >= EVEN for row in examples), len(users), weighed.details
     )
 
 
@@ -148,7 +149,7 @@ def _rejudge(row: Example, scores: Scores | None) -> Example:
     place = row.source.chosen
     if scores is None or place is None:
         return row
-    score, weight = scores(place.id, place.index) or (0.5, 0.0)
+    score, weight = scores(place.id, place.index) or (EVEN, 0.0)
     return msgspec.structs.replace(row, score=score, weight=weight)
 
 

@@ -20,6 +20,7 @@ import msgspec
 from upshot.io import json_lines
 from upshot.lake import Lake
 from upshot.records import Turn
+from upshot.records.verdicts import EVEN
 from upshot.stats import word_hashes
 
 CONFIRMING = frozenset(
@@ -89,7 +90,7 @@ def learn_skills(
         if good and not bad and verdict["score"] >= _MIN_SCORE:
             solution.users.add(user)
             solution.quotes.extend(good[:1])
-        elif bad and verdict["score"] < 0.5:
+        elif bad and verdict["score"] < EVEN:
             solution.failures.add(user)
     skills = [
         Skill(s.request, s.answer, s.quotes[:3], sorted(s.users), len(s.failures))

@@ -1,3 +1,5 @@
+# scipy.optimize has no types.
+# pyright: reportMissingTypeStubs=false, reportUnknownVariableType=false
 """Verdicts are weighed against a model trained on other users.
 
 Some users lie, some are easily pleased, most say nothing. Right answers resemble each other from
@@ -33,6 +35,7 @@ from upshot.policy.methods import load_method
 from upshot.policy.recipe import Recipe
 from upshot.policy.train import train
 from upshot.records import Example
+from upshot.records.verdicts import EVEN
 from upshot.stats.sampling import draw
 
 Array = NDArray[np.float64]
@@ -74,7 +77,7 @@ class Curve(NamedTuple):
         [1.0, 0.98, 0.08]
         """
         prior, has_verdict = self.good(likelihood), weight > 0
-        praise = np.where(has_verdict, score, 0.5)
+        praise = np.where(has_verdict, score, EVEN)
         if_good = praise * (1 - self.blamed) + (1 - praise) * self.blamed
         if_bad = praise * self.praised + (1 - praise) * (1 - self.praised)
         if_good, if_bad = np.where(has_verdict, if_good, 1.0), np.where(has_verdict, if_bad, 1.0)
@@ -112,7 +115,7 @@ def agree(
     if fewest < MIN_GOOD:
         why = f"half of the users called {fewest} answers good; at least {MIN_GOOD} are needed"
         return Agreed(list(rows), {"why": why})
-    if not ((score < 0.5) & (weight > 0)).any():
+    if not ((score < EVEN) & (weight > 0)).any():
         return Agreed(list(rows), {"why": "no answer is called bad"})
     likelihood = np.zeros(len(rows))
     for side in (False, True):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from upshot.credit.conserve import Credit
 from upshot.credit.trajectories import Trajectory, parse_trajectory
@@ -155,7 +155,10 @@ def _read_file(path: str, split: Mapping[str, Mapping[str, Any]]) -> Data:
         records = read_json(source)
         start = list(islice(records, 1))
         rows = chain(start, records)
-        first = start[0][1] if start and isinstance(start[0][1], Mapping) else {}
+        row = start[0][1] if start else None
+        first: Mapping[str, Any] = (
+            cast("Mapping[str, Any]", row) if isinstance(row, Mapping) else {}
+        )
         if "steps" in first:
             return Data(runs=list(_parse_runs(require_objects(path, rows), split)))
         if "score" in first and ("completion" in first or "response" in first):

@@ -1,3 +1,5 @@
+# datasets has no full types.
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false
 """Imitation with a weight on every token: TRL's `SFTTrainer`, and what data weighs.
 
 Behind every method that imitates: sft, conditioned, raft, star.

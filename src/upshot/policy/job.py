@@ -1,3 +1,6 @@
+# peft has no full types.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false
 """One training run of a policy, whatever the method: opening, resuming, metrics, bounds, saving.
 
 A run's folder is its policy, which any library opens. Beside the weights are `metrics.jsonl`,

@@ -1,3 +1,5 @@
+# datasets has no full types.
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false
 """What methods share that sample while they train (rloo, grpo, ppo): rewards, a steered penalty."""
 
 from __future__ import annotations
@@ -46,10 +48,11 @@ class Steered:
         steps = self.job.need_rewards().steps
         if steps is None:
             return None
+        places: list[int] = [row["row"] for row in inputs]
         return steps(
             [prompt_of(row) for row in inputs],
             decode_answers(self, out),
-            [self.job.data.prompts[row["row"]].facts for row in inputs],
+            [self.job.data.prompts[place].facts for place in places],
         )
 
     def _generate_and_score_completions(self, inputs: Any) -> Any:

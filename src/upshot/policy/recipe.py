@@ -26,6 +26,7 @@ import msgspec
 
 from upshot.errors import ConfigError
 from upshot.hub.recipes import make_adapter, make_arguments, read_recipe, refuse_remote_code
+from upshot.hub.trainers import cpu_settings
 from upshot.policy.methods import method_names
 
 T = TypeVar("T")
@@ -127,8 +128,6 @@ def training_arguments(recipe: Recipe, kind: type[T], checkpoints: Path, **defau
     Raises:
         ConfigError: TRL, Transformers or Accelerate refuses a key or a value.
     """
-    from upshot.hub.trainers import cpu_settings  # transformers
-
     cpu = cpu_settings(recipe.trainer)
     if cpu:
         cpu |= {"gradient_checkpointing": False}

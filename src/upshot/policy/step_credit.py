@@ -1,3 +1,6 @@
+# trl, accelerate and datasets have no full types.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportMissingTypeStubs=false
 """Trainers that give each step of an answer its own advantage, on top of TRL's `GRPOTrainer`.
 
 TRL's loss takes advantages of shape (batch, tokens).
@@ -75,7 +78,9 @@ class LoggedTrainer(Steered, GRPOTrainer):
     pad = 0
 
     def _prepare_inputs(self, generation_batch: Any) -> Any:
-        rows = [{**row, "ones": [1] * len(row["ids"])} for row in generation_batch]
+        rows: list[dict[str, Any]] = [
+            {**row, "ones": [1] * len(row["ids"])} for row in generation_batch
+        ]
         device = self.accelerator.device
 
         def prompt_part(name: str, filler: float) -> torch.Tensor:

@@ -1,3 +1,6 @@
+# transformers and peft have no full types.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false
 """Train a policy by any method."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# transformers, peft and datasets have no full types.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false, reportMissingTypeStubs=false
 """A trainer for methods that TRL lacks: Transformers' `Trainer` on token lists with any loss."""
 
 from __future__ import annotations

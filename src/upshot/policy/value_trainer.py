@@ -1,3 +1,6 @@
+# trl, accelerate and safetensors have no full types.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false
 """The trainer of proximal policy optimisation (Schulman et al., 2017) for language models.
 
 A value of every token, generalised advantage estimation, clipped steps, and a penalty on every

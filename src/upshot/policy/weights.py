@@ -1,3 +1,5 @@
+# datasets has no full types.
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false
 """Rows drawn as often as they weigh, for trainers whose losses know no weights."""
 
 from __future__ import annotations

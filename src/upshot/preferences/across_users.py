@@ -16,6 +16,7 @@ import numpy as np
 from upshot.hindsight.embedded.timeline import USER
 from upshot.preferences.pairs import JudgedBucket, answer_turns, place_of, prompt_before
 from upshot.records import Place, Preference, Source, Turn
+from upshot.records.verdicts import SHARED
 from upshot.stats import word_hashes
 
 _DIGITS = re.compile(r"\d+")
@@ -23,8 +24,6 @@ _MIN_WORDS = 3
 """Content words of a request; shorter ones are the same by chance."""
 _MAX_CHARACTERS = 4_000
 """Of a request that are compared."""
-_MIN_CONFIDENCE = 0.2
-"""Below it a verdict tells nothing; higher than within a user, since two people are compared."""
 _MIN_MARGIN = 0.3
 """Difference of scores that more than the two users' standards must explain."""
 _MAX_PAIRS = 5
@@ -63,7 +62,7 @@ def collect_openings(bucket: JudgedBucket) -> Iterator[Answer]:
     for row, p in enumerate(first):
         hashes = np.unique(words.hashes[words.text == row])
         verdict = bucket.verdicts[p]
-        if len(hashes) >= _MIN_WORDS and verdict.confidence >= _MIN_CONFIDENCE:
+        if len(hashes) >= _MIN_WORDS and verdict.confidence >= SHARED:
             user = str(line.user[p])
             yield Answer(
                 hash(hashes.tobytes()),
@@ -81,7 +80,7 @@ def _estimate_leniency(bucket: JudgedBucket) -> dict[str, float]:
     """How far each user's mean score lies above the overall mean, shrunk where verdicts are few."""
     by_user: dict[str, list[float]] = {}
     for p, verdict in bucket.verdicts.items():
-        if verdict.confidence >= _MIN_CONFIDENCE:
+        if verdict.confidence >= SHARED:
             by_user.setdefault(str(bucket.timeline.user[p]), []).append(verdict.score)
     if not by_user:
         return {}

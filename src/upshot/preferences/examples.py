@@ -17,16 +17,13 @@ from upshot.preferences.pairs import (
     turns_between,
 )
 from upshot.records import Example, Place, Source, Turn
+from upshot.records.verdicts import EVEN, USABLE
 
-_MIN_CONFIDENCE = 0.15
-"""Below it a verdict has no evidence to speak of; the same as for pairs."""
 _CHARACTERS_PER_TOKEN = 4.0
 """Of English text, on average."""
 
 
-def make_examples(
-    bucket: JudgedBucket, min_confidence: float = _MIN_CONFIDENCE
-) -> Iterator[Example]:
+def make_examples(bucket: JudgedBucket, min_confidence: float = USABLE) -> Iterator[Example]:
     """Make an example of every response whose verdict has evidence, weighted by its confidence."""
     line = bucket.timeline
     for p, verdict in bucket.verdicts.items():
@@ -62,7 +59,7 @@ def _make_tags(text: str, score: float) -> dict[str, str | float]:
 
 
 def make_masked_conversations(
-    bucket: JudgedBucket, min_score: float = 0.5, min_confidence: float = _MIN_CONFIDENCE
+    bucket: JudgedBucket, min_score: float = EVEN, min_confidence: float = USABLE
 ) -> Iterator[Example]:
     """Make examples of whole conversations that mark which responses to imitate.
 

@@ -18,12 +18,9 @@ from upshot.hindsight.embedded.timeline import ASSISTANT, ROLES, USER, Timeline
 from upshot.preferences.kinds import KINDS
 from upshot.records import CleanTable, Place, Preference, Source, Turn
 from upshot.records.signals import SIGNALS
+from upshot.records.verdicts import BAD, GOOD, USABLE
 from upshot.stats import word_hashes
 
-_GOOD, BAD = 0.6, 0.4
-"""Scores from which an answer worked, and below which it failed; between them is doubt."""
-MIN_CONFIDENCE = 0.15
-"""Confidence that a verdict must exceed to be part of a pair."""
 _MIN_MARGIN = 0.15
 """Difference of scores that is more than the judge's noise."""
 _MAX_CONTEXT = 20
@@ -168,8 +165,8 @@ def _make_pair(bucket: JudgedBucket, better: int, worse: int, kind: str) -> Pref
     margin, confidence = good.score - bad.score, float(np.sqrt(good.confidence * bad.confidence))
     if (
         margin < _MIN_MARGIN
-        or min(good.confidence, bad.confidence) <= MIN_CONFIDENCE
-        or bad.score >= _GOOD
+        or min(good.confidence, bad.confidence) <= USABLE
+        or bad.score >= GOOD
         or not good.has_substantive_praise
     ):
         return None  # no reaction to an answer does not make it the worse one
@@ -197,18 +194,13 @@ def _thread_pairs(bucket: JudgedBucket) -> Iterator[Preference]:
     failed = [
         p
         for p in line.responses.tolist()
-        if (f := bucket.verdicts.get(p)) and f.score < BAD and f.confidence > MIN_CONFIDENCE
+        if (f := bucket.verdicts.get(p)) and f.score < BAD and f.confidence > USABLE
     ]
     used: set[int] = set()
     for worse in failed:
         for better in _later_responses(line, worse):
             good = bucket.verdicts.get(better)
-            if (
-                good is None
-                or good.score < _GOOD
-                or good.confidence <= MIN_CONFIDENCE
-                or better in used
-            ):
+            if good is None or good.score < GOOD or good.confidence <= USABLE or better in used:
                 continue
             if (
                 _answers_the_same(line, worse, better)

@@ -19,8 +19,6 @@ from upshot.hindsight.trust import hostile
 from upshot.llm import Asker, Budget, Endpoint, Replies, Spent, make_question, work_through
 from upshot.preferences.kinds import REWRITE
 from upshot.preferences.pairs import (
-    BAD,
-    MIN_CONFIDENCE,
     JudgedBucket,
     answer_turns,
     place_of,
@@ -29,6 +27,7 @@ from upshot.preferences.pairs import (
 )
 from upshot.records import Preference, Source, Turn
 from upshot.records.training import turns_to_messages
+from upshot.records.verdicts import BAD, USABLE
 from upshot.stats import word_hashes
 
 _MAX_COPIED = 0.3
@@ -102,7 +101,7 @@ def find_corrections(bucket: JudgedBucket) -> Iterator[Correction]:
         q = p + 1
         if (
             verdict.score < BAD
-            and verdict.confidence > MIN_CONFIDENCE
+            and verdict.confidence > USABLE
             and q < len(line.text)
             and line.role[q] == USER
             and line.thread[q] == line.thread[p]

@@ -1,7 +1,8 @@
 """The patterns of personal data, and the checks that its digits must pass.
 
 RE2 finds candidates in a whole batch in one pass; each candidate is then classified and validated
-here. A candidate pattern may be loose, since `classify` decides. Check digits are those of
+here. A candidate pattern may be loose, since `classify` decides. A new type is one line in `TYPES`
+or, for digits and separators, in `NUMBER_TYPES` (docs/extending.md). Check digits are those of
 python-stdnum; only where its validators demand more than a check digit (Germany's tax id, India's
 Aadhaar, IBAN by country) is the bare checksum used, since redaction prefers false alarms to leaks.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 from stdnum import luhn, verhoeff
 from stdnum.br import cpf
@@ -20,6 +22,22 @@ from stdnum.iso7064 import mod_11_10, mod_97_10
 
 TypedSpan = tuple[str, int, int]
 """Type, start, end."""
+
+
+def _accept(_: str) -> bool:
+    return True
+
+
+class RedactionType(NamedTuple):
+    """A type of personal data: how its values look, and which of them are real."""
+
+    name: str
+    """In capitals; the placeholder of a value is `<NAME_4821>`."""
+    pattern: str
+    """Candidates, in RE2's syntax; no letters beyond ASCII in character classes."""
+    is_valid: Callable[[str], bool] = _accept
+    """The check that a candidate must pass."""
+
 
 _STREET = (
     "Street|St|Avenue|Ave|Road|Rd|Boulevard|Blvd|Lane|Ln|Drive|Dr|Court|Ct|Place|Pl|Square|Sq|"
@@ -118,18 +136,33 @@ NAME = (
     ),
 )
 
+
+def is_ipv6(text: str) -> bool:
+    """A valid address that is not loopback; `a::b` in program code is none."""
+    try:
+        address = ipaddress.IPv6Address(text)
+    except ValueError:
+        return False
+    return not address.is_loopback and text.count(":") >= 3 and any(c.isdigit() for c in text)
+
+
+TYPES: tuple[RedactionType, ...] = (
+    RedactionType("KEY", "|".join(KEYS)),
+    RedactionType("EMAIL", EMAIL),
+    RedactionType("ADDRESS", "|".join(ADDRESS)),
+    RedactionType("IP", IPV6, is_ipv6),
+)
+"""Types of which a candidate is a value as a whole, in order of precedence."""
+
 CANDIDATES = "|".join(
     f"(?:{pattern})"
     for pattern in (
         PRIVATE_KEY,
         URL,
-        *KEYS,
+        *(kind.pattern for kind in TYPES),
         CONTEXT,
-        EMAIL,
         IBAN,
         *NATIONAL,
-        IPV6,
-        *ADDRESS,
         NAMED_NUMBER,
         NUMBER,
         *NAME,
@@ -139,16 +172,14 @@ CANDIDATES_WITHOUT_NAMES = CANDIDATES.removesuffix(
     "|" + "|".join(f"(?:{pattern})" for pattern in NAME)
 )
 
+_TYPES = tuple((kind.name, re.compile(kind.pattern), kind.is_valid) for kind in TYPES)
 _IS_EMAIL = re.compile(EMAIL)
-_IS_KEY = re.compile("|".join(KEYS))
 _IS_NAMED_NUMBER = re.compile(NAMED_NUMBER)
 _CONTEXT_NAME = re.compile(
     rf"(?i)^(?:[a-z0-9]+[_\-])*{_LABELS}[\"']?(?: ?(?:=>|:=|[:=])| is| ) ?[\"']?"
 )
 _IS_IBAN = re.compile(IBAN)
-_IS_IPV6 = re.compile(IPV6)
 _IS_URL = re.compile(URL)
-_IS_ADDRESS = re.compile("|".join(ADDRESS))
 _IS_NAME = re.compile("|".join(NAME), re.MULTILINE)
 _NAME_LEAD = re.compile(
     r"(?i)^\s*(?:my (?:full |last |first )?name(?:'s| is)|name:|i am called|call me|this"
@@ -236,18 +267,12 @@ def classify(text: str, names: bool = True) -> Iterator[TypedSpan]:
         yield "PRIVATE_KEY", 0, len(text)
     elif match := _IS_URL.fullmatch(text):
         yield "CREDENTIALS", text.index("://") + 3, match.end() - 1
-    elif match := _IS_KEY.fullmatch(text):
-        yield "KEY", 0, len(text)
+    elif name := _find_type(text):
+        yield name, 0, len(text)
     elif match := _CONTEXT_NAME.match(text):
         yield from _classify_secret(text, match.end())
-    elif _IS_EMAIL.fullmatch(text):
-        yield "EMAIL", 0, len(text)
-    elif match := _IS_ADDRESS.fullmatch(text):
-        yield "ADDRESS", 0, len(text)
     elif text[0].isalpha() and _IS_IBAN.fullmatch(text) and (end := find_iban_end(text)):
         yield "IBAN", 0, end
-    elif ":" in text and _IS_IPV6.fullmatch(text) and is_ipv6(text):
-        yield "IP", 0, len(text)
     elif text[0].isalpha() and _IS_NAMED_NUMBER.fullmatch(text):
         yield from _classify_named_number(text)
     elif match := _NAME_LEAD.match(text):
@@ -255,6 +280,14 @@ def classify(text: str, names: bool = True) -> Iterator[TypedSpan]:
             yield from _classify_name(text, match.end())
     else:
         yield from _classify_numbers(text)
+
+
+def _find_type(text: str) -> str:
+    """The type of which the whole text is a value; empty: it is none of `TYPES`."""
+    return next(
+        (name for name, pattern, is_valid in _TYPES if pattern.fullmatch(text) and is_valid(text)),
+        "",
+    )
 
 
 def _classify_secret(text: str, start: int) -> Iterator[TypedSpan]:
@@ -294,58 +327,38 @@ _PLAIN_NUMBER = re.compile(
     r"|[0-9]{1,2}/[0-9]{1,2}/[0-9]{2,4}"
 )
 """Decimals, plain integers, timestamps, short dates and ranges: never personal data."""
-_CARD = re.compile(r"(?<![0-9.])[2-6][0-9]{3}(?:[ \-.]?[0-9]){9,15}(?![0-9])")
-_IPV4 = re.compile(r"(?<![0-9.])(?:[0-9]{1,3}\.){3}[0-9]{1,3}(?![0-9.])")
-_SSN = re.compile(
-    r"(?<![0-9\-])(?!000|666|9)[0-9]{3}([\- ])(?!00)[0-9]{2}\1(?!0000)[0-9]{4}(?![0-9\-])"
-)
-_CPF = re.compile(r"(?<![0-9])[0-9]{3}\.[0-9]{3}\.[0-9]{3}-[0-9]{2}(?![0-9])")
-_AADHAAR = re.compile(r"(?<![0-9])[2-9][0-9]{3}[ \-][0-9]{4}[ \-][0-9]{4}(?![0-9])")
-_NIR = re.compile(
+_CARD = r"(?<![0-9.])[2-6][0-9]{3}(?:[ \-.]?[0-9]){9,15}(?![0-9])"
+_IPV4 = r"(?<![0-9.])(?:[0-9]{1,3}\.){3}[0-9]{1,3}(?![0-9.])"
+_SSN = r"(?<![0-9\-])(?!000|666|9)[0-9]{3}([\- ])(?!00)[0-9]{2}\1(?!0000)[0-9]{4}(?![0-9\-])"
+_CPF = r"(?<![0-9])[0-9]{3}\.[0-9]{3}\.[0-9]{3}-[0-9]{2}(?![0-9])"
+_AADHAAR = r"(?<![0-9])[2-9][0-9]{3}[ \-][0-9]{4}[ \-][0-9]{4}(?![0-9])"
+_NIR = (
     r"(?<![0-9])[12] ?[0-9]{2} ?(?:0[1-9]|1[0-2]) ?[0-9]{2} ?[0-9]{3} ?[0-9]{3} ?[0-9]{2}(?![0-9])"
 )
-_TAX_DE = re.compile(r"(?<![0-9])[1-9][0-9] [0-9]{3} [0-9]{3} [0-9]{3}(?![0-9])")
+_TAX_DE = r"(?<![0-9])[1-9][0-9] [0-9]{3} [0-9]{3} [0-9]{3}(?![0-9])"
 _PHONES = (
-    re.compile(r"(?<![0-9])\+[0-9][0-9 ().\-/]{6,18}[0-9](?: ?(?:x|ext\.?) ?[0-9]{1,6})?"),
-    re.compile(
+    r"(?<![0-9])\+[0-9][0-9 ().\-/]{6,18}[0-9](?: ?(?:x|ext\.?) ?[0-9]{1,6})?",
+    (
         r"(?<![0-9+])(?:\+?1[ .\-]?)?\([0-9]{3}\)[ .\-]?[0-9]{3}[ .\-]?[0-9]{4}(?: ?(?:x|ext\.?)"
         r" ?[0-9]{1,6})?(?![0-9])"
     ),
-    re.compile(
+    (
         r"(?<![0-9.\-])(?:1[.\-])?[2-9][0-9]{2}([.\- ])[0-9]{3}\1[0-9]{4}(?: ?(?:x|ext\.?)"
         r" ?[0-9]{1,6})?(?![0-9])"
     ),
-    re.compile(r"(?<![0-9.\-/])\(?00?[1-9][0-9]{0,4}\)?(?:[ /\-][0-9]{2,5}){2,4}(?![0-9])"),
-    re.compile(r"(?<![0-9.\-/])\(?0[1-9][0-9]{1,4}\)?[ /\-][0-9]{5,8}(?![0-9])"),
-    re.compile(
+    r"(?<![0-9.\-/])\(?00?[1-9][0-9]{0,4}\)?(?:[ /\-][0-9]{2,5}){2,4}(?![0-9])",
+    r"(?<![0-9.\-/])\(?0[1-9][0-9]{1,4}\)?[ /\-][0-9]{5,8}(?![0-9])",
+    (
         r"(?<![0-9])001[ .\-]?[0-9]{3}[ .\-]?[0-9]{3}[ .\-]?[0-9]{4}(?: ?(?:x|ext\.?)"
         r" ?[0-9]{1,6})?(?![0-9])"
     ),
-    re.compile(r"(?<![0-9.\-/_#])[2-9][0-9]{2}[2-9][0-9]{6}(?![0-9.\-/_])"),
-    re.compile(
-        r"(?<![0-9])[2-9][0-9]{2}[.\-]?[0-9]{3}[.\-]?[0-9]{4} ?(?:x|ext\.?) ?[0-9]{1,6}(?![0-9])"
-    ),
+    r"(?<![0-9.\-/_#])[2-9][0-9]{2}[2-9][0-9]{6}(?![0-9.\-/_])",
+    r"(?<![0-9])[2-9][0-9]{2}[.\-]?[0-9]{3}[.\-]?[0-9]{4} ?(?:x|ext\.?) ?[0-9]{1,6}(?![0-9])",
 )
 _DATE = re.compile(
     r"(?:19|20)[0-9]{2}[\-/. ][01]?[0-9][\-/."
     r" ][0-3]?[0-9]|[0-3]?[0-9][\-/.][01]?[0-9][\-/.](?:19|20)[0-9]{2}"
 )
-_NATIONAL: tuple[tuple[re.Pattern[str], Callable[[str], bool]], ...] = (
-    (_SSN, lambda text: True),
-    (_CPF, lambda text: is_cpf(keep_digits(text))),
-    (_AADHAAR, lambda text: verhoeff.is_valid(keep_digits(text))),
-    (_NIR, lambda text: nir.is_valid(keep_digits(text))),
-    (_TAX_DE, lambda text: is_tax_de(keep_digits(text))),
-)
-
-
-_CHECKED_NUMBERS: tuple[tuple[str, re.Pattern[str], Callable[[str], bool]], ...] = (
-    ("IP", _IPV4, lambda text: is_public_ipv4(text)),
-    ("CARD", _CARD, lambda text: is_card(keep_digits(text))),
-    *(("NATIONAL_ID", pattern, check) for pattern, check in _NATIONAL),
-    *(("PHONE", pattern, lambda text: is_phone(text)) for pattern in _PHONES),
-)
-"""Type, pattern and check, in order of precedence."""
 
 
 def _classify_numbers(text: str) -> Iterator[TypedSpan]:
@@ -361,11 +374,11 @@ def _classify_numbers(text: str) -> Iterator[TypedSpan]:
     def is_free(match: re.Match[str]) -> bool:
         return all(match.end() <= start or match.start() >= end for start, end in spans)
 
-    for kind, pattern, check in _CHECKED_NUMBERS:
+    for name, pattern, is_valid in _NUMBER_TYPES:
         for match in pattern.finditer(text):
-            if is_free(match) and check(match.group()):
+            if is_free(match) and is_valid(match.group()):
                 spans.append(match.span())
-                yield kind, match.start(), match.end()
+                yield name, match.start(), match.end()
 
 
 def keep_digits(text: str) -> str:
@@ -428,15 +441,6 @@ def is_public_ipv4(text: str) -> bool:
     )
 
 
-def is_ipv6(text: str) -> bool:
-    """A valid address that is not loopback; `a::b` in program code is none."""
-    try:
-        address = ipaddress.IPv6Address(text)
-    except ValueError:
-        return False
-    return not address.is_loopback and text.count(":") >= 3 and any(c.isdigit() for c in text)
-
-
 def is_cpf(digits: str) -> bool:
     """Brazil's two check digits; not all digits alike.
 
@@ -470,3 +474,24 @@ def is_letter_id(text: str) -> bool:
         or _CODICE.fullmatch(text)
         or re.fullmatch(r"[A-Z]{3}[ABCFGHJLPT][A-Z][0-9]{4}[A-Z]", text)
     )
+
+
+def _on_digits(check: Callable[[str], bool]) -> Callable[[str], bool]:
+    """A check of digits as one of the text that holds them."""
+    return lambda text: check(keep_digits(text))
+
+
+NUMBER_TYPES: tuple[RedactionType, ...] = (
+    RedactionType("IP", _IPV4, is_public_ipv4),
+    RedactionType("CARD", _CARD, _on_digits(is_card)),
+    RedactionType("NATIONAL_ID", _SSN),
+    RedactionType("NATIONAL_ID", _CPF, _on_digits(is_cpf)),
+    RedactionType("NATIONAL_ID", _AADHAAR, _on_digits(verhoeff.is_valid)),
+    RedactionType("NATIONAL_ID", _NIR, _on_digits(nir.is_valid)),
+    RedactionType("NATIONAL_ID", _TAX_DE, _on_digits(is_tax_de)),
+    *(RedactionType("PHONE", pattern, is_phone) for pattern in _PHONES),
+)
+"""Types whose values are digits and separators, in order of precedence. Candidates are the matches
+of `NUMBER`; these patterns are Python's and may look around.
+"""
+_NUMBER_TYPES = tuple((kind.name, re.compile(kind.pattern), kind.is_valid) for kind in NUMBER_TYPES)

@@ -71,7 +71,9 @@ def _draw_text(x: float, y: float, text: object, css: str = "") -> str:
     return f'<text x="{x:.1f}" y="{y:.1f}" class="{css}">{escape(text)}</text>'
 
 
-def _draw_rect(x: float, y: float, width: float, height: float, css: str, title: str = "") -> str:
+def _draw_rect(
+    x: float, y: float, width: float, height: float, css: str, *, title: str = ""
+) -> str:
     inner = f"<title>{escape(title)}</title>" if title else ""
     return (
         f'<rect x="{x:.1f}" y="{y:.1f}" width="{max(width, 0):.1f}" height="{max(height, 0):.1f}"'
@@ -86,7 +88,7 @@ def _draw_shares(row: Row) -> Markup:
     for name in FATES:
         count: int = getattr(row, name)
         width = _WIDTH * count / max(1, row.total)
-        body.append(_draw_rect(x, 0, width - 2, 34, name, f"{name}: {count:,}"))
+        body.append(_draw_rect(x, 0, width - 2, 34, name, title=f"{name}: {count:,}"))
         if width > 60:
             body.append(_draw_text(x + 10, 22, f"{name} {count:,}", f"on-{name}"))
         x += width
@@ -104,7 +106,9 @@ def _draw_bars(rows: Sequence[Row]) -> Markup:
         for fate in FATES:
             count: int = getattr(row, fate)
             width = room * count / max(1, row.total)
-            body.append(_draw_rect(x, y + 4, width - 1, 20, fate, f"{row.name}, {fate}: {count:,}"))
+            body.append(
+                _draw_rect(x, y + 4, width - 1, 20, fate, title=f"{row.name}, {fate}: {count:,}")
+            )
             x += width
         body.append(_draw_text(_HALF - 46, y + 19, f"{row.total:,}", "quiet"))
     return _wrap_svg(max(30, 30 * len(rows)), "responses by group", body, _HALF)
@@ -130,7 +134,7 @@ def _draw_weeks(rows: Sequence[Row]) -> Markup:
                     step - 4,
                     height - 1,
                     fate,
-                    f"week of {row.name}, {fate}: {count:,}",
+                    title=f"week of {row.name}, {fate}: {count:,}",
                 )
             )
         if number % max(1, len(rows) // 8) == 0:
@@ -152,7 +156,7 @@ def _draw_histogram(bins: Sequence[int]) -> Markup:
                 step - 2,
                 height,
                 css,
-                f"score {number / 20:.2f}-{(number + 1) / 20:.2f}: {count:,}",
+                title=f"score {number / 20:.2f}-{(number + 1) / 20:.2f}: {count:,}",
             )
         )
     body += [
@@ -176,13 +180,13 @@ def _draw_kinds(kinds: Sequence[tuple[str, int, int]]) -> Markup:
         label = f"{kind.replace('_', ' ')} {count:,}"
         if polarity < 0:
             body += [
-                _draw_rect(middle - width, y + 3, width, 18, "harmed", label),
+                _draw_rect(middle - width, y + 3, width, 18, "harmed", title=label),
                 _draw_text(middle + 8, y + 17, label),
             ]
         else:
             css = "helped" if polarity > 0 else "unclear"
             body += [
-                _draw_rect(middle, y + 3, width, 18, css, label),
+                _draw_rect(middle, y + 3, width, 18, css, title=label),
                 f'<text x="{middle - 8}" y="{y + 17}" text-anchor="end">{escape(label)}</text>',
             ]
     return _wrap_svg(max(26, 26 * len(kinds)), "kinds of evidence", body, _HALF)

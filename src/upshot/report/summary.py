@@ -17,12 +17,11 @@ import pyarrow as pa
 from upshot.engine import StageReport
 from upshot.io.arrow import pc
 from upshot.lake import Lake
+from upshot.records.verdicts import EVEN, SURE, is_harmed, is_helped
 from upshot.sources.ingest import IngestReport
 
 Fate = Literal["helped", "harmed", "unclear", "silent"]
 FATES: tuple[Fate, ...] = ("helped", "harmed", "unclear", "silent")
-_SURE = 0.3
-"""Confidence below which a verdict with evidence is called unclear."""
 _CASES = 6
 _EXCERPT = 420
 _CENSORED = timedelta(days=1)
@@ -330,9 +329,9 @@ def fate(score: float, confidence: float, evidence: int) -> Fate:
     """What a verdict says, in a word: silence is not approval."""
     if not evidence:
         return "silent"
-    if confidence < _SURE or 0.4 <= score <= 0.6:
-        return "unclear"
-    return "helped" if score > 0.6 else "harmed"
+    if is_helped(score, confidence):
+        return "helped"
+    return "harmed" if is_harmed(score, confidence) else "unclear"
 
 
 class _Tally:
@@ -487,17 +486,17 @@ def _count_verdict(
     tally.histogram[min(19, int(row["score"] * 20))] += 1
     shift = row["score"] - row["foresight"]
     row["model"] = model
-    if row["confidence"] >= _SURE:
-        if row["foresight"] <= 0.5 < row["score"]:
+    if row["confidence"] >= SURE:
+        if row["foresight"] <= EVEN < row["score"]:
             tally.up += 1
-        if row["score"] <= 0.5 < row["foresight"]:
+        if row["score"] <= EVEN < row["foresight"]:
             tally.down += 1
         quoted = sum(1 for e in row["evidence"] if e["quote"])
         across = 0.3 * any(e["id"] != row["id"] for e in row["evidence"])
         if quoted:
             tally.offer("good", row["score"] * row["confidence"] + across, row)
             tally.offer("bad", (1 - row["score"]) * row["confidence"] + across, row)
-            if (row["score"] - 0.5) * (row["foresight"] - 0.5) < 0:
+            if (row["score"] - EVEN) * (row["foresight"] - EVEN) < 0:
                 tally.offer("turned", abs(shift) * row["confidence"] + across, row)
 
 

@@ -24,37 +24,36 @@ def render_card(model: RewardModel | Transformer) -> str:
     kind = _describe_embedded(model) if embedded else _describe_transformer(model)
     parts = ["# Reward model card", "", kind, ""]
     for head in model.heads:
-        parts += [
-            *_render_head(head),
-            *(
-                _render_strongest(model, head)
-                if isinstance(model, RewardModel) and isinstance(head, Head)
-                else []
-            ),
-        ]
-    parts += ["![Calibration](calibration.svg)", "", "## Domain", ""]
-    parts += [
-        (
+        parts += _render_head(head)
+        if isinstance(model, RewardModel) and isinstance(head, Head):
+            parts += _render_strongest(model, head)
+    parts += ["![Calibration](calibration.svg)", "", *_render_domain(model)]
+    if model.epsilon is not None:
+        parts += _render_privacy(model.epsilon, model.delta)
+    return "\n".join([*parts, *_render_failures(embedded), *_render_data(model)])
+
+
+def _render_domain(model: RewardModel | Transformer) -> list[str]:
+    text = "None is kept: a description of the training texts would reveal whose they were."
+    if model.domain is not None:
+        text = (
             f"Inputs less familiar than {model.domain.threshold:.2f} are flagged;"
             f" {model.domain.false_alarms:.0%} of inputs of the training kind are."
-            if model.domain is not None
-            else ("None is kept: a description of the training texts would reveal whose they were.")
-        ),
-        "",
-    ]
-    if model.epsilon is not None:
-        parts += [
-            "## Privacy",
-            "",
-            (
-                f"Differentially private by user: ε = {model.epsilon:g}, δ = {model.delta:g}, for"
-                " everything in `model.json` and in the weights; the number of users, rounded, is"
-                " taken to be public. `users.json` is for erasure and is not covered: do not give"
-                " it away."
-            ),
-            "",
-        ]
-    parts += [
+        )
+    return ["## Domain", "", text, ""]
+
+
+def _render_privacy(epsilon: float, delta: float) -> list[str]:
+    text = (
+        f"Differentially private by user: ε = {epsilon:g}, δ = {delta:g}, for everything in"
+        " `model.json` and in the weights; the number of users, rounded, is taken to be public."
+        " `users.json` is for erasure and is not covered: do not give it away."
+    )
+    return ["## Privacy", "", text, ""]
+
+
+def _render_failures(embedded: bool) -> list[str]:
+    return [
         "## Known failures",
         "",
         (
@@ -75,21 +74,10 @@ def render_card(model: RewardModel | Transformer) -> str:
             " domain's words."
         ),
         "",
-        "## Whose data",
-        "",
-        *_render_data(model),
-        (
-            f"{len(model.users):,} users (pseudonyms in `users.json`). Erasing one of them means"
-            " training this model again."
-            if model.users
-            else "The rows name no users."
-        ),
-        "",
     ]
-    return "\n".join(parts)
 
 
-def _render_data(model: RewardModel | Transformer) -> Sequence[str]:
+def _render_data(model: RewardModel | Transformer) -> list[str]:
     lines: list[str] = []
     if model.left_out:
         lines.append(
@@ -101,7 +89,13 @@ def _render_data(model: RewardModel | Transformer) -> Sequence[str]:
             "Scores are those of responses: leniency, scale and taste of their raters were taken"
             " out first."
         )
-    return [part for line in lines for part in (line, "")]
+    lines.append(
+        f"{len(model.users):,} users (pseudonyms in `users.json`). Erasing one of them means"
+        " training this model again."
+        if model.users
+        else "The rows name no users."
+    )
+    return ["## Whose data", "", *(part for line in lines for part in (line, ""))]
 
 
 def plot_calibration(model: RewardModel | Transformer) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -219,11 +219,8 @@ def _gaussian(form: Array) -> tuple[Array, Array, Array]:
     centre, scale = form.mean(axis=0), np.maximum(form.std(axis=0), _MIN_SPREAD)
     z = np.clip((form - centre) / scale, -_CLIP, _CLIP)
     shrink = max(_MIN_SHRINKAGE, min(1.0, form.shape[1] / len(form)))
-    return (
-        centre,
-        scale,
-        np.linalg.inv((1 - shrink) * (z.T @ z) / len(z) + shrink * np.eye(form.shape[1])),
-    )
+    correlation = (1 - shrink) * (z.T @ z) / len(z) + shrink * np.eye(form.shape[1])
+    return centre, scale, cast("Array", np.linalg.inv(correlation))
 
 
 def _distance(form: Array, centre: Array, scale: Array, precision: Array) -> Array:

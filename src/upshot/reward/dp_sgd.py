@@ -1,3 +1,6 @@
+# opacus and torch have no full types.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportMissingTypeStubs=false
 """DP-SGD by user for transformers (Abadi et al., 2016), on Opacus.
 
 A step draws each user with the same probability, and of a drawn user one row at random, so that a
@@ -9,7 +12,7 @@ from __future__ import annotations
 
 import secrets
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +33,7 @@ _MIN_USERS = 20
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def _quiet() -> Generator[None]:
     """Without Opacus's remarks on Rényi orders and on inputs that need no gradient."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "(?s)Optimal order|Full backward hook", UserWarning)

@@ -19,6 +19,7 @@ import numpy as np
 import re2
 from numpy.typing import NDArray
 
+from upshot.reward import minilm
 from upshot.stats import word_hashes
 
 Array = NDArray[np.float32]
@@ -179,10 +180,8 @@ def features(
     names = [*FORM, *RELATION, *_family_names(), *(f"gram_{i}" for i in range(GRAMS))]
     group = np.repeat(np.arange(len(blocks)), [block.shape[1] for block in blocks])
     if embed:
-        from upshot.reward.minilm import embed as embeddings
-
         context = ["\n".join(texts)[-_CONTEXT:] for texts in prompts]
-        inner, cosines = embeddings(answers, requests, context)
+        inner, cosines = minilm.embed(answers, requests, context)
         blocks += [cosines, inner]
         names += [
             "cosine_to_request",

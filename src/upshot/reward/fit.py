@@ -1,3 +1,6 @@
+# scipy.linalg has no full types.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false, reportMissingTypeStubs=false
 """Logistic regression with a Gaussian prior per group of features and a Laplace posterior.
 
 The priors' widths are learned by the evidence (MacKay, 1992). Bradley-Terry pairs, ratings above a
@@ -42,6 +45,17 @@ class Posterior(NamedTuple):
         """Variance of `rows @ w` for each row."""
         return (solve_triangular(self.root, rows.T.astype(np.float64), trans=1) ** 2).sum(axis=0)
 
+    def marginal(self, size: int) -> Posterior:
+        """The marginal of the first `size` weights.
+
+        The leading block of an upper triangular root conditions on the rest, so it is taken from
+        the covariance.
+        """
+        inverse = solve_triangular(self.root, np.eye(len(self.root)))
+        covariance = (inverse @ inverse.T)[:size, :size]
+        root = cholesky(np.linalg.inv(covariance))
+        return Posterior(self.mean[:size], root, self.precision)
+
 
 def fit(
     rows: Array,
@@ -59,7 +73,7 @@ def fit(
     `free`: features without a prior, such as thresholds. `start`: a fit to begin with, whose priors
     are used.
     """
-    size = rows.shape[1]
+    size: int = rows.shape[1]
     weight = np.ones(len(rows)) if weight is None else weight
     offset = np.zeros(len(rows)) if offset is None else offset
     free = np.zeros(size, bool) if free is None else free

@@ -1,3 +1,6 @@
+# scipy.stats has no full types.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportMissingTypeStubs=false
 """How much a reward model reveals of whose data it was trained on: an audit with canaries.
 
 Canaries are made-up users whose pairs are random words. A coin decides which of them are trained

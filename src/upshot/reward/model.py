@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from upshot.errors import InputError
 from upshot.records import Example, Preference, Turn
+from upshot.records.verdicts import EVEN
 from upshot.reward.batches import (
     Batch,
     Rows,
@@ -87,7 +88,7 @@ class RewardModel:
     domain: Domain | None
     users: tuple[str, ...]
     """Pseudonyms of those whose data it holds, for erasure."""
-    weights: Mapping[str, float] = field(default_factory=dict)
+    weights: Mapping[str, float] = field(default_factory=dict[str, float])
     """Of each head in the reward; heads without an entry count 1."""
     epsilon: float | None = None
     """Of differential privacy, by user and for all heads together; None: not private."""
@@ -284,7 +285,7 @@ def _fit_scores(
 ) -> Head:
     """Ordinal: P(score > level) = σ(r − cut), a row per level, users' leniency taken out first."""
     score, weight = remove_leniency(rows), np.array([row.weight for row in rows])
-    size = values.shape[1]
+    size: int = values.shape[1]
     free = np.arange(size + len(LEVELS)) >= size
     wide = np.concatenate([group, np.zeros(len(LEVELS), np.int64)])
     x, weights = expand_scores(values, score, weight)
@@ -296,7 +297,7 @@ def _fit_scores(
         logits[test] = values[test] @ part.mean[:size] - float(np.median(part.mean[size:]))
         padded = np.concatenate([values[test], np.zeros((len(test), len(LEVELS)))], axis=1)
         variance[test] = part.variance(padded)
-    good = score > 0.5
+    good = score > EVEN
     right = (logits > 0) == good
     accuracy = {
         "all": float(right.mean()),
@@ -304,7 +305,7 @@ def _fit_scores(
         "bad": float(right[~good].mean()) if (~good).any() else float("nan"),
     }
     signed = np.where(good, 1.0, -1.0) * soften(logits, variance)
-    cuts, posterior = posterior.mean[size:], _marginalize(posterior, size)
+    cuts, posterior = posterior.mean[size:], posterior.marginal(size)
     return Head(name, "scores", posterior, cuts, calibrate(signed, weight), len(rows), accuracy)
 
 
@@ -319,20 +320,6 @@ def expand_scores(values: Array, score: Array, weight: Array) -> tuple[Array, Ar
     return sign[:, None] * np.concatenate(
         [np.tile(values, (len(LEVELS), 1)), cut], axis=1
     ), np.tile(weight, len(LEVELS)) / len(LEVELS)
-
-
-def _marginalize(posterior: Posterior, size: int) -> Posterior:
-    """The marginal of the first `size` weights.
-
-    The leading block of an upper triangular root conditions on the rest, so it is taken from the
-    covariance.
-    """
-    from scipy.linalg import cholesky, solve_triangular  # a quarter of a second to load
-
-    inverse = solve_triangular(posterior.root, np.eye(len(posterior.root)))
-    covariance = (inverse @ inverse.T)[:size, :size]
-    root = cholesky(np.linalg.inv(covariance))
-    return Posterior(posterior.mean[:size], root, posterior.precision)
 
 
 def remove_leniency(rows: Sequence[Example], strength: float = 5.0) -> Array:

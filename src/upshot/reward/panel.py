@@ -88,7 +88,7 @@ class Watch:
 
     patience: int = 2
     """Checkpoints without a better panel reading before the alarm."""
-    readings: list[Reading] = field(default_factory=list)
+    readings: list[Reading] = field(default_factory=list[Reading])
     _scale: tuple[float, float, Array, Array] | None = None
 
     def add(

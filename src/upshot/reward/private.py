@@ -1,3 +1,5 @@
+# scipy.linalg has no full types.
+# pyright: reportUnknownVariableType=false, reportMissingTypeStubs=false
 """Embedded reward models that are differentially private by user.
 
 Noise is added to the objective (Chaudhuri et al., 2011; Kifer et al., 2012).
@@ -28,7 +30,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import resources
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import msgspec
 import numpy as np
@@ -37,6 +39,7 @@ from scipy.linalg import cho_factor, cho_solve
 
 from upshot.errors import InputError
 from upshot.records import Example, Preference
+from upshot.records.verdicts import EVEN
 from upshot.reward.batches import (
     Rows,
     as_examples,
@@ -201,7 +204,7 @@ def _fit_head(
         )
     else:
         kind, score = "scores", np.array([row.score for row in as_examples(rows)])
-        merits, sign = values, np.where(score > 0.5, 1.0, -1.0)
+        merits, sign = values, np.where(score > EVEN, 1.0, -1.0)
         x, weights = _expand_levels(values[~is_held_out], score[~is_held_out], weight[~is_held_out])
         levels = len(LEVELS)
         mean, precision = minimize_privately(
@@ -260,15 +263,16 @@ def minimize_privately(
     rows = rows * np.minimum(
         1.0, LENGTH / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
     )
-    pull, prior = rng.normal(0.0, sigma, rows.shape[1]), 1.0 + raised
-    mean = np.zeros(rows.shape[1])
+    size: int = rows.shape[1]
+    pull, prior = rng.normal(0.0, sigma, size), 1.0 + raised
+    mean = np.zeros(size)
     for _ in range(_NEWTON_STEPS):
         right = sigmoid(rows @ mean + offset)
         slope = rows.T @ (weight * (1 - right)) - prior * mean - pull
         if np.linalg.norm(slope) < 1e-9 * max(1.0, float(np.linalg.norm(pull))):
             break
         curve = (rows * (weight * right * (1 - right))[:, None]).T @ rows
-        step = cho_solve(cho_factor(curve + prior * np.eye(len(mean))), slope)
+        step = cast("Array", cho_solve(cho_factor(curve + prior * np.eye(len(mean))), slope))
         mean = mean + step / max(
             1.0, float(np.abs(rows @ step).max(initial=0.0)) / 4.0
         )  # a bounded step keeps Newton in its valley

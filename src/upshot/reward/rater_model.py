@@ -53,6 +53,8 @@ _CARELESS_RANGE = (0.005, 0.5)
 """Shares of careless ratings that are believed."""
 _MIN_VARIANCE = 1e-3
 """Least variance of a prior, so that it can be divided by."""
+_MIN_SCALE = 0.25
+"""Least scale that a rating is divided by: what a rater hardly tells apart is not blown up."""
 _TINY = 1e-6
 """Least spread that is divided by."""
 
@@ -154,6 +156,17 @@ def separate(rater: Numbers, item: Numbers, rating: Array, style: Array | None =
         state.careless,
         coordinated,
     )
+
+
+def correct(raters: Raters, rater: Numbers, item: Numbers, rating: Array, style: Array) -> Array:
+    """Each rating as a rater of usual leniency and scale, without a taste, would have given it.
+
+    The arguments are those that `separate` was given. In units of the ratings; not clipped.
+    """
+    usual = float(raters.leniency[~raters.coordinated].mean())
+    scale = np.maximum(raters.scale, _MIN_SCALE)[rater]
+    taste = (raters.taste[rater] * _standardize(style)[item]).sum(axis=1)
+    return usual + (rating - raters.leniency[rater]) / scale - raters.unit * taste
 
 
 def _fit(data: _Ratings) -> _State:

@@ -1,4 +1,4 @@
-"""Ratings of several people as one example per response, rater effects taken out.
+"""Ratings of several people, rater effects taken out.
 
 Leniency, scale, taste for length, carelessness and coordination belong to who rated, not to what
 was rated (`rater_model`). They can be separated only where people rated the same responses.
@@ -12,13 +12,13 @@ import msgspec
 import numpy as np
 
 from upshot.errors import InputError
-from upshot.records import Example, Source
+from upshot.records import Example
 from upshot.reward.batches import Rows, answer_text, as_examples, as_pairs
-from upshot.reward.rater_model import Raters, separate
+from upshot.reward.rater_model import correct, separate
 
 
 def take_out_rater_effects(data: Mapping[str, Rows]) -> dict[str, Rows]:
-    """The same heads, their ratings replaced by merit.
+    """The same heads, their ratings corrected.
 
     Heads of pairs stay as they are, since leniency cancels within a pair.
 
@@ -32,17 +32,19 @@ def take_out_rater_effects(data: Mapping[str, Rows]) -> dict[str, Rows]:
             " give rows with prompt, completion, score and rater"
         )
     return {
-        name: merge_ratings(name, as_examples(rows)) if rows and as_pairs(rows) is None else rows
+        name: correct_ratings(name, as_examples(rows)) if rows and as_pairs(rows) is None else rows
         for name, rows in data.items()
     }
 
 
-def merge_ratings(name: str, rows: Sequence[Example]) -> list[Example]:
-    """One example per rated response, its score what the usual rater would give, in [0, 1].
+def correct_ratings(name: str, rows: Sequence[Example]) -> list[Example]:
+    """Each rating as a rater of usual leniency and scale, without a taste, would have given it.
 
-    A row's rater is its single user (`rater`, `user` or `source.users`). An example weighs the sum
-    of its ratings' weights, coordinated raters' excepted, and names no user: whoever trains on it
-    must name the raters. Rows that name nobody, or several people, are returned as they are.
+    A row's rater is its single user (`rater`, `user` or `source.users`). Scores stay in [0, 1];
+    ratings of coordinated raters are left out. Rows that name nobody, or several people, are
+    returned as they are. One row per rating, not per response: how raters disagree about a response
+    says how sure its merit is, and a model trained on
+    means alone ranks worse than one trained on the ratings as they are.
 
     Raises:
         InputError: no row names a rater, or no response has ratings of two people.
@@ -53,40 +55,26 @@ def merge_ratings(name: str, rows: Sequence[Example]) -> list[Example]:
             f"could not take out rater effects of head {name!r}: no row names a single rater; rows"
             " need rater, user or source.users"
         )
-    rater_names, rater = np.unique([row.source.users[0] for row in rated], return_inverse=True)
-    number_of: dict[tuple[object, object], int] = {}
+    names, rater = np.unique([row.source.users[0] for row in rated], return_inverse=True)
+    numbers: dict[tuple[object, object], int] = {}
     item = np.array(
-        [number_of.setdefault((row.prompt, row.completion), len(number_of)) for row in rated]
+        [numbers.setdefault((row.prompt, row.completion), len(numbers)) for row in rated]
     )
     pairs = {(int(i), int(r)) for i, r in zip(item, rater, strict=True)}
-    if len(pairs) == len(number_of):
+    if len(pairs) == len(numbers):
         raise InputError(
-            f"could not take out rater effects of head {name!r}: {len(rater_names)} raters rated"
-            f" {len(number_of)} responses, and no response has ratings of two of them"
+            f"could not take out rater effects of head {name!r}: {len(names)} raters rated"
+            f" {len(numbers)} responses, and no response has ratings of two of them"
         )
-    firsts: dict[int, Example] = {}
+    lengths = np.zeros(len(numbers))
     for row, number in zip(rated, item.tolist(), strict=True):
-        firsts.setdefault(number, row)
-    examples = [firsts[number] for number in range(len(firsts))]
-    length = np.array([np.log1p(len(answer_text(row.completion).split())) for row in examples])
+        lengths[number] = np.log1p(len(answer_text(row.completion).split()))
     rating = np.array([row.score for row in rated])
-    raters = separate(rater, item, rating, length)
-    trusted = np.array([row.weight for row in rated]) * ~raters.coordinated[rater]
-    weights = np.bincount(item, trusted, minlength=len(examples))
-    merged = [
-        msgspec.structs.replace(
-            row,
-            score=score,
-            weight=float(weight),
-            source=Source("ratings", thread=row.source.thread, split=row.source.split),
-        )
-        for row, score, weight in zip(examples, _usual_scores(raters), weights, strict=True)
-        if weight > 0
+    raters = separate(rater, item, rating, lengths)
+    scores = np.clip(correct(raters, rater, item, rating, lengths), 0.0, 1.0).tolist()
+    corrected = [
+        msgspec.structs.replace(row, score=score)
+        for row, score, number in zip(rated, scores, rater.tolist(), strict=True)
+        if not raters.coordinated[number]
     ]
-    return [*merged, *(row for row in rows if len(row.source.users) != 1)]
-
-
-def _usual_scores(raters: Raters) -> list[float]:
-    """What a rater of usual leniency and scale would give each response, within [0, 1]."""
-    leniency = float(raters.leniency[~raters.coordinated].mean())
-    return np.clip(leniency + raters.unit * raters.merit, 0.0, 1.0).tolist()
+    return [*corrected, *(row for row in rows if len(row.source.users) != 1)]

@@ -34,6 +34,7 @@ from upshot.hub.recipes import (
     read_recipe,
     refuse_remote_code,
 )
+from upshot.hub.trainers import cpu_settings, quiet
 
 
 class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -122,8 +123,6 @@ def check(recipe: Recipe, columns: int = 1, *, trust_remote_code: bool = False) 
     import torch
     from peft import get_peft_model
     from transformers import AutoModelForSequenceClassification
-
-    from upshot.hub.trainers import cpu_settings, quiet  # datasets and transformers
 
     with quiet():
         training_arguments(recipe, Path("unused"), 0, **cpu_settings(recipe.trainer))

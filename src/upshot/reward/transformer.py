@@ -1,3 +1,6 @@
+# torch, transformers, accelerate, datasets, peft and trl have no full types.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportMissingTypeStubs=false
 """A Hugging Face model with a scoring head as a reward model, trained by TRL's `RewardTrainer`.
 
 A head of pairs has one logit, its reward (Bradley-Terry with margins); a head of scores has one for
@@ -15,7 +18,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import msgspec
 import numpy as np
@@ -34,6 +37,7 @@ from upshot.hub.models import explain_failure, open_tokenizer, to_device
 from upshot.hub.padding import pad_tokens
 from upshot.hub.trainers import cpu_settings, is_main, last_checkpoint, quiet
 from upshot.records import Example, Preference, Turn
+from upshot.records.verdicts import EVEN
 from upshot.reward import private
 from upshot.reward.batches import (
     Rows,
@@ -115,7 +119,7 @@ class Transformer:
     form: Form
     domain: Domain | None
     users: tuple[str, ...]
-    weights: Mapping[str, float] = field(default_factory=dict)
+    weights: Mapping[str, float] = field(default_factory=dict[str, float])
     base: str = ""
     epsilon: float | None = None
     """Of differential privacy, by user; None: not private."""
@@ -235,7 +239,7 @@ def compute_logits(model: Any, ids: Sequence[Sequence[int]], pad: int) -> Array:
     with torch.inference_mode():
         for start in range(0, len(order), _BATCH):
             rows = order[start : start + _BATCH]
-            tokens, mask = pad_tokens([ids[i] for i in rows], pad, device=device)
+            tokens, mask = pad_tokens([ids[int(i)] for i in rows], pad, device=device)
             outputs = model(input_ids=tokens, attention_mask=mask, use_cache=False)
             out[rows] = outputs.logits.float().cpu().numpy()
     return out
@@ -683,7 +687,7 @@ def fit_form(model: Transformer, parts: Parts, raw: Array, surface: Array) -> Fo
     """
     centre, spread = surface.mean(axis=0), surface.std(axis=0) + _MIN_SPREAD
     count = len(parts.completions)
-    sample = np.random.default_rng(0).permutation(count)[:_EDITED].tolist()
+    sample: list[int] = np.random.default_rng(0).permutation(count)[:_EDITED].tolist()
     row = [i for i in sample for _ in EDITS]
     texts = [answer_text(parts.completions[i]) for i in sample]
     edited = [edit(text) for text in texts for edit in EDITS]
@@ -692,8 +696,8 @@ def fit_form(model: Transformer, parts: Parts, raw: Array, surface: Array) -> Fo
     z = np.clip((moved - surface[row]) / spread, -_CLIP, _CLIP)
     completions = [(Turn("assistant", text),) for text in edited]
     change = model.rewards(prompts, completions).mean(axis=0) - raw[row]
-    slope = np.linalg.solve(z.T @ z + _RIDGE * np.eye(z.shape[1]), z.T @ change)
-    return Form(centre, spread, slope)
+    curve = z.T @ z + _RIDGE * np.eye(z.shape[1])
+    return Form(centre, spread, cast("Array", np.linalg.solve(curve, z.T @ change)))
 
 
 class Parts(NamedTuple):
@@ -773,7 +777,7 @@ def _disagreement(values: Array) -> Array:
 
 def _labels(rows: Rows) -> NDArray[np.bool_]:
     """Whether the label says that the (first) response is good."""
-    return np.array([row.score > 0.5 if isinstance(row, Example) else True for row in rows])
+    return np.array([row.score > EVEN if isinstance(row, Example) else True for row in rows])
 
 
 def _by_head(logits: Array, heads: Sequence[Head]) -> Array:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from upshot.errors import InputError
+from upshot.records.verdicts import EVEN
 from upshot.reward import domain, fit
 from upshot.reward.batches import (
     Rows,
@@ -150,4 +151,4 @@ def _make_design(head: Head, rows: Rows, values: Array, weight: Array) -> tuple[
     weights = np.repeat(weight / len(LEVELS), len(LEVELS))
     row = np.repeat(np.arange(len(rows)), len(LEVELS))
     design = _Design(x, weights, offset, row, values, float(np.median(head.cuts)))
-    return design, np.where(score > 0.5, 1.0, -1.0)
+    return design, np.where(score > EVEN, 1.0, -1.0)

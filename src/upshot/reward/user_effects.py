@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from upshot.errors import InputError
 from upshot.records import Turn
+from upshot.records.verdicts import EVEN
 from upshot.reward.batches import (
     Rows,
     answer_text,
@@ -130,7 +131,7 @@ def _make_design(model: RewardModel, head: Head, rows: Rows) -> tuple[Array, Arr
     if (pairs := as_pairs(rows)) is not None:
         x = clip_difference(values[: len(rows)] - values[len(rows) :])
         return x, x @ head.posterior.mean - np.array([row.margin for row in pairs]), weight
-    sign = np.array([1.0 if row.score > 0.5 else -1.0 for row in as_examples(rows)])
+    sign = np.array([1.0 if row.score > EVEN else -1.0 for row in as_examples(rows)])
     cut = float(np.median(head.cuts)) if len(head.cuts) else 0.0
     return sign[:, None] * values, sign * (values @ head.posterior.mean - cut), weight
 

@@ -93,8 +93,8 @@ def _read_part(part: Mapping[str, Any]) -> str:
 
 def tool_call(call: Mapping[str, Any]) -> str:
     """One line for a tool call: its name and arguments."""
-    function = call.get("function") if is_object(call.get("function")) else call
-    assert is_object(function)
+    inner = call.get("function")
+    function = inner if is_object(inner) else call
     arguments = function.get("arguments", function.get("input", function.get("args", "")))
     if not isinstance(arguments, str):
         arguments = msgspec.json.encode(arguments, enc_hook=str).decode()

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from upshot.io.arrow import pc, system_memory
 from upshot.lake import Lake
 from upshot.privacy import Pseudonyms, Redactor, clean
+from upshot.privacy.recogniser import load_recogniser
 from upshot.records import SCHEMAS, BadRecord, CleanTable, RawConversation
 
 _OVERHEAD = 200
@@ -59,8 +60,6 @@ class Cleaning(NamedTuple):
             return pseudonyms, None
         recogniser = None
         if self.recogniser:
-            from upshot.privacy.recogniser import load_recogniser
-
             recogniser = load_recogniser(self.recogniser)
         return pseudonyms, Redactor(pseudonyms, self.names, recogniser)
 
@@ -69,6 +68,7 @@ def ingest(
     items: Iterable[RawConversation | BadRecord],
     lake: Lake,
     cleaning: Cleaning,
+    *,
     chunk_mb: float = 32.0,
     workers: int = 1,
     progress: Callable[[int, float], None] | None = None,

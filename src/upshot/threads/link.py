@@ -23,6 +23,7 @@ from upshot.engine import Stage
 from upshot.io.arrow import pc
 from upshot.records import SCHEMAS, CleanTable
 from upshot.stats import word_hashes
+from upshot.threads.embeddings import embed_texts
 
 VERSION = "4"
 _MAX_CHARACTERS = 3_000
@@ -622,8 +623,6 @@ def _read_sessions(tables: Mapping[str, CleanTable], embeddings: bool) -> dict[s
             Session(row["id"], None if time is None else time / 1e6, texts.get(row["id"], ""))
         )
     if embeddings:
-        from upshot.threads.embeddings import embed_texts  # loads an optional extra
-
         linkable = [
             (user, i)
             for user, sessions in users.items()

@@ -177,7 +177,7 @@ def make_neighbours(
     """
     rng = random.Random(seed)
     given = {repr(call) for call in calls}
-    found: dict[str, tuple[Any, ...]] = {}
+    neighbours: dict[str, tuple[Any, ...]] = {}
     for _ in range(count * 8):
         call = rng.choice(calls)
         if len(call) > 1 and rng.random() < 0.5:  # combine arguments of several calls
@@ -188,10 +188,10 @@ def make_neighbours(
         if rng.random() < 0.75:
             call = tuple(_perturb(value, rng) if rng.random() < 0.8 else value for value in call)
         if repr(call) not in given:
-            found.setdefault(repr(call), call)
-        if len(found) == count:
+            neighbours.setdefault(repr(call), call)
+        if len(neighbours) == count:
             break
-    return list(found.values())
+    return list(neighbours.values())
 
 
 def _perturb(value: Any, rng: random.Random) -> Any:

@@ -247,67 +247,24 @@ def require_sandbox() -> None:
 
 def bubblewrap_command(limits: Limits) -> list[str]:
     """The command of bubblewrap with everything that it isolates."""
-    root = os.geteuid() == 0
-    user = (
-        ["--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try"]
-        if root
-        else [
-            "--unshare-all",
-            "--unshare-user",
-            "--disable-userns",
-            "--uid",
-            str(_NOBODY),
-            "--gid",
-            str(_NOBODY),
-        ]
-    )
-    drop = (
-        [
-            "--cap-drop",
-            "ALL",
-            "--cap-add",
-            "CAP_SETUID",
-            "--cap-add",
-            "CAP_SETGID",
-            "--cap-add",
-            "CAP_SETPCAP",
-        ]
-        if root
-        else ["--cap-drop", "ALL"]
-    )
-    size = str(limits.disk_mb * 1_000_000)
+    if os.geteuid() == 0:
+        user = "--unshare-ipc --unshare-pid --unshare-net --unshare-uts --unshare-cgroup-try"
+        drop = "--cap-drop ALL --cap-add CAP_SETUID --cap-add CAP_SETGID --cap-add CAP_SETPCAP"
+    else:
+        user = f"--unshare-all --unshare-user --disable-userns --uid {_NOBODY} --gid {_NOBODY}"
+        drop = "--cap-drop ALL"
+    disk = limits.disk_mb * 1_000_000
     return [
         find_programs()[0],
-        *user,
-        *drop,
-        "--die-with-parent",
-        "--new-session",
-        "--hostname",
-        "sandbox",
+        *user.split(),
+        *drop.split(),
+        *["--die-with-parent", "--new-session", "--hostname", "sandbox"],
         *_environment_arguments(),
-        "--perms",
-        "0555",
-        "--size",
-        "65536",
-        "--tmpfs",
-        "/tmp",  # noqa: S108  # of the sandbox, not of this machine
+        *["--perms", "0555", "--size", "65536", "--tmpfs", "/tmp"],  # noqa: S108  # the sandbox's
         *system_arguments(),  # after /tmp, in which this Python may be
-        "--proc",
-        "/proc",
-        "--dev",
-        "/dev",
-        "--perms",
-        "0555",
-        "--size",
-        "4096",
-        "--tmpfs",
-        "/dev/shm",  # noqa: S108
-        "--perms",
-        "1777",
-        "--size",
-        size,
-        "--tmpfs",
-        WORK,
+        *["--proc", "/proc", "--dev", "/dev"],
+        *["--perms", "0555", "--size", "4096", "--tmpfs", "/dev/shm"],  # noqa: S108
+        *f"--perms 1777 --size {disk} --tmpfs {WORK}".split(),
     ]
 
 

@@ -14,21 +14,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from statistics import fmean
+from typing import TypeAlias
 
 from upshot.errors import InputError
-from upshot.verifiers import functions, mutation, proofs, quality, sandbox, speed
+from upshot.verifiers import functions, mutation, proofs, sandbox
 from upshot.verifiers.items import Item, Outcome, Part
+from upshot.verifiers.parts import NAMES, PARTS
 from upshot.verifiers.sandbox import Limits
 
-PARTS: Mapping[str, Callable[[Item, Limits], Part]] = {
-    "lint": quality.check_lint,
-    "types": quality.check_types,
-    "complexity": quality.measure_complexity,
-    "coverage": mutation.measure_coverage,
-    "speed": speed.measure_speed,
-}
-"""Parts requested by name, besides tests, mutation and proof. A new part is a function here."""
-NAMES = ("tests", "mutation", "proof", *PARTS)
+Check: TypeAlias = Callable[[Item, Limits], Part]
+"""Measures one part of an item; the limits are those of each program that it runs."""
 _OPERATORS: Mapping[type[ast.operator], Callable[[float, float], float]] = {
     ast.Add: lambda a, b: a + b,
     ast.Sub: lambda a, b: a - b,
@@ -50,7 +45,7 @@ def verify(
 
     Args:
         items: The submissions.
-        parts: Names of `NAMES`; parts for which an item has no data are left out.
+        parts: Some of `NAMES`; parts for which an item has no data are left out.
         formula: Of part names, numbers, + - * /, min and max; a part that could not be measured
             counts as 0.
         limits: Of each program that is run.
@@ -59,6 +54,7 @@ def verify(
 
     Raises:
         InputError: there is no such part, the formula cannot be read, or a tool is not installed.
+        ConfigError: another package's part cannot be imported.
         SandboxError: untrusted code cannot be run safely on this machine.
     """
     unknown = [name for name in parts if name not in NAMES]
@@ -66,11 +62,21 @@ def verify(
         raise InputError(
             f"could not verify with {', '.join(unknown)}: there are {', '.join(NAMES)}"
         )
+    checks: dict[str, Check] = {name: PARTS.load(name) for name in parts if name in PARTS.names}
     combine = compile_formula(formula, parts) if formula else None
     sandbox.require_sandbox()
     with ThreadPoolExecutor(workers) as pool:
         for number, outcome in enumerate(
-            pool.map(partial(_verify_item, parts=parts, combine=combine, limits=limits), items)
+            pool.map(
+                partial(
+                    _verify_item,
+                    checks=checks,
+                    with_mutants="mutation" in parts,
+                    combine=combine,
+                    limits=limits,
+                ),
+                items,
+            )
         ):
             if progress:
                 progress(number + 1)
@@ -79,16 +85,15 @@ def verify(
 
 def _verify_item(
     item: Item,
-    parts: Sequence[str],
+    checks: Mapping[str, Check],
+    with_mutants: bool,
     combine: Callable[[Mapping[str, float]], float] | None,
     limits: Limits,
 ) -> Outcome:
     started = time.monotonic()
-    gates, results, reasons = _run_gates(item, limits, "mutation" in parts)
-    if gates and all(gates.values()):
-        for name in parts:
-            if name in PARTS and item.code:
-                results[name] = PARTS[name](item, limits)
+    gates, results, reasons = _run_gates(item, limits, with_mutants)
+    if gates and all(gates.values()) and item.code:
+        results.update({name: check(item, limits) for name, check in checks.items()})
     values = {name: part.value for name, part in results.items() if part.value is not None}
     value = 0.0
     if gates and all(gates.values()):
@@ -136,7 +141,7 @@ def _combine_parts(item: Item, values: Mapping[str, float]) -> float:
     if _is_proof(item):
         return values.get("proof", 0.0)
     first = "mutation" if item.submitted == "tests" else "tests"
-    rest = [value for name, value in values.items() if name in PARTS]
+    rest = [value for name, value in values.items() if name in PARTS.names]
     if first not in values:
         return fmean(rest) if rest else 0.0
     if first == "mutation":

@@ -152,8 +152,7 @@ def _make_learner(world: World, phrases: Phrases, name: str) -> Person:
         world,
         phrases,
         Dials(typos=random.choice([0, 0, 0.01, 0.02]), silence=0.1),
-        random,
-        "",
+        random=random,
     )
 
 
@@ -192,6 +191,7 @@ def make(
     phrases: Phrases,
     folder: Path,
     skill: float = 0.4,
+    *,
     conversations: int = 12_000,
     steps: int = 400,
     hidden: int = 128,
@@ -221,7 +221,7 @@ def make(
         )
     )
     rows = [weigh_turns(tokenizer, turns, [1.0] * len(turns), 384) for turns in conversations_shown]
-    _train_steps(model, rows, tokenizer.pad_token_id, steps, seed, progress)
+    _train_steps(model, rows, tokenizer.pad_token_id, steps=steps, seed=seed, progress=progress)
     with quiet():
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
@@ -232,6 +232,7 @@ def _train_steps(
     model: Any,
     rows: Sequence[Tokens],
     pad: int,
+    *,
     steps: int,
     seed: int,
     progress: Callable[[int, int], None],

@@ -97,7 +97,14 @@ class Person:
     """One person, and their conversations so far."""
 
     def __init__(
-        self, name: str, world: World, phrases: Phrases, dials: Dials, random: Random, model: str
+        self,
+        name: str,
+        world: World,
+        phrases: Phrases,
+        dials: Dials,
+        *,
+        random: Random,
+        model: str = "",
     ) -> None:
         self.name, self.world, self.phrases, self.random, self.model = (
             name,

@@ -32,6 +32,7 @@ def talk(
     phrases: Phrases,
     people: int = 300,
     dials: Dials = Dials(),
+    *,
     seed: int = 0,
     model: str = "policy",
     temperature: float = 1.0,
@@ -39,7 +40,14 @@ def talk(
 ) -> Talk:
     """Let so many people talk with a policy until each has what they want or gave up."""
     crowd = [
-        Person(f"p{seed}-{number}", world, phrases, dials, Random(f"{seed}/{number}"), model)
+        Person(
+            f"p{seed}-{number}",
+            world,
+            phrases,
+            dials,
+            random=Random(f"{seed}/{number}"),
+            model=model,
+        )
         for number in range(people)
     ]
     turn = 0
@@ -120,6 +128,7 @@ def measure(
     sampler: Sampler,
     phrases: Phrases,
     tasks: int = 500,
+    *,
     seed: int = 1_000_003,
     temperature: float = 1.0,
     typos: float = 0.005,
@@ -127,7 +136,7 @@ def measure(
     """First answers to fresh requests, tried in the world."""
     dials = Dials(typos=typos)
     crowd = [
-        Person(f"m{seed}-{number}", world, phrases, dials, Random(f"{seed}/{number}"), "")
+        Person(f"m{seed}-{number}", world, phrases, dials, random=Random(f"{seed}/{number}"))
         for number in range(tasks)
     ]
     _let_attempt(world, sampler, crowd, Drawing(world.max_tokens, temperature, seed=seed))

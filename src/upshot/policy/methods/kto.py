@@ -14,6 +14,7 @@ from msgspec import Meta
 from upshot.errors import NothingToLearnError
 from upshot.policy.methods.method import Method
 from upshot.records.training import turns_to_messages
+from upshot.records.verdicts import EVEN
 
 if TYPE_CHECKING:
     from upshot.policy.job import Job
@@ -50,10 +51,10 @@ def fit(job: Job) -> Path:
         for row in job.need_examples()
         if row.weight > 0
         and row.weight >= options.least_weight
-        and abs(row.score - 0.5) >= options.band
+        and abs(row.score - EVEN) >= options.band
     ]
     good, bad = (
-        sum(row.weight for row in examples if (row.score >= 0.5) is side) for side in (True, False)
+        sum(row.weight for row in examples if (row.score >= EVEN) is side) for side in (True, False)
     )
     if not good or not bad:
         raise NothingToLearnError(
@@ -63,7 +64,7 @@ def fit(job: Job) -> Path:
         {
             "prompt": turns_to_messages(row.prompt),
             "completion": turns_to_messages(row.completion),
-            "label": row.score >= 0.5,
+            "label": row.score >= EVEN,
         }
         for row in examples
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import msgspec
 from msgspec import inspect
@@ -59,5 +59,10 @@ class Method:
 
 
 def _describe(field: inspect.Type) -> str:
-    extra = field.extra_json_schema if isinstance(field, inspect.Metadata) else None
-    return str((extra or {}).get("description", ""))
+    if not isinstance(field, inspect.Metadata):
+        return ""
+    schema = cast(
+        "dict[str, Any] | None",
+        field.extra_json_schema,  # pyright: ignore[reportUnknownMemberType]  # a bare dict
+    )
+    return str((schema or {}).get("description", ""))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from upshot.preferences.exporters.exporter import Exporter, Row
 from upshot.records import Example, Preference
 from upshot.records.training import turns_to_messages
+from upshot.records.verdicts import EVEN
 
 
 def convert_pair(row: Preference) -> Row:
@@ -23,7 +24,7 @@ def convert_example(row: Example) -> Row:
     return {
         "prompt": turns_to_messages(row.prompt),
         "completion": turns_to_messages(row.completion),
-        "label": row.score >= 0.5,
+        "label": row.score >= EVEN,
         "weight": row.weight,
     }
 
