@@ -56,7 +56,15 @@ if TYPE_CHECKING:
         train_reward,
         update_reward,
     )
-    from upshot.api.trust import audit, calibrate, compare, label, rubric_learn, rubric_show
+    from upshot.api.trust import (
+        audit,
+        calibrate,
+        compare,
+        evaluate,
+        label,
+        rubric_learn,
+        rubric_show,
+    )
     from upshot.api.verifying import attempt, verify
     from upshot.api.worlds import world_measure, world_policy, world_talk
     from upshot.config import Settings, load
@@ -114,7 +122,15 @@ _EXPORTS = {
         "train_reward",
         "update_reward",
     ),
-    "upshot.api.trust": ("rubric_show", "audit", "calibrate", "compare", "label", "rubric_learn"),
+    "upshot.api.trust": (
+        "rubric_show",
+        "audit",
+        "calibrate",
+        "compare",
+        "evaluate",
+        "label",
+        "rubric_learn",
+    ),
     "upshot.api.verifying": ("attempt", "verify"),
     "upshot.api.worlds": ("world_measure", "world_policy", "world_talk"),
     "upshot.config": ("Settings", "load"),
@@ -163,6 +179,7 @@ __all__ = [
     "compare",
     "credit",
     "erase",
+    "evaluate",
     "examples",
     "explain_method",
     "export_pairs",

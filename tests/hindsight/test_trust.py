@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import time
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import upshot
 from upshot.errors import InputError
 from upshot.hindsight.trust.compare import compare
 from upshot.hindsight.trust.units import Units
@@ -200,3 +204,62 @@ def test_an_empty_arm_is_refused() -> None:
     units, _ = make_arms(3, 0.0, 0.1, rows=200)
     with pytest.raises(InputError, match="at least 20 of each"):
         compare(units._replace(arm=np.zeros(200, np.int64)))
+
+
+def make_knob_log(path: Path, propensities: bool = True) -> None:
+    """A variant drawn more often for hard requests, which fail more; "b" is better for all."""
+    rng = np.random.default_rng(0)
+    rows: list[dict[str, Any]] = []
+    for n in range(600):
+        hard = bool(rng.random() < 0.5)
+        shares = np.array([0.2, 0.6, 0.2] if hard else [0.6, 0.2, 0.2])
+        variant = int(rng.choice(3, p=shares))
+        works = rng.random() < (0.2 if hard else 0.6) + (0.3 if variant == 1 else 0.0)
+        reply = "thanks, that worked perfectly" if works else "no, that is wrong, it still fails"
+        metadata: dict[str, Any] = {"variant": "abc"[variant]}
+        if propensities:
+            metadata["propensity"] = float(shares[variant])
+        texts = [f"how do I sort list {n}?", "Use sorted.", reply]
+        roles = ["user", "assistant", "user"]
+        rows.append(
+            {
+                "id": f"c{n}",
+                "user": f"u{n % 200}",
+                "messages": [
+                    {"role": role, "content": text} for role, text in zip(roles, texts, strict=True)
+                ],
+                "metadata": metadata,
+            }
+        )
+    path.write_text("\n".join(json.dumps(row) for row in rows))
+
+
+def test_a_knob_that_was_drawn_for_hard_requests_is_valued_as_if_drawn_for_all(
+    tmp_path: Path,
+) -> None:
+    log, lake = tmp_path / "log.jsonl", tmp_path / "lake"
+    make_knob_log(log)
+    upshot.run(log, lake)
+    scores = {(v.id, v.index): v.score for v in upshot.verdicts(lake)}
+    naive: dict[str, list[float]] = {"a": [], "b": [], "c": []}
+    for row in map(json.loads, log.read_text().splitlines()):
+        naive[row["metadata"]["variant"]].append(scores[row["id"], 1])
+    gaps: dict[str, float] = {}
+    for estimator in ("ips", "snips", "dm", "dr"):
+        values = {v.arm: v for v in upshot.evaluate(lake, "variant", estimator=estimator)}
+        assert next(iter(values)) == "b", "the best comes first"
+        gaps[estimator] = values["b"].value - values["a"].value
+    # "b" was given to the hard requests, so its plain mean shows less than half of its lead.
+    assert np.mean(naive["b"]) - np.mean(naive["a"]) < gaps["snips"] / 2
+    assert values["b"].low > values["a"].high
+    assert 100 < values["b"].effective < values["b"].responses
+
+
+def test_a_knob_without_its_propensities_is_refused(tmp_path: Path) -> None:
+    log, lake = tmp_path / "log.jsonl", tmp_path / "lake"
+    make_knob_log(log, propensities=False)
+    upshot.run(log, lake)
+    with pytest.raises(InputError, match=r"no\s+metadata.propensity"):
+        upshot.evaluate(lake, "variant")
+    with pytest.raises(InputError, match="name a value"):
+        upshot.evaluate(lake, "temperature")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import msgspec
+import numpy as np
 
 from upshot.api.judging import verdicts
 from upshot.api.opening import endpoint_of, open_lake
@@ -28,6 +30,7 @@ from upshot.io.rows import Rows
 from upshot.io.writing import replace_file
 from upshot.lake import Lake
 from upshot.llm import Budget
+from upshot.loop import off_policy
 from upshot.report.reliability import reliability_page
 
 
@@ -133,6 +136,85 @@ def compare(
     scores = {(v.id, v.index): v.score for v in verdicts(lake, settings)}
     answers = audits.read_labels(Path(labels)) if labels else audits.Labels({}, {})
     return estimate(audits.make_units(parts, scores, answers, (a, b), rate=rate, seed=seed), (a, b))
+
+
+class ArmValue(msgspec.Struct, frozen=True):
+    """What users would have got from one value of a logged knob, had every response had it."""
+
+    arm: str
+    responses: int
+    """With this value, of those that were judged."""
+    users: int
+    value: float
+    """Mean verdict, in [0, 1]."""
+    low: float
+    """Of the interval over users."""
+    high: float
+    effective: float
+    """Effective sample size, (Σw)² / Σw²."""
+
+
+def evaluate(
+    lake: str | os.PathLike[str],
+    by: str = "model",
+    *,
+    estimator: off_policy.Kind = "snips",
+    level: float = 0.95,
+    settings: Settings | None = None,
+) -> list[ArmValue]:
+    """Off-policy evaluation of a knob whose values were drawn at random: what every response would
+    have earned under each value, best first.
+
+    `by`: the knob, `model` or a key of the conversations' metadata, whose `propensity` is the
+    probability with which the value was drawn. `estimator`: `ips`, `snips`, `dm` or `dr`
+    (`upshot.loop.off_policy`). Rewards are verdicts, so what `compare` says of flattery holds here
+    too.
+
+    Raises:
+        InputError: the lake has no judged responses with a value of the knob, some of them have no
+            logged propensity, or one below the floor.
+    """
+    settings = settings or load()
+    scores = {(v.id, v.index): v.score for v in verdicts(lake, settings)}
+    rows = [
+        (name, part.arm[row], float(part.propensity[row]), part.user[row], part.prompt[row])
+        for part in (
+            audits.make_rows(reading, arms, logged)
+            for reading, arms, logged in _readings(open_lake(lake, settings), settings, by)
+        )
+        for row, name in enumerate(part.names)
+        if part.arm[row] and name in scores
+    ]
+    if not rows:
+        raise InputError(
+            f"could not evaluate {by!r}: the lake has no judged responses whose conversations name"
+            " a value of it; run `upshot judge`, or name another with --by"
+        )
+    names, _, propensities, users, prompts = zip(*rows, strict=True)
+    if missing := [name[0] for name, p in zip(names, propensities, strict=True) if math.isnan(p)]:
+        raise InputError(
+            f"could not evaluate {by!r}: {len(missing)} of {len(rows)} judged responses have no"
+            f" metadata.propensity (conversation {missing[0]}, for one); without the probability"
+            " with which each value was drawn, use `upshot compare`"
+        )
+    arms, action = np.unique([row[1] for row in rows], return_inverse=True)
+    logged = off_policy.Logged(
+        action.astype(np.int64),
+        np.array([scores[name] for name in names]),
+        np.array(propensities),
+        np.array(users, object),
+    )
+    expected = None
+    if estimator in ("dm", "dr"):
+        expected = off_policy.predict_rewards(logged, np.array(prompts), len(arms))
+    values: list[ArmValue] = []
+    for number, arm in enumerate(arms.tolist()):
+        policy = np.zeros((len(rows), len(arms)))
+        policy[:, number] = 1.0
+        value = off_policy.estimate(logged, policy, estimator, expected=expected, level=level)
+        own = action == number
+        values.append(ArmValue(arm, int(own.sum()), len(set(logged.user[own].tolist())), *value))
+    return sorted(values, key=lambda row: -row.value)
 
 
 def calibrate(

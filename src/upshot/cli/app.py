@@ -103,6 +103,7 @@ _VERBS: Sequence[tuple[str, str, Callable[..., Any]]] = (
     (TRUST, "label", trust.label),
     (TRUST, "calibrate", trust.calibrate),
     (TRUST, "compare", trust.compare),
+    (TRUST, "evaluate", trust.evaluate),
     (TRAINING, "pairs", training.pairs),
     (TRAINING, "score", training.score),
     (WORLD, "credit", crediting.credit),

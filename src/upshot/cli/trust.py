@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -118,6 +118,30 @@ def compare(
     )
     notice(comparison.answer)
     write([comparison], "-")
+
+
+def evaluate(
+    lake: LakeDir,
+    by: Annotated[
+        str, typer.Option(help="The knob: model, or a key of the conversations' metadata.")
+    ] = "model",
+    estimator: Annotated[
+        Literal["ips", "snips", "dm", "dr"], typer.Option(help="How it is estimated.")
+    ] = "snips",
+    level: Annotated[float, typer.Option(min=0.5, max=0.999, help="Of the intervals.")] = 0.95,
+    out: Out = "-",
+    config: ConfigFile = None,
+) -> None:
+    """What each value of a knob would have earned, from logs that drew it at random.
+
+    The conversations' metadata hold the value and the `propensity` it was drawn with.
+
+    Example: upshot evaluate --lake demo-lake --by prompt_variant
+    """
+    values = upshot.evaluate(
+        lake, by, estimator=estimator, level=level, settings=load_settings(config)
+    )
+    write(values, out, "values of the knob")
 
 
 @rubric.command("show")

@@ -1,4 +1,4 @@
-# scipy has no type stubs.
+# scipy and scikit-learn have no type stubs.
 # pyright: reportMissingTypeStubs=false, reportUnknownVariableType=false
 """Is B better than A for users? An augmented inverse-propensity estimate around a random audit.
 
@@ -28,7 +28,7 @@ from scipy.optimize import brentq
 
 from upshot.errors import InputError
 from upshot.hindsight.trust.units import Units
-from upshot.stats.intervals import sigmoid, t_quantile
+from upshot.stats.intervals import t_quantile
 from upshot.stats.sampling import assign_folds
 
 Numbers = NDArray[np.float64]
@@ -138,8 +138,10 @@ def _fit_propensity(units: Units, fold: NDArray[np.int64]) -> Numbers:
     out = np.full(len(units.arm), units.arm.mean())
     for k in range(_FOLDS):
         rest = fold != k
-        x, others = _standardise(units.prompt[rest], units.prompt[~rest])
-        out[~rest] = sigmoid(others @ _fit_logistic(x, units.arm[rest].astype(float)))
+        if len(np.unique(units.arm[rest])) == 2:  # of the two arms
+            out[~rest] = _fit_logistic(
+                units.prompt[rest], units.arm[rest] == 1, units.prompt[~rest]
+            )
     return np.clip(out, _MIN_PROPENSITY, 1 - _MIN_PROPENSITY)
 
 
@@ -151,12 +153,13 @@ def _correct_verdicts(units: Units, fold: NDArray[np.int64]) -> Numbers:
             held_out = (units.arm == arm) & (fold == k)
             labelled = (units.arm == arm) & (fold != k) & units.audited
             if labelled.sum() >= 10:
-                x, others = _standardise(
-                    units.verdict[labelled, None], units.verdict[held_out, None]
+                line = fit_ridge(
+                    units.verdict[labelled, None],
+                    units.label[labelled],
+                    units.verdict[held_out, None],
+                    3.0,
                 )
-                calibrated[held_out] = np.clip(
-                    others @ _fit_ridge(x, units.label[labelled], 3.0), 0, 1
-                )
+                calibrated[held_out] = np.clip(line, 0, 1)
     return calibrated + np.where(
         units.audited, (units.label - calibrated) / np.maximum(units.rate, 1e-6), 0.0
     )
@@ -173,10 +176,11 @@ def _doubly_robust_scores(
         for k in range(_FOLDS):
             rest, held_out = in_arm & (fold != k), fold == k
             if rest.sum() >= 20:
-                x, others = _standardise(units.prompt[rest], units.prompt[held_out])
                 # The audit's residuals are large and rare, so the curve is fitted to the verdicts
                 # and shifted.
-                mu[held_out] = others @ _fit_ridge(x, units.verdict[rest], _RIDGE)
+                mu[held_out] = fit_ridge(
+                    units.prompt[rest], units.verdict[rest], units.prompt[held_out]
+                )
                 mu[held_out] += outcome[rest].mean() - units.verdict[rest].mean()
         weight = np.where(in_arm, 1 / p, 0.0)
         weight /= weight.mean()  # stabilised (Hajek)
@@ -289,28 +293,22 @@ def _phrase_answer(
     return answer
 
 
-def _standardise(x: Numbers, others: Numbers) -> tuple[Numbers, Numbers]:
-    """A constant and columns standardised by the mean and deviation of `x`, for both."""
-    centre, scale = x.mean(axis=0), np.maximum(x.std(axis=0), 1e-9)
-    first, second = (
-        np.column_stack([np.ones(len(part)), (part - centre) / scale]) for part in (x, others)
-    )
-    return first, second
+def fit_ridge(x: Numbers, y: Numbers, others: Numbers, strength: float = _RIDGE) -> Numbers:
+    """What a ridge regression of `y` on the standardised columns of `x` predicts of other rows."""
+    from sklearn.linear_model import Ridge
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    model: Any = make_pipeline(StandardScaler(), Ridge(alpha=strength)).fit(x, y)
+    return model.predict(others)
 
 
-def _fit_ridge(x: Numbers, y: Numbers, strength: float) -> NDArray[Any]:
-    penalty = strength * np.eye(x.shape[1])
-    penalty[0, 0] = 0.0
-    return np.linalg.solve(x.T @ x + penalty, x.T @ y)
+def _fit_logistic(x: Numbers, y: NDArray[np.bool_], others: Numbers) -> Numbers:
+    """P(y) of other rows by a logistic regression with the same penalty."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
 
-
-def _fit_logistic(x: Numbers, y: Numbers, steps: int = 12) -> Numbers:
-    """Ridge logistic regression by Newton's method."""
-    weights = np.zeros(x.shape[1])
-    penalty = _RIDGE * np.eye(x.shape[1])
-    penalty[0, 0] = 1e-6
-    for _ in range(steps):
-        p = sigmoid(x @ weights)
-        gradient = x.T @ (p - y) + penalty @ weights
-        weights -= np.linalg.solve((x * (p * (1 - p))[:, None]).T @ x + penalty, gradient)
-    return weights
+    curve = LogisticRegression(C=1 / _RIDGE, solver="newton-cholesky", tol=1e-8)
+    model: Any = make_pipeline(StandardScaler(), curve).fit(x, y)
+    return model.predict_proba(others)[:, 1]

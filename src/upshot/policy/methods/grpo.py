@@ -30,8 +30,8 @@ class GrpoOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         bool,
         Meta(
             description=(
-                "credits are differences of prefix values (`upshot credit --reviewer trained`): they"
-                " are used alone; false"
+                "credits are differences of prefix values (`upshot credit --reviewer trained`):"
+                " they are used alone; false"
             )
         ),
     ] = False
