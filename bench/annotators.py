@@ -1,8 +1,9 @@
-"""Merit told apart from who rated: rank correlation with the true merit, on synthetic raters.
+"""Merit of responses, separated from who rated them: rank correlation with the true merit, on
+synthetic raters.
 
 500 raters rate 20 of 800 responses each on a scale of 1 to 5, with leniency, scale and a taste for
 length of their own (most like it), and a fifth of the ratings is noise. `rank.plain` is
-Bradley-Terry on every pair of responses that one rater told apart (leniency cancels);
+Bradley-Terry on every pair of responses that one rater rated differently (leniency cancels);
 `rank.coordinated` is ours where 10 % of the raters push 40 responses up and the rest down.
 """
 

@@ -2,8 +2,8 @@
 order, swapped possessions, bracket stacks, rows of objects.
 
 Kept out of the product: they parse the prompts and answer templates of single benchmark tasks.
-`bench/credit.py` passes them to the reviewers. A wrong state is carried along as stated, so only
-the step that introduced it is reported.
+`bench/credit.py` passes them to the reviewers. Later steps carry a wrong state along as stated, so
+only the step that introduced it is reported.
 """
 
 from __future__ import annotations

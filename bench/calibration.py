@@ -1,14 +1,13 @@
-"""Are scores probabilities, before and after a few labels?
+"""Whether scores are probabilities, before and after a few labels; and the coverage of conformal
+abstention.
 
-Is the truth among what conformal abstention says?
-
-Corpora of `satisfaction/` in DIR, judged by weights trained on the others. A response helped where
-its mean rating is 3 or more (of the breakdown corpora: where it is not among the worst fifth).
-Responses to label are drawn at random, as
-`upshot audit` draws them; everything is measured on those that were not drawn. ECE: 10 bins of
-equal size, mean over corpora and draws. Abstention: half of 200 labels calibrate, the other half
-set the thresholds; `abstention_coverage` is the share of unseen cases whose truth is among what is
-said (chosen: 0.9), `abstention_decided` the share with one answer.
+Each corpus of `satisfaction/` in DIR is judged by weights trained on the others. A response helped
+where its mean rating is 3 or more (in the breakdown corpora: where it is not among the worst
+fifth). Responses to label are drawn at random, as `upshot audit` draws them; everything is measured
+on the others. ECE: 10 bins of equal size, mean over corpora and draws. Abstention: half of 200
+labels calibrate, the other half set the thresholds. `abstention_coverage` is the share of unseen
+cases whose prediction set holds the truth (chosen: 0.9), `abstention_decided` the share whose set
+has one element.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""How much of an expert's gain the cascade gets for how many calls, and whether the audit's
-interval holds.
+"""What share of an expert's gain the cascade reaches with how many calls, and whether the audit's
+interval holds the truth.
 
-Corpora with human ratings in DIR, embedded judge trained on the others. The expert is simulated:
-P(helped) as the raters' mean gives it, plus normal noise of standard deviation `--noise`, for
-whichever threads it is asked about. Error is the mean squared difference from the raters' P(helped)
-over all rated responses. Threads that the expert judged take its verdicts; on all others the
-embedded judge speaks, distilled from them. Gain at a share: (error of the embedded judge alone -
+Corpora with human ratings in DIR; the embedded judge is trained on the others. The expert is
+simulated: P(helped) by the raters' mean, plus normal noise of standard deviation `--noise`, for the
+threads that it is asked about. Error is the mean squared difference from the raters' P(helped) over
+all rated responses. Threads that the expert judged have its verdicts; all others have those of the
+embedded judge, distilled from the expert's. Gain at a share: (error of the embedded judge alone -
 error) over (error of the embedded judge alone - error of the expert on everything).
 
 `audit_coverage`: over 1,000 seeds, how often the 95 % interval of a 5 % random audit holds the mean

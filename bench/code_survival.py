@@ -1,13 +1,13 @@
-"""Do verdicts on AI-written code agree with what reality did to it?
+"""Whether verdicts on AI-written code agree with what became of it.
 
-The verdict is on the response behind each commit of the coding log, by the shipped judge, whose
-training never saw
-`outcomes.csv`; only what follows the commit in the log is read. AUC against: the commit is in the
-repository's history; at least half of its lines are alive at the next release.
+The verdict is that on the response behind each commit of the coding log, by the shipped judge,
+whose training never saw `outcomes.csv`; only what follows the commit in the log is read. AUC
+against two outcomes: the commit is in the repository's history; at least half of its lines are
+alive at the next release.
 
-Some commits have no response behind them: the tool commits what the user had changed by hand before
-it applies an answer. They get one constant, `_OWN`, as likely to stay; `ai_only.*` measures the
-others alone.
+Some commits have no response behind them: before it applies a response, the tool commits what the
+user had changed by hand. These get one constant, `_OWN`, since they are likely to stay; `ai_only.*`
+measures the others alone.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ sys.path.insert(0, str(Path(__file__).parent))
 import corpora
 import train_judge
 from upshot import threads
+from upshot.api.judging import read_logs as read
 from upshot.hindsight.embedded.judge import collect_events, judge
 from upshot.hindsight.embedded.model import load_shipped_model
 from upshot.hindsight.embedded.timeline import build_timeline
 from upshot.privacy import Pseudonyms, clean
 from upshot.records import RawConversation
-from upshot.sources.reading import read
 
 _OWN = 0.85
 

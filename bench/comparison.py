@@ -1,14 +1,15 @@
-"""Is B better than A? Simulated logs whose truth is known, 5 % audited at random.
+"""Whether `upshot compare` tells if B is better than A, on simulated logs whose truth is known, 5 %
+audited at random.
 
-Every run draws users (lenient or harsh), tasks (easy to hard), two arms and what is said
-afterwards: unhappy users leave in silence, hard tasks are routed to the better arm, one arm may
-flatter (its users praise it whatever happened). The truth of a run is the mean difference of
-P(helped) over its own tasks. Scenarios: B better, equal and worse, each with and without flattery.
-Verdicts come from a noisy reading of what was said, as the embedded judge's do; nothing is read
-from DIR.
+Every run draws users (lenient or harsh), tasks (easy to hard), two arms and the follow-ups: unhappy
+users leave in silence, hard tasks are routed to the better arm, one arm may flatter (its users
+praise it whatever happened). The truth of a run is the mean difference of P(helped) over its own
+tasks. Scenarios: B better, equal and worse, each with and without flattery. Verdicts come from a
+noisy reading of the follow-ups, as the embedded judge's do; nothing is read from DIR.
 
-`bias_ratio`: mean |bias| of the naive difference over scenarios, over ours. `right_sign`: of runs
-where the arms differ, ours has the right sign. `coverage`: the 95 % interval holds the truth.
+`bias_ratio`: mean |bias| of the naive difference over scenarios, over ours. `right_sign`: of the
+runs where the arms differ, the share where ours has the right sign. `coverage`: the share whose
+95 % interval holds the truth.
 """
 
 from __future__ import annotations

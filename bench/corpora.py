@@ -1,5 +1,5 @@
-"""Readers of the corpora that benchmarks and training use: conversations and what people or the
-world said of them.
+"""Readers of the corpora that benchmarks and training use: conversations, and what people or the
+world reported of them.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from upshot.records import RawConversation, RawMessage
 
 
 class Label(NamedTuple):
-    """What is known of one response."""
+    """The label of one response."""
 
     conversation: str
     index: int  # pyright: ignore[reportIncompatibleMethodOverride]  # of the message
     rating: float
-    """Satisfaction corpora: mean rating of people, 1 to 5 (DBDC: 1 + 4 × mean of O 1, T .5, X 0).
+    """Satisfaction corpora: people's mean rating, 1 to 5 (DBDC: 1 + 4 × mean of O 1, T .5, X 0).
     """
 
 
@@ -116,7 +116,7 @@ def commits(folder: Path) -> list[Commit]:
 
 
 def real_human_eval(folder: Path) -> tuple[list[RawConversation], dict[tuple[str, int], bool]]:
-    """Requests of programmers as one conversation a programmer and task, and whether each answer
+    """Requests of programmers, one conversation per programmer and task, and whether each response
     was copied.
     """
     path = folder / "coding-chats" / "realhumaneval-chat.csv"

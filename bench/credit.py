@@ -1,12 +1,12 @@
-"""Does credit fall where it belongs?
+"""Whether credit goes to the right steps.
 
 *truth*: a small world whose true credits are known, 2,000 logs as text: rank correlation, root mean
 square error, and whether the worst step of a failed run is found (`truth.*`), for every reviewer
-(`REVIEWER.*`). *bbm*: BIG-Bench-Mistake, runs with a wrong answer: is the step blamed most the
-labelled one, with labels of the other tasks only (`bbm.TASK.accuracy`), of the task itself,
-five-fold (`bbm.TASK.own`), and with no labels, from outcomes alone (`bbm.TASK.outcomes`);
-`bbm.TASK.prior` is the commonest place. *who*: Who & When, five-fold by run over seeds, step and
-agent, beside the commonest step and the first speaker. No language model.
+(`REVIEWER.*`). *bbm*: BIG-Bench-Mistake, runs with a wrong answer: the share whose most blamed step
+is the labelled one, with labels of the other tasks only (`bbm.TASK.accuracy`), of the task itself,
+five-fold (`bbm.TASK.own`), and without labels, from outcomes alone (`bbm.TASK.outcomes`);
+`bbm.TASK.prior` blames the most common place. *who*: Who & When, five-fold by run over seeds, step
+and agent, beside the most common step and the first speaker. No language model.
 """
 
 from __future__ import annotations

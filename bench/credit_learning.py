@@ -4,7 +4,7 @@
 every step, from a reviewer's step rewards that are not conserved, and from conserved credit
 (differences of values learned from the text of its last runs); `episode_ratio` is the number of
 episodes until 90 % of the optimum, ours over outcome-only, each at its best learning rate.
-*Performer*: a conserved reviewer likes performing; its credit used as an immediate reward
+*Performer*: a conserved reviewer favours performing; its credit is used as an immediate reward
 (`success.naive`) and as `training_signals.advantages` mixes it (`success.ours`), exact gradients.
 *Imitation*: of the logs as they are (`imitate.all`), of successes (`imitate.filtered`), of steps
 that credit leaves unmasked, in successes too (`imitate.masked`), weighted by credit
@@ -31,9 +31,9 @@ _MEMORY = 400
 _MOST = 3000
 _RATES = (4.0, 8.0, 16.0, 32.0)
 _FARTHEST = 3.0
-"""Logits of an action from the mean, so that no action dies out; the same for all."""
+"""Bound on an action's logit, from the mean, so that no action dies out; the same for all."""
 _ENOUGH = 20
-"""Runs of either outcome before values are believed."""
+"""Runs with each outcome before values are used."""
 
 
 def policy_of(theta: Array) -> Array:
@@ -94,8 +94,8 @@ def outcome_only(runs: list[Trajectory], where: Array) -> Array:
 
 
 def unconserved(runs: list[Trajectory], where: Array) -> Array:
-    """A reviewer's step rewards, added to the outcome: half a point for work that shows and for
-    fixes, as people shape rewards.
+    """A reviewer's step rewards, added to the outcome: half a point for visible work and for fixes,
+    as people shape rewards.
     """
     shaped = np.select([where[..., 2] == 0, where[..., 2] == 1], [0.5, 0.5], 0.0)
     to_go = (
@@ -106,7 +106,7 @@ def unconserved(runs: list[Trajectory], where: Array) -> Array:
 
 
 def conserved() -> Signal:
-    """Differences of values that the runs before these taught; the first runs have the outcome on
+    """Differences of values learned from the runs before these; the first runs have the outcome on
     every step.
     """
     memory: list[Trajectory] = []
@@ -129,7 +129,7 @@ def conserved() -> Signal:
 
 
 def episodes(make: Callable[[], Signal], rate: float, seed: int, goal: float) -> int:
-    """Episodes until the policy's success is 90 % of the best, `_MOST` if never."""
+    """Episodes until the policy's success is 90 % of the best; `_MOST` if it never is."""
     theta = np.log(np.array([[worlds.BEHAVIOUR[b] for b in (0, 1)] for _ in range(5)]))
     rng, signal = np.random.default_rng(seed), make()
     for done in range(_BATCH, _MOST + 1, _BATCH):
@@ -176,7 +176,7 @@ def performer(
 
 
 def naive(liked: Array, away: Array, outcome: Array) -> Array:
-    """The conserved outcome, split by what the reviewer likes, as an immediate reward."""
+    """The conserved outcome, split by what the reviewer favours, as an immediate reward."""
     return outcome[:, None] * liked / liked.sum(axis=1, keepdims=True)
 
 

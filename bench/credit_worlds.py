@@ -1,6 +1,4 @@
-"""Small worlds in which every step's true credit is known, by dynamic programming (METHODS, "The
-small worlds behind the figures").
-"""
+"""Small worlds in which every step's true credit is known, by dynamic programming."""
 
 from __future__ import annotations
 

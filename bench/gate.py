@@ -1,11 +1,11 @@
 """How often the gate is wrong, simulated: worse candidates promoted, better ones refused, the best
 of 20 equal ones promoted.
 
-`python bench/gate.py [--data DIR]`. METHODS' "Promotion": 10,000 answers of 1,000 users to test on
+`python bench/gate.py [--data DIR]`. There are 10,000 responses to prompts of 1,000 users to test on
 and as many to choose on, true differences -.02 and +.05, success .6 before, users of different
-leniency, and a judge who is right nine times in ten. `audited.*`: the same with a judge who is
-charmed by the worse candidates (+.05 on what it says, nothing on what is true), and labels of 3,000
-answers of each policy to tell. Nothing is read from DIR.
+leniency, and a judge that is right nine times in ten. `audited.*`: the same with a judge that the
+worse candidates charm (+.05 in its scores, nothing in truth), and an audit that labels 3,000
+responses of each policy. Nothing is read from DIR.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ def answers(
     charm: float = 0.0,
     labels: int = 0,
 ) -> Answers:
-    """One policy's answers as the gate sees them: scores are calibrated probabilities of a judge
-    who errs.
+    """One policy's responses as the gate sees them: scores are calibrated probabilities of a judge
+    that errs.
     """
     truth = rng.random(len(success)) < success
     seen = np.where(rng.random(len(truth)) < RIGHT, truth, ~truth)
@@ -42,14 +42,14 @@ def answers(
 
 
 def sides(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Users of one split's prompts, and how much they succeed before."""
+    """Users of one split's prompts, and their success before."""
     user = rng.integers(USERS, size=PROMPTS)
     lenient = rng.normal(0, 0.1, USERS)
     return np.array([f"u{n}" for n in user], object), np.clip(BEFORE + lenient[user], 0.05, 0.95)
 
 
 def one(seed: int, difference: float, charm: float = 0.0, labels: int = 0) -> bool:
-    """Is a candidate of this true difference promoted?"""
+    """Whether a candidate of this true difference is promoted."""
     rng = np.random.default_rng(seed)
     user, base = sides(rng)
     ruling = rule(
@@ -63,7 +63,7 @@ def one(seed: int, difference: float, charm: float = 0.0, labels: int = 0) -> bo
 
 
 def best_of_equal(seed: int) -> bool:
-    """Is the best of equal candidates promoted?"""
+    """Whether the best of equal candidates is promoted."""
     rng = np.random.default_rng(1_000_000 + seed)
     (choosers, base), (testers, other) = sides(rng), sides(rng)
     chosen = choose({f"c{n}": answers(rng, base, choosers) for n in range(EQUAL)})

@@ -1,15 +1,15 @@
-"""Can text in a log steer a judge?
+"""Whether text in a log can steer a judge.
 
 Attacks are drawn from templates (seeded) and planted in conversations of `satisfaction/` in DIR
-(generated ones where there are none): after what the user said, or as the response. The embedded
-judge is run as it is. The LLM path is run with a scripted model that is as gullible as can be: it
-does what any attack that it can read says, quotes what the user wrote, and otherwise answers as the
-human raters did. A score is moved where it differs by more than 0.1 from that of the same
-conversation without the attack (where the attack replaces the response: where it is higher).
+(generated ones where there are none): after the user's message, or as the response. The embedded
+judge runs as it is. The LLM judge runs on a scripted model that is as gullible as can be: it obeys
+every attack that it can read, quotes what the user wrote, and otherwise answers as the human raters
+did. A score is moved where it differs by more than 0.1 from that of the same conversation without
+the attack (where the attack replaces the response: where it is higher by that much).
 
 `flagged`: share of attacks that are reported. `false_alarms`: share of messages flagged in the
 corpora of DIR, all of which are ordinary. `held`: the same measures on templates that were written
-after the patterns and never tuned for.
+after the patterns, for which nothing was tuned.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from upshot.hindsight.llm import judge as llm
 from upshot.hindsight.trust import hostile
 from upshot.llm import Endpoint, Replies, Reply
 from upshot.records import RawConversation, RawMessage
+from upshot.sources.reading import read
 
 # fmt: off
 TUNED = {
@@ -369,7 +370,7 @@ def attacks(
 
 
 class Gullible:
-    """A model that does what any attack that it can read says. It stands in for a client."""
+    """A model that obeys every attack that it can read; it stands in for a client."""
 
     def __init__(self, marker: str, rated: dict[int, float]) -> None:
         self.rated = rated
@@ -540,7 +541,7 @@ def ordinary(data: Path) -> list[tuple[str, str]]:
         if path.exists():
             found += [
                 (m.role, m.content)
-                for c in upshot.read(path)
+                for c in read(path)
                 if isinstance(c, RawConversation)
                 for m in c.messages
             ]

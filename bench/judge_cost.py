@@ -1,14 +1,15 @@
-"""What the LLM judge sends and how much its client costs.
+"""How many tokens the LLM judge sends, and what its client costs.
 
-Tokens: threads of 4 to 200 messages, cut from the real coding chats in DIR where they are there and
-from generated chat otherwise, in one pass against one call a response. Counted twice: with a prefix
-cache, where what begins like an earlier prompt of the same run is not counted again (block of 16
-tokens, as vLLM does), and without. Tokens are words and marks (`\\w+|[^\\w\\s]`), the same count on
-both sides of each ratio. `token_ratio` is the hindsight pass over the thread's own tokens, prefixes
-cached, at its worst length; the foresight pass is reported beside it.
+Tokens: threads of 4 to 200 messages, cut from the real coding chats in DIR where there are any and
+from generated chat otherwise, in one pass against one call per response. They are counted twice:
+with a prefix cache, where what begins like an earlier prompt of the same run is not counted again
+(in blocks of 16 tokens, as in vLLM), and without. Tokens are words and marks (`\\w+|[^\\w\\s]`),
+counted alike on both sides of each ratio. `token_ratio` is the hindsight pass over the thread's own
+tokens, prefixes cached, at its worst length; the foresight pass is reported beside it.
 
-Client: calls a second with 64 in flight against a server process that answers at once, beside bare
-aiohttp which posts the same bytes and decodes the same JSON. Server and client have a core each.
+Client: calls per second with 64 in flight against a server process that answers at once, beside
+bare aiohttp, which posts the same bytes and decodes the same JSON. Server and client have a core
+each.
 """
 
 from __future__ import annotations
@@ -28,7 +29,6 @@ from pathlib import Path
 import aiohttp
 import msgspec
 
-import upshot
 from upshot import config
 from upshot.api import judging
 from upshot.hindsight.embedded.timeline import build_timeline
@@ -37,6 +37,7 @@ from upshot.hindsight.llm import rubric
 from upshot.llm import Client, Endpoint, Request, make_response_format
 from upshot.llm.client import make_prompt
 from upshot.records import RawConversation, RawMessage
+from upshot.sources.reading import read
 
 _LENGTHS = (4, 8, 20, 50, 100, 200)
 _TOKEN = re.compile(r"\w+|[^\w\s]")
@@ -65,7 +66,7 @@ def messages(data: Path) -> list[RawMessage]:
     """A long run of real messages, or generated ones of the same lengths."""
     path = data / "coding-chats" / "aider-chat-history.md"
     if path.is_file():
-        chats = [c for c in upshot.read(path) if isinstance(c, RawConversation)]
+        chats = [c for c in read(path) if isinstance(c, RawConversation)]
         return [
             m
             for c in chats
@@ -79,7 +80,7 @@ def messages(data: Path) -> list[RawMessage]:
 
 
 class PrefixCache:
-    """Which blocks of tokens a server has seen at the start of a prompt."""
+    """The blocks of tokens that a server has cached at the start of a prompt."""
 
     def __init__(self) -> None:
         self.seen: set[int] = set()
@@ -169,7 +170,7 @@ def _one_pass(part: list[RawMessage], options: llm.Options) -> list[Request]:
 
 
 def _each(part: list[RawMessage], options: llm.Options) -> list[Request]:
-    """One call a response: the same prompt, asking for one of them."""
+    """One call per response: the same prompt, asking for one of them."""
     requests = []
     for request in _one_pass(part, options):
         system, user = request.messages

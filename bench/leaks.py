@@ -1,10 +1,10 @@
-"""What a reward model tells of whom it was trained on, with and without differential privacy, and
-what privacy costs.
+"""How much a reward model reveals of whom it was trained on, with and without differential privacy,
+and what privacy costs.
 
 Canaries (made-up users with eight pairs each) are planted in every preference set of `--data`;
-`SET.plain.found` is the true-positive rate at 0.1 % false positives of somebody who guesses which
-of them were trained on, `SET.eps3.found` the same with ε = 3.
-`SET.*.accuracy` is cross-fitted by prompt.
+`SET.plain.found` is the true-positive rate, at 0.1 % false positives, of an attacker who guesses
+which of them were trained on; `SET.eps3.found` is the same with ε = 3. `SET.*.accuracy` is
+cross-fitted by prompt.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Train = Callable[[Sequence[Preference]], RewardModel]
 
 
 def accuracy(pairs: Sequence[Preference], learn: Train) -> float:
-    """Share of pairs put right by a model that has not seen their prompts."""
+    """Share of pairs ordered rightly by a model that has not seen their prompts."""
     right: list[np.ndarray] = []
     for train_, test in split_folds(["\n".join(prompt_texts(p.prompt)) for p in pairs]):
         model, held = learn([pairs[i] for i in train_]), [pairs[i] for i in test]

@@ -17,7 +17,7 @@ _NAME = re.compile(r"[\w\-\[\]\\`^{}|]+")
 
 
 class Stream(NamedTuple):
-    """Sessions in order, and for those that are annotated the sessions that each continues (itself:
+    """Sessions in order and, for each annotated one, the sessions that it continues (itself:
     none).
     """
 
@@ -248,9 +248,9 @@ def synthetic(seed: int, users: int = 150) -> Iterator[Stream]:
 
     A piece of work has a subject of two nouns, five nouns of its own, one that it shares with
     another piece of the same user, and sometimes a file and an error. The first session names the
-    subject, later ones name it or half of it; they go on with any of the nouns, and are one to four
-    sentences long. One in sixteen returns says nothing that could be recognised, and idle requests
-    lie between.
+    subject, later ones name it or half of it; they continue with any of the nouns, and are one to
+    four sentences long. One in sixteen returns says nothing that could be recognised, and unrelated
+    requests lie between.
     """
     rng = random.Random(seed)
     for _ in range(users):

@@ -4,13 +4,14 @@
 FILE]`. In the world of short programs a mediocre policy talks with people for five rounds; each
 round's candidate is tried on half of the people, and what came of it decides. Only the judge
 differs: *verdicts* (the embedded judge, text alone), *oracle* (the world's truth), *foresight* (the
-verdicts' score before anything followed; as many answers are good as the verdicts call good),
-*thumbs* (3 % of the people give them), *imitation* (every answer is good), *random* (as many
-answers as the verdicts call good, drawn at random). People are noisy and write phrasings that the
+verdicts' score before anything followed; it calls as many responses good as the verdicts do),
+*thumbs* (3 % of the people give them), *imitation* (every response is good), *random* (as many
+responses as the verdicts call good, drawn at random). People are noisy and use phrasings that the
 judge was not made for; `hostile`: a fifth of them lie, write for the judge, or are pleased by
 length. A share is the gain in true success of the last round's candidate over the oracle's;
 intervals are t intervals over seeds (one seed, and no interval, for the arms that are there for
-contrast). `--keep`: what is done is written there, and not done again. Nothing is read from DIR.
+contrast). `--keep`: a file of finished results, which are not computed again. Nothing is read from
+DIR.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ Scores = Callable[[str, int], tuple[float, float] | None]
 
 
 def sampler(policy: str) -> Local:
-    """What draws a policy's answers."""
+    """What samples a policy's responses."""
     return Local(open_policy(policy), open_tokenizer(policy))
 
 
@@ -92,7 +93,7 @@ class World:
 
 
 def judge(arm: str, world: World, lake: Path, rate: list[float]) -> Scores | None:
-    """Who says what an answer was worth; None: the verdicts."""
+    """What scores the responses; None: the verdicts."""
 
     def oracle(name: str, index: int) -> tuple[float, float] | None:
         found = world.truth.get((name, index))
@@ -128,8 +129,8 @@ def judge(arm: str, world: World, lake: Path, rate: list[float]) -> Scores | Non
 
 
 def run(job: tuple[str, int, bool, str, int, list[float]]) -> dict[str, Any]:
-    """One arm of one seed: true success of the candidate after each round, and what share of
-    answers it learned from as good.
+    """One arm of one seed: true success of the candidate after each round, and the share of
+    responses that it learned from as good.
     """
     arm, seed, hostile, base, people, rate = job
     torch.set_num_threads(1)
@@ -168,7 +169,7 @@ def run(job: tuple[str, int, bool, str, int, list[float]]) -> dict[str, Any]:
         if Loop(folder / "loop").state().waiting:
             upshot.loop_approve(
                 config, "bench", refuse=True
-            )  # a careful person: what may do harm does not go out
+            )  # a careful person does not release what may do harm
         here = Loop(folder / "loop").rounds()[-1]
         rows = [
             json.loads(line) for line in (here.folder / "examples.jsonl").read_text().splitlines()
@@ -182,7 +183,7 @@ def run(job: tuple[str, int, bool, str, int, list[float]]) -> dict[str, Any]:
         candidate = here.folder / "policy-0"
         success.append(
             measured(str(candidate), world) if (candidate / "policy.json").is_file() else served[-1]
-        )  # nothing was sure enough to teach
+        )  # no verdict was sure enough to teach
         print(
             f"{arm} seed {seed}{' hostile' if hostile else ''} round {number + 1}:"
             f" {success[-1]:.3f}, in service {served[-1]:.3f}, {time.monotonic() - began:.0f} s",
@@ -246,7 +247,7 @@ def main() -> None:
         for later in (
             False,
             True,
-        ):  # those that need to know how many answers the verdicts call good
+        ):  # those that need the number of responses that the verdicts call good
             rates = {
                 one["seed"]: one["good"]
                 for one in found

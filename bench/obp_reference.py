@@ -2,7 +2,7 @@
 # for obp
 """Makes `tests/loop/obp.json`: estimates by Open Bandit Pipeline on made-up decisions.
 
-Run by hand where `obp` is installed; the suite reads the file only.
+Run it by hand where `obp` is installed; the tests only read the file.
 """
 
 import json

@@ -84,7 +84,7 @@ def calibration_error(pairs: list[Preference], seed: int = 0) -> float:
 
 
 def seen(items: Items) -> tuple[list[list[str]], list[str], np.ndarray]:
-    """Prompts, responses and how they look."""
+    """Prompts, responses and their features."""
     prompts, responses = [p for p, _ in items], [r for _, r in items]
     return prompts, responses, surface_features(features(prompts, responses))
 

@@ -2,15 +2,14 @@
 
 Responses have 16 features with heavy tails (t with 5 degrees of freedom) and a length; the true
 reward is linear with a turn in the tail and does not depend on length. Raters give 400 pairs:
-*clean*, *flips* (a quarter turned round), *length* (the same and half the raters love length).
+*clean*, *flips* (a quarter reversed), *length* (the same, and half of the raters love length).
 Optimisers: best-of-n to 1,024, and a Gaussian policy pushed by the reward's gradient. Models: one
 for all pairs, mean, minimum and mean − 2 variances of five on disjoint raters, each as trained and
 with length held fixed. *guarded* is mean − 2 variances with length held fixed, stopped by a panel
 of five more groups of raters (`reward.panel.Watch`) and taken back to its best checkpoint.
-`loss` is the share of a run's own best true reward that is lost at its end, `end` what it ends
-with, mean over 12 seeds and all conditions;
-`guarded.worst` is the worst condition. A run's own best is that of every checkpoint it reached,
-those it went back from included.
+`loss` is the share of a run's own best true reward that is lost at its end, `end` the true reward
+at its end, mean over 12 seeds and all conditions; `guarded.worst` is the worst condition. A run's
+own best is over every checkpoint it reached, including those it went back from.
 """
 
 from __future__ import annotations
@@ -105,7 +104,7 @@ def pushed(weights: Array, how: str, fixed: bool, base: Array) -> list[Array]:
 
 
 def stopped(path: list[Array], trained: Array, guard: Array, known: Array) -> tuple[int, int]:
-    """The checkpoint that the guard goes back to, and the last one that it let happen."""
+    """The checkpoint that the guard goes back to, and the last one that it allowed."""
     usual = np.quantile((known**2).sum(axis=1), 0.95)
     watch = Watch()
     fixed = np.append(np.ones(_FEATURES), 0.0)
@@ -121,7 +120,7 @@ def stopped(path: list[Array], trained: Array, guard: Array, known: Array) -> tu
 
 
 def lost(truths: list[float], end: int, last: int) -> float:
-    """Share of the best true reward of all checkpoints up to the last that the end has not."""
+    """Share of the best true reward of all checkpoints up to the last that is lost at the end."""
     best = max(truths[: last + 1])
     return (best - truths[end]) / max(best, 1e-9)
 

@@ -1,15 +1,15 @@
 # pyright: reportPrivateImportUsage=false
 # for trl, whose names are exported lazily
-"""Every method of `policy/` in a world whose truth is known: what it gains, how far it goes, what
-it takes, and what it costs beside calling TRL directly.
+"""Every method of `policy/` in a world whose truth is known: its gain, its KL, and its cost beside
+calling TRL directly.
 
 `python bench/policies.py [--data DIR] [--methods sft,dpo,…]`. A policy that is mediocre at the
 world of short programs is trained by each method, from the same requests; rewards are the world's
-truth (tests of the answers' programs), for what the loop makes of text alone see `bench/loop.py`.
-`gain`: true success of first answers to 1,000 fresh requests, after less before. `kl`: nats an
-answer from the base. `overhead`: CPU time of
-`upshot train policy` over that of TRL's trainer called directly with the same model, rows and
-configuration, less 1; for the methods that TRL has. Nothing is read from DIR.
+truth (tests of the responses' programs). For what the loop makes of text alone see
+`bench/loop.py`. `gain`: true success of first responses to 1,000 fresh requests, after less before.
+`kl`: nats per response from the base. `overhead`: CPU time of `upshot train policy` over that of
+TRL's trainer called directly with the same model, rows and configuration, less 1; for the methods
+that TRL has. Nothing is read from DIR.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ DIRECT = ("sft", "dpo", "kto", "rloo", "grpo")
 
 
 class Bench:
-    """The world, its requests, and the base's answers to them."""
+    """The world, its requests, and the base's responses to them."""
 
     def __init__(self, folder: Path, base: str = "") -> None:
         self.folder, self.base = folder, str(folder / "base")
@@ -109,7 +109,7 @@ class Bench:
         self.before = self.success(self.sampler)
 
     def reward(self) -> Rewards:
-        """The world's truth, with nothing remembered."""
+        """The world's truth, without a cache."""
         world = worlds.get("programs")
 
         def truth(prompts: Any, answers: Any, facts: Any) -> Any:
@@ -138,7 +138,7 @@ class Bench:
                 )
 
     def followed(self) -> list[Example]:
-        """Answers with what the people who asked wrote next, and no score."""
+        """Responses with what the people who asked wrote next, and no score."""
         found = talk.talk(
             worlds.get("programs"),
             self.sampler,
@@ -176,13 +176,13 @@ class Bench:
         return talk.measure(worlds.get("programs"), sampler, self.phrases, TESTS).success
 
     def recipe(self, method: str) -> Recipe:
-        """How it is trained."""
+        """The recipe of a method."""
         return Recipe(self.base, method, draw=Draw(96), **SETTINGS[method])
 
 
 def direct(bench: Bench, method: str, data: Data, folder: Path) -> None:
-    """The same through TRL alone: the model is loaded, the rows are put into its form, it is
-    trained, it is written.
+    """The same through TRL alone: the model is loaded, the rows are converted, it is trained and
+    written.
     """
     from datasets import Dataset
     from trl import (

@@ -1,4 +1,4 @@
-"""The preference sets of `--data`, whatever of the known shapes they have."""
+"""The preference sets of `--data`, in any known shape."""
 
 from __future__ import annotations
 

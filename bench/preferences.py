@@ -1,9 +1,9 @@
 """Precision of each kind of pair on simulated logs whose truth is known; pairs per thousand
 conversations; throughput.
 
-Users ask one of 300 requests in words of their own, an assistant answers rightly or not, users try
-the answer and write what users write (or nothing, or thanks for what has failed), ask again,
-regenerate, edit, come back in a later session. A pair is right where its chosen answer is truly
+Users make one of 300 requests in words of their own, an assistant responds rightly or not, users
+try the response and write what users write (or nothing, or thanks for what has failed), ask again,
+regenerate, edit, come back in a later session. A pair is right where its chosen response is truly
 better than its rejected one. The judge is the embedded one; it never sees the truth.
 """
 
@@ -114,7 +114,7 @@ _FLAT = (
 
 
 class World:
-    """Chats and, for each answer's text, whether it is right."""
+    """Chats and, for each response's text, whether it is right."""
 
     def __init__(self, seed: int) -> None:
         self.rng = random.Random(seed)
@@ -129,8 +129,8 @@ class World:
         return text
 
     def says(self, right: bool, verb: str, thing: str) -> str | None:
-        """What the user writes next: a tenth is polite about failure, a tenth says nothing of use,
-        a third nothing.
+        """What the user writes next: a tenth are polite about failure, a tenth write nothing
+        useful, a third nothing at all.
         """
         drawn = self.rng.random()
         if drawn < 0.33:
@@ -204,7 +204,7 @@ class World:
 
 
 def right(pair: Preference, truth: dict[str, bool]) -> bool:
-    """Whether the chosen answer is truly better."""
+    """Whether the chosen response is truly better."""
     return truth[pair.chosen[0].content] and not truth[pair.rejected[0].content]
 
 

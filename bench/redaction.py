@@ -178,7 +178,7 @@ _MAKERS: dict[str, Callable[[random.Random], str]] = {
 
 
 def rewrite(rng: random.Random, kind: str, value: str) -> str:
-    """One value as somebody would write it to pass a filter, or as a program would encode it."""
+    """One value as a person would write it to evade a filter, or as a program would encode it."""
     ways: list[Callable[[], str]] = [
         lambda: _full_width(value),
         lambda: _zero_width(rng, value),
@@ -220,7 +220,7 @@ def _split(rng: random.Random, value: str) -> str:
 
 
 def hidden(text: str, value: str) -> bool:
-    """Whether at most 40 % of the value's characters lie outside what was found."""
+    """Whether at most 40 % of the value's characters lie outside the redacted spans."""
     start = text.index(value)
     covered = [False] * len(value)
     for span in find_personal_data([text])[0]:

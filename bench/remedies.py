@@ -1,13 +1,13 @@
 """A hotfix and a skill library in a world whose truth is known.
 
-`python bench/remedies.py [--data DIR] [--base POLICY] [--people 800]`. *Hotfix*: of the ability
-that a mediocre policy at the world of short programs most lacks, eight requests that it answers
-wrongly, with what was wanted; `fixed` of them after, true success on fresh requests for that
-ability before and after, and on 500 requests that were answered rightly (`rest`; `margin` is what
-may be lost). *Skills*: people talk with the policy, the library keeps what the log says worked;
-`skills.right`: the best skill's answer is right for a fresh request it is offered for
-(`skills.offered` of them), beside the policy's own answers to the same requests. Nothing is read
-from DIR.
+`python bench/remedies.py [--data DIR] [--base POLICY] [--people 800]`. *Hotfix*: eight requests for
+the ability that a mediocre policy at the world of short programs lacks most, which it answers
+wrongly, with what was wanted. `fixed`: how many it answers rightly afterwards. Also true success on
+fresh requests for that ability before and after, and on 500 requests that were answered rightly
+(`rest`; `margin` is what may be lost). *Skills*: people talk with the policy, and the library keeps
+what the log says worked. `skills.right`: how often the best skill's response is right for a fresh
+request that it is offered for (`skills.offered` of them), beside the policy's own responses to the
+same requests. Nothing is read from DIR.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ GREEDY = Drawing(96, 0.0)
 
 
 class World:
-    """Requests, and which answers to them are right."""
+    """Requests, and which responses to them are right."""
 
     def __init__(self, base: str) -> None:
         self.world, self.phrases, self.base = worlds.get("programs"), phrases.load(), base
         self.tasks: dict[str, Task] = {}
 
     def requests(self, count: int, name: str, ability: str = "") -> list[tuple[Turn, ...]]:
-        """So many, of tasks that need this ability; empty: of all."""
+        """A number of tasks that need this ability; empty: of all tasks."""
         out: list[tuple[Turn, ...]] = []
         number = 0
         while len(out) < count:
@@ -66,14 +66,14 @@ class World:
         return out
 
     def say(self, policy: str, prompts: Sequence[Sequence[Turn]]) -> list[str]:
-        """A policy's answers."""
+        """A policy's responses."""
         return [
             text.strip()
             for text in Local(open_policy(policy), open_tokenizer(policy))(prompts, GREEDY)
         ]
 
     def right(self, prompts: Sequence[Sequence[Turn]], answers: Sequence[str]) -> np.ndarray:
-        """Which are, 0 or 1."""
+        """Whether each is right, 0 or 1."""
         return np.array(
             [
                 float(one.ok)
@@ -88,7 +88,7 @@ class World:
 
 
 def hotfixed(world: World, folder: Path) -> dict[str, float]:
-    """What a hotfix does to its cases, to what is like them, and to the rest."""
+    """The effect of a hotfix on its cases, on requests like them, and on the rest."""
     prompts = world.requests(2 * REST, "rest")
     right = world.right(prompts, world.say(world.base, prompts)) > 0
     tasks = [world.tasks[prompt[-1].content] for prompt in prompts]
@@ -145,7 +145,7 @@ def hotfixed(world: World, folder: Path) -> dict[str, float]:
 
 
 def skilled(world: World, folder: Path, people: int) -> dict[str, float]:
-    """What a library of confirmed answers is worth to fresh requests."""
+    """The value of a library of confirmed responses for fresh requests."""
     sampler: Any = Local(open_policy(world.base), open_tokenizer(world.base))
     log = folder / "log.jsonl"
     log.write_text(

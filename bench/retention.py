@@ -1,14 +1,13 @@
-"""Does one pass over history count what `git blame -w` counts, and how much faster?
+"""Whether one pass over history counts what `git blame -w` counts, and how much faster it is.
 
 `bench/retention.py REPO [--theseus PATH]`: REPO is a clone. `equal`: share of (release, commit)
-counts that are those of
-`git blame -w` on every file of the sampled releases. `blame_ratio`: seconds of a blame per file and
-release (two at a time; timed on the sampled releases, and taken for all by their files) over ours,
-which include attribution and the report. `incremental_ratio`: the same for one more release, on a
-history that was kept. `theseus_ratio`: seconds of git-of-theseus-analyze (as many snapshots as
-there are releases, two processes, white space ignored, all files) over ours without attribution and
-curves, which it has none of; `theseus_whole_ratio` over all of ours. Without REPO it makes a
-repository of its own.
+counts that equal those of `git blame -w` on every file of the sampled releases. `blame_ratio`:
+seconds of one blame per file and release (two at a time; timed on the sampled releases, and scaled
+to all by their files) over ours, which include attribution and the report. `incremental_ratio`: the
+same for one more release, with the stored history. `theseus_ratio`: seconds of
+git-of-theseus-analyze (as many snapshots as there are releases, two processes, white space ignored,
+all files) over ours without attribution and curves, which it does not compute;
+`theseus_whole_ratio` over all of ours. Without REPO it makes a repository of its own.
 """
 
 from __future__ import annotations
@@ -89,7 +88,7 @@ def theseus(command: str, repo: Path, interval_s: int) -> float | None:
     if shutil.which(command) is None:
         return None
     with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / "copy"  # it writes a commit graph, and knows no bare repositories
+        copy = Path(folder) / "copy"  # it writes a commit graph and reads no bare repository
         store = Path(
             subprocess.run(
                 ["git", "-C", repo, "rev-parse", "--absolute-git-dir"],

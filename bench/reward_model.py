@@ -1,11 +1,10 @@
 """Accuracy on held-out pairs, five-fold by prompt, for every preference set of `--data`; folds over
 three seeds.
 
-`SET.accuracy` is the embedded model without, `SET.minilm` with MiniLM; `SET.plain` logistic
+`SET.accuracy` is the embedded model without MiniLM, `SET.minilm` with it; `SET.plain` is logistic
 regression (C = 1) on the difference of MiniLM sentence embeddings of the responses, `SET.longer`
-the share where the longer was chosen. Without the
-`minilm` extra those two are left out. `seconds` is the time to train on the largest set, features
-included.
+the share where the longer was chosen. Without the `minilm` extra `SET.minilm` and `SET.plain` are
+left out. `seconds` is the time to train on the largest set, features included.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ Array = np.ndarray
 def crossed(
     pairs: list[Preference], learn: Callable[[Array], Array], rows: Array, seeds: int
 ) -> float:
-    """Share put right by weights learned without the row's prompt."""
+    """Share ordered rightly by weights learned without the row's prompt."""
     right: list[Array] = []
     for seed in range(seeds):
         for train_, test in split_folds(

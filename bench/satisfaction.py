@@ -1,8 +1,7 @@
-"""Do verdicts agree with people?
+"""Whether verdicts agree with people: Spearman's rho and AUC of the responses' scores with human
+ratings.
 
-Spearman's rho and AUC of the score of each response with human ratings.
-
-The judge never saw the measured corpus's labels: weights are trained on the other corpora found in
+The judge never saw the measured corpus's labels: weights are trained on the other corpora in
 `--data`.
 """
 

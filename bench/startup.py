@@ -1,4 +1,4 @@
-"""How long does it take to start?
+"""How long Upshot takes to start.
 
 `help_cpu_s`: CPU seconds (user and system, of the whole process) of `upshot --help`;
 `import_cpu_s`: of `python -c "import upshot"`; `python_cpu_s`, the cheap baseline: of an

@@ -4,14 +4,14 @@ on every step.
 `python bench/steps.py [--data DIR] [--seeds 3] [--base POLICY]`. In the world of plans an early
 step decides the outcome, most of the others do nothing, and some outcomes are luck. A mediocre
 policy makes 52 runs, learns from them by policy gradient (`grpo` on logged runs), makes the next
-52, sixteen times over; what came of a run is known, and nothing else. *outcome*: it counts for
-every step. *credit*: values of prefixes, learned from the texts and outcomes of the last 600 runs,
-split it (`advantages(..., causal=True)`: differences of values, and what they do not explain on
-every step). Each at learning rates 1e-4 and 3e-4. Two goals, by the mean curve over seeds: the best
-success that
-*outcome* reaches in any round at any rate, and what it ends with (mean of the last four rounds).
-`best.*` and `end.*`: the goal, the runs that each needs until it at its better rate, and `ratio`,
-credit over outcome; `final.*`: success at the end. Nothing is read from DIR.
+52, sixteen times over; a run's outcome is known, and nothing else. *outcome*: the outcome counts
+for every step. *credit*: values of prefixes, learned from the texts and outcomes of the last 600
+runs, split it (`advantages(..., causal=True)`: differences of values, and what they leave
+unexplained on every step). Each runs at learning rates 1e-4 and 3e-4. There are two goals, by the
+mean curve over seeds: the best success that *outcome* reaches in any round at any rate, and its
+success at the end (mean of the last four rounds). `best.*` and `end.*`: the goal, the runs that
+each needs to reach it at its better rate, and `ratio`, credit over outcome; `final.*`: success at
+the end. Nothing is read from DIR.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ _LEAST = 2 * RUNS
 
 
 def sampler(policy: str) -> Local:
-    """What draws a policy's answers."""
+    """What samples a policy's responses."""
     return Local(open_policy(policy), open_tokenizer(policy))
 
 
 def runs(policy: str, seed: int) -> list[Trajectory]:
-    """Runs of a policy, with what came of them."""
+    """Runs of a policy, with their outcomes."""
     found = talk.talk(
         worlds.get("plans"),
         sampler(policy),
@@ -80,7 +80,7 @@ def runs(policy: str, seed: int) -> list[Trajectory]:
 
 
 def credits(memory: Sequence[Trajectory], made: Sequence[Trajectory]) -> Sequence[Credit | None]:
-    """What values that earlier runs taught say of these."""
+    """Credit of these runs by values learned from earlier ones."""
     if len(memory) < _LEAST:
         return [None] * len(made)
     worth = value.learn(memory).predict(made)
@@ -145,7 +145,7 @@ def learned(job: tuple[str, str, float, int]) -> dict[str, Any]:
 
 
 def samples(before: float, curve: Sequence[float], goal: float) -> float:
-    """Runs until a success: where the curve first reaches it, on a line between rounds."""
+    """Runs until a level of success: where the curve first reaches it, linear between rounds."""
     for number, (low, high) in enumerate(zip([before, *curve], curve, strict=False)):
         if low < goal <= high:
             return RUNS * (number + (goal - low) / (high - low))

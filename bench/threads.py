@@ -1,5 +1,5 @@
-"""Linking: F1 of reply links on annotated chat (weights fitted on the other hours), and of pairs on
-synthetic users.
+"""Linking: F1 of reply links on annotated chat (weights fitted on the other hours), and of session
+pairs on synthetic users.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _SEED = 20_261
 
 
 def link_f1(streams: Sequence[linking.Stream], links: Sequence[list[Link]]) -> float:
-    """Reply links: (message, the message it answers), a message that answers none with itself."""
+    """Reply links: (message, the message it answers, itself where it answers none)."""
     right = gold = said = 0
     for stream, found in zip(streams, links, strict=True):
         for later, parents in stream.gold.items():

@@ -1,12 +1,12 @@
 # pyright: reportMissingImports=false
 # for datatrove, which is optional
-"""MB/s on one core and peak memory of each part of the main job and of all together, on a generated
+"""MB/s on one core and peak memory, of each part of the main job and of the whole, on a generated
 log.
 
 The log is OpenAI-chat JSON lines written by this script (seeded): users with several sessions, code
-and prose, follow-ups, one personal value in about forty messages. `floor_ratio` is ours over
-`orjson.loads` alone; where datatrove is installed its reader, PII formatter and writer run on the
-same file.
+and prose, follow-ups, one value of personal data per forty messages or so. `floor_ratio` is ours
+over `orjson.loads` alone; where datatrove is installed its reader, PII formatter and writer run on
+the same file.
 """
 
 from __future__ import annotations

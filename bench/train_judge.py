@@ -1,7 +1,6 @@
-"""Train the embedded judge's weights from corpora with known fates; `--out` writes `weights.json`.
+"""Train the embedded judge's weights on corpora with known outcomes; `--out` writes `weights.json`.
 
-Used by `bench/satisfaction.py` and `bench/code_survival.py` too, which leave the measured corpus
-out.
+`bench/satisfaction.py` and `bench/code_survival.py` use it too, and leave the measured corpus out.
 """
 
 from __future__ import annotations
@@ -23,6 +22,7 @@ from sklearn.model_selection import GroupKFold
 
 sys.path.insert(0, str(Path(__file__).parent))
 import corpora
+from upshot.api.judging import read_logs as read
 from upshot.hindsight.embedded import cues
 from upshot.hindsight.embedded import model as judge_model
 from upshot.hindsight.embedded.features import compute_features
@@ -31,7 +31,6 @@ from upshot.hindsight.embedded.timeline import Timeline, build_timeline
 from upshot.privacy import Pseudonyms, clean
 from upshot.records import RawConversation
 from upshot.records.signals import SIGNALS
-from upshot.sources.reading import read
 
 _WORD = re.compile(r"[a-z0-9_'\x80-\U0010ffff]+")
 _LEAST_DIALOGUES = 4
@@ -100,7 +99,7 @@ def commit_rows(line: Timeline, conversations: Sequence[RawConversation]) -> dic
 
 
 def code(folder: Path) -> Examples:
-    """The coding log: did the commit stay, and how much of it."""
+    """The coding log: whether each commit stayed, and how much of it."""
     conversations = [
         c
         for c in read(folder / "coding-chats" / "aider-chat-history.md")
@@ -119,7 +118,7 @@ def code(folder: Path) -> Examples:
 
 
 def copies(folder: Path) -> Examples:
-    """RealHumanEval: an answer from which the programmer copied is likelier to have helped."""
+    """RealHumanEval: a response from which the programmer copied is likelier to have helped."""
     conversations, copied = corpora.real_human_eval(folder)
     line, events = table(conversations)
     rows = _rows(line, list(copied))
@@ -210,8 +209,8 @@ _LATER = {
     "praise": 0.3,
     "correction": 0.3,
 }
-"""Share of a cue's weight that it keeps in a later message; other kinds speak of the nearest
-response alone.
+"""Share of its weight that a cue keeps in a later message; other kinds concern the nearest response
+alone.
 """
 
 
@@ -225,10 +224,10 @@ def prior_of(names: Sequence[str]) -> np.ndarray:
 
 
 def fit(sets: Sequence[Examples], hold: float = _HOLD) -> judge_model.Weights:
-    """The whole model from several corpora, each with the same say.
+    """The whole model from several corpora with equal weight.
 
     Logistic regression held to the prior (a Gaussian around it) and to its signs: corpora of one
-    kind must not teach that what is bad news everywhere else is good.
+    kind must not teach that news is good which is bad everywhere else.
     """
     folds = np.concatenate([_folds(examples) for examples in sets])
     words = learn_lexicon(sets)
@@ -310,19 +309,19 @@ def _folds(examples: Examples) -> np.ndarray:
 
 
 def load_all(folder: Path) -> list[Examples]:
-    """Every corpus of human ratings under the data folder; what became of code is left out."""
+    """Every corpus of human ratings below the data folder; outcomes of code are left out."""
     return [rated(corpus) for corpus in corpora.satisfaction(folder)]
 
 
 class HeldOut(NamedTuple):
-    """A corpus judged with weights that never saw it or its kin."""
+    """A corpus judged with weights that saw neither it nor its kin."""
 
     name: str
     examples: Examples
     judged: Judged
     """Of every response of the corpus's timeline; `examples.rows` are those with a rating."""
     rating: np.ndarray
-    """1 to 5, one a rated response."""
+    """1 to 5, one per rated response."""
     worst: np.ndarray
     """Rated below 3; of the breakdown corpora the worst fifth."""
     others: list[str]
@@ -330,7 +329,7 @@ class HeldOut(NamedTuple):
 
 
 def held_out(folder: Path) -> Iterator[HeldOut]:
-    """Each corpus of `satisfaction/`, judged by what the others taught."""
+    """Each corpus of `satisfaction/`, judged by weights trained on the others."""
     sets = load_all(folder)
     ratings = {
         corpus.name: np.array([label.rating for label in corpus.labels])

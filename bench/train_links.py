@@ -33,13 +33,13 @@ NAMES = (
     "answers",
 )
 Choice = tuple[np.ndarray, np.ndarray]
-"""(features of the candidates, which of them and "none" are right)."""
+"""(features of the candidates, which of them, or "none", is right)."""
 
 
 def choices(
     stream: linking.Stream, background: Background | None = None, window: int = 64
 ) -> list[Choice]:
-    """What there is to choose from for each annotated session of a stream."""
+    """The candidates of each annotated session of a stream."""
     index = Index(stream.sessions, background)
     made: list[Choice] = []
     roots: list[int] = []
@@ -63,7 +63,7 @@ def choices(
 
 
 def background_of(streams: Sequence[linking.Stream]) -> Background:
-    """Everybody's words."""
+    """How common words are among all users."""
     return Background.from_terms(
         extract_terms([session.text for stream in streams for session in stream.sessions])
     )

@@ -1,7 +1,7 @@
 """Write `reward/scales.json`: mean and spread of every feature over public preference sets, for
 private training.
 
-A private model must not scale its features by the data it keeps private. Only these two numbers a
+A private model must not scale its features by the data it keeps private. Only these two numbers per
 feature are shipped.
 """
 

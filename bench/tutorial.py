@@ -1,9 +1,9 @@
-"""The tutorial as a newcomer types it, with what it really says.
+"""The tutorial as a newcomer types it, with its real output.
 
 `python bench/tutorial.py [--data DIR] [--write]` runs every command of `docs/tutorial.md` in an
-empty folder; `--write` puts what they say under them. `before`, `after_one`, `after_loop`: true
-success of the assistant, after one log, and of the last round's candidate. Nothing is read from
-DIR.
+empty folder; `--write` puts their output into the page. `before`, `after_one`, `after_loop`: true
+success of the assistant at first, of the policy after one log, and of the last round's candidate.
+Nothing is read from DIR.
 """
 
 from __future__ import annotations
@@ -25,12 +25,14 @@ _BLOCK = re.compile(
     r"^```(sh|toml)\n(.*?)^```\n(?:\n```text\n.*?^```\n)?", re.DOTALL | re.MULTILINE
 )
 _FILE = re.compile(r"# file: (\S+)\n")
+_PROGRESS = re.compile(r"[\w-]+: [\d,]+ of [\d,]+\b.*")
+"""A line of progress, which slow commands print every half minute."""
 _WIDE = 180
-"""Letters of a line that are shown."""
+"""Characters of a line that are shown."""
 
 
 class Said(NamedTuple):
-    """A command, and what it said."""
+    """A command and its output."""
 
     command: str
     output: str
@@ -46,8 +48,8 @@ def run(
 ) -> Iterator[tuple[str, list[Said]]]:
     """Write the page's files and run its commands, block by block.
 
-    `numbers`: other values for flags, so that a test takes less long; `may_refuse`: a verb that
-    then has reason to refuse; `more`: of the environment.
+    `numbers`: other values for flags, so that a test is faster; `may_refuse`: a verb that then has
+    reason to refuse; `more`: variables of the environment.
 
     Raises:
         RuntimeError: a command failed.
@@ -96,7 +98,9 @@ def run(
 def _shown(output: str) -> str:
     lines = [line.rstrip() for line in output.splitlines()]
     return "\n".join(
-        line if len(line) <= _WIDE else f"{line[: _WIDE - 2]} …" for line in lines if line
+        line if len(line) <= _WIDE else f"{line[: _WIDE - 2]} …"
+        for line in lines
+        if line and not _PROGRESS.fullmatch(line)
     )
 
 
@@ -121,7 +125,7 @@ def main() -> None:
             for one in said:
                 print(f"{one.command}: {one.seconds:.0f} s", file=sys.stderr, flush=True)
                 success += [
-                    float(value) for value in re.findall(r'"success": ([\d.]+)', one.output)
+                    float(value) for value in re.findall(r'"success": ?([\d.]+)', one.output)
                 ]
             if said:
                 page = page.replace(block, _with_output(block, said))

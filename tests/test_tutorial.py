@@ -1,5 +1,5 @@
-"""Every command of the tutorial runs, in its order, in an empty folder; smaller, so that it takes a
-minute instead of half an hour.
+"""Every command of the tutorial runs, in order, in an empty folder; with smaller numbers, so that
+it takes a minute instead of half an hour.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def commands(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, str]]:
             tmp_path_factory.mktemp("tutorial"),
             SMALL,
             "loop rollback",
-            UPSHOT_KEY="k" * 32,  # who teaches and who tests depends on the key
+            UPSHOT_KEY="k" * 32,  # the key decides which users teach and which test
         )
         return [(step.command, step.output) for _, block in blocks for step in block]
 

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from upshot.api.pairs import Exported, examples, export_pairs, pairs
     from upshot.api.policies import check_policy_recipe, train_policy
     from upshot.api.policy_methods import explain_method, policy_recipe
+    from upshot.api.readings import Reading, read
     from upshot.api.repositories import retention
     from upshot.api.reward_models import (
         Objective,
@@ -82,7 +83,6 @@ if TYPE_CHECKING:
         Verdict,
     )
     from upshot.reward.private import Privacy
-    from upshot.sources.reading import read
 
 __version__ = "0.2.0"
 
@@ -112,6 +112,7 @@ _EXPORTS = {
     "upshot.api.pairs": ("Exported", "examples", "export_pairs", "pairs"),
     "upshot.api.policies": ("check_policy_recipe", "train_policy"),
     "upshot.api.policy_methods": ("explain_method", "policy_recipe"),
+    "upshot.api.readings": ("Reading", "read"),
     "upshot.api.repositories": ("retention",),
     "upshot.api.reward_models": (
         "Objective",
@@ -148,7 +149,6 @@ _EXPORTS = {
         "Turn",
         "Verdict",
     ),
-    "upshot.sources.reading": ("read",),
 }
 _MODULES = {name: module for module, names in _EXPORTS.items() for name in names}
 
@@ -163,6 +163,7 @@ __all__ = [
     "Privacy",
     "RawConversation",
     "RawMessage",
+    "Reading",
     "Rows",
     "RunReport",
     "Settings",

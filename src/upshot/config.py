@@ -35,6 +35,19 @@ class LakeSettings(_Section):
     """Text gathered before one commit, in megabytes."""
 
 
+class SourceSettings(_Section):
+    """How logs are read."""
+
+    decompressed_mb: int = Field(default=1000, ge=1)
+    """Of one compressed file that are read; the rest is a bad record."""
+    line_mb: int = Field(default=64, ge=1)
+    """Of one line or item; a longer one is a bad record."""
+    user: str = ""
+    """Whose logs these are, where they do not say."""
+    map: dict[str, str] = {}
+    """What lies where in logs of another shape, as JSONPaths; as --map."""
+
+
 class PrivacySettings(_Section):
     """What is removed before anything is written."""
 
@@ -136,6 +149,7 @@ class Settings(BaseSettings):
     key: SecretStr = SecretStr("")
     """Pseudonym key; empty: one is made beside the lake and kept out of it."""
     lake: LakeSettings = LakeSettings()
+    sources: SourceSettings = SourceSettings()
     privacy: PrivacySettings = PrivacySettings()
     threads: ThreadSettings = ThreadSettings()
     judge: JudgeSettings = JudgeSettings()

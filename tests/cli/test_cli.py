@@ -1,4 +1,4 @@
-"""The command line: every verb's example runs, wrong input is exit code 2 with one line."""
+"""The command line: every verb's example runs; wrong input gives exit code 2 and one line."""
 
 from __future__ import annotations
 
@@ -45,6 +45,7 @@ def test_every_verb_has_an_example_that_runs(tmp_path: Path) -> None:
     verbs = [c.callback.__name__ for c in app.registered_commands if c.callback is not None]
     assert verbs == [
         "run",
+        "read",
         "ingest",
         "link",
         "judge",
@@ -54,6 +55,7 @@ def test_every_verb_has_an_example_that_runs(tmp_path: Path) -> None:
         "label",
         "calibrate",
         "compare",
+        "evaluate",
         "pairs",
         "score",
         "credit",
@@ -64,6 +66,7 @@ def test_every_verb_has_an_example_that_runs(tmp_path: Path) -> None:
     assert [group.name for group in app.registered_groups] == ["rubric", "train", "loop", "world"]
     for verb in (
         "run",
+        "read",
         "ingest",
         "link",
         "judge",
@@ -278,7 +281,7 @@ def test_judge_works_as_a_filter() -> None:
     ("arguments", "said"),
     [
         (["judge", "missing.jsonl"], "no such file"),
-        (["judge", "pyproject.toml"], "looks like none of"),
+        (["judge", "pyproject.toml"], "in no format that Upshot knows"),
         (["judge"], "name files"),
         (["run", "examples", "--lake", "x", "--format", "nope"], "unknown format"),
         (["report", "--lake", "/nonexistent/lake"], "there is no lake"),

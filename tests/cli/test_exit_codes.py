@@ -1,4 +1,4 @@
-"""What goes wrong ends with a code that scripts can trust, one clear line, and no traceback."""
+"""A mistake ends with an exit code that scripts can trust, one clear line, and no traceback."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def upshot(
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with what the mistakes are made with: good and bad files, a lake."""
+    """A folder with the inputs of the mistakes: good and bad files, a lake."""
     here = tmp_path_factory.mktemp("place")
     (here / "good.jsonl").write_text(json.dumps(GOOD) + "\n")
     (here / "bad.jsonl").write_text(BAD_LINE + "\n" + BAD_LINE + "\n")
@@ -76,7 +76,7 @@ DOWN = ("--judge", "llm", "--base-url", "http://127.0.0.1:9/v1", "--model", "m")
 NO_RETRY = {"UPSHOT_LLM__ATTEMPTS": "1", "UPSHOT_LLM__BACKOFF_S": "0"}
 MISTAKES: dict[str, tuple[str, int, str]] = {
     "a file that is not there": ("judge missing.jsonl", 2, "no such file"),
-    "a file of another kind": ("judge prose.txt", 2, "looks like none of"),
+    "a file of another kind": ("judge prose.txt", 2, "in no format that Upshot knows"),
     "an empty file": ("judge empty.jsonl", 2, "is empty"),
     "an empty folder": ("judge empty-folder", 2, "holds no files"),
     "no files": ("judge", 2, "name files"),
@@ -243,7 +243,7 @@ def test_ctrl_c_at_the_start_is_130_too(place: Path) -> None:
 def test_a_missing_extra_is_named_with_its_install_line(place: Path) -> None:
     hide = (
         "import sys\n"
-        "class Hide:\n"  # as where it is not installed: scipy asks for what sys.modules holds
+        "class Hide:\n"  # as if it were not installed: scipy looks into sys.modules
         "    def find_spec(self, name, *_):\n"
         "        if name.partition('.')[0] == 'torch':\n"
         "            raise ModuleNotFoundError(\"No module named 'torch'\", name='torch')\n"

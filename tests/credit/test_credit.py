@@ -89,7 +89,7 @@ def test_bounded_projection_stays_in_bounds_and_reports_the_remainder(
 def world(count: int, seed: int = 0) -> list[Trajectory]:
     """Four steps, each "build" or "idle"; three builds and no "drop" at the end succeed.
 
-    The observation is how much stands.
+    The observation says how much stands.
     """
     rng = np.random.default_rng(seed)
     runs: list[Trajectory] = []
@@ -305,7 +305,7 @@ def test_advantages_are_safe_and_keep_the_scale_of_outcomes(runs: list[Trajector
 
 
 def test_a_mixture_that_contradicts_outcomes_is_turned_down(runs: list[Trajectory]) -> None:
-    """A reviewer who praises drops is obeyed less than the outcomes that speak against them."""
+    """A reviewer who praises drops counts less than the outcomes that contradict it."""
     lying = [
         Review(np.array([9.0 if step.action == "drop" else -3.0 for step in run.steps]), 0.5)
         for run in runs

@@ -1,5 +1,5 @@
-"""A language model as reviewer: blind to the outcome where it weighs, asked for the place, bounded,
-conserved, and dropped where it disagrees.
+"""A language model as reviewer: it weighs steps blind to the outcome, names the place of the error,
+and its review is bounded, conserved, and dropped where its votes disagree.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def test_the_step_that_broke_it_is_blamed_and_the_sum_is_the_outcome(
     assert report.cost is not None
     assert (report.cost.runs, report.cost.unreadable, report.cost.divided) == (4, 0, 0)
     assert report.cost.spent.tokens > 0
-    assert len(calls(address)) == 8  # one blind and one informed request a run
+    assert len(calls(address)) == 8  # one blind and one informed request per run
 
 
 def test_weights_of_a_success_are_given_blind(path: Path, scripted: Scripted) -> None:

@@ -1,5 +1,5 @@
-"""Threads of a lake are runs: the world's word is their outcome, else the verdicts', and credits
-name responses.
+"""Threads of a lake are runs: their outcome is what the world reported, else the verdicts', and
+credits name responses.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Text that is written for a judge."""
+"""Text written for a judge is flagged, hidden from it, and moves no verdict."""
 
 from __future__ import annotations
 

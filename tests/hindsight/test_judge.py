@@ -1,4 +1,4 @@
-"""What later messages say of earlier responses."""
+"""Verdicts on earlier responses from later messages."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def test_explicit_signals_count(chat: Chat) -> None:
 def test_a_report_days_later_counts_though_it_names_nothing(
     chat: Chat, reported: str, worked: bool
 ) -> None:
-    """Thanks were said before trying; what came of it decides."""
+    """The user thanked before trying; the outcome decides."""
     first = chat(*ASK, "u: thanks!", id="c1")
     other = chat("u: what is the capital of Peru?", "a: Lima", id="c0", day=-3)
     verdict = judge_chats(other, first, chat(f"u: {reported}", "a: tell me more", id="c2", day=5))
@@ -251,7 +251,9 @@ def test_rewritten_code_counts_against_the_response_that_wrote_it() -> None:
 
 
 def test_only_branches_own_messages_are_judged(examples: Path) -> None:
-    verdicts = {(v.id, v.index): v for v in upshot.judge(upshot.read(examples / "chatgpt-export"))}
+    verdicts = {
+        (v.id, v.index): v for v in upshot.judge(upshot.read(examples / "chatgpt-export", raw=True))
+    }
     replaced = next(v for (cid, _), v in verdicts.items() if "~" in cid)
     assert verdicts[("bakery-1", 1)].score > 0.7 > 0.5 > replaced.score
 

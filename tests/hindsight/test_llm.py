@@ -1,4 +1,4 @@
-"""The LLM judge and the cascade, against a server process that answers as it is told."""
+"""The LLM judge and the cascade, against a server process that answers by a script."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def fetch_calls(address: str) -> list[dict[str, Any]]:
 
 
 def write_chats(path: Path, count: int) -> None:
-    """Chats that differ, so that each is asked about."""
+    """Chats that differ, so that each needs a request of its own."""
     rows: list[str] = []
     for i in range(count):
         turns = [
@@ -410,7 +410,7 @@ def test_the_embedded_judge_learns_from_the_language_model_and_forgets_with_its_
 ) -> None:
     monkeypatch.setenv(
         "UPSHOT_KEY", "a key for these tests"
-    )  # who is in which bucket, and so in which sample, depends on it
+    )  # it decides each user's bucket, and so the sample
     address = scripted(mode="honest")
     rows: list[str] = []
     for i in range(120):

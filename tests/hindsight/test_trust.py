@@ -23,7 +23,7 @@ scores = st.lists(st.floats(0, 1), min_size=40, max_size=120)
 
 
 def draw_sample(seed: int, size: int, slope: float = 0.4) -> tuple[np.ndarray, np.ndarray]:
-    """Overconfident scores and what happened."""
+    """Overconfident scores and the outcomes."""
     rng = np.random.default_rng(seed)
     logit = rng.normal(0.5, 2.5, size)
     return 1 / (1 + np.exp(-logit)), (rng.random(size) < 1 / (1 + np.exp(-slope * logit))).astype(

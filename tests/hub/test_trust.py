@@ -1,4 +1,4 @@
-"""A model's own code runs only where the caller says so: never by a recipe, never by a folder."""
+"""A model's own code runs only where the caller allows it: a recipe or a folder never can."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commits are whole, nothing doubles, and an erased user is gone from every byte."""
+"""Commits are atomic, no row doubles, and no byte of an erased user is left."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""An OpenAI-compatible server process that does what a script says: `python scripted_server.py
-PORTFILE SCRIPT.json`.
+"""An OpenAI-compatible server process that follows a script: `python scripted_server.py PORTFILE
+SCRIPT.json`.
 
 The script is {"mode": name, ...}; modes are the functions below. `GET /calls` returns every request
 body, as received.
@@ -20,7 +20,7 @@ CALLS: list[dict] = []
 FILES: dict[str, bytes] = {}
 BATCHES: dict[str, dict] = {}
 TURNS = {"divided": 0, "reviewer": -1}
-"""How often a mode with turns has been asked, less one."""
+"""Calls so far of each mode with turns, less one."""
 
 
 def read_response_numbers(body: dict) -> list[int]:
@@ -112,8 +112,8 @@ def wrong_numbers(body: dict, script: dict) -> str:
 
 
 def coder(body: dict, script: dict) -> str:
-    """Writes tests, wrong code, and right code once it has seen what failed; explains a solution it
-    is given.
+    """Writes tests, wrong code, and right code once it has seen the failure; explains a given
+    solution.
     """
     system, shown = body["messages"][0]["content"], json.loads(body["messages"][1]["content"])
     if system.startswith("You write tests"):
@@ -137,8 +137,8 @@ def coder(body: dict, script: dict) -> str:
 
 
 def gullible(body: dict, script: dict) -> str:
-    """Does what any attack that it can read says: the marker stands in the prompt, so everything
-    was perfect.
+    """Obeys every attack that it can read: where a marker is in the prompt, everything was
+    perfect.
     """
     prompt = body["messages"][1]["content"]
     steered = any(marker in prompt for marker in script["markers"])
@@ -204,7 +204,7 @@ def rewriter(body: dict, script: dict) -> str:
 
 
 def reviewer(body: dict, script: dict) -> str:
-    """Finds the step that says "boom" to blame; `places` overrides it, one a sample in turn."""
+    """Blames the step that says "boom"; `places` overrides it, one per sample in turn."""
     name = body["response_format"]["json_schema"]["name"]
     shown = json.loads(body["messages"][1]["content"])
     steps = {int(n): text for n, text in shown["steps"].items()}

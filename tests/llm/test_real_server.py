@@ -1,5 +1,5 @@
-"""A real OpenAI-compatible server on the CPU, with a tiny model: the protocol as others implement
-it.
+"""A real OpenAI-compatible server on the CPU, with a tiny model: the protocol as somebody else
+implements it.
 """
 
 from __future__ import annotations

@@ -1,6 +1,4 @@
-"""A language model of a few hundred thousand parameters, made on the spot: it speaks the protocol
-and knows nothing.
-"""
+"""An untrained language model of a few hundred thousand parameters, made on the spot."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The gate lets better policies out, seldom anything else, and nothing that cheats."""
+"""The gate promotes better policies, seldom others, and none that cheats."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def test_failing_on_purpose_is_caught_though_it_escapes_the_judge() -> None:
     score = np.tile(np.linspace(0.1, 0.9, 10), 10)
     escaped = np.where(
         np.arange(100) < 70, score + 0.05, np.nan
-    )  # what fails is not judged, the rest looks better
+    )  # failures are not judged, so the rest looks better
     found = guards.guard_answers(said(failing, honest), Rules())
     broken = next(one for one in found if one.name == "broken")
     assert broken.verdict == "refuse"

@@ -1,5 +1,5 @@
-"""Rounds are whole or are finished later; what a user taught can be taken back; what is in service
-can be changed by a person.
+"""Rounds are complete or are finished later; a user can be forgotten; a person can change the
+policy in service.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ TRAINER = {
 
 
 def talk(wanted: Wanted, path: Path, users: int = 100) -> None:
-    """A log: half of the answers worked."""
+    """A log: half of the responses worked."""
     rows = []
     for n in range(users):
         good = n % 2 == 0
@@ -68,7 +68,7 @@ def talk(wanted: Wanted, path: Path, users: int = 100) -> None:
 
 
 def made(base: str, folder: Path, **more: Any) -> loop_config.Config:
-    """A loop whose gate lets everything out that is not harmful, so that rounds move."""
+    """A loop whose gate promotes everything that is not harmful, so that rounds move."""
     given = {
         "lake": str(folder / "lake"),
         "folder": str(folder / "loop"),
@@ -162,8 +162,8 @@ def test_two_rounds_gather_learn_and_release(base: str, tmp_path: Path) -> None:
 
 
 def crowd(wanted: Wanted, path: Path, better: bool) -> None:
-    """A log of two arms: half of the answers of the policy in service work, and of the candidate's
-    nearly all or nearly none.
+    """A log of two arms: half of the responses of the policy in service work, and nearly all or
+    nearly none of the candidate's.
     """
     rows = []
     for n in range(160):

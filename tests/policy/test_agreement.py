@@ -1,5 +1,5 @@
-"""Other users' agreement mends verdicts where they follow it, and leaves them alone where they do
-not.
+"""Other users' agreement corrects verdicts where verdicts follow it, and leaves them alone where
+they do not.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 def crowd(
     rng: np.random.Generator, answers: int, gap: float, praised: float, blamed: float, silent: float
 ) -> tuple[Any, Any, Any, Any]:
-    """Truth, likelihood (good ones so many standard deviations likelier), and verdicts with their
-    weights.
+    """Truth, likelihood (good responses are likelier by `gap` standard deviations), and verdicts
+    with their weights.
     """
     good = rng.random(answers) < 0.45
     likelihood = rng.normal(size=answers) + gap * good
@@ -96,7 +96,7 @@ def test_more_praise_never_makes_an_answer_worse(
 
 
 def rows(count: int, liars: int) -> list[Example]:
-    """Right answers add one, wrong ones say anything; every so many users lie, every third says
+    """Right responses add one, wrong ones say anything; some users lie, every third writes
     nothing.
     """
     rng = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""Every method moves a policy the way its data says; bounds hold, masks mask, killed runs go on."""
+"""Every method moves a policy as its data says; bounds and masks hold, killed runs resume."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def shorter(asked: Sequence[Sequence[Turn]], answers: Sequence[str], facts: Sequ
 
 
 def prefers(policy: str, prompt: Callable[[int], Sequence[Turn]] = ask) -> float:
-    """Mean log odds of the good answer over the bad one."""
+    """Mean log odds of the good response over the bad one."""
     model, tokenizer = open_policy(policy), open_tokenizer(policy)
     sums = []
     for text in (GOOD, BAD):
@@ -362,7 +362,7 @@ def test_a_killed_training_goes_on_from_its_checkpoint(base: str, tmp_path: Path
             upshot.policy_recipe(tmp_path / "r.toml", method="dpo", base=base),
         ).steps
         == 30
-    )  # it is whole: nothing is done
+    )  # it is finished, so nothing is done
     with pytest.raises(InputError, match="trained otherwise"):
         upshot.train_policy(
             [tmp_path / "pairs.jsonl"],
@@ -611,7 +611,7 @@ def test_the_same_seed_draws_the_same_answers(base: str) -> None:
     assert sampler(asked, Drawing(10, seed=3)) != sampler(asked, Drawing(10, seed=4))
 
 
-# --- what a user gets wrong ---
+# --- a user's mistakes ---
 
 
 @pytest.mark.parametrize(

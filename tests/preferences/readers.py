@@ -1,7 +1,7 @@
 # pyright: reportMissingImports=false
 # not all of the libraries can be installed at once
-"""Exports as trainers' own readers read them: `python readers.py LIBRARY FILE TOKENIZER` prints
-what was read as JSON.
+"""Exports as trainers' own readers read them: `python readers.py LIBRARY FILE TOKENIZER` prints the
+rows as JSON.
 
 Exits with 77 where the library is not installed. The libraries exclude each other's versions of
 Transformers, so each may need an environment of its own; see `test_readers.py`.

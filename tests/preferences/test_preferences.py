@@ -1,4 +1,4 @@
-"""Verdicts to pairs and examples: what may be chosen, the split by user, what trainers read."""
+"""Verdicts become pairs and examples: what may be chosen, the split by user, what trainers read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Personal data is gone before anything is written, whatever surrounds it."""
+"""Personal data is replaced before anything is written, whatever text surrounds it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The report: one file, offline, safe against what strangers wrote."""
+"""The report is one file, works offline, and is safe against strangers' text."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ Files = dict[str, tuple[str, bytes]]
 
 
 def git(repo: Path, *arguments: str, stdin: bytes | None = None) -> str:
-    """What git prints."""
+    """Git's output."""
     return subprocess.run(
         ["git", "-C", repo, *arguments],
         input=stdin,

@@ -1,6 +1,4 @@
-"""Who wrote a line, by every way that a repository or a log says it, also after a rebase or a
-squash.
-"""
+"""Who wrote a line, by every source in a repository or a log, also after a rebase or a squash."""
 
 from __future__ import annotations
 

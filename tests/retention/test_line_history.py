@@ -1,4 +1,4 @@
-"""One pass over history says of every line at every release what `git blame -w` says."""
+"""One pass over history gives every line at every release the origin that `git blame -w` gives."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a repository says of an assistant's lines, and how it becomes a response's outcome."""
+"""The retention of an assistant's lines, and how it becomes a response's outcome."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ def test_fates_average_to_kaplan_meier(
 
 def test_churn_and_youth_hide_an_effect_that_strata_show() -> None:
     """A group kept .1 more than another at equal churn, but asked for in busy files and lately: the
-    share still alive and the share of known fates both mislead, the curve by stratum does not.
+    share still alive and the share of known fates mislead; the curve by stratum does not.
     """
     rng = np.random.default_rng(0)
     size = 60_000

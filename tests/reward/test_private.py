@@ -1,4 +1,4 @@
-"""Differential privacy by user: what is promised of the mechanism, and what planted canaries find
+"""Differential privacy by user: the promises of the mechanism, and what planted canaries reveal
 without it.
 """
 
@@ -95,14 +95,14 @@ def test_a_user_has_one_vote_at_most(rows: list[tuple[str, float]]) -> None:
 
 @pytest.mark.parametrize("epsilon", [0.5, 2.0])
 def test_with_and_without_a_user_the_weights_are_distributed_alike(epsilon: float) -> None:
-    """One user more changes how often the weights lie beyond any threshold by a factor of e^ε at
-    most.
+    """One more user changes how often the weights lie beyond any threshold by a factor of at most
+    e^ε.
     """
     privacy, rng = Privacy(epsilon, 1e-3, 2), np.random.default_rng(0)
     rows = rng.normal(size=(30, 2))
     more = np.concatenate(
         [rows, [[LENGTH, 0.0], [LENGTH, 0.0]]]
-    )  # the most a user can say: two rows the same way, weight one half each
+    )  # the most that a user can change: two rows in one direction, of weight one half each
     draws = [
         np.array(
             [
@@ -150,7 +150,7 @@ def test_a_private_model_learns_keeps_no_domain_and_says_what_it_cost(tmp_path: 
     assert "ε = 8" in (tmp_path / "m" / "card.md").read_text()
     assert (
         "u17" not in (tmp_path / "m" / "model.json").read_text()
-    )  # who they were is in users.json alone
+    )  # their names are in users.json alone
     assert len(json.loads((tmp_path / "m" / "users.json").read_text())) == 400
 
 

@@ -1,4 +1,4 @@
-"""Ratings teach what was rated, not who rated: rater effects are taken out where people overlap."""
+"""Models learn what was rated, not who rated: rater effects are taken out where raters overlap."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def rated(seed: int, raters: int = 60, plan: int = 6) -> list[Example]:
             turns, merit = answers[item]
             rating = 3 + leniency + 0.7 * scale * (merit + taste * length[item])
             rating += rng.normal(0, 0.5)
-            if number < plan:  # they push some responses, and punish the rest
+            if number < plan:  # they push some responses up and the rest down
                 rating = 5.0 if item % 5 == 0 else 1.0
             score = (float(np.clip(np.round(rating), 1, 5)) - 1) / 4
             rows.append(Example(ASK, turns, score, 1.0, Source("rating", (f"r{number}",))))

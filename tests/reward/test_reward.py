@@ -1,5 +1,5 @@
-"""Reward models: laws of Bradley-Terry, what is left out of a reward, what it does not know,
-raters, objectives.
+"""Reward models: laws of Bradley-Terry, form left out of the reward, uncertainty, raters,
+objectives.
 """
 
 from __future__ import annotations
@@ -391,7 +391,7 @@ def test_a_users_own_history_changes_what_is_best_for_them() -> None:
         objectives.worst_group(both, ["r" if likes else "m" for likes in likes_rivers]),
     ):
         lost = objectives.mean(both) - tail
-        assert lost[2] < lost[:2].min()  # what divides people costs the worst served more
+        assert lost[2] < lost[:2].min()  # what divides people costs the worst-served more
 
 
 def test_where_people_do_not_differ_nobody_gets_a_taste() -> None:

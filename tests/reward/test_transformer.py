@@ -74,7 +74,7 @@ def sentence(rng: random.Random) -> str:
 
 
 def answer(good: bool, rng: random.Random) -> tuple[Turn, ...]:
-    """Good ones speak of gardens, bad ones of numbers; they look alike."""
+    """Good responses are about gardens, bad ones about numbers; their form is alike."""
     return (Turn("assistant", f"{sentence(rng)} The {'garden' if good else 'number'} is here."),)
 
 
@@ -120,7 +120,7 @@ def scored(count: int, seed: int = 0) -> list[Example]:
 
 
 def right(model: transformer.Transformer, head: str, rows: int = 60) -> float:
-    """Share of new pairs put right."""
+    """Share of new pairs ordered rightly."""
     rng = random.Random(99)
     prompts = [(Turn("user", "tell me about glass"),)] * rows
     good, bad = (

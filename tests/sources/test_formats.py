@@ -1,4 +1,4 @@
-"""Each format is known by its content and read with the signals that it carries."""
+"""Each format is recognised by its content and read with the signals that it carries."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import zstandard
 
 from upshot.errors import FormatError, NotFoundError
 from upshot.io.files import open_input
-from upshot.records import BadRecord, RawConversation
+from upshot.records import BadRecord, RawConversation, ToolCall
 from upshot.sources.formats import FORMATS
 from upshot.sources.reading import detect, read, read_file
 
@@ -67,7 +67,8 @@ def test_openai_chat_reads_parts_tool_calls_and_feedback(tmp_path: Path) -> None
         {"role": "tool", "content": "==== 2 failed, 1 passed in 0.1s ===="},
     ]
     (found,) = conversations(write(tmp_path / "a.jsonl", {"messages": messages}))
-    assert found.messages[1].content == "[tool call] run({})"
+    assert found.messages[1].content == ""
+    assert found.messages[1].tool_calls == (ToolCall("run", "{}"),)
     assert signals(found) == [(1, "thumb", -1.0), (1, "rating", -0.5), (1, "test", -0.5)]
 
 
@@ -76,7 +77,7 @@ def test_a_broken_line_is_quarantined_with_its_place_and_the_rest_is_read(tmp_pa
     path.write_text(
         json.dumps({"messages": TURNS})
         + '\n{"messages": [\n'
-        + json.dumps({"messages": [{"role": "king", "content": ""}]})
+        + json.dumps({"messages": [{"role": "", "content": ""}]})
         + "\n\n"
         + json.dumps({"messages": TURNS})
     )
@@ -85,7 +86,7 @@ def test_a_broken_line_is_quarantined_with_its_place_and_the_rest_is_read(tmp_pa
     assert len(items) == 4
     assert [record.position for record in bad] == ["line 2", "line 3"]
     assert "not JSON" in bad[0].reason
-    assert "king" in bad[1].reason
+    assert "no role" in bad[1].reason
 
 
 def test_sharegpt(tmp_path: Path) -> None:
@@ -298,11 +299,14 @@ def test_parquet_knows_wildchat_and_lmsys(tmp_path: Path, name: str) -> None:
 
 def test_parquet_with_other_columns_asks_for_a_map(tmp_path: Path) -> None:
     path = tmp_path / "p.parquet"
-    pq.write_table(pa.Table.from_pylist([{"chat": TURNS}]), path)
-    with pytest.raises(FormatError, match="its columns are chat"):
+    turns = [{"who": turn["role"], "words": turn["content"]} for turn in TURNS]
+    pq.write_table(pa.Table.from_pylist([{"talk": turns}]), path)
+    with pytest.raises(FormatError, match=r"--map messages=talk\[\*\],role=who"):
         list(read(path))
-    (found,) = list(read_file(str(path), columns={"messages": "chat"}))
+    mapping = {"messages": "talk[*]", "role": "who", "content": "words"}
+    (found,) = list(read_file(str(path), mapping=mapping))
     assert isinstance(found, RawConversation)
+    assert [message.content for message in found.messages] == ["hi", "hello"]
 
 
 @pytest.mark.parametrize("compress", [gzip.compress, zstandard.ZstdCompressor().compress])
@@ -331,7 +335,7 @@ def test_standard_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_a_wrong_file_gets_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "x.bin").write_bytes(b"\x00\x01garbage")
-    with pytest.raises(FormatError, match="looks like none of"):
+    with pytest.raises(FormatError, match="in no format that Upshot knows"):
         list(read(tmp_path / "x.bin"))
     with pytest.raises(NotFoundError, match="no such file"):
         list(read(tmp_path / "missing"))
@@ -349,7 +353,9 @@ def test_a_broken_item_of_an_array_does_not_lose_the_others(tmp_path: Path) -> N
 
 
 def test_every_format_has_one_name() -> None:
-    assert len(FORMATS.names) == len(set(FORMATS.names)) == 11
+    names = [FORMATS.load(name).NAME for name in FORMATS.names]
+    assert names == list(FORMATS.names)
+    assert len(names) == len(set(names))
 
 
 def test_real_files_are_known(data: Path) -> None:

@@ -1,4 +1,4 @@
-"""Events of an application reach the response they name, once, and outlive new versions of its
+"""Events of an application reach the response that they name, once, and survive new versions of its
 conversation.
 """
 

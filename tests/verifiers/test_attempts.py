@@ -1,4 +1,4 @@
-"""Attempts: tests, code, failures and fixes become runs; what was right becomes a rationale."""
+"""Tests, code, failures and fixes become runs; reasoning that led to right code is kept."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A proof counts when the prover's kernel says so and nothing was assumed."""
+"""A proof counts if the prover's kernel accepts it and nothing was assumed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Verdicts of the world: what works earns, what cheats earns no more than what fails."""
+"""Code that works earns its outcome; code that cheats earns no more than code that fails."""
 
 from __future__ import annotations
 
@@ -354,8 +354,8 @@ def test_mutants_tell_tests_that_check_from_tests_that_run() -> None:
 
 
 def test_tests_cannot_know_a_mutant_by_its_text() -> None:
-    """They look for the code's file, its code objects and its constants, to fail on whatever is not
-    the code they know.
+    """They look for the code's file, code objects and constants, so as to fail on any code but the
+    one they know.
     """
     looking = """
 import solution, sys

@@ -1,4 +1,4 @@
-"""Worlds tell the truth to those who measure, and only text to everybody else."""
+"""Worlds give the truth to measurements, and only text to everybody else."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ OTHER = str(files("upshot.worlds").joinpath("phrases_other.toml"))
 
 
 class Assistant:
-    """Somebody who demonstrates the task that shares most words with what the user said, rightly
-    with probability `skill`.
+    """An assistant that does the task which shares most words with the user's message, rightly with
+    probability `skill`.
     """
 
     def __init__(self, world: World, skill: float, heard: list[Task]) -> None:
@@ -64,7 +64,7 @@ class Assistant:
 
 
 def with_tasks(world: World, skill: float) -> Assistant:
-    """An assistant who listens to what tasks the world hands out."""
+    """An assistant that records the tasks which the world hands out."""
     heard: list[Task] = []
     task = world.task
 
@@ -213,7 +213,8 @@ def test_verdicts_on_the_logs_tell_right_answers_from_wrong_ones(
         "".join(json.dumps(one) + "\n" for one in found.conversations)
     )
     verdicts = {
-        (one.id, one.index): one for one in upshot.judge(upshot.read(tmp_path / "log.jsonl"))
+        (one.id, one.index): one
+        for one in upshot.judge(upshot.read(tmp_path / "log.jsonl", raw=True))
     }
     good = [verdicts[one.id, one.index].score for one in found.truths if one.ok]
     bad = [verdicts[one.id, one.index].score for one in found.truths if not one.ok]
@@ -359,7 +360,7 @@ def test_a_policy_is_made_talks_and_is_measured_from_the_command_line(tmp_path: 
         str(tmp_path / "truth.jsonl"),
     )
     assert done.returncode == 0, done.stderr
-    assert len(upshot.judge(upshot.read(tmp_path / "log.jsonl"))) >= 12
+    assert len(upshot.judge(upshot.read(tmp_path / "log.jsonl", raw=True))) >= 12
     assert {"id", "index", "ok", "kind", "user", "task"} <= set(
         json.loads((tmp_path / "truth.jsonl").read_text().splitlines()[0])
     )

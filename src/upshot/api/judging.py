@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import os
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from getpass import getuser
 from pathlib import Path
+from platform import node
 from typing import Any, NamedTuple, cast
 
 import msgspec
@@ -24,12 +25,14 @@ from upshot.hindsight.llm import cascade, rubric
 from upshot.hindsight.llm.judge import Options
 from upshot.io.arrow import pc
 from upshot.io.rows import Rows
+from upshot.io.streams import Limits
 from upshot.io.writing import replace_file
 from upshot.lake import ErasureProof, Lake, bucket_of, erase_rows
 from upshot.llm import Budget, Replies
 from upshot.records import BadRecord, CleanTable, Evidence, RawConversation, Verdict
 from upshot.report import Summary, summarise, to_html
 from upshot.sources import openai_chat
+from upshot.sources.formats import PERSONAL
 from upshot.sources.ingest import IngestReport
 from upshot.sources.ingest import ingest as _ingest
 from upshot.sources.outcomes import attach_results
@@ -54,7 +57,7 @@ def ingest(
     settings: Settings | None = None,
     *,
     format: str | None = None,
-    columns: Mapping[str, str] | None = None,
+    mapping: Mapping[str, str] | None = None,
     progress: Progress = quiet,
 ) -> IngestReport:
     """Read logs, make them private, and write them to the lake.
@@ -68,10 +71,8 @@ def ingest(
     """
     settings = settings or load()
     store = open_lake(lake, settings)
-    items = read_logs(logs, format, columns)
-    first = next(rest := iter(items), None)  # a wrong file is refused before a lake is made
     return _ingest(
-        rest if first is None else itertools.chain([first], rest),
+        read_logs(logs, format, mapping, settings=settings),
         store,
         cleaning(store, settings),
         chunk_mb=settings.lake.chunk_mb,
@@ -81,13 +82,22 @@ def ingest(
 
 
 def read_logs(
-    logs: Logs, format: str | None = None, columns: Mapping[str, str] | None = None
+    logs: Logs,
+    format: str | None = None,
+    mapping: Mapping[str, str] | None = None,
+    *,
+    user: str = "",
+    settings: Settings | None = None,
 ) -> Iterator[RawConversation | BadRecord]:
     """Conversations of files, or those that the caller holds already; unreadable ones come as
     `BadRecord`.
     """
+    options = (settings or load()).sources
+    user = user or options.user
     if is_paths(logs):
-        yield from read_files(logs, format, columns)
+        limits = Limits(options.decompressed_mb, options.line_mb)
+        for item in read_files(logs, format, mapping or options.map or None, limits):
+            yield with_user(item, user) if isinstance(item, RawConversation) else item
         return
     conversations = cast(Iterable[RawConversation | BadRecord | Mapping[str, Any]], logs)
     for number, item in enumerate(conversations, 1):
@@ -96,7 +106,21 @@ def read_logs(
             if isinstance(item, (RawConversation, BadRecord))
             else openai_chat.parse_item(item, f"item {number}")
         )
-        yield attach_results(parsed) if isinstance(parsed, RawConversation) else parsed
+        yield (
+            attach_results(with_user(parsed, user))
+            if isinstance(parsed, RawConversation)
+            else parsed
+        )
+
+
+def with_user(conversation: RawConversation, user: str) -> RawConversation:
+    """The conversation under a user, where its log names none.
+
+    Logs that tools keep for whoever works at a machine are that person's.
+    """
+    if conversation.user or not (user or conversation.source in PERSONAL):
+        return conversation
+    return msgspec.structs.replace(conversation, user=user or f"{getuser()}@{node()}")
 
 
 def link_lake(
@@ -265,7 +289,7 @@ def run(
     settings: Settings | None = None,
     *,
     format: str | None = None,
-    columns: Mapping[str, str] | None = None,
+    mapping: Mapping[str, str] | None = None,
     progress: Progress = quiet,
 ) -> RunReport:
     """The main job: ingest, link, judge, report.
@@ -277,7 +301,7 @@ def run(
         NotFoundError: a named file is not there.
     """
     settings = settings or load()
-    ingested = ingest(logs, lake, settings, format=format, columns=columns, progress=progress)
+    ingested = ingest(logs, lake, settings, format=format, mapping=mapping, progress=progress)
     linked = link_lake(lake, settings, progress)
     judged = judge_lake(lake, settings, progress)
     llm_report = None if settings.judge.kind == "embedded" else ask_lake(lake, settings, progress)
@@ -392,7 +416,7 @@ def link(
     lake: str | os.PathLike[str] | None = None,
     settings: Settings | None = None,
     format: str | None = None,
-    columns: Mapping[str, str] | None = None,
+    mapping: Mapping[str, str] | None = None,
     progress: Progress = quiet,
     on_bad: Callable[[BadRecord], None] | None = None,
 ) -> Rows[ThreadMember]:
@@ -415,7 +439,11 @@ def link(
     if logs is None or lake is not None:
         raise InputError("could not link: name logs or a lake, one of the two")
     return Rows(
-        _members(linked(_pass_bad(read_logs(logs, format, columns), on_bad), settings)["threads"])
+        _members(
+            linked(
+                _pass_bad(read_logs(logs, format, mapping, settings=settings), on_bad), settings
+            )["threads"]
+        )
     )
 
 
@@ -432,7 +460,7 @@ def judge(
     horizon: int | None = None,
     settings: Settings | None = None,
     format: str | None = None,
-    columns: Mapping[str, str] | None = None,
+    mapping: Mapping[str, str] | None = None,
     progress: Progress = quiet,
     on_report: Callable[[cascade.Report], None] | None = None,
     on_bad: Callable[[BadRecord], None] | None = None,
@@ -461,7 +489,7 @@ def judge(
         return verdicts(lake, settings)
     if logs is None or lake is not None:
         raise InputError("could not judge: name logs or a lake, one of the two")
-    conversations = _pass_bad(read_logs(logs, format, columns), on_bad)
+    conversations = _pass_bad(read_logs(logs, format, mapping, settings=settings), on_bad)
     return Rows(_judge_tables(conversations, settings, progress, on_report))
 
 

@@ -94,6 +94,7 @@ def set_up(
 
 _VERBS: Sequence[tuple[str, str, Callable[..., Any]]] = (
     (VERDICTS, "run", judging.run),
+    (VERDICTS, "read", judging.read),
     (VERDICTS, "ingest", judging.ingest),
     (VERDICTS, "link", judging.link),
     (VERDICTS, "judge", judging.judge),

@@ -10,24 +10,25 @@ import typer
 import upshot
 from upshot.cli.options import (
     BaseUrl,
-    Columns,
     ConfigFile,
     Format,
     Horizon,
     LakeDir,
     Logs,
+    Map,
     MaybeLake,
     MaybeLogs,
     ModelName,
     Out,
+    UserName,
     Workers,
     load_settings,
-    parse_columns,
+    parse_map,
     require_logs,
 )
 from upshot.cli.output import end_partly, log, notice, write
 from upshot.cli.progress import progress
-from upshot.cli.summaries import show_asked, show_erasure, show_summary
+from upshot.cli.summaries import show_asked, show_erasure, show_notes, show_summary
 from upshot.errors import InputError
 
 if TYPE_CHECKING:
@@ -39,7 +40,8 @@ def run(
     logs: Logs,
     lake: LakeDir,
     format: Format = None,
-    columns: Columns = None,
+    mapping: Map = None,
+    user: UserName = None,
     config: ConfigFile = None,
     workers: Workers = None,
     horizon: Horizon = None,
@@ -48,14 +50,16 @@ def run(
 
     Example: upshot run examples/chats.jsonl --lake demo-lake
     """
-    settings = load_settings(config, workers=workers, judge={"horizon": horizon})
+    settings = load_settings(
+        config, workers=workers, judge={"horizon": horizon}, sources={"user": user}
+    )
     with progress() as update:
         result = upshot.run(
             logs,
             lake,
             settings,
             format=format,
-            columns=parse_columns(columns),
+            mapping=parse_map(mapping),
             progress=update,
         )
     show_summary(result.summary)
@@ -69,6 +73,35 @@ def run(
         raise typer.Exit(1)
 
 
+def read(
+    logs: Logs,
+    out: Out = "-",
+    raw: Annotated[
+        bool, typer.Option("--raw", help="As the logs have it: not redacted, real names.")
+    ] = False,
+    format: Format = None,
+    mapping: Map = None,
+    user: UserName = None,
+    config: ConfigFile = None,
+) -> None:
+    """Read logs and write what was understood: who wrote what, in which order, of which
+    conversation.
+
+    Example: upshot read examples/chats.jsonl -o conversations.jsonl
+    """
+    reading = upshot.read(
+        logs,
+        raw=raw,
+        format=format,
+        mapping=parse_map(mapping),
+        user=user or "",
+        settings=load_settings(config),
+    )
+    count = write(reading, out, "conversations")
+    show_notes(reading.skipped, reading.notes)
+    end_partly(count, len(reading.bad), reading.first_reason, what="read")
+
+
 def ingest(
     lake: LakeDir,
     logs: Annotated[
@@ -79,7 +112,8 @@ def ingest(
         typer.Option(help="Events of an application, keyed by response (JSON lines)."),
     ] = None,
     format: Format = None,
-    columns: Columns = None,
+    mapping: Map = None,
+    user: UserName = None,
     config: ConfigFile = None,
     workers: Workers = None,
 ) -> None:
@@ -87,7 +121,7 @@ def ingest(
 
     Example: upshot ingest examples/chats.jsonl --lake demo-lake
     """
-    settings = load_settings(config, workers=workers)
+    settings = load_settings(config, workers=workers, sources={"user": user})
     report = None
     if logs or events is None:
         with progress() as update:
@@ -96,7 +130,7 @@ def ingest(
                 lake,
                 settings,
                 format=format,
-                columns=parse_columns(columns),
+                mapping=parse_map(mapping),
                 progress=update,
             )
         write([report], "-")
@@ -114,6 +148,12 @@ def ingest(
 
 
 def _end_of_ingest(report: IngestReport) -> None:
+    show_notes(report.skipped, report.notes)
+    if report.clashes:
+        notice(
+            f"{report.clashes:,} conversations have an id that already stood for another; both"
+            f" stay, the later under a name of its own (the first: {report.clash})."
+        )
     done = report.conversations + report.known
     if not done and not report.quarantined:
         raise InputError("could not ingest: the logs hold no conversation")
@@ -125,7 +165,8 @@ def link(
     lake: MaybeLake = None,
     out: Out = "-",
     format: Format = None,
-    columns: Columns = None,
+    mapping: Map = None,
+    user: UserName = None,
     config: ConfigFile = None,
     workers: Workers = None,
 ) -> None:
@@ -133,7 +174,7 @@ def link(
 
     Example: upshot link examples/chats.jsonl -o threads.jsonl
     """
-    settings = load_settings(config, workers=workers)
+    settings = load_settings(config, workers=workers, sources={"user": user})
     bad: list[upshot.BadRecord] = []
     with progress() as update:
         members = upshot.link(
@@ -141,7 +182,7 @@ def link(
             lake=lake,
             settings=settings,
             format=format,
-            columns=parse_columns(columns),
+            mapping=parse_map(mapping),
             progress=update,
             on_bad=bad.append,
         )
@@ -156,7 +197,8 @@ def judge(
     lake: MaybeLake = None,
     out: Out = "-",
     format: Format = None,
-    columns: Columns = None,
+    mapping: Map = None,
+    user: UserName = None,
     config: ConfigFile = None,
     workers: Workers = None,
     horizon: Horizon = None,
@@ -188,6 +230,7 @@ def judge(
     settings = load_settings(
         config,
         workers=workers,
+        sources={"user": user},
         judge={"horizon": horizon, "kind": judge, "share": share},
         llm={
             "base_url": base_url,
@@ -211,7 +254,7 @@ def judge(
             lake=lake,
             settings=settings,
             format=format,
-            columns=parse_columns(columns),
+            mapping=parse_map(mapping),
             progress=update,
             on_report=reports.append,
             on_bad=bad.append,

@@ -21,8 +21,15 @@ Format = Annotated[
     str | None,
     typer.Option("--format", help=f"{', '.join(FORMATS.names)}; detected if left out."),
 ]
-Columns = Annotated[
-    str | None, typer.Option("--columns", help="Parquet: messages=COLUMN,id=COLUMN,user=COLUMN.")
+Map = Annotated[
+    str | None,
+    typer.Option(
+        "--map",
+        help="What lies where in a log of another shape: messages=turns[*],role=who,content=text.",
+    ),
+]
+UserName = Annotated[
+    str | None, typer.Option("--user", help="Whose logs these are, where they do not say.")
 ]
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="Settings file (TOML).")]
 Workers = Annotated[int | None, typer.Option("--workers", min=1, help="Local processes.")]
@@ -54,18 +61,27 @@ def load_settings(
     return upshot.load(path, engine={"workers": workers}, **sections)
 
 
-def parse_columns(text: str | None) -> dict[str, str] | None:
-    """The map of `--columns`.
+def parse_map(text: str | None) -> dict[str, str] | None:
+    """The mapping of `--map`: `messages=turns[*],role=who`.
 
     Raises:
-        InputError: it is none.
+        InputError: a part is no `name=path`.
+
+    >>> parse_map("messages=turns[*],role=who")
+    {'messages': 'turns[*]', 'role': 'who'}
     """
     if text is None:
         return None
-    pairs = [part.partition("=") for part in text.split(",")]
-    if any(not name or not column for name, _, column in pairs):
-        raise InputError(f"could not read --columns {text!r}: write messages=COLUMN,id=COLUMN")
-    return {name: column for name, _, column in pairs}
+    mapping: dict[str, str] = {}
+    for part in text.split(","):
+        name, equals, path = part.partition("=")
+        if not equals or not name.strip() or not path.strip():
+            raise InputError(
+                f"could not read --map {part!r}: write NAME=PATH pairs with commas, as in"
+                " messages=turns[*],role=who,content=text"
+            )
+        mapping[name.strip()] = path.strip()
+    return mapping
 
 
 def require_logs(logs: list[str] | None, verb: str) -> list[str]:

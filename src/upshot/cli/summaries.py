@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,8 @@ _STYLES = {"helped": "green", "harmed": "red", "unclear": "yellow", "silent": "b
 """In the order of the table's columns."""
 _NAME_WIDTH = 24
 _BAR_WIDTH = 24
+_MAX_KINDS = 8
+"""Kinds of skipped records that are named."""
 
 
 def show_summary(summary: Summary) -> None:
@@ -120,3 +123,16 @@ def show_erasure(proof: ErasureProof) -> None:
             f"Learned from them and is still there: {folder}. Make its pairs again and train it"
             " anew.",
         )
+
+
+def show_notes(skipped: Mapping[str, int], notes: Mapping[str, int]) -> None:
+    """What readers left out, and what they read with something missing."""
+    for title, counts in (("Skipped", skipped), ("Noted", notes)):
+        if counts:
+            parts = [f"{count:,} {what}" for what, count in _most_frequent(counts)]
+            more = len(counts) - len(parts)
+            notice(f"{title}: {'; '.join(parts)}{f'; {more:,} kinds more' if more else ''}.")
+
+
+def _most_frequent(counts: Mapping[str, int]) -> list[tuple[str, int]]:
+    return sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))[:_MAX_KINDS]

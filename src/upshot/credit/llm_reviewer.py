@@ -2,10 +2,10 @@
 
 The blind pass weighs the importance of steps, the informed one names the step that decided it.
 
-Weights assigned without the outcome cannot favour whatever won (METHODS, "Credit"), so they split
-the gain of a run. Where it failed, the votes for the place of the error split the loss, as far as
-they agree; without a majority the split is uniform. To combine several reviewers, give
-`split_outcomes` the mean of their raw credits.
+Weights assigned without the outcome cannot favour whatever won, so they split the gain of a run.
+Where it failed, the votes for the place of the error split the loss, as far as they agree; without
+a majority the split is uniform. To combine several reviewers, give `split_outcomes` the mean of
+their raw credits.
 """
 
 from __future__ import annotations

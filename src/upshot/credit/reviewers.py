@@ -13,9 +13,9 @@ for the value of the run without a step. *Trained* takes differences of prefix v
 outcomes alone; where some runs are labelled with the step to blame, a blame model splits the loss
 of failed runs.
 
-Conservation does not make a reviewer honest (METHODS, "Credit": a conserved reviewer that favours
-performing drives success from .95 to .48), so steps that lead back to where the run already was
-earn nothing in total, however heroic a reviewer finds one of them.
+Conservation does not make a reviewer honest (`bench/credit_learning.py`: a conserved reviewer that
+favours performing drives success from .95 to .48), so steps that lead back to where the run already
+was earn nothing in total, however heroic a reviewer finds one of them.
 """
 
 from __future__ import annotations

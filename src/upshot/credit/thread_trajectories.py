@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from upshot.credit.trajectories import Step, Trajectory
 from upshot.lake import Lake
+from upshot.records import with_calls
 from upshot.records.verdicts import SHARED
 
 
@@ -27,8 +28,9 @@ def read_thread_runs(lake: Lake) -> Iterator[ThreadRun]:
     for bucket in range(lake.buckets):
         rows = {
             table: lake.read(table, bucket).to_pylist()
-            for table in ("conversations", "messages", "threads", "verdicts", "events")
+            for table in ("conversations", "threads", "verdicts", "events")
         }
+        rows["messages"] = with_calls(lake.read("messages", bucket)).to_pylist()
         thread = {row["id"]: row["thread"] for row in rows["threads"]}
         messages: dict[str, list[Mapping[str, Any]]] = {}
         for row in sorted(rows["messages"], key=lambda row: (row["id"], row["index"])):

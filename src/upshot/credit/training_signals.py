@@ -1,6 +1,6 @@
 """Credits as training signals: advantages, imitation weights and masks, pairs of steps.
 
-What is safe (METHODS, "Credit"; `bench/credit_learning.py`): a policy gradient may use the outcome
+What is safe (`bench/credit_learning.py`): a policy gradient may use the outcome
 on every step, or a mixture with centred credit, A_t = (1 − λ)(R − b) + λ T (c_t − mean c), with λ
 at most .4; beyond that, a policy learns to please a reviewer that favours performing. Where the
 mixture contradicts what outcomes say of some class of actions, λ is lowered. Differences of

@@ -10,7 +10,7 @@ to the outcomes of the runs that each prefix began, then to the values of the pr
 (temporal differences, TD(λ); Sutton, 1988), which has far less noise: with the outcome as the only
 target, all prefixes of a run share one random draw. Values are cross-fitted: a run is valued by a
 model that never saw its outcome. The difference of two values is a step's credit; it depends on the
-prefix only, so it is an unbiased immediate reward for a policy gradient (METHODS, "Credit").
+prefix only, so it is an unbiased immediate reward for a policy gradient.
 """
 
 from __future__ import annotations

@@ -2,41 +2,56 @@
 
 from __future__ import annotations
 
+import codecs
 import glob
-import gzip
-import io
-import json
 import os
-import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-import msgspec
-import zstandard
+from upshot.errors import InputError, NotFoundError, RecordError
+from upshot.io import json_text
+from upshot.io.json_text import Bad as Bad
+from upshot.io.streams import (
+    DiskFolder,
+    Folder,
+    Limits,
+    NoFolder,
+    Stream,
+    decompress,
+    read_parts,
+)
 
-from upshot.errors import FormatError, InputError, NotFoundError, RecordError
-
-_HEAD = 1 << 18
-_BLOCK = 1 << 22
+HEAD = 1 << 20
+"""Bytes by which a format is recognised."""
 _IGNORED = frozenset({".git", "__pycache__", "node_modules", ".venv"})
+_ENCODINGS = (
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
 
 
 class Input(NamedTuple):
     """One opened file."""
 
     name: str
-    """Its path, or `-`."""
-    stream: BinaryIO
+    """Its path, `-`, or `ARCHIVE!MEMBER`."""
+    stream: Stream
+    """Its bytes, decompressed; text in UTF-16 or UTF-32 comes as UTF-8."""
     head: bytes
-    """The first quarter of a megabyte, decompressed; still to be read from `stream` as well."""
-    raw: BinaryIO
-    """The file itself."""
+    """The first megabyte, decompressed; still to be read from `stream` as well."""
+    raw: BinaryIO | None
+    """The file itself; None for a member of an archive."""
+    folder: Folder
+    """What lies beside it."""
+    limits: Limits
 
     def close(self) -> None:
         """Close the file; standard input stays open."""
-        if self.name != "-":
+        if self.name != "-" and self.raw is not None:
             self.raw.close()
 
 
@@ -69,94 +84,53 @@ def expand_paths(paths: Sequence[str | os.PathLike[str]]) -> list[str]:
     return files
 
 
-class _Replay(io.RawIOBase):
-    """A stream whose first bytes were already taken, without copying the rest."""
+def open_input(path: str, limits: Limits | None = None, beside: Sequence[str] = ()) -> Input:
+    """Open and decompress; gzip and zstd are known by their first bytes, not by the name.
 
-    def __init__(self, head: bytes, rest: BinaryIO) -> None:
-        self._head = memoryview(head)
-        self._rest = rest
+    `beside`: names of the files of its folder that are read in the same run.
 
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        if self._head:
-            size = min(len(buffer), len(self._head))
-            buffer[:size] = self._head[:size]
-            self._head = self._head[size:]
-            return size
-        data = self._rest.read(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
-
-
-def open_input(path: str) -> Input:
-    """Open and decompress; gzip and zstd are known by their first bytes, not by the name."""
+    Raises:
+        InputError: the file cannot be opened.
+    """
     try:
         raw: BinaryIO = sys.stdin.buffer if path == "-" else open(path, "rb")  # noqa: SIM115
     except OSError as error:
         raise InputError(f"could not read {path}: {error.strerror}") from error
-    magic = raw.read(4)
-    stream: BinaryIO = io.BufferedReader(_Replay(magic, raw), _BLOCK)
-    if magic[:2] == b"\x1f\x8b":
-        stream = gzip.open(stream, "rb")  # noqa: SIM115  # pyright: ignore[reportAssignmentType]  # a BinaryIO in all but name
-    elif magic == b"\x28\xb5\x2f\xfd":
-        stream = io.BufferedReader(
-            zstandard.ZstdDecompressor().stream_reader(stream, read_across_frames=True), _BLOCK
-        )  # pyright: ignore[reportArgumentType]
-    try:
-        head = _read_exactly(stream, _HEAD)
-    except (OSError, EOFError, zstandard.ZstdError) as error:
-        raw.close()
-        raise FormatError(f"could not decompress {path}: {error}") from error
-    return Input(path, io.BufferedReader(_Replay(head, stream), _BLOCK), head, raw)
+    folder = NoFolder() if path == "-" else DiskFolder(os.path.dirname(path) or ".", beside)
+    return make_input(path, read_parts(raw), folder, raw, limits or Limits())
 
 
-def _read_exactly(stream: BinaryIO, size: int) -> bytes:
-    parts: list[bytes] = []
-    while size > 0:
-        part = stream.read(size)
-        if not part:
-            break
-        parts.append(part)
-        size -= len(part)
-    return b"".join(parts)
+def make_input(
+    name: str, parts: Iterator[bytes], folder: Folder, raw: BinaryIO | None, limits: Limits
+) -> Input:
+    """An input of the parts of a file, which may be compressed."""
+    stream = Stream(decompress(parts, limits))
+    start = stream.peek(4)
+    encoding = next((name for mark, name in _ENCODINGS if start.startswith(mark)), None)
+    if encoding is not None:
+        stream = Stream(_to_utf8(stream, encoding))
+    return Input(name, stream, stream.peek(HEAD), raw, folder, limits)
 
 
-class Bad(NamedTuple):
-    """A stretch of a file that is not JSON."""
+def _to_utf8(stream: Stream, encoding: str) -> Iterator[bytes]:
+    decoder = codecs.getincrementaldecoder(encoding)("replace")
+    for part in read_parts(stream):
+        yield decoder.decode(part).encode("utf-8", "replace")
+    yield decoder.decode(b"", final=True).encode("utf-8", "replace")
 
-    reason: str
 
-
-def read_lines(stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
-    """Numbered lines, from 1, without their ends; blank ones are passed over. Reads in blocks."""
-    number = 0
-    rest = b""
-    while block := stream.read(_BLOCK):
-        parts = (rest + block).split(b"\n") if rest else block.split(b"\n")
-        rest = parts.pop()
-        for part in parts:
-            number += 1
-            if part and not part.isspace():
-                yield number, part
-    if rest and not rest.isspace():
-        yield number + 1, rest
+def read_lines(source: Input) -> Iterator[tuple[int, bytes | Bad]]:
+    """Numbered lines, from 1, without their ends; blank ones are passed over."""
+    return json_text.read_lines(source.stream, source.limits)
 
 
 def read_json(source: Input) -> Iterator[tuple[str, Any | Bad]]:
-    """(position, value) for each item of a JSON array, each JSON line, or the one value of a file.
+    """(position, value) for each value of a file: `line 3`, or `item 3` of an array.
 
-    Memory is bounded by the largest item. What is not JSON becomes a `Bad` and the next item is
+    Memory is bounded by the largest value. What is not JSON becomes a `Bad` and the next value is
     looked for.
     """
-    start = source.head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
-    if start == b"[":
-        yield from _read_array(source.stream)
-    elif _is_one_value(source.head):
-        yield from _read_whole(source.stream)
-    else:
-        yield from _read_json_lines(source.stream)
+    return json_text.read_values(source.stream, source.limits)
 
 
 def read_objects(path: str | os.PathLike[str]) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -188,80 +162,6 @@ def require_objects(
                 f" {record.reason if isinstance(record, Bad) else 'not an object'}"
             )
         yield f"{name}: {position}", record
-
-
-def _read_json_lines(stream: BinaryIO) -> Iterator[tuple[str, Any | Bad]]:
-    decode = msgspec.json.Decoder().decode
-    for number, line in read_lines(stream):
-        try:
-            yield f"line {number}", decode(line)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            yield f"line {number}", Bad(f"not JSON: {error}")
-
-
-def _is_one_value(head: bytes) -> bool:
-    """Whether the file is one (pretty-printed) object and not one object a line."""
-    first, _, rest = head.lstrip(b"\xef\xbb\xbf \t\r\n").partition(b"\n")
-    try:
-        msgspec.json.decode(first)
-    except msgspec.DecodeError:
-        return (
-            first[:1] == b"{"
-            and (not rest.strip() or not rest.lstrip().startswith(b"{"))
-            and len(head) > len(first)
-        )
-    return False
-
-
-def _read_whole(stream: BinaryIO) -> Iterator[tuple[str, Any | Bad]]:
-    try:
-        yield "item 1", msgspec.json.decode(stream.read())
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        yield "item 1", Bad(f"not JSON: {error}")
-
-
-_SPACE = re.compile(r"[\s,\ufeff]*")
-_NEXT_ITEM = re.compile(r"\}\s*,\s*(?=\{)")
-
-
-def _read_array(stream: BinaryIO) -> Iterator[tuple[str, Any | Bad]]:
-    """Items of a JSON array, decoded one by one from a sliding window."""
-    decoder = json.JSONDecoder(strict=False)
-    reader = io.TextIOWrapper(stream, encoding="utf-8", errors="replace", newline="")  # pyright: ignore[reportArgumentType]
-    window = reader.read(_BLOCK)
-    position = window.find("[") + 1
-    item = 0
-    grow = _BLOCK
-    while True:
-        position = _SPACE.match(window, position).end()  # pyright: ignore[reportOptionalMemberAccess]
-        if position < len(window) and window[position] == "]":
-            return
-        try:
-            value, end = decoder.raw_decode(window, position)
-            if end == len(window) and not isinstance(value, (dict, list)):
-                raise json.JSONDecodeError("cut", window, end)
-        except json.JSONDecodeError as error:
-            addition = reader.read(grow)
-            if addition:
-                window, position, grow = window[position:] + addition, 0, grow * 2
-                continue
-            if position >= len(window):
-                return
-            item += 1
-            yield (
-                f"item {item}",
-                Bad(f"not JSON: {error.msg} at character {error.pos - position} of the item"),
-            )
-            following = _NEXT_ITEM.search(window, max(position, error.pos - 1))
-            if following is None:
-                return
-            position = following.end()
-            continue
-        item += 1
-        yield f"item {item}", value
-        position = end
-        if position > _BLOCK:
-            window, position, grow = window[position:], 0, _BLOCK
 
 
 def require_type(record: Any, kind: type, what: str) -> Any:

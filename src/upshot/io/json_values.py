@@ -27,3 +27,17 @@ def is_number(value: Any) -> TypeGuard[int | float]:
     (True, False)
     """
     return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def as_object(value: Any) -> Mapping[str, Any]:
+    """The value where it is a JSON object, else an empty one.
+
+    >>> as_object({"a": 1}), as_object([1])
+    ({'a': 1}, {})
+    """
+    return value if is_object(value) else {}
+
+
+def as_array(value: Any) -> list[Any]:
+    """The value where it is a JSON array, else an empty one."""
+    return value if is_array(value) else []

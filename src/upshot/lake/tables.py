@@ -27,6 +27,7 @@ from deltalake import (
     CommitProperties,
     DeltaTable,
     PostCommitHookProperties,
+    Schema,
     Transaction,
     WriterProperties,
     write_deltalake,
@@ -36,7 +37,7 @@ from pyarrow.fs import LocalFileSystem, SubTreeFileSystem
 
 from upshot.errors import LakeError, NotFoundError, boundary
 from upshot.io.arrow import pc
-from upshot.records import SCHEMAS, CleanTable, empty
+from upshot.records import AUTHOR_OF_ROLE, SCHEMAS, CleanTable, empty
 
 _CONFIGURATION = {
     "delta.dataSkippingStatsColumns": "bucket",
@@ -112,6 +113,7 @@ class Lake:
         buckets = self.buckets
         for table, schema in SCHEMAS.items():
             if self.exists(table):
+                self._add_columns(table, schema)
                 continue
             with boundary(f"make table {table} in {self.root}", (DeltaError, OSError), LakeError):
                 DeltaTable.create(
@@ -123,6 +125,17 @@ class Lake:
                     configuration=dict(_CONFIGURATION),
                     storage_options=self._options,
                 )
+
+    def _add_columns(self, table: str, schema: pa.Schema) -> None:
+        """Add the columns that an earlier version did not write."""
+        opened = self._open(table)
+        wanted: Any = Schema.from_arrow(schema)
+        present = {field.name for field in opened.schema().fields}
+        missing = [field for field in wanted.fields if field.name not in present]
+        if missing:
+            with boundary(f"add columns to {self.uri(table)}", (DeltaError, OSError), LakeError):
+                opened.alter.add_columns(missing)
+            self._opened.pop(table, None)
 
     def version(self, table: str) -> int:
         """The newest version of a table."""
@@ -208,7 +221,9 @@ class Lake:
         """
         rows = self.read_all_versions(table, bucket, columns, version)
         if table == "conversations":
-            return CleanTable(_select_newest(rows, ("id",), ("messages", "ingested_at"), columns))
+            return CleanTable(
+                _select_newest(rows, ("user", "id"), ("messages", "ingested_at"), columns)
+            )
         if table == "verdicts":
             ranked = rows.append_column("asked", pc.starts_with(rows["judge"], "llm/"))
             newest = _select_newest(ranked, ("id", "index"), ("seen", "asked", "as_of"), columns)
@@ -247,8 +262,14 @@ class Lake:
             dataset = cast(Any, opened).to_pyarrow_dataset(
                 filesystem=where, file_pruning_predicate=wanted
             )
-            rows: pa.Table = dataset.to_table(columns=needed)
+            present = dataset.schema.names
+            rows: pa.Table = dataset.to_table(
+                columns=None if needed is None else [name for name in needed if name in present]
+            )
         schema: Any = SCHEMAS[table]
+        for name in schema.names if needed is None else needed:
+            if name not in present:  # a lake of an earlier version
+                rows = rows.append_column(schema.field(name), _defaults(name, rows))
         return rows.cast(pa.schema([schema.field(name) for name in rows.schema.names]))
 
     def fingerprints(self, table: str) -> list[str]:
@@ -327,11 +348,24 @@ class Lake:
 
 
 _KEYS: Mapping[str, Sequence[str]] = {
-    "conversations": ("id", "messages", "digest", "ingested_at"),
+    "conversations": ("user", "id", "messages", "digest", "ingested_at"),
     "messages": ("digest", "index"),
     "events": ("digest", "index", "kind", "at", "detail", "time"),
     "verdicts": ("id", "index", "as_of", "judge", "seen"),
 }
+
+
+def _defaults(name: str, rows: pa.Table) -> Any:
+    """What a column holds in a lake of an earlier version, which did not write it."""
+    schema: Any = next(schema for schema in SCHEMAS.values() if name in schema.names)
+    values: list[Any] = [_DEFAULTS.get(name, "")] * rows.num_rows
+    if name == "author" and "role" in rows.schema.names:
+        roles: list[Any] = rows["role"].to_pylist()
+        values = [AUTHOR_OF_ROLE[role] for role in roles]
+    return cast(Any, pa).array(values, schema.field(name).type)
+
+
+_DEFAULTS: Mapping[str, Any] = {"parent_at": -1, "status": None, "spans": None, "chain": b""}
 
 
 def _select_newest(

@@ -3,9 +3,9 @@ each have their own bound.
 
 *Value.* Answers drawn fresh on frozen prompts by the candidate and by the policy in service, scored
 by the same calibrated judge; where an audit labelled some of each policy's answers, the judge's
-mean error on them is added, policy by policy (the residual does not transport: METHODS, "What
-follow-ups can and cannot tell"). The candidate is better where the lower end of a one-sided t
-interval over users, of the paired difference, is above 0.
+mean error on them is added, policy by policy (one policy's error is not another's). The candidate
+is better where the lower end of a one-sided t interval over users, of the paired difference, is
+above 0.
 
 *Many candidates.* The best is chosen on one split of users and tested on the other, once. The
 test's level is spent over tests and earned back by promotions (LORD++; Ramdas et al., 2017), so

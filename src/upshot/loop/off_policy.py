@@ -2,7 +2,7 @@
 propensities were kept.
 
 For a small logged knob only (which model, which prompt variant, which temperature): weights of
-whole answers of language models say nothing (METHODS, "Gates"). Estimators as in Dudík et al.
+whole answers of language models say nothing. Estimators as in Dudík et al.
 (2014) and Swaminathan and Joachims (2015); equal to Open Bandit Pipeline's.
 """
 

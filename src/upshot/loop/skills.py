@@ -19,7 +19,7 @@ import msgspec
 
 from upshot.io import json_lines
 from upshot.lake import Lake
-from upshot.records import Turn
+from upshot.records import Turn, with_calls
 from upshot.records.verdicts import EVEN
 from upshot.stats import word_hashes
 
@@ -109,7 +109,9 @@ def read_skills(lake: Lake) -> Library:
     verdicts: list[dict[str, Any]] = []
     for bucket in range(lake.buckets):
         rows = sorted(
-            lake.read("messages", bucket, ["id", "index", "role", "text", "user"]).to_pylist(),
+            with_calls(
+                lake.read("messages", bucket, ["id", "index", "role", "text", "user", "tool_calls"])
+            ).to_pylist(),
             key=lambda row: (row["id"], row["index"]),
         )
         request: tuple[str, str] = ("", "")

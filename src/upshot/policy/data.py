@@ -17,6 +17,7 @@ from upshot.errors import FormatError, InputError
 from upshot.io.files import open_input, read_json, read_objects, require_objects
 from upshot.preferences.importers import parse_preferences, read_preferences
 from upshot.records import Example, Preference, Source, Turn
+from upshot.records.training import turns_to_messages
 from upshot.reward.rows import collect_pairs, parse_example, parse_turns
 
 
@@ -112,11 +113,7 @@ def join_data(parts: Iterable[Data]) -> Data:
 
 def _follow_up(row: Example) -> dict[str, Any]:
     """The messages after an answer: a hint for another attempt."""
-    return (
-        {"after": [{"role": turn.role, "content": turn.content} for turn in row.after]}
-        if row.after
-        else {}
-    )
+    return {"after": turns_to_messages(row.after)} if row.after else {}
 
 
 def make_data(rows: Sequence[Preference] | Sequence[Example] | Sequence[Prompt]) -> Data:

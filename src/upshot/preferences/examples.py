@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from upshot.hindsight.embedded.timeline import ASSISTANT, Timeline
 from upshot.preferences.pairs import (
     JudgedBucket,
-    answer_turns,
     place_of,
     prompt_before,
     thread_name,
+    turn_at,
     turns_between,
 )
 from upshot.records import Example, Place, Source, Turn
@@ -31,7 +31,7 @@ def make_examples(bucket: JudgedBucket, min_confidence: float = USABLE) -> Itera
             continue
         yield Example(
             prompt_before(line, p),
-            answer_turns(line.text[p]),
+            (turn_at(line, p),),
             round(verdict.score, 4),
             round(verdict.confidence, 4),
             Source("verdict", (str(line.user[p]),), thread_name(line, p), chosen=place_of(line, p)),
@@ -64,8 +64,7 @@ def make_masked_conversations(
     """Make examples of whole conversations that mark which responses to imitate.
 
     A response is imitated if its verdict has evidence and a score of at least `min_score`; a bad
-    step of a conversation that ended well is not (METHODS: .80 against .51 for filtering by
-    outcome).
+    step of a conversation that ended well is not (`bench/credit_learning.py`).
     """
     line = bucket.timeline
     start = 0

@@ -123,7 +123,14 @@ def prompt_before(line: Timeline, response: int) -> tuple[Turn, ...]:
 
 def turns_between(line: Timeline, first: int, end: int) -> tuple[Turn, ...]:
     """The messages at the positions from `first` up to, but not including, `end`."""
-    return tuple(Turn(ROLES[int(line.role[p])], line.text[p]) for p in range(first, end))
+    return tuple(turn_at(line, p) for p in range(first, end))
+
+
+def turn_at(line: Timeline, position: int) -> Turn:
+    """One message, its tool calls and its tool's name apart from its words."""
+    p = int(position)
+    calls = line.calls.get(p, ())
+    return Turn(ROLES[int(line.role[p])], line.words[p], calls, line.tools.get(p, ""))
 
 
 def place_of(line: Timeline, response: int) -> Place:
@@ -181,8 +188,8 @@ def _make_pair(bucket: JudgedBucket, better: int, worse: int, kind: str) -> Pref
     )
     return Preference(
         prompt_before(line, worse),
-        answer_turns(line.text[better]),
-        answer_turns(line.text[worse]),
+        (turn_at(line, better),),
+        (turn_at(line, worse),),
         round(margin, 4),
         round(confidence, 4),
         source,
@@ -273,7 +280,7 @@ def _edit_pairs(bucket: JudgedBucket) -> Iterator[Preference]:
         yield Preference(
             prompt_before(line, p),
             answer_turns(event.detail),
-            answer_turns(line.text[p]),
+            (turn_at(line, p),),
             _EDIT_MARGIN,
             _EDIT_WEIGHT,
             Source("edit", (user,), thread, rejected=place_of(line, p)),

@@ -2,7 +2,7 @@
 
 The user's own text is never "chosen": a rewrite that copies it is refused. A second request, which
 does not know that it sees a rewrite, checks that it meets every requirement. A rewrite that uses
-what only the correction revealed is marked with a note (METHODS: such answers teach guessing).
+what only the correction revealed is marked with a note, since such answers teach guessing.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from upshot.preferences.pairs import (
     place_of,
     prompt_before,
     thread_name,
+    turn_at,
 )
 from upshot.records import Preference, Source, Turn
 from upshot.records.training import turns_to_messages
@@ -181,7 +182,7 @@ async def _rewrite_answer(
     return Preference(
         turns,
         answer_turns(text),
-        answer_turns(line.text[p]),
+        (turn_at(line, p),),
         round(max(0.0, score / _MAX_CHECK_SCORE - verdict.score), 4),
         round(verdict.confidence * score / _MAX_CHECK_SCORE, 4),
         Source(REWRITE, (user,), thread_name(line, p), rejected=place_of(line, p), note=note),

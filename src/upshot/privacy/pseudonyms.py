@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+import unicodedata
 from pathlib import Path
 
 from upshot.errors import ConfigError
@@ -32,21 +33,37 @@ class Pseudonyms:
         self._key = hashlib.blake2b(key.encode(), digest_size=32).digest()
 
     def user(self, name: str) -> str:
-        """`u_` and 20 hexadecimal digits."""
-        return "u_" + self._digest("user", name)
+        """`u_` and 20 hexadecimal digits, the same for all spellings of a name (`fold_name`)."""
+        return "u_" + self._digest("user", fold_name(name))
 
     def conversation(self, name: str) -> str:
         """`c_` and 20 hexadecimal digits, for ids that are not safe to keep."""
         return "c_" + self._digest("conversation", name)
 
     def number(self, owner: str, kind: str, value: str) -> int:
-        """The number in a placeholder, 1 to 9999, the same for a value of one owner everywhere."""
-        return 1 + int(self._digest(f"value/{owner}/{kind}", value), 16) % 9999
+        """The number in a placeholder, the same for a value of one owner everywhere.
+
+        Of twelve digits: two of an owner's thousand values share one in two million cases.
+        """
+        return 1 + int(self._digest(f"value/{owner}/{kind}", value), 16) % 999_999_999_999
+
+    def mark(self, purpose: str, *parts: str) -> str:
+        """Sixteen hexadecimal digits for what must be recognised again but reveal nothing."""
+        return self._digest(purpose, "\0".join(parts))[:16]
 
     def _digest(self, purpose: str, text: str) -> str:
         return hashlib.blake2b(
-            f"{purpose}\0{text}".encode(), key=self._key, digest_size=10
+            f"{purpose}\0{text}".encode("utf-8", "replace"), key=self._key, digest_size=10
         ).hexdigest()
+
+
+def fold_name(name: str) -> str:
+    """One form for all spellings of a name: Unicode, case and white space.
+
+    >>> fold_name(" Jane\u00a0 ROE") == fold_name("jane roe")
+    True
+    """
+    return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
 
 
 def load_key(setting: str, lake: str, is_local: bool) -> str:

@@ -18,7 +18,7 @@ import re2
 
 from upshot.privacy import patterns
 from upshot.privacy.normalised import TRIGGERS, find_rewritten, normalise
-from upshot.privacy.pseudonyms import Pseudonyms
+from upshot.privacy.pseudonyms import Pseudonyms, fold_name
 
 _SEPARATOR = "\x1e"
 _WINDOW_RADIUS = 160
@@ -62,25 +62,17 @@ def find_personal_data(
 ) -> list[list[Span]]:
     """Personal data in each text: spans in order, without overlap.
 
+    What is found in a text does not depend on the texts beside it.
+
     >>> find_personal_data(["call +1 415 555 0132"])
     [[Span(kind='PHONE', start=5, end=20)]]
     """
-    spans: dict[int, list[Span]] = {}
     encoded = [text.encode("utf-8", "surrogatepass") for text in texts]
-    blob = _SEPARATOR.encode().join(encoded)
-    offsets = [0, *accumulate(len(part) + 1 for part in encoded)]
-    pattern = _WITH_NAMES if names else _WITHOUT_NAMES
-    for match in pattern.finditer(blob):
-        start = match.start()
-        text = bisect_right(offsets, start) - 1
-        first = len(blob[offsets[text] : start].decode("utf-8", "ignore"))
-        candidate = match.group().decode("utf-8", "ignore")
-        for kind, begin, end in patterns.classify(candidate, names):
-            begin += first
-            end += first
-            if kind == "PRIVATE_KEY":
-                end = _find_key_end(texts[text], end)
-            spans.setdefault(text, []).append(Span(kind, begin, end))
+    blob, offsets = _join(encoded)
+    spans, crossed = _scan(texts, blob, offsets, names)
+    for text in crossed:  # a candidate ran over a border and may hide others in both texts
+        own, _ = _scan([texts[text]], *_join([encoded[text]]), names)
+        spans[text] = own.get(0, [])
     for text, windows in _trigger_windows(blob, offsets).items():
         original = texts[text]
         for start, end in windows:
@@ -91,7 +83,37 @@ def find_personal_data(
     if recogniser is not None:
         for text, original in enumerate(texts):
             spans.setdefault(text, []).extend(recogniser(original))
-    return [_merge_spans(spans.get(i, ())) for i in range(len(texts))]
+    return [_merge_spans(own) if (own := spans.get(i)) else [] for i in range(len(texts))]
+
+
+def _join(encoded: Sequence[bytes]) -> tuple[bytes, list[int]]:
+    """The texts in one, and where each begins."""
+    return _SEPARATOR.encode().join(encoded), [0, *accumulate(len(part) + 1 for part in encoded)]
+
+
+def _scan(
+    texts: Sequence[str], blob: bytes, offsets: list[int], names: bool
+) -> tuple[dict[int, list[Span]], set[int]]:
+    """Spans by text, and the texts that a candidate touched from outside."""
+    spans: dict[int, list[Span]] = {}
+    crossed: set[int] = set()
+    pattern = _WITH_NAMES if names else _WITHOUT_NAMES
+    for match in pattern.finditer(blob):
+        start = match.start()
+        text = bisect_right(offsets, start) - 1
+        last = bisect_right(offsets, max(start, match.end() - 1)) - 1
+        if last > text or match.end() > offsets[text + 1] - 1:
+            crossed.update(range(text, min(last + 2, len(texts))))
+            continue
+        first = len(blob[offsets[text] : start].decode("utf-8", "ignore"))
+        candidate = match.group().decode("utf-8", "ignore")
+        for kind, begin, end in patterns.classify(candidate, names):
+            begin += first
+            end += first
+            if kind == "PRIVATE_KEY":
+                end = _find_key_end(texts[text], end)
+            spans.setdefault(text, []).append(Span(kind, begin, end))
+    return spans, crossed
 
 
 def _trigger_windows(blob: bytes, offsets: list[int]) -> dict[int, list[tuple[int, int]]]:
@@ -145,6 +167,27 @@ def _merge_spans(spans: Iterable[Span]) -> list[Span]:
     return merged
 
 
+class Redacted(NamedTuple):
+    """A text with placeholders."""
+
+    text: str
+    counts: Counter[str]
+    """Of each type."""
+    edits: tuple[tuple[int, int, int], ...]
+    """(start, end, new length) of what was replaced, in characters of the original."""
+
+    def move(self, position: int) -> int:
+        """Where a position of the original stands now; inside a value: where it begins."""
+        shift = 0
+        for start, end, length in self.edits:
+            if position <= start:
+                break
+            if position < end:
+                return start + shift
+            shift += length - (end - start)
+        return position + shift
+
+
 class Redactor:
     """Replaces personal data by placeholders such as `<EMAIL_4821>`.
 
@@ -168,16 +211,33 @@ class Redactor:
 
         `owners`: the user of each text.
         """
-        clean = list(texts)
-        counts: list[Counter[str]] = [_NONE] * len(clean)
-        for i, spans in enumerate(find_personal_data(texts, self._names, self._recogniser)):
-            if spans:
-                clean[i] = self._replace(texts[i], spans, owners[i])
-                counts[i] = Counter(span.kind for span in spans)
-        return clean, counts
+        redacted = self.redact_all(texts, owners)
+        return [one.text for one in redacted], [one.counts for one in redacted]
 
-    def _replace(self, text: str, spans: Sequence[Span], owner: str) -> str:
+    def redact_all(
+        self,
+        texts: Sequence[str],
+        owners: Sequence[str],
+        names: Sequence[Any] | None = None,
+    ) -> list[Redacted]:
+        """The texts with placeholders, each with what was replaced in it.
+
+        `names`: for each text a compiled pattern of its user's names, or None (`name_pattern`).
+        """
+        out: list[Redacted] = []
+        for i, spans in enumerate(find_personal_data(texts, self._names, self._recogniser)):
+            pattern = None if names is None else names[i]
+            if pattern is not None and (own := _find_names(pattern, texts[i])):
+                spans = _merge_spans([*spans, *own])
+            text = texts[i]
+            out.append(
+                self._replace(text, spans, owners[i]) if spans else Redacted(text, _NONE, ())
+            )
+        return out
+
+    def _replace(self, text: str, spans: Sequence[Span], owner: str) -> Redacted:
         parts: list[str] = []
+        edits: list[tuple[int, int, int]] = []
         last = 0
         fences = [match.start() for match in _FENCE.finditer(text)] if "```" in text else []
         for span in spans:
@@ -186,8 +246,54 @@ class Redactor:
             if bisect_right(fences, span.start) % 2:
                 placeholder = _quote_in_code(text, span, placeholder)
             parts += (text[last : span.start], placeholder)
+            edits.append((span.start, span.end, len(placeholder)))
             last = span.end
-        return "".join((*parts, text[last:]))
+        return Redacted(
+            "".join((*parts, text[last:])), Counter(span.kind for span in spans), tuple(edits)
+        )
+
+
+def name_pattern(names: Iterable[str]) -> Any | None:
+    """A pattern of the spellings of a user's names; None where there is nothing to look for.
+
+    `jane.roe@example.org` and `Jane Roe` are both looked for as jane roe, jane.roe, jane_roe, …
+
+    >>> bool(name_pattern(["jane.roe@example.org"]).search("ask Jane_Roe"))
+    True
+    """
+    wanted: set[str] = set()
+    for name in names:
+        local = name.partition("@")[0]
+        words = [w for w in re.split(r"[^\w]+|_+", local) if w]
+        letters = sum(map(str.isalpha, local))
+        if letters < _MIN_NAME or fold_name(local) in _NO_NAMES or not words:
+            continue
+        if "@" not in name and not _is_name(words):
+            continue
+        wanted.add(r"[\s._\-+]{0,2}".join(map(re.escape, words)))
+    if not wanted:
+        return None
+    return re.compile(rf"(?<!\w)(?:{'|'.join(sorted(wanted))})(?!\w)", re.IGNORECASE)
+
+
+_MIN_NAME = 3
+"""Letters of a name that is looked for; shorter ones are words of some language."""
+_GENERIC = """
+user users admin administrator root test tester guest anonymous unknown customer client student
+human person me you system bot assistant owner member default local none null prompter worker dev
+developer engineer team company support agent operator someone anybody
+"""
+_NO_NAMES = frozenset(_GENERIC.split())
+"""What stands in the place of a name and is none."""
+
+
+def _is_name(words: Sequence[str]) -> bool:
+    """Whether words are a person's name: `u17`, `SGD-4` and words of code are none."""
+    return all(word.isalpha() for word in words)
+
+
+def _find_names(pattern: Any, text: str) -> list[Span]:
+    return [Span("NAME", match.start(), match.end()) for match in pattern.finditer(text)]
 
 
 _NONE: Counter[str] = Counter()

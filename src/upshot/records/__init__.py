@@ -8,16 +8,38 @@ Nouns are msgspec structs: small frozen dataclasses that are also decoded and en
 (docs/decisions/0002).
 """
 
-from upshot.records.conversations import ROLES, BadRecord, RawConversation, RawMessage, Role
+from upshot.records.conversations import (
+    AUTHOR_OF_ROLE,
+    AUTHORS,
+    ROLES,
+    Author,
+    AuthorSpan,
+    BadRecord,
+    RawConversation,
+    RawMessage,
+    Role,
+    ToolCall,
+)
 from upshot.records.signals import Signal
-from upshot.records.tables import EVIDENCE_TYPE, SCHEMAS, CleanTable, empty
+from upshot.records.tables import (
+    EVIDENCE_TYPE,
+    SCHEMAS,
+    CleanTable,
+    empty,
+    texts_with_calls,
+    with_calls,
+)
 from upshot.records.training import Example, Place, Preference, Source, Turn
 from upshot.records.verdicts import Evidence, Verdict
 
 __all__ = [
+    "AUTHORS",
+    "AUTHOR_OF_ROLE",
     "EVIDENCE_TYPE",
     "ROLES",
     "SCHEMAS",
+    "Author",
+    "AuthorSpan",
     "BadRecord",
     "CleanTable",
     "Evidence",
@@ -29,7 +51,10 @@ __all__ = [
     "Role",
     "Signal",
     "Source",
+    "ToolCall",
     "Turn",
     "Verdict",
     "empty",
+    "texts_with_calls",
+    "with_calls",
 ]

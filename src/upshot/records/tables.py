@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NewType
+from typing import Any, NewType
 
+import msgspec
 import pyarrow as pa
+
+from upshot.records.conversations import ToolCall
 
 CleanTable = NewType("CleanTable", pa.Table)
 """An Arrow table that holds no raw user name and no unredacted text."""
@@ -26,6 +29,8 @@ EVIDENCE_TYPE = pa.struct(
     ]
 )
 
+SPAN_TYPE = pa.struct([("start", pa.int32()), ("end", pa.int32()), ("author", pa.string())])
+
 SCHEMAS: Mapping[str, pa.Schema] = {
     "conversations": pa.schema(
         [
@@ -43,6 +48,11 @@ SCHEMAS: Mapping[str, pa.Schema] = {
             ("metadata", pa.string()),
             ("redactions", pa.string()),
             ("ingested_at", _TIME),
+            ("parent", pa.string()),
+            ("parent_at", pa.int32()),
+            ("refs", pa.string()),
+            ("identity", pa.string()),
+            ("chain", pa.binary()),
         ]
     ),
     "messages": pa.schema(
@@ -57,6 +67,11 @@ SCHEMAS: Mapping[str, pa.Schema] = {
             ("time", _TIME),
             ("name", pa.string()),
             ("model", pa.string()),
+            ("author", pa.string()),
+            ("spans", pa.list_(SPAN_TYPE)),
+            ("tool_calls", _TEXT),
+            ("refs", pa.string()),
+            ("status", pa.int32()),
         ]
     ),
     "events": pa.schema(
@@ -124,6 +139,7 @@ SCHEMAS: Mapping[str, pa.Schema] = {
     "quarantine": pa.schema(
         [
             ("bucket", pa.int32()),
+            ("user", pa.string()),
             ("file", pa.string()),
             ("position", pa.string()),
             ("stage", pa.string()),
@@ -136,8 +152,28 @@ SCHEMAS: Mapping[str, pa.Schema] = {
 
 Of the verdicts on one response the one that saw most of what followed counts (`seen`, messages of
 its thread after it), of those a language model's before an embedded judge's, of those the newest.
-`models` are in bucket 0, with the users who taught them.
+`models` are in bucket 0, with the users who taught them. A conversation's `identity` stands for its
+user, source and id in the log, and `chain` holds four bytes for each of its messages, by which a
+longer version is told from another conversation (`sources.identity`). `tool_calls`, `refs` and
+`metadata` are JSON.
 """
+
+
+def texts_with_calls(messages: CleanTable) -> list[str]:
+    """The text of each message with the tool calls that it makes, a line each."""
+    texts: list[Any] = messages["text"].to_pylist()
+    for row, calls in enumerate(messages["tool_calls"].to_pylist()):
+        if calls:
+            lines = [str(call) for call in msgspec.json.decode(calls, type=list[ToolCall])]
+            texts[row] = "\n".join([texts[row], *lines] if texts[row] else lines)
+    return texts
+
+
+def with_calls(messages: CleanTable) -> CleanTable:
+    """The same rows, their `text` with the tool calls that they make."""
+    place = messages.schema.get_field_index("text")
+    texts = pa.array(texts_with_calls(messages), _TEXT)
+    return CleanTable(messages.set_column(place, "text", texts))
 
 
 def empty(table: str) -> pa.Table:

@@ -3,26 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import msgspec
 
-from upshot.records.conversations import Role
+from upshot.records.conversations import Role, ToolCall
 
 
-class Turn(msgspec.Struct, frozen=True, gc=False):
+class Turn(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """One message of a training example, as trainers read it."""
 
     role: Role
     content: str
+    tool_calls: tuple[ToolCall, ...] = ()
+    """Of a response."""
+    name: str = ""
+    """Of the tool that answers."""
 
 
-def turns_to_messages(turns: Iterable[Turn]) -> list[dict[str, str]]:
-    """Messages as trainers and chat templates read them.
+def turns_to_messages(turns: Iterable[Turn]) -> list[dict[str, Any]]:
+    """Messages as trainers and chat templates read them, tool calls as OpenAI's interface has them.
 
     >>> turns_to_messages([Turn("user", "hi")])
     [{'role': 'user', 'content': 'hi'}]
     """
-    return [{"role": turn.role, "content": turn.content} for turn in turns]
+    messages: list[dict[str, Any]] = []
+    for turn in turns:
+        message: dict[str, Any] = {"role": turn.role, "content": turn.content}
+        if turn.tool_calls:
+            message["tool_calls"] = [
+                {
+                    "id": call.id or f"call_{number}",
+                    "type": "function",
+                    "function": {"name": call.name, "arguments": call.arguments},
+                }
+                for number, call in enumerate(turn.tool_calls)
+            ]
+        if turn.name:
+            message["name"] = turn.name
+        messages.append(message)
+    return messages
 
 
 class Place(msgspec.Struct, frozen=True, gc=False):

@@ -17,6 +17,7 @@ import pyarrow as pa
 from upshot.engine import StageReport
 from upshot.io.arrow import pc
 from upshot.lake import Lake
+from upshot.records import CleanTable, with_calls
 from upshot.records.verdicts import EVEN, SURE, is_harmed, is_helped
 from upshot.sources.ingest import IngestReport
 
@@ -515,11 +516,12 @@ def _select_cases(
 
 def _load_case(lake: Lake, row: dict[str, Any]) -> Case:
     ids = {row["id"], *(e["id"] for e in row["evidence"])}
-    messages = lake.read("messages", row["bucket"], ["id", "index", "role", "text", "time"])
+    columns = ["id", "index", "role", "text", "time", "tool_calls"]
+    messages = lake.read("messages", row["bucket"], columns)
     messages = messages.filter(
         pc.is_in(messages["id"], value_set=pa.array(sorted(ids), pa.string()))
     )
-    text = {(m["id"], m["index"]): m for m in messages.to_pylist()}
+    text = {(m["id"], m["index"]): m for m in with_calls(CleanTable(messages)).to_pylist()}
     conversations = lake.read("conversations", row["bucket"], ["id", "started_at"])
     started: dict[Any, Any] = dict(
         zip(conversations["id"].to_pylist(), conversations["started_at"].to_pylist(), strict=True)

@@ -15,6 +15,7 @@ from upshot.preferences.importers import SAME_ANSWERS, parse_preferences, read_p
 from upshot.records import BadRecord, Example, Preference, Role, Source, Turn
 from upshot.reward.model import Score
 from upshot.sources import fields
+from upshot.sources.messages import read_call
 
 _BATCH = 512
 """Rows scored together: a second's work for the embedded model."""
@@ -140,7 +141,15 @@ def parse_turns(value: Any, role: Role) -> tuple[Turn, ...]:
     """
     if isinstance(value, str):
         return (Turn(role, value),)
-    return tuple(Turn(fields.role(turn["role"]), fields.text(turn["content"])) for turn in value)
+    return tuple(
+        Turn(
+            fields.role(turn["role"]),
+            fields.text(turn["content"]),
+            tuple(read_call(call) for call in turn.get("tool_calls") or ()),
+            str(turn.get("name") or "") if turn["role"] == "tool" else "",
+        )
+        for turn in value
+    )
 
 
 def _parse_tags(value: Any) -> dict[str, str | float]:

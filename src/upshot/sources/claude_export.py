@@ -1,115 +1,126 @@
-"""Claude's data export (`conversations.json` with `chat_messages`); forks by `parent_message_uuid`
-become branches.
+"""Claude.ai exports (`conversations.json`, alone, in its folder or in its zip file).
+
+Messages name their parents where the person edited or retried; the newest path is the main line.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import msgspec
+
 from upshot.errors import RecordError
-from upshot.io.files import Bad, Input, read_json
-from upshot.io.json_values import is_array, is_object
-from upshot.records import BadRecord, RawConversation, RawMessage, Signal
+from upshot.io.files import Input, read_json
+from upshot.io.json_values import as_array, is_array, is_object
+from upshot.records import BadRecord, RawConversation, RawMessage
 from upshot.sources import fields
+from upshot.sources.detection import Fit, Sample, fit_records, lacks
+from upshot.sources.history import Node, make_conversations
+from upshot.sources.messages import read_blocks
+from upshot.sources.notes import skip
+from upshot.sources.reading import read_each
+from upshot.sources.speakers import join_authored
 
 NAME = "claude-export"
-_HEAD = re.compile(rb'"chat_messages"\s*:\s*\[')
-_REPLACED = -0.6
+MAIN_FILES = ("conversations.json",)
+SIDE_FILES = frozenset(["users.json", "projects.json", "memories.json", "login_history.json"])
 
 
-def matches(head: bytes) -> bool:
-    """Whether the start of a file looks like this format."""
-    return _HEAD.search(head) is not None
+def fit(sample: Sample) -> Fit:
+    """How many of a file's first records are conversations of an export."""
+    return fit_records(sample, misfit)
+
+
+def misfit(record: Any) -> str:
+    """What a value lacks to be a conversation of an export."""
+    return lacks(record, where={"chat_messages": list})
 
 
 def read(source: Input) -> Iterator[RawConversation | BadRecord]:
     """Conversations, their branches and unreadable records, in order."""
-    for position, value in read_json(source):
-        try:
-            yield from _read_tree(value)
-        except RecordError as error:
-            yield BadRecord(source.name, position, str(error))
+    return read_each(source, read_json(source), _read_tree)
 
 
 def _read_tree(record: Any) -> list[RawConversation]:
-    if isinstance(record, Bad):
-        raise RecordError(record.reason)
     turns = record.get("chat_messages") if is_object(record) else None
     if not is_array(turns):
         raise RecordError("needs an object with a list `chat_messages`")
     if not turns:
-        raise RecordError("`chat_messages` is empty")
+        skip(NAME, "a conversation without a message")
+        return []
     account = record.get("account")
-    user = str(account.get("uuid") or "") if is_object(account) else ""
-    name = str(record.get("uuid") or "")
-    conversations: list[RawConversation] = []
-    paths = _trace_paths(turns)
-    fork = min((shared for _, shared in paths[1:]), default=-1)
-    for number, (path, shared) in enumerate(paths):
-        conversations.append(
-            RawConversation(
-                tuple(
-                    _read_message(turn, index, number > 0 and index == shared)
-                    for index, turn in enumerate(path)
-                ),
-                name if number == 0 else f"{name}~{number}",
-                user or "owner of this export",
-                fields.epoch(record.get("created_at")),
-                str(record.get("model") or ""),
-                NAME,
-                {"title": record["name"]} if record.get("name") else {},
-                branch_of=name if number else "",
-                branch_at=shared if number else 0,
-                fork=-1 if number else fork,
-            )
-        )
-    return conversations
+    base = RawConversation(
+        (),
+        str(record.get("uuid") or record.get("id") or ""),
+        str(account.get("uuid") or account.get("email_address") or "")
+        if is_object(account)
+        else "",
+        fields.epoch(record.get("created_at")),
+        str(record.get("model") or ""),
+        NAME,
+        {"title": record["name"]} if record.get("name") else {},
+    )
+    return make_conversations(
+        base, _make_nodes(turns), str(record.get("current_leaf_message_uuid") or "")
+    )
 
 
-def _trace_paths(turns: list[Any]) -> list[tuple[list[Any], int]]:
-    """Paths from root to leaf, the newest leaf first, each with the index at which it leaves the
-    first path.
-    """
-    if not all(is_object(turn) for turn in turns):
+def _make_nodes(turns: list[Any]) -> list[Node]:
+    """The messages as a tree; a straight line where they do not all name a parent that is there."""
+    objects = [turn for turn in turns if is_object(turn)]
+    if len(objects) < len(turns):
         raise RecordError("`chat_messages` holds something that is not an object")
-    by_id = {turn["uuid"]: turn for turn in turns if turn.get("uuid")}
-    parents = {turn.get("parent_message_uuid") for turn in turns}
-    if len(by_id) < len(turns) or not parents & set(by_id):
-        return [(turns, 0)]
-    leaves = [turn for turn in turns if turn["uuid"] not in parents]
-    paths: list[list[Any]] = []
-    for leaf in reversed(leaves):
-        path: list[Any] = []
-        node: Any = leaf
-        while node is not None and len(path) <= len(turns):
-            path.append(node)
-            node = by_id.get(node.get("parent_message_uuid"))
-        paths.append(path[::-1])
-    if not paths:
-        raise RecordError("`chat_messages` form a circle")
-    main = paths[0]
-    return [
-        (
-            path,
-            next(
-                (i for i, (a, b) in enumerate(zip(path, main, strict=False)) if a is not b),
-                len(main),
-            ),
-        )
-        for path in paths
-    ]
+    names = [str(turn.get("uuid") or "") for turn in objects]
+    parents = [str(turn.get("parent_message_uuid") or "") for turn in objects]
+    is_tree = len(set(names)) == len(names) and "" not in names and bool(set(parents) & set(names))
+    nodes: list[Node] = []
+    before = ""
+    for number, turn in enumerate(objects):
+        name = names[number] if is_tree else str(number)
+        nodes.append(Node(name, parents[number] if is_tree else before, tuple(_read_turn(turn))))
+        before = name
+    return nodes
 
 
-def _read_message(turn: Mapping[str, Any], index: int, replaced: bool) -> RawMessage:
-    role = fields.role(turn.get("sender") or turn.get("role") or "")
-    content = fields.text(turn.get("content")) or fields.text(turn.get("text"))
-    for attachment in turn.get("attachments") or ():
-        if is_object(attachment) and attachment.get("extracted_content"):
-            content += "\n" + fields.text(attachment["extracted_content"])
+def _read_turn(turn: Mapping[str, Any]) -> Iterator[RawMessage]:
+    role = fields.role(turn.get("sender") or turn.get("role"))
     time = fields.epoch(turn.get("created_at"))
-    signals = fields.feedback(turn.get("feedback"), index)
-    if replaced and role == "assistant":
-        signals = (*signals, Signal("regenerate", _REPLACED, index))
-    return RawMessage(role, content, time, signals)
+    blocks = as_array(turn.get("content"))
+    messages = list(read_blocks(blocks, role=role, time=time))
+    if not any(message.content for message in messages) and isinstance(turn.get("text"), str):
+        messages += [RawMessage(role, turn["text"], time)] if turn["text"] else []
+    refs = {"message": str(turn["uuid"])} if turn.get("uuid") else {}
+    if role == "user":
+        yield from _join_attachments(turn, messages, time, refs)
+        return
+    last = max((i for i, m in enumerate(messages) if m.role == "assistant"), default=-1)
+    signals = fields.feedback(turn.get("feedback") or turn.get("chat_feedback"), 0)
+    for place, message in enumerate(messages):
+        yield msgspec.structs.replace(
+            message, refs={**message.refs, **refs}, signals=signals if place == last else ()
+        )
+
+
+def _join_attachments(
+    turn: Mapping[str, Any], messages: list[RawMessage], time: float | None, refs: dict[str, str]
+) -> Iterator[RawMessage]:
+    """The person's words and, behind them, what they attached, which somebody else wrote."""
+    words = "\n".join(message.content for message in messages if message.role == "user")
+    attached: list[str] = []
+    for item in turn.get("attachments") or ():
+        if is_object(item):
+            text = fields.text(item.get("extracted_content"))
+            attached.append(text or f"<file: {item.get('file_name') or 'unnamed'}>")
+    for item in (*(turn.get("files") or ()), *(turn.get("files_v2") or ())):
+        if is_object(item) and item.get("file_name"):
+            mark = f"<file: {item['file_name']}>"
+            if mark not in attached:
+                attached.append(mark)
+    yield from (message for message in messages if message.role != "user")
+    joined = join_authored([(words, "person"), *((text, "machine") for text in attached)])
+    if joined.content:
+        author = joined.author if words else ""
+        yield msgspec.structs.replace(joined, time=time, refs=refs, author=author)
+    else:
+        skip(NAME, "an empty message")

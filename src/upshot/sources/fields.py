@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, cast
 
 import msgspec
+from dateutil.parser import parse as parse_date
 
 from upshot.errors import RecordError
-from upshot.io.json_values import is_array, is_object
+from upshot.io.json_values import is_array, is_number, is_object
 from upshot.records import Role, Signal
 from upshot.records.signals import SIGNALS, make_rating, make_signal
+from upshot.sources.notes import note
 
 _ROLES: Mapping[str, Role] = {
     "system": "system",
@@ -32,8 +37,25 @@ _ROLES: Mapping[str, Role] = {
     "ai": "assistant",
     "agent": "assistant",
     "claude": "assistant",
+    "ai_assistant": "assistant",
+    "copilot": "assistant",
+    "tool_call": "assistant",
+    "function_call": "assistant",
+    "aimessage": "assistant",
+    "aimessagechunk": "assistant",
+    "humanmessage": "user",
+    "systemmessage": "system",
+    "toolmessage": "tool",
+    "functionmessage": "tool",
+    "member": "user",
+    "end_user": "user",
+    "visitor": "user",
+    "client": "user",
     "tool": "tool",
     "function": "tool",
+    "tool_response": "tool",
+    "toolresult": "tool",
+    "tool_output": "tool",
     "observation": "tool",
     "ipython": "tool",
     "environment": "tool",
@@ -45,18 +67,31 @@ _LATEST = 253_402_300_800.0
 
 
 def role(value: Any) -> Role:
-    """One of the four roles.
+    """One of the four roles. A name that no format uses is read as system, and noted.
 
     Raises:
-        RecordError: the name is not one that any format uses.
+        RecordError: there is none.
 
     >>> role("human")
     'user'
     """
-    name = _ROLES.get(str(value).lower())
-    if name is None:
-        raise RecordError(f"role {value!r} is none of {', '.join(sorted(set(_ROLES)))}")
-    return name
+    name = str(value or "").strip().lower()
+    if not name:
+        raise RecordError("a message has no role")
+    role_name = _ROLES.get(name) or _ROLES.get(name.replace("-", "_").replace(" ", "_"))
+    if role_name is None:
+        note(f"role {name[:40]!r} is none that Upshot knows: read as system")
+    return role_name or "system"
+
+
+def is_role(name: str) -> bool:
+    """Whether a name is one that formats use for a role.
+
+    >>> is_role("Human"), is_role("jane")
+    (True, False)
+    """
+    folded = name.strip().lower()
+    return folded in _ROLES or folded.replace("-", "_").replace(" ", "_") in _ROLES
 
 
 def text(content: Any) -> str:
@@ -101,40 +136,78 @@ def tool_call(call: Mapping[str, Any]) -> str:
     return f"[tool call] {function.get('name', '')}({arguments})"
 
 
-def epoch(value: Any) -> float | None:
-    """Seconds since the epoch of an ISO string, a datetime or a number of any grain; None where
-    there is none.
+TIMES = (
+    "time",
+    "timestamp",
+    "created_at",
+    "createdAt",
+    "create_time",
+    "created",
+    "ts",
+    "date",
+    "datetime",
+    "sent_at",
+)
+"""Fields in which a message's time stands."""
+_LAST = 4_102_444_800.0
+"""The year 2100: later times, and those up to the epoch itself, are defaults or mistakes."""
 
-    >>> epoch("1970-01-01T00:01:00Z"), epoch(1_700_000_000_000)
-    (60.0, 1700000000.0)
+
+def is_count(value: Any) -> bool:
+    """Whether a value is a whole number above 0."""
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def epoch(value: Any) -> float | None:
+    """Seconds since the epoch of an ISO string, a datetime or a number of any grain.
+
+    None where there is none; what cannot be read is noted, since a message is worth more than its
+    time.
+
+    >>> epoch("2023-11-14T22:13:20Z"), epoch(1_700_000_000_000), epoch("soon")
+    (1700000000.0, 1700000000.0, None)
     """
     if value is None or value == "" or isinstance(value, bool):
         return None
+    try:
+        seconds = _read_time(value)
+    except (ValueError, OverflowError, TypeError):
+        seconds = math.nan
+    if 0 < seconds < _LAST:
+        return seconds
+    note("a time that is none")
+    return None
+
+
+def _read_time(value: Any) -> float:
     if isinstance(value, datetime):
         return (value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp()
+    if is_object(value):  # MongoDB, Firestore, protobuf
+        inner = value.get("$date", value.get("seconds", value.get("_seconds")))
+        if is_object(inner):
+            inner = inner.get("$numberLong")
+        return _read_time(inner) if inner is not None else math.nan
     if isinstance(value, str):
+        text = value.strip()
         try:
-            return epoch(float(value))
+            return _scale_time(float(text))
         except ValueError:
             pass
         try:
-            return epoch(
-                datetime.fromisoformat(
-                    value.strip().replace("Z", "+00:00").replace(" UTC", "+00:00")
-                )
+            return _read_time(
+                datetime.fromisoformat(text.replace("Z", "+00:00").replace(" UTC", "+00:00"))
             )
         except ValueError:
-            raise RecordError(
-                f"time {value[:40]!r} is neither ISO 8601 nor a number of seconds"
-            ) from None
-    if isinstance(value, (int, float)):
-        seconds = float(value)
-        if seconds != seconds or seconds < 0:
-            return None
-        while seconds > 1e10:
-            seconds /= 1000.0
-        return seconds
-    raise RecordError(f"time {value!r} is neither ISO 8601 nor a number of seconds")
+            return _read_time(parse_date(text))
+    return _scale_time(float(value))
+
+
+def _scale_time(number: float) -> float:
+    if not math.isfinite(number):
+        return math.nan
+    while number > 1e11:  # milliseconds, microseconds, nanoseconds
+        number /= 1000.0
+    return number
 
 
 _GOOD = frozenset(
@@ -277,9 +350,60 @@ def read_range(record: Mapping[str, Any]) -> tuple[float, float] | None:
     limits = record.get("range", record.get("scale"))
     if limits is None and "min" in record and "max" in record:
         limits = [record["min"], record["max"]]
-    if is_array(limits) and len(limits) == 2:
+    if is_array(limits) and len(limits) == 2 and all(map(is_number, limits)):
         return float(limits[0]), float(limits[1])
     return None
+
+
+_SCALES = ((-1.0, 1.0), (0.0, 1.0), (1.0, 5.0), (0.0, 5.0), (1.0, 10.0), (0.0, 10.0), (0.0, 100.0))
+"""Scales in use, the narrowest first."""
+_MIN_VALUES = 3
+"""Different ratings of a name from which its scale can be told; two may be the ends of any."""
+_inferred: ContextVar[Mapping[str, tuple[float, float]]] = ContextVar("ranges")
+
+
+def infer_ranges(records: Iterable[Any]) -> dict[str, tuple[float, float]]:
+    """Scales of ratings whose records state none, by the name of the field: the narrowest scale in
+    use that holds all that a file's beginning has, or else from the lowest to the highest of them.
+
+    >>> infer_ranges([{"rating": 5}, {"rating": 3}, {"rating": 4}])
+    {'rating': (1.0, 5.0)}
+    """
+    values: dict[str, set[float]] = {}
+    waiting: list[Any] = list(records)
+    while waiting:
+        value = waiting.pop()
+        if is_array(value):
+            waiting += value
+        elif is_object(value):
+            states = read_range(value) is not None
+            for name, inner in value.items():
+                if is_object(inner) or is_array(inner):
+                    waiting.append(inner)
+                elif (
+                    _FIELDS.get(name) == "rating"
+                    and is_number(inner)
+                    and abs(inner) <= _SCALES[-1][1]
+                    and not states
+                ):
+                    values.setdefault(name, set()).add(float(inner))
+    return {
+        name: next(
+            (s for s in _SCALES if s[0] <= min(have) and max(have) <= s[1]), (min(have), max(have))
+        )
+        for name, have in values.items()
+        if len(have) >= _MIN_VALUES
+    }
+
+
+@contextmanager
+def assume_ranges(ranges: Mapping[str, tuple[float, float]]) -> Generator[None]:
+    """Ratings of these names count on these ranges inside, where their records state none."""
+    token = _inferred.set(ranges)
+    try:
+        yield
+    finally:
+        _inferred.reset(token)
 
 
 def read_rating(
@@ -290,8 +414,10 @@ def read_rating(
     Raises:
         RecordError: the number is outside the range.
     """
-    limits = read_range(record) or next(
-        (limits for word, limits in _RANGES.items() if word in name.lower()), None
+    limits = (
+        read_range(record)
+        or next((limits for word, limits in _RANGES.items() if word in name.lower()), None)
+        or _inferred.get({}).get(name or "rating")
     )
     if limits is None:
         return Signal("comment", 0.0, at, f"{name or 'rating'} {number:g}", time)

@@ -6,10 +6,11 @@ Memory is bounded by the chunks in flight.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import multiprocessing
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -20,10 +21,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from upshot.io.arrow import pc, system_memory
-from upshot.lake import Lake
+from upshot.lake import Lake, bucket_of
 from upshot.privacy import Pseudonyms, Redactor, clean
 from upshot.privacy.recogniser import load_recogniser
 from upshot.records import SCHEMAS, BadRecord, CleanTable, RawConversation
+from upshot.sources.identity import Identities, Placed
+from upshot.sources.notes import collect_notes
 
 _OVERHEAD = 200
 """Bytes counted for each message beside its text."""
@@ -33,14 +36,25 @@ class IngestReport(msgspec.Struct, frozen=True):
     """What one ingest did."""
 
     conversations: int
-    """Written now."""
+    """Written now, or continued: each once, however often the logs hold it."""
     known: int
-    """Already in the lake, word for word."""
+    """Already in the lake, or a part of what is."""
     messages: int
+    """Of the conversations written now, as the lake holds them."""
     quarantined: int
     text_mb: float
     redactions: dict[str, int]
     seconds: float
+    clashes: int = 0
+    """Conversations whose id already stood for another one; both stay, the later under a name of
+    its own.
+    """
+    clash: str = ""
+    """Name of the first of them."""
+    skipped: dict[str, int] = {}
+    """Records that hold no message, by kind."""
+    notes: dict[str, int] = {}
+    """What was read with something missing, by kind."""
     first_reason: str = ""
     """Why the first of the quarantined records could not be read, and where it is."""
 
@@ -76,67 +90,91 @@ def ingest(
     """Write conversations to the lake; `progress(conversations, megabytes)` is called after each
     chunk.
 
-    The same conversation twice is one; a longer version of it counts instead of the shorter.
+    The same conversation twice is one; a longer version that continues it counts instead of the
+    shorter (`sources.identity`).
     """
     started = time.perf_counter()
-    lake.create()
-    digests = _read_digests(lake)
-    bad: list[BadRecord] = []
-    first_reason = ""
-    totals = Counter[str]()
     redactions = Counter[str]()
     size = 0.0
-    with system_memory():
-        for written in _write_chunks(
-            _gather_chunks(items, bad, chunk_mb), lake, cleaning, digests, workers
-        ):
-            totals.update(
-                conversations=written.conversations, messages=written.messages, known=written.known
-            )
+    with system_memory(), collect_notes() as notes:
+        first = list(itertools.islice(rest := iter(items), 1))
+        lake.create()  # a wrong file has been refused by now, and leaves no lake
+        identities = Identities.of_lake(lake, Pseudonyms(cleaning.key))
+        run = _Run(lake, cleaning, identities, [])
+        chunks = _gather_chunks(itertools.chain(first, rest), run, chunk_mb)
+        for written in _write_chunks(chunks, run, _read_digests(lake), workers):
+            run.written.update(written.names)
             redactions.update(written.redactions)
             size += written.text_mb
             if progress:
-                progress(totals["conversations"] + totals["known"], size)
-            first_reason = first_reason or _describe(bad)
-            if len(bad) > 1000:
-                totals["quarantined"] += quarantine(lake, bad, cleaning)
-    first_reason = first_reason or _describe(bad)
-    totals["quarantined"] += quarantine(lake, bad, cleaning)
+                progress(len(run.written) + run.known, size)
+            if len(run.bad) > _MAX_WAITING:
+                run.quarantine()
+    run.quarantine()
+    sizes = [identities.sizes.get(name, 0) for name in run.written]
     return IngestReport(
-        totals["conversations"],
-        totals["known"],
-        totals["messages"],
-        totals["quarantined"],
+        len(run.written),
+        run.read - len(run.written),
+        sum(sizes),
+        run.quarantined,
         size,
         dict(redactions.most_common()),
         time.perf_counter() - started,
-        first_reason,
+        len(identities.clashes),
+        identities.clashes[0] if identities.clashes else "",
+        dict(notes.skipped.most_common()),
+        dict(notes.notes.most_common()),
+        run.first_reason,
     )
 
 
-def _describe(bad: Sequence[BadRecord]) -> str:
-    return f"{bad[0].file}: {bad[0].position}: {bad[0].reason}" if bad else ""
+_MAX_WAITING = 1000
+"""Bad records that are gathered before they are written."""
+
+
+class _Run:
+    """What one ingest does as it goes."""
+
+    def __init__(
+        self, lake: Lake, cleaning: Cleaning, identities: Identities, bad: list[BadRecord]
+    ) -> None:
+        self.lake, self.cleaning, self.identities, self.bad = lake, cleaning, identities, bad
+        self.written: set[str] = set()
+        self.read = 0
+        self.known = 0
+        self.quarantined = 0
+        self.first_reason = ""
+
+    def quarantine(self) -> None:
+        """Write the gathered bad records."""
+        if self.bad and not self.first_reason:
+            self.first_reason = f"{self.bad[0].file}: {self.bad[0].position}: {self.bad[0].reason}"
+        self.quarantined += quarantine(self.lake, self.bad, self.cleaning)
 
 
 class _Written(msgspec.Struct):
-    conversations: int
-    known: int
-    messages: int
+    names: list[str]
+    """Of the conversations that were written."""
     redactions: dict[str, int]
     text_mb: float
 
 
 def _gather_chunks(
-    items: Iterable[RawConversation | BadRecord], bad: list[BadRecord], chunk_mb: float
-) -> Iterator[list[RawConversation]]:
-    """Conversations gathered to about `chunk_mb`; unreadable records go to `bad`."""
-    chunk: list[RawConversation] = []
+    items: Iterable[RawConversation | BadRecord], run: _Run, chunk_mb: float
+) -> Iterator[list[Placed]]:
+    """Conversations gathered to about `chunk_mb`; unreadable records go to `run.bad`."""
+    chunk: list[Placed] = []
     room = limit = chunk_mb * 1e6
     for item in items:
         if isinstance(item, BadRecord):
-            bad.append(item)
+            run.bad.append(item)
             continue
-        chunk.append(item)
+        run.read += 1
+        placed, relation = run.identities.place(item)
+        if relation == "older":
+            run.known += 1
+            continue
+        chunk.append(placed)
         room -= sum([len(message.content) + _OVERHEAD for message in item.messages])
         if room <= 0:
             yield chunk
@@ -146,19 +184,16 @@ def _gather_chunks(
 
 
 def _write_chunks(
-    chunks: Iterator[list[RawConversation]],
-    lake: Lake,
-    cleaning: Cleaning,
-    old_digests: np.ndarray,
-    workers: int,
+    chunks: Iterator[list[Placed]], run: _Run, old_digests: NDArray[np.uint64], workers: int
 ) -> Iterator[_Written]:
+    lake = run.lake
     if workers <= 1:
-        pseudonyms, redactor = cleaning.tools()
+        tools = run.cleaning.tools()
         for chunk in chunks:
-            yield _write_chunk(chunk, lake, pseudonyms, redactor, old_digests)
+            yield _write_chunk(chunk, _Worker(lake, *tools, old_digests))
         return
     context = multiprocessing.get_context("spawn")
-    arguments = (lake.root, lake.storage_options(), cleaning, old_digests)
+    arguments = (lake.root, lake.storage_options(), run.cleaning, old_digests)
     with ProcessPoolExecutor(
         workers, context, initializer=_start_worker, initargs=arguments
     ) as pool:
@@ -175,63 +210,54 @@ class _Worker(NamedTuple):
     lake: Lake
     pseudonyms: Pseudonyms
     redactor: Redactor | None
-    known: np.ndarray
+    old_digests: NDArray[np.uint64]
 
 
 _worker: list[_Worker] = []
 
 
 def _start_worker(
-    root: str, options: dict[str, str] | None, cleaning: Cleaning, old_digests: np.ndarray
+    root: str,
+    options: dict[str, str] | None,
+    cleaning: Cleaning,
+    old_digests: NDArray[np.uint64],
 ) -> None:
     _worker.append(_Worker(Lake(root, storage_options=options), *cleaning.tools(), old_digests))
 
 
 def _write_in_worker(packed: bytes) -> _Written:
-    worker = _worker[0]
-    chunk = msgspec.msgpack.decode(packed, type=list[RawConversation])
-    return _write_chunk(chunk, worker.lake, worker.pseudonyms, worker.redactor, worker.known)
+    return _write_chunk(msgspec.msgpack.decode(packed, type=list[Placed]), _worker[0])
 
 
-def _write_chunk(
-    chunk: list[RawConversation],
-    lake: Lake,
-    pseudonyms: Pseudonyms,
-    redactor: Redactor | None,
-    old_digests: np.ndarray,
-) -> _Written:
-    batch = clean(chunk, pseudonyms, redactor, lake.buckets)
-    size = (
-        sum(len(message.content) for conversation in chunk for message in conversation.messages)
-        / 1e6
+def _write_chunk(chunk: list[Placed], worker: _Worker) -> _Written:
+    lake = worker.lake
+    batch = clean(
+        [placed.conversation for placed in chunk],
+        worker.pseudonyms,
+        worker.redactor,
+        lake.buckets,
+        marks=[(placed.identity, placed.chain) for placed in chunk],
     )
+    size = sum(len(m.content) for placed in chunk for m in placed.conversation.messages) / 1e6
     digests = batch.conversations["digest"].combine_chunks()
-    new = pa.array(~np.isin(_shorten(digests), old_digests))
-    fresh = digests.filter(new)
+    fresh = digests.filter(pa.array(~np.isin(_shorten(digests), worker.old_digests)))
     if len(fresh) == 0:
-        return _Written(0, len(chunk), 0, {}, size)
+        return _Written([], {}, size)
     name = hashlib.blake2b(
         "".join(str(digest) for digest in fresh.to_pylist()).encode(), digest_size=16
     ).hexdigest()
-    rows: dict[str, int] = {}
+    names: list[str] = []
     for table, content in batch.tables.items():
-        rows_of_table = (
+        rows = (
             content
             if len(fresh) == len(digests)
             else content.filter(pc.is_in(content["digest"], value_set=fresh))
         )
-        rows[table] = rows_of_table.num_rows
-        if rows_of_table.num_rows:
-            lake.append(
-                table, CleanTable(rows_of_table), (f"ingest/{name}", 1), {"stage": "ingest"}
-            )
-    return _Written(
-        rows["conversations"],
-        len(chunk) - len(fresh),
-        rows["messages"],
-        dict(batch.redactions),
-        size,
-    )
+        if table == "conversations":
+            names = [str(name) for name in rows["id"].to_pylist()]
+        if rows.num_rows:
+            lake.append(table, CleanTable(rows), (f"ingest/{name}", 1), {"stage": "ingest"})
+    return _Written(names, dict(batch.redactions), size)
 
 
 def _read_digests(lake: Lake) -> NDArray[np.uint64]:
@@ -246,34 +272,42 @@ def _shorten(digests: pa.Array[Any]) -> NDArray[np.uint64]:
 
 
 def quarantine(lake: Lake, bad: list[BadRecord], cleaning: Cleaning) -> int:
-    """Write and clear the gathered bad records; reasons may quote a record, so they are redacted
-    too.
+    """Write and clear the gathered bad records, those that the lake has already left out; returns
+    how many there were.
+
+    File names and reasons go through the same door as texts. A record of a known user is erased
+    with them.
     """
     if not bad:
         return 0
-    now = datetime.now(UTC)
-    reasons = [record.reason for record in bad]
-    redactor = cleaning.tools()[1]
+    pseudonyms, redactor = cleaning.tools()
+    texts = [text for record in bad for text in (_shorten_path(record.file), record.reason)]
     if redactor is not None:
-        reasons = redactor.redact(reasons, [""] * len(bad))[0]
-    rows = [
-        {
-            "bucket": 0,
-            "file": r.file,
-            "position": r.position,
-            "stage": "ingest",
-            "reason": reason,
-            "ingested_at": now,
-        }
-        for r, reason in zip(bad, reasons, strict=True)
-    ]
-    name = hashlib.blake2b(
-        msgspec.json.encode([(r.file, r.position, r.reason) for r in bad]), digest_size=16
-    ).hexdigest()
-    table = pa.Table.from_pylist(rows, schema=SCHEMAS["quarantine"])
-    written = lake.append(
-        "quarantine", CleanTable(table), (f"quarantine/{name}", 1), {"stage": "ingest"}
-    )
-    count = len(bad) if written else 0
+        texts = redactor.redact(texts, [""] * len(texts))[0]
+    have = lake.read("quarantine", columns=["file", "position", "reason"])
+    present = set(zip(*(have[name].to_pylist() for name in have.schema.names), strict=True))
+    now = datetime.now(UTC)
+    rows: list[dict[str, Any]] = []
+    for record, file, reason in zip(bad, texts[::2], texts[1::2], strict=True):
+        key = {"file": file, "position": record.position, "reason": reason}
+        if tuple(key[name] for name in have.schema.names) in present:
+            continue
+        present.add(tuple(key[name] for name in have.schema.names))
+        user = pseudonyms.user(record.user) if record.user else ""
+        bucket = bucket_of(user, lake.buckets) if user else 0
+        rows.append({"bucket": bucket, "user": user, **key, "stage": "ingest", "ingested_at": now})
+    if rows:
+        name = hashlib.blake2b(
+            msgspec.json.encode([(r["file"], r["position"], r["reason"]) for r in rows]),
+            digest_size=16,
+        ).hexdigest()
+        table = pa.Table.from_pylist(rows, schema=SCHEMAS["quarantine"])
+        lake.append("quarantine", CleanTable(table), (f"quarantine/{name}", 1), {"stage": "ingest"})
+    count = len(bad)
     bad.clear()
     return count
+
+
+def _shorten_path(file: str) -> str:
+    """The last two parts of a path: what is before them names a machine or a person."""
+    return "/".join(file.split("/")[-2:])

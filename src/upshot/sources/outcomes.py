@@ -15,9 +15,11 @@ _JEST = re.compile(r"^Tests:\s+(?:(\d+) failed, )?[^\n]*?(\d+) passed", re.MULTI
 _CARGO = re.compile(r"^test result: (ok|FAILED)\.", re.MULTILINE)
 _GO = re.compile(r"^(ok|FAIL)\s+\S+\s+[0-9.]+s", re.MULTILINE)
 _EXIT = re.compile(
-    r"(?i)(?:\bexit(?:ed)?(?: with)?(?: code|"
-    r" status)?:?|<returncode>|returned)\s*(-?\d{1,3})\b|\"exit_code\":\s*(-?\d+)"
+    r"(?im)^\W{0,3}(?:(?:command |process |shell )*(?:exited|failed|terminated)(?: with)?(?: exit)?"
+    r"|exit)(?: code| status)?:? ?\(?(-?\d{1,3})\)?[.)]?\s*$"
+    r"|<returncode>(-?\d{1,3})</returncode>|\"(?:exit_?code|returncode)\": ?(-?\d{1,3})\b"
 )
+"""A line of its own or a field: `returned 12 rows` and a manual's `exit 1 if` are none."""
 _LINT = re.compile(
     r"(?im)^(?:found \d+ errors?|.*\b[EFWC]\d{3}\b .*|\d+ problems? \(\d+ errors?|# Fix any"
     r" (?:linting )?errors below.*)"
@@ -33,7 +35,7 @@ _TRACE = re.compile(
 )
 _COMMIT = re.compile(r"(?m)^\[[^\[\]\n]{1,200} ([0-9a-f]{7,40})\] ")
 _HINT = re.compile(
-    r"(?i)passed|failed|\bran \d|exit|returncode|returned|error|traceback|panic|problem|test"
+    r"(?i)passed|failed|\bran \d|exit|returncode|error|traceback|panic|problem|test"
     r" result|^ok\s|exception|fix any",
     re.MULTILINE,
 )
@@ -42,8 +44,12 @@ _LOOK = 20_000
 """
 
 
-def read_results(output: str, at: int, time: float | None = None) -> Iterator[Signal]:
+def read_results(
+    output: str, at: int, time: float | None = None, status: int | None = None
+) -> Iterator[Signal]:
     """Signals that one tool output carries about the response it answers.
+
+    `status`: the exit code as the log states it; without one the text is looked at.
 
     >>> [(s.kind, s.value) for s in read_results("==== 1 failed, 3 passed in 0.1s ====", 2)]
     [('test', -0.5)]
@@ -54,14 +60,18 @@ def read_results(output: str, at: int, time: float | None = None) -> Iterator[Si
         yield Signal(
             "commit", 0.0, at, match.group(1), time
         )  # no news in itself; what becomes of its lines is
+    if status is not None:
+        yield Signal("exit", 0.3 if status == 0 else -0.5, at, str(status), time)
     if not _HINT.search(output):
         return
     tests = _read_tests(output)
     if tests is not None:
         yield Signal("test", tests, at, "", time)
-    if match := _EXIT.search(output):
-        code = int(match.group(1) or match.group(2))
+    if status is None and (match := _EXIT.search(output)):
+        code = int(next(group for group in match.groups() if group is not None))
         yield Signal("exit", 0.3 if code == 0 else -0.5, at, str(code), time)
+    if status == 0:  # it prints what it was asked for: a page about errors, a search for them
+        return
     if tests is None:
         if _TRACE.search(output):
             yield Signal("trace", -0.7, at, "", time)
@@ -103,7 +113,7 @@ def attach_results(conversation: RawConversation) -> RawConversation:
             }
             signals = [
                 signal
-                for signal in read_results(message.content, index, message.time)
+                for signal in read_results(message.content, index, message.time, message.status)
                 if signal.kind not in kinds
             ]
             if signals:

@@ -135,7 +135,12 @@ def record_events(
     owners = _index_conversations(lake)
     rows: list[dict[str, Any]] = []
     for event in good:
-        name = event.id if event.id in owners else make_safe_id(event.id, pseudonyms)
+        spellings = (
+            event.id,
+            make_safe_id(event.id, pseudonyms),
+            pseudonyms.conversation(event.id),
+        )
+        name = next((name for name in spellings if name in owners), event.id)
         owner = owners.get(name)
         if owner is None or not 0 <= event.index < owner[2]:
             bad.append(

@@ -12,13 +12,14 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, cast
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from upshot.hindsight.embedded.edits import Edit, parse_edits
 from upshot.io.arrow import pc
-from upshot.records import CleanTable
+from upshot.records import CleanTable, ToolCall, texts_with_calls
 
 SYSTEM, USER, ASSISTANT, TOOL = range(4)
 ROLES = ("system", "user", "assistant", "tool")
@@ -33,6 +34,12 @@ class Timeline:
     index: NDArray[np.int64]
     role: NDArray[np.int8]
     text: list[str]
+    words: list[str]
+    """`text` without the tool calls that a response makes."""
+    calls: Mapping[int, tuple[ToolCall, ...]]
+    """Those calls, by position."""
+    tools: Mapping[int, str]
+    """Names of the tools that answer, by position."""
     visible: list[str]
     """`text` without the spans that are hidden from the judge; words are counted here."""
     thread: NDArray[np.int64]
@@ -120,15 +127,24 @@ def build_timeline(
     time = _microseconds(ordered["time"])
     time = np.where(time >= 0, time, _microseconds(sessions["started_at"])[session])
     role = _as_array(pc.index_in(ordered["role"], value_set=pa.array(ROLES)), np.int8)
+    by_machine = _as_array(pc.equal(ordered["author"], "machine"), np.bool_)
+    role = np.where(by_machine & (role == USER), SYSTEM, role).astype(np.int8)
     branch_at = _as_array(sessions["branch_at"], np.int64)[session]
     user = _as_array(sessions["user"], object)[session]
-    text = cast(list[str], ordered["text"].to_pylist())
+    text = texts_with_calls(CleanTable(ordered))
     return Timeline(
         user,
         _as_array(ids, object)[session],
         index,
         role,
         text,
+        cast(list[str], ordered["text"].to_pylist()),
+        _read_calls(ordered),
+        {
+            place: name
+            for place, name in enumerate(ordered["name"].to_pylist())
+            if name and role[place] == TOOL
+        },
         text,
         thread[session],
         session,
@@ -136,6 +152,14 @@ def build_timeline(
         np.flatnonzero((role == ASSISTANT) & (index >= branch_at)),
         _latest_times(user, time),
     )
+
+
+def _read_calls(messages: pa.Table) -> dict[int, tuple[ToolCall, ...]]:
+    return {
+        place: msgspec.json.decode(calls, type=tuple[ToolCall, ...])
+        for place, calls in enumerate(messages["tool_calls"].to_pylist())
+        if calls
+    }
 
 
 def _order_sessions(conversations: CleanTable, threads: CleanTable | None) -> pa.Table:

@@ -1,5 +1,6 @@
 # scipy and scikit-learn have no type stubs.
 # pyright: reportMissingTypeStubs=false, reportUnknownVariableType=false
+# pyright: reportUnknownMemberType=false
 """Is B better than A for users? An augmented inverse-propensity estimate around a random audit.
 
 Follow-ups favour flattery and hide users who leave in silence; no reweighting cures that. So a

@@ -2,7 +2,7 @@
 
 There are two ways to give credit: a reward whose `steps` say what each part of an answer is worth
 while answers are sampled, or logged runs of the present policy with credits, and nothing is
-sampled. Both mix A = (1 − λ)(R − b) + λ T (c − mean c), with λ at most .4 (METHODS, "Credit"). The
+sampled. Both mix A = (1 − λ)(R − b) + λ T (c − mean c), with λ at most .4 (docs/credit.md). The
 trainers are in `policy.step_credit`.
 """
 
@@ -75,7 +75,7 @@ METHOD = Method(
     steps=(
         "yes: advantages of shape (batch, tokens), A = (1 - share)(R - b) + share T (c - mean c)."
     ),
-    source="Shao et al. 2024; METHODS, Credit; TRL GRPOTrainer",
+    source="Shao et al. 2024; docs/credit.md; TRL GRPOTrainer",
     load_config=load_config,
     fit=fit,
     option_type=GrpoOptions,

@@ -1,0 +1,349 @@
+"""Are logs read whole and by the right speaker? Cases, real files, labels, and broken input.
+
+`cases` is the share of small inputs of many tools that come out as written down beside them, and
+`files` of real log files whose conversations and messages are counted right; `silent` are files of
+which nothing is read without a word. `wrong_speaker` is the share of labelled messages of a real
+project whose author is another than a person who read them wrote down (`reading_labels.csv`), and
+`messages_lost` those that are not there. `fuzz.*` counts what goes wrong in mutated files: a
+traceback, more than five seconds, or nothing read and nothing told. `slowdown` is how much longer
+an ingest takes where one line in a hundred is broken. The baseline of `files` is taking every JSON
+value with a `role` for a message.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import gzip
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from upshot.errors import UpshotError
+from upshot.sources.notes import collect_notes
+from upshot.sources.reading import read
+
+UPSHOT = Path(sys.executable).with_name("upshot")
+LIMIT = 5
+"""Seconds for one mutated file of a few kilobytes."""
+SMALL = 60_000
+"""Bytes of a file that is mutated."""
+
+
+def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """The command line."""
+    environment = {**os.environ, "UPSHOT_KEY": "0" * 64, "NO_COLOR": "1", "COLUMNS": "300"}
+    return subprocess.run(
+        [str(UPSHOT), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=300,
+        check=False,
+    )
+
+
+def check_cases(cases: Path) -> dict[str, float]:
+    """The share of cases of logs, faults and a newcomer's files that come out right."""
+    command = [sys.executable, str(cases / "check_logs.py"), str(cases / "logs"), "-j", "2"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    counts = re.search(r"(\d+) of (\d+) as expected", done.stdout)
+    right, total = (int(counts[1]), int(counts[2])) if counts else (0, 1)
+    print(done.stdout.strip().splitlines()[-1][:600], file=sys.stderr)
+    faults = [
+        path
+        for path in sorted((cases / "faults").iterdir())
+        if path.is_file() and path.suffix != ".py" and path.name != "zz-good.jsonl"
+    ]
+    fine = [is_fault_contained(path, cases / "faults" / "zz-good.jsonl") for path in faults]
+    for path, ok in zip(faults, fine, strict=True):
+        if not ok:
+            print(f"fault not contained: {path.name}", file=sys.stderr)
+    return {
+        "cases": right / total,
+        "cases.faults": sum(fine) / max(1, len(fine)),
+    }
+
+
+def is_fault_contained(path: Path, good: Path) -> bool:
+    """Whether a broken file beside a good one is one bad record at most, and the good one is in."""
+    with tempfile.TemporaryDirectory() as room:
+        box, lake = Path(room, "in"), Path(room, "lake")
+        box.mkdir()
+        shutil.copy(path, box)
+        shutil.copy(good, box)
+        done = run("ingest", box, "--lake", lake)
+        again = run("ingest", box, "--lake", lake)
+        if "Traceback" in done.stderr or done.returncode not in (0, 1):
+            return False
+        report, second = (json.loads(one.stdout.splitlines()[-1]) for one in (done, again))
+        return (
+            report["conversations"] >= 1
+            and second["conversations"] == 0
+            and (done.returncode == 1) == (report["quarantined"] > 0)
+        )
+
+
+def check_files(cases: Path, logs: Path) -> dict[str, float]:
+    """The share of real files that are counted right, and those of which nothing is told."""
+    command = [sys.executable, str(cases / "format_counts.py"), str(logs)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    print(done.stdout.strip().splitlines()[-1][:900], file=sys.stderr)
+    counts = re.search(r"(\d+) of (\d+) as counted; (\d+) silent", done.stdout)
+    if not counts:
+        return {}
+    right, total, silent = map(int, counts.groups())
+    return {
+        "files": right / total,
+        "files.plain": count_plainly(logs),
+        "silent": float(silent),
+    }
+
+
+def count_plainly(logs: Path) -> float:
+    """The baseline: every JSON value with a `role` and a `content` is a message."""
+    wanted = json.loads((logs / "counts.json").read_text())
+    right = 0
+    for name, counts in wanted.items():
+        path = logs / name
+        roles: Counter[str] = Counter()
+        if path.is_file():
+            try:
+                text = path.read_text()
+                values = [json.loads(line) for line in text.splitlines() if line.strip()]
+            except (ValueError, UnicodeDecodeError):
+                try:
+                    values = [json.loads(path.read_text())]
+                except (ValueError, UnicodeDecodeError):
+                    values = []
+            for message in _find_messages(values):
+                roles[str(message["role"])] += 1
+        right += all(
+            counts[key] in (None, "?", roles[role])
+            for key, role in (("person", "user"), ("assistant", "assistant"), ("tool", "tool"))
+        )
+    return right / len(wanted)
+
+
+def _find_messages(value: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(value, list):
+        for item in value:
+            yield from _find_messages(item)
+    elif isinstance(value, dict):
+        if "role" in value and "content" in value:
+            yield value
+        else:
+            for item in value.values():
+                yield from _find_messages(item)
+
+
+def check_speakers(sessions: Path, labels: Path) -> dict[str, float]:
+    """Labelled messages of real sessions: the author as read, and whether it is there."""
+    wanted: dict[str, dict[str, str]] = {}
+    with labels.open() as handle:
+        for row in csv.DictReader(handle):
+            wanted.setdefault(row["file"], {})[row["message"]] = row["author"]
+    wrong = lost = total = 0
+    for name, authors in wanted.items():
+        with tempfile.TemporaryDirectory() as room:
+            log, out = Path(room, name.removesuffix(".gz")), Path(room, "out.jsonl")
+            log.write_bytes(gzip.decompress((sessions / name).read_bytes()))
+            run("read", "--raw", log, "-o", out)
+            read_authors: dict[str, set[str]] = {}
+            for line in out.read_text().splitlines():
+                for message in json.loads(line)["messages"]:
+                    spans = {span["author"] for span in message.get("spans", ())}
+                    for key in message.get("refs", {}).values():
+                        read_authors.setdefault(key, set()).update({message["author"], *spans})
+        for message, author in authors.items():
+            total += 1
+            lost += message not in read_authors
+            wrong += message in read_authors and author not in read_authors[message]
+    return {"wrong_speaker": wrong / max(1, total), "messages_lost": lost / max(1, total)}
+
+
+def mutate(data: bytes, rng: random.Random) -> bytes:
+    """A file with one to three faults of kinds that real files have."""
+    for _ in range(rng.randint(1, 3)):
+        place = rng.randrange(max(1, len(data)))
+        kind = rng.randrange(9)
+        if kind == 0:
+            data = data[:place]
+        elif kind == 1:
+            data = data[:place] + bytes([rng.randrange(256)]) + data[place + 1 :]
+        elif kind == 2:
+            data = data[:place] + data[place + rng.randrange(1, 200) :]
+        elif kind == 3:
+            end = place + rng.randrange(1, 400)
+            data = data[:end] + data[place:end] + data[end:]
+        elif kind == 4:
+            data = rng.choice([b"\xef\xbb\xbf", b"\xff\xfe", b"[", b"warning: x\n", b"\0"]) + data
+        else:
+            data = replace_value(data, rng)
+    return data
+
+
+_VALUE = re.compile(rb':\s*("(?:[^"\\]|\\.)*"|-?\d[\d.eE+-]*|true|false|null)')
+ODD = [
+    b"null",
+    b"5",
+    b"-1",
+    b'""',
+    b"[]",
+    b"{}",
+    b"true",
+    b"[null]",
+    b"1e999",
+    b"NaN",
+    b'"\\ud800"',
+    b"9" * 400,
+    b'{"a": {"b": []}}',
+    b"[[[[]]]]",
+    b'"x"',
+    b"0.5",
+]
+"""Values of other types."""
+
+
+def replace_value(data: bytes, rng: random.Random) -> bytes:
+    """A value of the file becomes one of another type."""
+    values = list(_VALUE.finditer(data))
+    if not values:
+        return data
+    match = rng.choice(values)
+    return data[: match.start(1)] + rng.choice(ODD) + data[match.end(1) :]
+
+
+class Hang(BaseException):
+    """It takes too long; no reader may catch it."""
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    raise Hang
+
+
+def try_mutations(path: Path, count: int, seed: int) -> list[tuple[str, str]]:
+    """(kind, what) of what went wrong in mutations of a file."""
+    signal.signal(signal.SIGALRM, _stop)
+    rng = random.Random(f"{seed}/{path.name}")
+    data = path.read_bytes()
+    out: list[tuple[str, str]] = []
+    with tempfile.TemporaryDirectory() as room:
+        for number in range(count):
+            target = Path(room, f"{number}{path.suffix}")
+            target.write_bytes(mutate(data, rng))
+            signal.alarm(LIMIT)
+            try:
+                with collect_notes() as notes:
+                    items = list(read([target]))
+                if not items and not notes.skipped:
+                    out.append(("silent", f"{path.name} {number}"))
+            except UpshotError:
+                pass
+            except Hang:
+                out.append(("hang", f"{path.name} {number}"))
+            except Exception as error:  # noqa: BLE001  # that is what is counted
+                out.append(("traceback", f"{path.name} {number}: {error!r:.120}"))
+            finally:
+                signal.alarm(0)
+            target.unlink()
+    return out
+
+
+def fuzz(files: list[Path], inputs: int, seed: int) -> dict[str, float]:
+    """Mutations of many files, shared out over two processes."""
+    each = max(1, inputs // max(1, len(files)))
+    with ProcessPoolExecutor(2) as pool:
+        results = list(pool.map(partial(try_mutations, count=each, seed=seed), files))
+    faults = [fault for result in results for fault in result]
+    for kind, what in faults[:20]:
+        print(kind, what, file=sys.stderr)
+    kinds = Counter(kind for kind, _ in faults)
+    return {
+        "fuzz.inputs": float(each * len(files)),
+        **{f"fuzz.{kind}": float(kinds[kind]) for kind in ("traceback", "hang", "silent")},
+    }
+
+
+def measure_slowdown(repeats: int = 5) -> float:
+    """Time of an ingest with one bad line in a hundred, relative to one without."""
+    rng = random.Random(0)
+    words = ["sort", "list", "file", "error", "please", "thanks", "value", "table", "query"]
+    rows = [
+        json.dumps(
+            {
+                "id": f"c{n}",
+                "user": f"u{n % 500}",
+                "messages": [
+                    {"role": role, "content": " ".join(rng.choices(words, k=80))}
+                    for role in ("user", "assistant", "user", "assistant")
+                ],
+            }
+        )
+        for n in range(10_000)
+    ]
+    times: dict[str, list[float]] = {"clean": [], "broken": []}
+    with tempfile.TemporaryDirectory() as room:
+        for name in times:
+            lines = list(rows)
+            if name == "broken":
+                for n in range(0, len(lines), 100):
+                    lines[n] = lines[n][: rng.randrange(20, 200)]
+            Path(room, f"{name}.jsonl").write_text("\n".join(lines))
+        for number in range(repeats):
+            for name in times:
+                before = time.perf_counter()
+                run("ingest", Path(room, f"{name}.jsonl"), "--lake", Path(room, f"{name}{number}"))
+                times[name].append(time.perf_counter() - before)
+    return min(times["broken"]) / min(times["clean"])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--inputs", type=int, default=20_000)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    started = time.perf_counter()
+    data: Path = arguments.data
+    cases, logs = data.parent / "cases", data / "real-logs"
+    here = Path(__file__).parent
+    metrics = {
+        **check_cases(cases),
+        **check_files(cases, logs),
+        **check_speakers(data / "coding-agents" / "claude-code", here / "reading_labels.csv"),
+    }
+    own = sorted((here.parent / "tests" / "sources" / "files").rglob("*"))
+    files = [
+        p for p in [*own, *sorted(logs.rglob("*"))] if p.is_file() and p.stat().st_size < SMALL
+    ]
+    metrics |= fuzz(files, arguments.inputs, arguments.seed)
+    metrics["slowdown"] = measure_slowdown()
+    print(
+        json.dumps(
+            {
+                "bench": "reading",
+                "metrics": {name: round(value, 4) for name, value in metrics.items()},
+                "data": str(data),
+                "seconds": round(time.perf_counter() - started, 1),
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()

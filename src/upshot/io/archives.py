@@ -1,0 +1,95 @@
+"""The files inside zip and tar archives."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+
+from upshot.errors import FormatError
+from upshot.io.files import Input, make_input
+from upshot.io.streams import ArchiveFolder, Limits, read_parts
+
+
+def open_members(source: Input) -> Iterator[Input] | None:
+    """The files of an archive, in order of their names; None where the file is no archive.
+
+    Raises:
+        FormatError: the archive is damaged.
+    """
+    if source.head[:4] == b"PK\x03\x04":
+        return _open_zip(source)
+    if source.head[257:262] == b"ustar":
+        return _open_tar(source)
+    return None
+
+
+def _open_zip(source: Input) -> Iterator[Input]:
+    try:
+        handle = (
+            io.BytesIO(source.stream.read())
+            if source.raw is None or not source.raw.seekable()
+            else source.raw
+        )
+        archive = zipfile.ZipFile(handle)
+    except (zipfile.BadZipFile, OSError) as error:
+        raise FormatError(f"could not read {source.name}: {error}") from error
+    members: dict[str, Callable[[], bytes]] = {
+        info.filename: _limited(lambda info=info: archive.read(info), info.file_size, source.limits)
+        for info in archive.infolist()
+        if not info.is_dir() and not info.flag_bits & 1
+    }
+    return _make_inputs(source, members)
+
+
+def _open_tar(source: Input) -> Iterator[Input]:
+    members: dict[str, Callable[[], bytes]] = {}
+    try:
+        archive = tarfile.open(fileobj=io.BytesIO(source.stream.read()))  # noqa: SIM115
+        for info in archive.getmembers():
+            if info.isfile():
+                members[info.name] = _limited(
+                    lambda info=info: _extract(archive, info), info.size, source.limits
+                )
+    except (tarfile.TarError, OSError) as error:
+        raise FormatError(f"could not read {source.name}: {error}") from error
+    return _make_inputs(source, members)
+
+
+def _extract(archive: tarfile.TarFile, info: tarfile.TarInfo) -> bytes:
+    handle = archive.extractfile(info)
+    return b"" if handle is None else handle.read()
+
+
+def _limited(read: Callable[[], bytes], size: int, limits: Limits) -> Callable[[], bytes]:
+    def read_within() -> bytes:
+        if size > limits.decompressed:
+            raise FormatError(
+                f"it decompresses to {size / 1e6:,.0f} MB, more than"
+                f" {limits.decompressed / 1e6:,.0f}; raise sources.decompressed_mb if that is meant"
+            )
+        try:
+            return read()
+        except (zipfile.BadZipFile, tarfile.TarError, OSError, EOFError) as error:
+            raise FormatError(f"the archive is damaged: {error}") from error
+
+    return read_within
+
+
+def _make_inputs(source: Input, members: Mapping[str, Callable[[], bytes]]) -> Iterator[Input]:
+    for name in sorted(members):
+        folder = ArchiveFolder(members, name[: name.rfind("/") + 1])
+        try:
+            content = members[name]()
+        except FormatError as error:
+            content, failure = b"", error
+            parts = _fail(failure)
+        else:
+            parts = read_parts(io.BytesIO(content))
+        yield make_input(f"{source.name}!{name}", parts, folder, None, source.limits)
+
+
+def _fail(error: FormatError) -> Iterator[bytes]:
+    yield b""
+    raise error
