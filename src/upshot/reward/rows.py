@@ -136,8 +136,8 @@ def parse_example(record: Mapping[str, Any], place: str) -> Example:
 def parse_turns(value: Any, role: Role) -> tuple[Turn, ...]:
     """Messages from a text (of this role) or from a list of objects.
 
-    >>> parse_turns("hi", "user")
-    (Turn(role='user', content='hi'),)
+    >>> [(turn.role, turn.content) for turn in parse_turns("hi", "user")]
+    [('user', 'hi')]
     """
     if isinstance(value, str):
         return (Turn(role, value),)
