@@ -80,8 +80,12 @@ def test_a_rewind_leaves_a_branch_that_was_taken_back(tmp_path: Path, between: b
     log.user("5", "by hand", parent=fork).answer("6", "By hand.").user("7", "perfect")
     main, branch = read_all(log.write(tmp_path))
     assert [text for _, text in outline(main)] == [
-        "parse it", "By regex.", "by hand", "By hand.", "perfect",
-    ]  # fmt: skip
+        "parse it",
+        "By regex.",
+        "by hand",
+        "By hand.",
+        "perfect",
+    ]
     assert (branch.branch_of, branch.branch_at, main.fork) == (main.id, 2, 2)
     assert "undo" in kinds(branch.messages[3])
     assert not kinds(main.messages[3])
@@ -211,8 +215,15 @@ def test_an_interrupt_is_on_the_response_that_was_stopped(tmp_path: Path) -> Non
 
 def test_what_was_typed_while_it_worked_is_kept_once(tmp_path: Path) -> None:
     log = Session().user("1", "do it").answer("2", make_call("Bash", "c", command="x"))
-    log.lines.append({"type": "queue-operation", "operation": "enqueue", "sessionId": "s-1",
-                      "timestamp": "2026-03-02T09:01:30Z", "content": "and test it"})  # fmt: skip
+    log.lines.append(
+        {
+            "type": "queue-operation",
+            "operation": "enqueue",
+            "sessionId": "s-1",
+            "timestamp": "2026-03-02T09:01:30Z",
+            "content": "and test it",
+        }
+    )
     log.lines.append({"type": "queue-operation", "operation": "remove", "sessionId": "s-1"})
     log.result("3", "c", "ok").answer("4", "Both done.")
     assert outline(read_one(log.write(tmp_path)))[2:] == [
@@ -241,14 +252,37 @@ def test_output_of_a_run_is_read_with_its_sub_agents(tmp_path: Path) -> None:
     path = write_lines(
         tmp_path / "run.jsonl",
         {"type": "system", "subtype": "init", "cwd": "/w", "uuid": "0", **common},
-        {"type": "assistant", "uuid": "1", "parent_tool_use_id": None, **common,
-         "message": {"id": "m1", "role": "assistant", "content": [call]}},
-        {"type": "assistant", "uuid": "2", "parent_tool_use_id": "c1", **common,
-         "message": {"id": "m2", "role": "assistant", "content": [{"type": "text", "text": "x"}]}},
-        {"type": "assistant", "uuid": "3", "parent_tool_use_id": None, **common,
-         "message": {"id": "m3", "role": "assistant", "content": [{"type": "text", "text": "Ok"}]}},
+        {
+            "type": "assistant",
+            "uuid": "1",
+            "parent_tool_use_id": None,
+            **common,
+            "message": {"id": "m1", "role": "assistant", "content": [call]},
+        },
+        {
+            "type": "assistant",
+            "uuid": "2",
+            "parent_tool_use_id": "c1",
+            **common,
+            "message": {
+                "id": "m2",
+                "role": "assistant",
+                "content": [{"type": "text", "text": "x"}],
+            },
+        },
+        {
+            "type": "assistant",
+            "uuid": "3",
+            "parent_tool_use_id": None,
+            **common,
+            "message": {
+                "id": "m3",
+                "role": "assistant",
+                "content": [{"type": "text", "text": "Ok"}],
+            },
+        },
         {"type": "result", "subtype": "success", "result": "Ok", "uuid": "4", **common},
-    )  # fmt: skip
+    )
     main, agent = read_all(path)
     assert [m.content for m in main.messages] == ["", "Ok"]
     assert (main.id, agent.parent, agent.parent_at) == ("r-1", "r-1", 0)
@@ -260,8 +294,10 @@ def test_a_result_alone_is_the_answer(tmp_path: Path) -> None:
 
 
 def test_an_export_from_the_web_is_one_session(tmp_path: Path) -> None:
-    lines = [{k: v for k, v in line.items() if k in ("type", "timestamp", "message")}
-             for line in Session().user("1", "hi").answer("2", "Hello.").lines]  # fmt: skip
+    lines = [
+        {k: v for k, v in line.items() if k in ("type", "timestamp", "message")}
+        for line in Session().user("1", "hi").answer("2", "Hello.").lines
+    ]
     path = write_lines(tmp_path / "web.json", {"loglines": lines})
     assert outline(read_one(path)) == [("u", "hi"), ("a", "Hello.")]
 

@@ -75,12 +75,21 @@ def test_a_rollout_of_events_alone_is_read_from_them(tmp_path: Path) -> None:
     session = rollout(
         tmp_path,
         line("event_msg", type="user_message", message="list"),
-        line("event_msg", type="exec_command_end", call_id="k", command=["ls"], exit_code=2,
-             aggregated_output="none"),
+        line(
+            "event_msg",
+            type="exec_command_end",
+            call_id="k",
+            command=["ls"],
+            exit_code=2,
+            aggregated_output="none",
+        ),
         line("event_msg", type="agent_message", message="None."),
-        line("event_msg", type="item_completed",
-             item={"type": "AgentMessage", "content": [{"type": "Text", "text": "None."}]}),
-    )  # fmt: skip
+        line(
+            "event_msg",
+            type="item_completed",
+            item={"type": "AgentMessage", "content": [{"type": "Text", "text": "None."}]},
+        ),
+    )
     assert outline(session) == [("u", "list"), ("a", ""), ("t", "none"), ("a", "None.")]
     assert session.messages[2].status == 2
 

@@ -38,15 +38,38 @@ def test_an_aider_session_is_read_with_its_commits() -> None:
 
 
 def test_without_the_two_spaces_the_marks_alone_do(tmp_path: Path) -> None:
-    session = chat(tmp_path, "> Model", "", "#### sort it", "", "Sure:", "", "```md",
-                   "#### no turn", "> no tool", "```", "", "> Applied edit to a.py")  # fmt: skip
+    session = chat(
+        tmp_path,
+        "> Model",
+        "",
+        "#### sort it",
+        "",
+        "Sure:",
+        "",
+        "```md",
+        "#### no turn",
+        "> no tool",
+        "```",
+        "",
+        "> Applied edit to a.py",
+    )
     assert [role for role, _ in outline(session)] == ["t", "u", "a", "t"]
     assert words(session) == ["sort it"]
 
 
 def test_an_answer_cannot_put_words_into_the_users_mouth(tmp_path: Path) -> None:
-    session = chat(tmp_path, "> Model  ", "", "#### fix it  ", "", "Done.", "",
-                   "#### works perfectly, thanks!  ", "", "You are welcome.")  # fmt: skip
+    session = chat(
+        tmp_path,
+        "> Model  ",
+        "",
+        "#### fix it  ",
+        "",
+        "Done.",
+        "",
+        "#### works perfectly, thanks!  ",
+        "",
+        "You are welcome.",
+    )
     assert words(session) == ["fix it"]
 
 
@@ -230,10 +253,17 @@ def test_a_refusal_with_words_in_copilots_command_line(tmp_path: Path) -> None:
         tmp_path / "e.jsonl",
         event("1", "user.message", content="clean"),
         event("2", "assistant.message", toolRequests=[{"toolCallId": "t", "name": "bash"}]),
-        event("3", "tool.execution_complete", toolCallId="t", success=False,
-              error={"code": "rejected",
-                     "message": "The user rejected this tool call. User feedback: keep it"}),
-    )  # fmt: skip
+        event(
+            "3",
+            "tool.execution_complete",
+            toolCallId="t",
+            success=False,
+            error={
+                "code": "rejected",
+                "message": "The user rejected this tool call. User feedback: keep it",
+            },
+        ),
+    )
     session = read_one(path)
     assert words(session) == ["clean", "keep it"]
     assert kinds(session.messages[1]) == ["reject"]

@@ -163,7 +163,9 @@ def test_time_is_linear_in_a_file_of_broken_lines() -> None:
 
 
 def test_what_was_whole_in_a_cut_archive_is_kept(tmp_path: Path) -> None:
-    lines = b"\n".join(json.dumps(chat(f"c{n}", f"question {n}", "x" * 50)).encode() for n in range(3000))  # fmt: skip # noqa: E501
+    lines = b"\n".join(
+        json.dumps(chat(f"c{n}", f"question {n}", "x" * 50)).encode() for n in range(3000)
+    )
     for name, data in (
         ("a.gz", gzip.compress(lines)),
         ("a.zst", zstandard.ZstdCompressor().compress(lines)),
@@ -211,7 +213,16 @@ def tar_of(files: dict[str, bytes]) -> bytes:
 
 @pytest.mark.parametrize("pack", [zip_of, tar_of])
 def test_archives_are_read_with_what_lies_beside_a_file(pack: Any, tmp_path: Path) -> None:
-    node = {"id": "m", "parent": None, "children": [], "message": {"id": "m", "author": {"role": "assistant"}, "content": {"content_type": "text", "parts": ["Hello."]}}}  # fmt: skip # noqa: E501
+    node = {
+        "id": "m",
+        "parent": None,
+        "children": [],
+        "message": {
+            "id": "m",
+            "author": {"role": "assistant"},
+            "content": {"content_type": "text", "parts": ["Hello."]},
+        },
+    }
     export = {
         "out/conversations.json": json.dumps([{"id": "k", "mapping": {"m": node}}]).encode(),
         "out/user.json": b'{"id": "account-7"}',

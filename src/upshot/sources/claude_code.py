@@ -330,9 +330,13 @@ class _Log:
                 line.messages.clear()
         main, agents = _split_agents(lines)
         base = RawConversation(
-            (), session, facts.user, source=NAME, metadata=facts.metadata,
+            (),
+            session,
+            facts.user,
+            source=NAME,
+            metadata=facts.metadata,
             refs={"session": session} if session else {},
-        )  # fmt: skip
+        )
         trunk: Sequence[RawMessage] = ()
         if any(line.messages for line in main):
             conversations = _make_tree(base, _drop_delivered(main))
@@ -421,10 +425,14 @@ def _read_answer(
     elif parts.text or parts.calls:
         messages.append(
             RawMessage(
-                "assistant", parts.text, time, model=model, tool_calls=parts.calls,
+                "assistant",
+                parts.text,
+                time,
+                model=model,
+                tool_calls=parts.calls,
                 refs={"message": name},
             )
-        )  # fmt: skip
+        )
     messages += [make_tool_message(result, time=time) for result in parts.results]
     line = _Line(record, name, messages)
     line.response = _read_id(message, "id")

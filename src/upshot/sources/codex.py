@@ -310,13 +310,19 @@ class _Rollout:
         started = fields.epoch(meta.get("timestamp"))
         yield from build_conversations(
             RawConversation(
-                (), name, "", started or messages[0].time,
+                (),
+                name,
+                "",
+                started or messages[0].time,
                 next((m.model for m in messages if m.model), ""),
-                NAME, metadata, parent=self._find_parent(), refs=refs,
+                NAME,
+                metadata,
+                parent=self._find_parent(),
+                refs=refs,
             ),
             steps,
             leaf,
-        )  # fmt: skip
+        )
 
     def _find_parent(self) -> str:
         """Id of the session that started this one as a sub-agent."""

@@ -211,9 +211,11 @@ def _read_prompt(message: Any) -> str:
     if isinstance(message.get("text"), str):
         return message["text"]
     parts = message.get("parts")
-    texts = [p["text"] for p in parts if is_object(p) and isinstance(p.get("text"), str)] if (
-        is_array(parts)
-    ) else []  # fmt: skip
+    texts = (
+        [p["text"] for p in parts if is_object(p) and isinstance(p.get("text"), str)]
+        if (is_array(parts))
+        else []
+    )
     return "".join(texts)
 
 

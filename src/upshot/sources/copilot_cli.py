@@ -175,9 +175,13 @@ class _Session:
             return
         model = data.get("model")
         message = RawMessage(
-            "assistant", text, time, model=model if isinstance(model, str) else self.model,
-            tool_calls=calls, refs={"message": event} if event else {},
-        )  # fmt: skip
+            "assistant",
+            text,
+            time,
+            model=model if isinstance(model, str) else self.model,
+            tool_calls=calls,
+            refs={"message": event} if event else {},
+        )
         name = data.get("messageId")
         earlier = line.messages.get(name) if isinstance(name, str) else None
         if earlier is not None and earlier is line.steps[-1]:  # as it grows
@@ -202,11 +206,14 @@ class _Session:
         denial = split_denial(text, is_denied=code in ("rejected", "denied"))
         messages = [
             RawMessage(
-                "tool", denial[0] if denial else text, time,
-                name=name if isinstance(name, str) else "", refs=refs,
+                "tool",
+                denial[0] if denial else text,
+                time,
+                name=name if isinstance(name, str) else "",
+                refs=refs,
                 status=None if denial else status,
             )
-        ]  # fmt: skip
+        ]
         if denial and denial[1]:
             messages.append(RawMessage("user", denial[1], time))
         line.append(event, messages, [DENIED] if denial else [])
@@ -214,9 +221,12 @@ class _Session:
     def make_conversations(self) -> Iterator[RawConversation]:
         """The session, its branches and its sub-agents."""
         base = RawConversation(
-            (), self.id, source=NAME, metadata=self.metadata,
+            (),
+            self.id,
+            source=NAME,
+            metadata=self.metadata,
             refs={"session": self.id} if self.id else {},
-        )  # fmt: skip
+        )
         trunk: Sequence[RawMessage] = ()
         if any(step.messages for step in self.main.steps):
             conversations = _build(base, self.main)

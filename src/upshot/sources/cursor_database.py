@@ -143,10 +143,15 @@ def _read_composer(database: sqlite3.Connection, composer: Any) -> list[RawConve
     spawned = composer.get("subagentInfo")
     parent = spawned.get("parentComposerId") if is_object(spawned) else None
     base = RawConversation(
-        (), name, "", created or next((m.time for m in messages if m.time is not None), None),
-        next((m.model for m in messages if m.model), ""), NAME,
-        parent=parent if isinstance(parent, str) else "", refs={"session": name} if name else {},
-    )  # fmt: skip
+        (),
+        name,
+        "",
+        created or next((m.time for m in messages if m.time is not None), None),
+        next((m.model for m in messages if m.model), ""),
+        NAME,
+        parent=parent if isinstance(parent, str) else "",
+        refs={"session": name} if name else {},
+    )
     return build_conversations(base, steps)
 
 
@@ -225,10 +230,14 @@ def _read_tool(tool: Mapping[str, Any], answer: RawMessage) -> tuple[list[RawMes
         refs = {"call": call_id} if call_id else {}
         messages.append(
             RawMessage(
-                "tool", text, answer.time, name=name, refs=refs,
+                "tool",
+                text,
+                answer.time,
+                name=name,
+                refs=refs,
                 status=None if is_denied else code,
             )
-        )  # fmt: skip
+        )
     return messages, [DENIED] if is_denied else []
 
 

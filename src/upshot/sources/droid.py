@@ -39,14 +39,29 @@ from upshot.sources.messages import (
 from upshot.sources.notes import skip
 
 NAME = "droid"
-_LINES = frozenset({
-    "session_start", "todo_state", "compaction_state", "session_end", "session_settings",
-    "agent_turn_outcome", "session_title_updated",
-})  # fmt: skip
+_LINES = frozenset(
+    {
+        "session_start",
+        "todo_state",
+        "compaction_state",
+        "session_end",
+        "session_settings",
+        "agent_turn_outcome",
+        "session_title_updated",
+    }
+)
 """Lines of a session that are no messages."""
-_STREAM = frozenset({
-    "system", "message", "tool_call", "tool_result", "completion", "error", "reasoning",
-})  # fmt: skip
+_STREAM = frozenset(
+    {
+        "system",
+        "message",
+        "tool_call",
+        "tool_result",
+        "completion",
+        "error",
+        "reasoning",
+    }
+)
 _ADDED = re.compile(
     r"\A\s*(?:Contents of (?:/|[A-Za-z]:|~)\S.{0,500} \(lines \d|# Task Tool Invocation"
     r"|<system-reminder>|<system-notification>|Directory structure of )"

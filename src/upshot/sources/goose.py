@@ -36,12 +36,24 @@ from upshot.sources.notes import skip
 from upshot.sources.reading import read_each
 
 NAME = "goose"
-_BLOCKS = frozenset({
-    "text", "image", "toolRequest", "toolResponse", "thinking", "redactedThinking",
-    "toolConfirmationRequest", "frontendToolRequest", "contextLengthExceeded",
-    "summarizationRequested", "systemNotification", "conversationCompacted", "actionRequired",
-    "reasoning",
-})  # fmt: skip
+_BLOCKS = frozenset(
+    {
+        "text",
+        "image",
+        "toolRequest",
+        "toolResponse",
+        "thinking",
+        "redactedThinking",
+        "toolConfirmationRequest",
+        "frontendToolRequest",
+        "contextLengthExceeded",
+        "summarizationRequested",
+        "systemNotification",
+        "conversationCompacted",
+        "actionRequired",
+        "reasoning",
+    }
+)
 _DENIED = "The user has declined to run this tool"
 
 

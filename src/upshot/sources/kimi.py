@@ -41,22 +41,64 @@ from upshot.sources.notes import skip
 
 NAME = "kimi"
 _GROUPS = (
-    "config.", "context.", "cron.", "file_history.", "full_compaction.", "goal.", "interaction.",
-    "interruptionReminder.", "llm.", "mcp.", "micro_compaction.", "permission.", "plan_mode.",
-    "plan.", "plugin.", "profile.", "prompt.", "runtime.", "staleGuard.", "swarm_mode.", "task.",
-    "token_counting.", "tools.", "tower_mode.", "turn.", "usage.",
-)  # fmt: skip
+    "config.",
+    "context.",
+    "cron.",
+    "file_history.",
+    "full_compaction.",
+    "goal.",
+    "interaction.",
+    "interruptionReminder.",
+    "llm.",
+    "mcp.",
+    "micro_compaction.",
+    "permission.",
+    "plan_mode.",
+    "plan.",
+    "plugin.",
+    "profile.",
+    "prompt.",
+    "runtime.",
+    "staleGuard.",
+    "swarm_mode.",
+    "task.",
+    "token_counting.",
+    "tools.",
+    "tower_mode.",
+    "turn.",
+    "usage.",
+)
 """How the records of Kimi Code are named."""
 _WIRE = frozenset(
     {
-        "TurnBegin", "TurnEnd", "StepBegin", "StepInterrupted", "StepRetry", "ContentPart",
-        "ToolCall", "ToolCallPart", "ToolResult", "StatusUpdate", "CompactionBegin",
-        "CompactionEnd", "SteerInput", "SubagentEvent", "ApprovalRequest", "ApprovalResponse",
-        "ApprovalRequestResolved", "ToolCallRequest", "QuestionRequest", "PlanDisplay",
-        "HookTriggered", "HookResolved", "MCPLoadingBegin", "MCPLoadingEnd", "TurnCancel",
+        "TurnBegin",
+        "TurnEnd",
+        "StepBegin",
+        "StepInterrupted",
+        "StepRetry",
+        "ContentPart",
+        "ToolCall",
+        "ToolCallPart",
+        "ToolResult",
+        "StatusUpdate",
+        "CompactionBegin",
+        "CompactionEnd",
+        "SteerInput",
+        "SubagentEvent",
+        "ApprovalRequest",
+        "ApprovalResponse",
+        "ApprovalRequestResolved",
+        "ToolCallRequest",
+        "QuestionRequest",
+        "PlanDisplay",
+        "HookTriggered",
+        "HookResolved",
+        "MCPLoadingBegin",
+        "MCPLoadingEnd",
+        "TurnCancel",
         "Notification",
     }
-)  # fmt: skip
+)
 """Messages on the wire of kimi-cli."""
 _MARKS = frozenset({"_checkpoint", "_usage", "_system_prompt"})
 

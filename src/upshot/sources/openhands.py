@@ -45,24 +45,72 @@ from upshot.sources.reading import describe, read_each
 
 NAME = "openhands"
 _EVENT_FILE = re.compile(r"(?:event-)?(\d+)(?:-[\w-]+)?\.json")
-_KINDS = frozenset({
-    "MessageEvent", "ActionEvent", "ObservationEvent", "SystemPromptEvent", "AgentErrorEvent",
-    "UserRejectObservation", "PauseEvent", "InterruptEvent", "Condensation",
-    "CondensationRequest", "CondensationSummaryEvent", "ConversationStateUpdateEvent",
-    "ConversationErrorEvent", "TokenEvent", "HookExecutionEvent", "LLMCompletionLogEvent",
-})  # fmt: skip
+_KINDS = frozenset(
+    {
+        "MessageEvent",
+        "ActionEvent",
+        "ObservationEvent",
+        "SystemPromptEvent",
+        "AgentErrorEvent",
+        "UserRejectObservation",
+        "PauseEvent",
+        "InterruptEvent",
+        "Condensation",
+        "CondensationRequest",
+        "CondensationSummaryEvent",
+        "ConversationStateUpdateEvent",
+        "ConversationErrorEvent",
+        "TokenEvent",
+        "HookExecutionEvent",
+        "LLMCompletionLogEvent",
+    }
+)
 """Events of version 1."""
-_SILENT = frozenset({
-    "initialize", "change_agent_state", "agent_state_changed", "recall", "null", "condensation",
-    "condensation_request", "think", "pause", "resume", "start", "stop", "send_pr", "push",
-    "add_task", "modify_task", "loop_recovery", "server_ready",
-})  # fmt: skip
+_SILENT = frozenset(
+    {
+        "initialize",
+        "change_agent_state",
+        "agent_state_changed",
+        "recall",
+        "null",
+        "condensation",
+        "condensation_request",
+        "think",
+        "pause",
+        "resume",
+        "start",
+        "stop",
+        "send_pr",
+        "push",
+        "add_task",
+        "modify_task",
+        "loop_recovery",
+        "server_ready",
+    }
+)
 """Actions and observations of version 0 that are nobody's words and no tool's."""
 _CALL_FIELDS = (
-    "command", "code", "path", "content", "url", "browser_actions", "name", "arguments", "start",
-    "end", "old_str", "new_str", "file_text", "insert_line", "view_range", "agent", "inputs",
-    "task_list", "is_input", "query",
-)  # fmt: skip
+    "command",
+    "code",
+    "path",
+    "content",
+    "url",
+    "browser_actions",
+    "name",
+    "arguments",
+    "start",
+    "end",
+    "old_str",
+    "new_str",
+    "file_text",
+    "insert_line",
+    "view_range",
+    "agent",
+    "inputs",
+    "task_list",
+    "is_input",
+    "query",
+)
 _DRIVER = re.compile(
     r"\s*(?:Please continue (?:working )?on (?:the|whatever)|Please continue\b.{0,80}approach)"
 )
@@ -463,13 +511,16 @@ def _read_new_observation(
         (
             t
             for value in (
-                observation.get("content"), observation.get("output"), event.get("error"),
-                event.get("rejection_reason"), observation.get("error"),
+                observation.get("content"),
+                observation.get("output"),
+                event.get("error"),
+                event.get("rejection_reason"),
+                observation.get("error"),
             )
             if value and (t := read_output(value))
         ),
         "",
-    )  # fmt: skip
+    )
     failed = observation.get("is_error")
     if kind == "AgentErrorEvent" or isinstance(observation.get("error"), str):
         failed = True

@@ -33,11 +33,22 @@ from upshot.sources.notes import skip
 NAME = "pi"
 SHARED_IDS = True
 """An entry that was copied into another session keeps its id."""
-_ENTRIES = frozenset({
-    "model_change", "thinking_level_change", "compaction", "branch_summary", "custom",
-    "custom_message", "label", "session_info", "mode_change", "session_state", "leaf",
-    "leaf_change",
-})  # fmt: skip
+_ENTRIES = frozenset(
+    {
+        "model_change",
+        "thinking_level_change",
+        "compaction",
+        "branch_summary",
+        "custom",
+        "custom_message",
+        "label",
+        "session_info",
+        "mode_change",
+        "session_state",
+        "leaf",
+        "leaf_change",
+    }
+)
 """Entries that are no messages."""
 _ADDED = re.compile(
     r"(?:Conversation info|Sender|Replied message|Chat history since last reply|Forwarded message"

@@ -139,10 +139,13 @@ class _Story:
         self._close()
         self.marker = None
         base = RawConversation(
-            (), self.id, started_at=self.time, source=NAME,
+            (),
+            self.id,
+            started_at=self.time,
+            source=NAME,
             metadata={"agent": self.agent} if self.agent else {},
             refs={"session": self.id} if self.id else {},
-        )  # fmt: skip
+        )
         main = [turn for turn in self.turns if not turn.is_sidechain]
         yield from _make_conversation(base, main)
         runs: list[list[_Turn]] = []

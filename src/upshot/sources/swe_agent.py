@@ -49,7 +49,7 @@ _TASKS = (
     re.compile(r"\bISSUE:\n()(.*?)\n+INSTRUCTIONS:", re.DOTALL),
     re.compile(r"()\APlease solve this (?:issue|task): (.*?)\n+You can execute bash", re.DOTALL),
     re.compile(r"()\A(.*?)\n+INSTRUCTIONS:\n", re.DOTALL),
-)  # fmt: skip
+)
 """Where the task stands in the templates that the agents and their data sets ship with."""
 _FENCE = "```"
 _LANGUAGE = re.compile(r"[\w-]*\n")

@@ -25,15 +25,43 @@ from upshot.sources.messages import ToolResult, make_tool_message, read_content,
 from upshot.sources.notes import note, skip
 
 NAME = "windsurf"
-_STEPS = frozenset({
-    "user_input", "planner_response", "code_action", "run_command", "view_file", "find",
-    "grep_search", "list_directory", "list_resources", "read_resource", "mcp_tool",
-    "command_status", "search_web", "read_url_content", "view_content_chunk", "codebase_search",
-    "code_search", "view_code_item", "view_file_outline", "todo_list", "memory", "create_memory",
-    "propose_code", "checkpoint", "ephemeral_message", "error_message", "browser_preview",
-    "lint_diff", "find_code_context", "trajectory_search", "suggested_responses",
-    "proposal_feedback", "deploy_web_app",
-})  # fmt: skip
+_STEPS = frozenset(
+    {
+        "user_input",
+        "planner_response",
+        "code_action",
+        "run_command",
+        "view_file",
+        "find",
+        "grep_search",
+        "list_directory",
+        "list_resources",
+        "read_resource",
+        "mcp_tool",
+        "command_status",
+        "search_web",
+        "read_url_content",
+        "view_content_chunk",
+        "codebase_search",
+        "code_search",
+        "view_code_item",
+        "view_file_outline",
+        "todo_list",
+        "memory",
+        "create_memory",
+        "propose_code",
+        "checkpoint",
+        "ephemeral_message",
+        "error_message",
+        "browser_preview",
+        "lint_diff",
+        "find_code_context",
+        "trajectory_search",
+        "suggested_responses",
+        "proposal_feedback",
+        "deploy_web_app",
+    }
+)
 _OUTPUTS = ("output", "content", "result", "results", "diff", "error", "response")
 _OUTCOMES = frozenset(
     {*_OUTPUTS, "exit_code", "user_rejected", "acknowledgement_type", "total_results"}
