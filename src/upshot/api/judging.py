@@ -6,6 +6,7 @@ import asyncio
 import os
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from getpass import getuser
 from pathlib import Path
 from platform import node
@@ -120,7 +121,13 @@ def with_user(conversation: RawConversation, user: str) -> RawConversation:
     """
     if conversation.user or not (user or conversation.source in PERSONAL):
         return conversation
-    return msgspec.structs.replace(conversation, user=user or f"{getuser()}@{node()}")
+    return msgspec.structs.replace(conversation, user=user or _name_operator())
+
+
+@cache
+def _name_operator() -> str:
+    """Whoever works at this machine."""
+    return f"{getuser()}@{node()}"
 
 
 def link_lake(

@@ -12,7 +12,7 @@ import msgspec
 
 from upshot.errors import RecordError
 from upshot.io.files import Bad, Input, read_json
-from upshot.io.json_values import is_array, is_object
+from upshot.io.json_values import as_object, is_array, is_object
 from upshot.records import AuthorSpan, BadRecord, RawConversation, RawMessage
 from upshot.sources.agent_steps import News, Step, build_conversations
 from upshot.sources.history import take_back
@@ -46,7 +46,7 @@ def object_of(record: Any, *names: str) -> Mapping[str, Any]:
     """
     for name in names:
         record = record.get(name) if is_object(record) else None
-    return record if is_object(record) else {}
+    return as_object(record)
 
 
 def list_of(record: Any, name: str) -> Sequence[Any]:

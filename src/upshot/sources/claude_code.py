@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from upshot.errors import RecordError
-from upshot.io.files import Bad, Input, read_json
+from upshot.io.files import Input
 from upshot.io.json_values import is_array, is_object
 from upshot.io.streams import Folder
 from upshot.records import BadRecord, RawConversation, RawMessage, ToolCall
@@ -34,7 +34,7 @@ from upshot.sources.detection import Fit, Sample, fit_records
 from upshot.sources.history import is_same
 from upshot.sources.messages import make_tool_message, read_content, to_json
 from upshot.sources.notes import skip
-from upshot.sources.reading import describe
+from upshot.sources.reading import describe, object_records
 from upshot.sources.speakers import mark_author
 
 NAME = "claude-code"
@@ -135,10 +135,9 @@ def _is_page(lines: Sequence[Any]) -> bool:
 def read(source: Input) -> Iterator[RawConversation | BadRecord]:
     """The sessions of a file, each with its branches and sub-agents."""
     log = _Log()
-    for position, value in read_json(source):
-        if isinstance(value, Bad) or not is_object(value):
-            reason = value.reason if isinstance(value, Bad) else "not an object"
-            yield BadRecord(source.name, position, reason)
+    for position, value in object_records(source):
+        if isinstance(value, BadRecord):
+            yield value
             continue
         lines = _lines_of(value)
         session = str(value.get("id") or value.get("session_id") or "") if lines else ""

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from upshot.errors import RecordError
-from upshot.io.files import Bad, Input, read_json
+from upshot.io.files import Input
 from upshot.io.json_values import is_array, is_object
 from upshot.records import BadRecord, RawConversation, RawMessage, ToolCall
 from upshot.sources import fields
@@ -33,7 +33,7 @@ from upshot.sources.agent_steps import (
 from upshot.sources.detection import Fit, Sample, fit_records
 from upshot.sources.messages import read_call, read_content, to_json
 from upshot.sources.notes import skip
-from upshot.sources.reading import describe
+from upshot.sources.reading import describe, object_records
 from upshot.sources.speakers import mark_author
 
 NAME = "codex"
@@ -118,10 +118,9 @@ def _find_misfit(record: Any) -> str:
 def read(source: Input) -> Iterator[RawConversation | BadRecord]:
     """The session of a file, and the branches that were rolled back."""
     rollout = _Rollout()
-    for position, value in read_json(source):
-        if isinstance(value, Bad) or not is_object(value):
-            reason = value.reason if isinstance(value, Bad) else "not an object"
-            yield BadRecord(source.name, position, reason)
+    for position, value in object_records(source):
+        if isinstance(value, BadRecord):
+            yield value
             continue
         items = value.get("items")
         records = [value]

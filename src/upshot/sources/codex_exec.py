@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from upshot.io.files import Bad, Input, read_json
+from upshot.io.files import Input
 from upshot.io.json_values import is_array, is_object
 from upshot.records import BadRecord, RawConversation, RawMessage, ToolCall
 from upshot.sources import fields
@@ -15,7 +15,7 @@ from upshot.sources.agent_steps import INTERRUPTED, News, Step, build_conversati
 from upshot.sources.detection import Fit, Sample, fit_records
 from upshot.sources.messages import read_content, to_json
 from upshot.sources.notes import skip
-from upshot.sources.reading import describe
+from upshot.sources.reading import describe, object_records
 
 NAME = "codex-exec"
 _EVENTS = frozenset(
@@ -58,10 +58,9 @@ def _find_misfit(record: Any) -> str:
 def read(source: Input) -> Iterator[RawConversation | BadRecord]:
     """The threads of a file."""
     run = _Run()
-    for position, value in read_json(source):
-        if isinstance(value, Bad) or not is_object(value):
-            reason = value.reason if isinstance(value, Bad) else "not an object"
-            yield BadRecord(source.name, position, reason)
+    for position, value in object_records(source):
+        if isinstance(value, BadRecord):
+            yield value
             continue
         if value.get("type") == "thread.started" and run.steps:
             yield from run.make_conversations()

@@ -11,7 +11,7 @@ from typing import Any, cast
 import msgspec
 
 from upshot.errors import RecordError
-from upshot.io.files import Bad, Input, read_json
+from upshot.io.files import Input
 from upshot.io.json_values import is_array, is_object
 from upshot.records import BadRecord, RawConversation, RawMessage, ToolCall
 from upshot.sources import fields
@@ -26,7 +26,7 @@ from upshot.sources.agent_steps import (
 from upshot.sources.detection import Fit, Sample, fit_records
 from upshot.sources.messages import to_json
 from upshot.sources.notes import skip
-from upshot.sources.reading import describe
+from upshot.sources.reading import describe, object_records
 
 NAME = "copilot-chat"
 _INITIAL, _SET, _PUSH, _DELETE = range(4)
@@ -70,10 +70,9 @@ def _find_misfit(record: Any) -> str:
 def read(source: Input) -> Iterator[RawConversation | BadRecord]:
     """The sessions of a file, each with what was taken back in it."""
     journal: Any = None
-    for position, value in read_json(source):
-        if isinstance(value, Bad) or not is_object(value):
-            reason = value.reason if isinstance(value, Bad) else "not an object"
-            yield BadRecord(source.name, position, reason)
+    for position, value in object_records(source):
+        if isinstance(value, BadRecord):
+            yield value
             continue
         try:
             if "kind" in value and "requests" not in value:

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from upshot.errors import RecordError
-from upshot.io.files import Bad, Input, read_json
+from upshot.io.files import Input
 from upshot.io.json_values import is_array, is_object
 from upshot.records import AuthorSpan, BadRecord, RawConversation, RawMessage
 from upshot.sources import fields
@@ -19,7 +19,7 @@ from upshot.sources.agent_steps import DENIED, News, Step, build_conversations, 
 from upshot.sources.detection import Fit, Sample, fit_records
 from upshot.sources.messages import read_content, read_message
 from upshot.sources.notes import skip
-from upshot.sources.reading import describe
+from upshot.sources.reading import describe, object_records
 from upshot.sources.speakers import mark_author
 
 NAME = "cursor"
@@ -47,10 +47,9 @@ def _find_misfit(record: Any) -> str:
 def read(source: Input) -> Iterator[RawConversation | BadRecord]:
     """The session of a file."""
     steps: list[Step] = []
-    for position, value in read_json(source):
-        if isinstance(value, Bad) or not is_object(value):
-            reason = value.reason if isinstance(value, Bad) else "not an object"
-            yield BadRecord(source.name, position, reason)
+    for position, value in object_records(source):
+        if isinstance(value, BadRecord):
+            yield value
             continue
         try:
             messages, news = _read_line(value)

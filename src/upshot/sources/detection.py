@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from upshot.io.files import HEAD, Input
@@ -101,10 +102,16 @@ def take_sample(source: Input) -> Sample:
         table = [decode_cells(row) for row in first_csv_rows(head, _RECORDS)]
         if table:
             return Sample(source.name, head, head.decode("utf-8", "replace"), tuple(table))
-    return Sample(source.name, head, head.decode("utf-8", "replace"), tuple(_first_records(head)))
+    return Sample(source.name, head, head.decode("utf-8", "replace"), _first_records(head))
 
 
-def _first_records(head: bytes) -> Iterable[Any]:
+@lru_cache(maxsize=1)
+def _first_records(head: bytes) -> tuple[Any, ...]:
+    """The first values of a file, decoded once for detection and for its reader."""
+    return tuple(_decode_first(head))
+
+
+def _decode_first(head: bytes) -> Iterable[Any]:
     start = head.lstrip(b"\xef\xbb\xbf \t\r\n")
     if start[:1] not in (b"{", b"["):
         if start[:1] not in (b'"', b"-") and not start[:1].isalnum():

@@ -84,6 +84,15 @@ def role(value: Any) -> Role:
     return role_name or "system"
 
 
+def first_of(record: Mapping[str, Any], names: Iterable[str]) -> Any:
+    """The first of the fields that holds something; None where none does.
+
+    >>> first_of({"id": "", "uuid": "u1"}, ("id", "uuid"))
+    'u1'
+    """
+    return next((record[name] for name in names if record.get(name) not in (None, "")), None)
+
+
 def is_role(name: str) -> bool:
     """Whether a name is one that formats use for a role.
 

@@ -7,7 +7,7 @@ own response carries a signal that it was taken back. A message that a log repea
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import msgspec
@@ -309,7 +309,7 @@ def _continue(
     taking: Taking | None,
 ) -> int | None:
     """The number of the thread that a request goes on from; None where it begins another."""
-    lead = sum(1 for _ in _leading_system(messages))
+    lead = count_leading_system(messages)
     for place in places:
         thread = threads[place]
         shared = shared_prefix(thread.messages, messages)
@@ -317,7 +317,7 @@ def _continue(
             thread.requests.append(number)
             return place
         if shared == len(thread.messages):
-            _extend(thread, messages[shared:], shared)
+            thread.messages += messages[shared:]
             thread.requests.append(number)
             return place
         if shared > lead and any(m.role == "assistant" for m in thread.messages[shared:]):
@@ -336,22 +336,15 @@ def _continue(
         window = messages[lead:]
         size = overlap(thread.messages, window)
         if size >= MIN_WINDOW or (size and window[0].tool_calls) or _answers(thread, window):
-            _extend(thread, window[size:], len(thread.messages))
+            thread.messages += window[size:]
             thread.requests.append(number)
             return place
     return None
 
 
-def _leading_system(messages: Sequence[RawMessage]) -> Iterator[RawMessage]:
-    for message in messages:
-        if message.role != "system":
-            return
-        yield message
-
-
-def _extend(thread: _Growing, messages: Sequence[RawMessage], at: int) -> None:
-    del at
-    thread.messages += messages
+def count_leading_system(messages: Sequence[RawMessage]) -> int:
+    """How many messages of the system stand before all others."""
+    return next((i for i, m in enumerate(messages) if m.role != "system"), len(messages))
 
 
 class Copies:

@@ -13,11 +13,10 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from upshot.io.arrow import pc
-from upshot.lake import Lake
 from upshot.privacy import Pseudonyms
 from upshot.privacy.clean import make_content_id, make_safe_id, names_of
 from upshot.privacy.pseudonyms import fold_name
-from upshot.records import RawConversation, RawMessage
+from upshot.records import CleanTable, RawConversation, RawMessage
 
 Relation = Literal["new", "same", "longer", "older", "clash"]
 _LINK = 4
@@ -56,10 +55,9 @@ class Identities:
         """Names of conversations whose id already stood for another."""
 
     @classmethod
-    def of_lake(cls, lake: Lake, pseudonyms: Pseudonyms) -> Identities:
-        """Those of a lake."""
+    def of_rows(cls, table: CleanTable, pseudonyms: Pseudonyms) -> Identities:
+        """Those of a lake's table of conversations: its `id`, `identity` and `chain`."""
         identities = cls(pseudonyms)
-        table = lake.read("conversations", columns=["id", "identity", "chain"])
         table = table.filter(pc.not_equal(pc.fill_null(table["identity"], ""), ""))
         for name, identity, chain in zip(
             *(table[column].to_pylist() for column in ("id", "identity", "chain")), strict=True

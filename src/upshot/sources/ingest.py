@@ -99,15 +99,16 @@ def ingest(
     with system_memory(), collect_notes() as notes:
         first = list(itertools.islice(rest := iter(items), 1))
         lake.create()  # a wrong file has been refused by now, and leaves no lake
-        identities = Identities.of_lake(lake, Pseudonyms(cleaning.key))
-        run = _Run(lake, cleaning, identities, [])
+        present = lake.read("conversations", columns=["id", "identity", "chain", "digest"])
+        identities = Identities.of_rows(present, Pseudonyms(cleaning.key))
+        run = _Run(lake, cleaning, identities)
         chunks = _gather_chunks(itertools.chain(first, rest), run, chunk_mb)
-        for written in _write_chunks(chunks, run, _read_digests(lake), workers):
+        for written in _write_chunks(chunks, run, _sort_digests(present), workers):
             run.written.update(written.names)
             redactions.update(written.redactions)
             size += written.text_mb
             if progress:
-                progress(len(run.written) + run.known, size)
+                progress(len(run.written) + run.repeats, size)
             if len(run.bad) > _MAX_WAITING:
                 run.quarantine()
     run.quarantine()
@@ -135,13 +136,12 @@ _MAX_WAITING = 1000
 class _Run:
     """What one ingest does as it goes."""
 
-    def __init__(
-        self, lake: Lake, cleaning: Cleaning, identities: Identities, bad: list[BadRecord]
-    ) -> None:
-        self.lake, self.cleaning, self.identities, self.bad = lake, cleaning, identities, bad
+    def __init__(self, lake: Lake, cleaning: Cleaning, identities: Identities) -> None:
+        self.lake, self.cleaning, self.identities = lake, cleaning, identities
+        self.bad: list[BadRecord] = []
         self.written: set[str] = set()
         self.read = 0
-        self.known = 0
+        self.repeats = 0
         self.quarantined = 0
         self.first_reason = ""
 
@@ -172,7 +172,7 @@ def _gather_chunks(
         run.read += 1
         placed, relation = run.identities.place(item)
         if relation == "older":
-            run.known += 1
+            run.repeats += 1
             continue
         chunk.append(placed)
         room -= sum([len(message.content) + _OVERHEAD for message in item.messages])
@@ -260,11 +260,9 @@ def _write_chunk(chunk: list[Placed], worker: _Worker) -> _Written:
     return _Written(names, dict(batch.redactions), size)
 
 
-def _read_digests(lake: Lake) -> NDArray[np.uint64]:
-    """The first 8 bytes of every conversation's digest in the lake, sorted."""
-    return np.unique(
-        _shorten(lake.read("conversations", columns=["digest"])["digest"].combine_chunks())
-    )
+def _sort_digests(conversations: CleanTable) -> NDArray[np.uint64]:
+    """The first 8 bytes of every conversation's digest, sorted."""
+    return np.unique(_shorten(conversations["digest"].combine_chunks()))
 
 
 def _shorten(digests: pa.Array[Any]) -> NDArray[np.uint64]:

@@ -32,6 +32,7 @@ from upshot.sources.detection import Fit, Sample, fit_records, take_sample
 from upshot.sources.history import (
     MIN_WINDOW,
     Node,
+    count_leading_system,
     make_conversations,
     overlap,
     shared_prefix,
@@ -252,8 +253,8 @@ def is_forked(turns: Sequence[Any]) -> bool:
     """Whether messages are a tree in which several answer one: all have ids and name parents."""
     if not turns or not is_object(turns[0]) or not any(n in turns[0] for n in PARENTS):
         return False
-    parents = [str(_first(t, PARENTS) or "") if is_object(t) else "" for t in turns]
-    names = {_name_of(_first(t, MESSAGE_IDS)) for t in turns if is_object(t)}
+    parents = [str(fields.first_of(t, PARENTS) or "") if is_object(t) else "" for t in turns]
+    names = {_name_of(fields.first_of(t, MESSAGE_IDS)) for t in turns if is_object(t)}
     inside = [parent for parent in parents if parent in names]
     roots = len(parents) - len(inside)
     return (
@@ -264,13 +265,13 @@ def is_forked(turns: Sequence[Any]) -> bool:
 def _unfold(record: Mapping[str, Any], chat: RawConversation) -> Iterator[RawConversation]:
     nodes = [
         Node(
-            _name_of(_first(turn, MESSAGE_IDS)),
-            str(_first(turn, PARENTS) or ""),
+            _name_of(fields.first_of(turn, MESSAGE_IDS)),
+            str(fields.first_of(turn, PARENTS) or ""),
             tuple(_read_item(turn, 0, number)),
         )
         for number, turn in enumerate(name_speakers(_turns_of(record) or []))
     ]
-    yield from make_conversations(chat, nodes, _name_of(_first(record, _LEAVES)))
+    yield from make_conversations(chat, nodes, _name_of(fields.first_of(record, _LEAVES)))
 
 
 def _repeats_ids(sample: Sample) -> bool:
@@ -278,7 +279,7 @@ def _repeats_ids(sample: Sample) -> bool:
     names = Counter(
         name
         for record in sample.records
-        if is_object(record) and (name := _name_of(_first(record, IDS)))
+        if is_object(record) and (name := _name_of(fields.first_of(record, IDS)))
     )
     return bool(names) and names.most_common(1)[0][1] > 1
 
@@ -345,7 +346,7 @@ def _read_grouped(source: Input) -> Iterator[RawConversation | BadRecord]:
         if isinstance(parsed, BadRecord) or not parsed.id or is_interchange(value):
             yield parsed
             continue
-        order = read_number(_first(value, _ORDER)) if is_object(value) else None
+        order = read_number(fields.first_of(value, _ORDER)) if is_object(value) else None
         place = parsed.started_at if order is None else order
         key = f"{tenant_of(value)}\0{parsed.user}\0{parsed.id}"
         groups.setdefault(key, []).append((place or 0.0, number, parsed))
@@ -363,7 +364,7 @@ def is_interchange(record: Any) -> bool:
 
 def tenant_of(record: Any) -> str:
     """Whose ids a record has, where several customers share a log."""
-    return _name_of(_first(record, TENANTS)) if is_object(record) else ""
+    return _name_of(fields.first_of(record, TENANTS)) if is_object(record) else ""
 
 
 def read_number(value: Any) -> float | None:
@@ -386,7 +387,7 @@ def join_rows(rows: Iterable[RawConversation]) -> Iterator[RawConversation]:
             base, line = row, list(row.messages)
             continue
         shared = shared_prefix(line, row.messages)
-        lead = sum(1 for _ in _leading_system(row.messages))
+        lead = count_leading_system(row.messages)
         if row.branch_of:
             yield row
         elif shared == len(row.messages) and shared > 0:
@@ -407,13 +408,6 @@ def join_rows(rows: Iterable[RawConversation]) -> Iterator[RawConversation]:
     if base is not None:
         yield msgspec.structs.replace(base, messages=tuple(line))
     yield from branches
-
-
-def _leading_system(messages: Iterable[RawMessage]) -> Iterator[RawMessage]:
-    for message in messages:
-        if message.role != "system":
-            return
-        yield message
 
 
 def _take_version(
@@ -456,7 +450,7 @@ def parse_item(value: Any, position: str, name: str = "(memory)") -> RawConversa
 
 def _user_of(value: Any) -> str:
     try:
-        return _name_of(_first(value, USERS)) if is_object(value) else ""
+        return _name_of(fields.first_of(value, USERS)) if is_object(value) else ""
     except (TypeError, ValueError):
         return ""
 
@@ -475,7 +469,7 @@ def parse_conversation(record: Any, source: str = NAME, place: str = "") -> RawC
         messages.append(RawMessage("system", record["system"]))
     for index, item in enumerate(name_speakers(turns)):
         messages += _read_item(item, len(messages), index)
-    name = _name_of(_first(record, IDS))
+    name = _name_of(fields.first_of(record, IDS))
     branch_at = _whole(record.get("branch_at"), 0)
     if not 0 <= branch_at < max(1, len(messages)):
         raise RecordError(
@@ -491,9 +485,9 @@ def parse_conversation(record: Any, source: str = NAME, place: str = "") -> RawC
     return RawConversation(
         tuple(messages),
         name,
-        _name_of(_first(record, USERS)),
-        fields.epoch(_first(record, STARTS)),
-        _name_of(_first(record, MODELS)),
+        _name_of(fields.first_of(record, USERS)),
+        fields.epoch(fields.first_of(record, STARTS)),
+        _name_of(fields.first_of(record, MODELS)),
         str(record.get("source") or source) if source == NAME else source,
         {**(metadata if is_object(metadata) else {}), **others},
         branch_of=_name_of(record.get("branch_of")),
@@ -627,7 +621,7 @@ def name_speakers(turns: Sequence[Any]) -> list[Any]:
     >>> name_speakers([{"speaker": "Ann"}, {"speaker": "bot"}])[0]["role"]
     'user'
     """
-    names = [str(_first(turn, _ROLES) or "") if is_object(turn) else "" for turn in turns]
+    names = [str(fields.first_of(turn, _ROLES) or "") if is_object(turn) else "" for turn in turns]
     if all(not name or fields.is_role(name) for name in names):
         return list(turns)
     roles = {fields.role(name) for name in names if name and fields.is_role(name)}
@@ -643,14 +637,12 @@ def name_speakers(turns: Sequence[Any]) -> list[Any]:
     ]
 
 
-def _first(record: Mapping[str, Any], names: Iterable[str]) -> Any:
-    return next((record[name] for name in names if record.get(name) not in (None, "")), None)
-
-
 def _name_of(value: Any) -> str:
     """A name or id: of an object that describes somebody, its id."""
     if is_object(value):
-        value = _first(value, ("id", "user_id", "uid", "email", "name", "username", "$oid"))
+        value = fields.first_of(
+            value, ("id", "user_id", "uid", "email", "name", "username", "$oid")
+        )
     return "" if value is None or is_object(value) or is_array(value) else str(value)
 
 

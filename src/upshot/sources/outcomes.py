@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from upshot.records import RawConversation, RawMessage, Signal
+from upshot.records import RawConversation, Signal
 
 _PYTEST = re.compile(r"=+ (?:(\d+) failed)?,? ?(?:(\d+) passed)?[^=\n]*in [0-9.]+m?s")
 _UNITTEST = re.compile(r"^Ran (\d+) tests? in [^\n]*\n+(OK|FAILED[^\n]*)", re.MULTILINE)
@@ -129,8 +129,3 @@ def attach_results(conversation: RawConversation) -> RawConversation:
         for i, message in enumerate(conversation.messages)
     )
     return msgspec.structs.replace(conversation, messages=messages)
-
-
-def join_parts(role: str, parts: list[str], **fields: object) -> RawMessage:
-    """A message of several parts."""
-    return RawMessage(role, "\n".join(part for part in parts if part), **fields)  # pyright: ignore[reportArgumentType]

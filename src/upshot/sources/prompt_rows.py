@@ -5,7 +5,7 @@ Rows of one conversation or session are put together in order.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -106,7 +106,7 @@ def _read_row(record: Any) -> RawConversation:
     sides = _sides_of(record) if is_object(record) else None
     if sides is None:
         raise RecordError("needs a prompt and a response")
-    time = fields.epoch(_first(record, openai_chat.STARTS))
+    time = fields.epoch(fields.first_of(record, openai_chat.STARTS))
     messages: list[RawMessage] = []
     if isinstance(record.get("system"), str) and record["system"]:
         messages.append(RawMessage("system", record["system"]))
@@ -154,19 +154,15 @@ def _describe_row(
     time: float | None,
 ) -> RawConversation:
     metadata = record.get("metadata")
-    user = _first(record, [name for name in openai_chat.USERS if name not in sides])
+    user = fields.first_of(record, [name for name in openai_chat.USERS if name not in sides])
     name = record.get("id")
     return RawConversation(
         tuple(messages),
-        str(_first(record, [name for name in openai_chat.IDS if name != "id"]) or ""),
+        str(fields.first_of(record, [name for name in openai_chat.IDS if name != "id"]) or ""),
         "" if user is None or is_object(user) else str(user),
         time,
-        str(_first(record, openai_chat.MODELS) or ""),
+        str(fields.first_of(record, openai_chat.MODELS) or ""),
         NAME,
         metadata if is_object(metadata) else {},
         refs={"row": str(name)} if isinstance(name, (str, int)) else {},
     )
-
-
-def _first(record: Mapping[str, Any], names: Iterable[str]) -> Any:
-    return next((record[name] for name in names if record.get(name) not in (None, "")), None)

@@ -13,6 +13,7 @@ from upshot.errors import FormatError, NotFoundError, RecordError, UpshotError
 from upshot.io.archives import open_members
 from upshot.io.files import Input, expand_paths, make_input, open_input, read_json
 from upshot.io.json_text import Bad, replace_surrogates
+from upshot.io.json_values import is_object
 from upshot.io.streams import Limits, NoFolder
 from upshot.records import BadRecord, RawConversation
 from upshot.sources import fields
@@ -301,6 +302,17 @@ def read_each(
         for number, conversation in enumerate(conversations):
             place = position if len(conversations) == 1 else f"{position}.{number + 1}"
             yield msgspec.structs.replace(conversation, place=conversation.place or place)
+
+
+def object_records(source: Input) -> Iterator[tuple[str, Mapping[str, Any] | BadRecord]]:
+    """(position, object) of each value of a file; a bad record for what is none."""
+    for position, value in read_json(source):
+        if isinstance(value, Bad):
+            yield position, BadRecord(source.name, position, value.reason)
+        elif is_object(value):
+            yield position, value
+        else:
+            yield position, BadRecord(source.name, position, "not an object")
 
 
 def describe(error: Exception) -> str:
