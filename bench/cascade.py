@@ -25,7 +25,8 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent))
 import train_judge
 from upshot.hindsight.embedded import distil
-from upshot.hindsight.embedded.judge import read_timeline
+from upshot.hindsight.embedded.judge import Judged, learn_corpus, read_timeline
+from upshot.hindsight.embedded.timeline import Timeline
 from upshot.hindsight.llm import cascade, transcript
 from upshot.stats.sampling import draw
 
@@ -34,6 +35,12 @@ _SHARES = (0.05, 0.1, 0.2, 0.4)
 
 def expert(rng: np.random.Generator, truth: np.ndarray, noise: float) -> np.ndarray:
     return np.clip(truth + rng.normal(0, noise, len(truth)), 0, 1)
+
+
+def choose(line: Timeline, judged: Judged, share: float) -> tuple[cascade.Choice, ...]:
+    """The threads that a share of the cascade takes, and the audited ones."""
+    weighed = cascade.weigh_threads(line, judged, 0.05)
+    return cascade.choose_threads(weighed, cascade.find_cut([weighed], share))
 
 
 def main() -> None:
@@ -49,7 +56,8 @@ def main() -> None:
         line, judged, rows = corpus.examples.line, corpus.judged, corpus.examples.rows
         truth = np.array([train_judge.helped(r) for r in corpus.rating])
         base = judged.score[rows].astype(float)
-        seen = read_timeline(line, corpus.examples.events, corpus.model)
+        learned = learn_corpus(line, corpus.examples.events, corpus.model)
+        seen = read_timeline(line, corpus.examples.events, corpus.model, corpus=learned)
         threads = np.zeros(len(line.responses), np.int64)
         spans = list(transcript.thread_spans(line))
         for number, (a, b) in enumerate(spans):
@@ -62,13 +70,12 @@ def main() -> None:
             picked = {
                 "cascade": [
                     threads[np.searchsorted(line.responses, c.first)]
-                    for c in cascade.choose_threads(line, judged, share, 0.05)
+                    for c in choose(line, judged, share)
                 ],
                 "random": rng.permutation(len(spans))[: round(share * len(spans))],
             }
             drawn = [
-                threads[np.searchsorted(line.responses, c.first)]
-                for c in cascade.choose_threads(line, judged, 0.0, 0.05)
+                threads[np.searchsorted(line.responses, c.first)] for c in choose(line, judged, 0.0)
             ]
             for way, chosen in picked.items():
                 asked = np.isin(thread, chosen)

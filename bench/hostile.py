@@ -453,9 +453,9 @@ def asked(
     messages: list[RawMessage], marker: str, rated: dict[int, float]
 ) -> tuple[dict[int, float], llm.Tally]:
     settings = config.load(privacy={"redact": False})
-    tables = judging.linked([RawConversation(tuple(messages), "c", "u")], settings)
+    tables, models = judging.linked([RawConversation(tuple(messages), "c", "u")], settings)
     part = cascade.judge_tables(
-        tables, 0, load_shipped_model(), horizon=20, share=1.0, audit_rate=0.0
+        tables, 0, load_shipped_model(), horizon=20, share=1.0, audit_rate=0.0, models=models
     )
     llm_judge = llm.Judge(
         cast(Any, Gullible(marker, rated)),

@@ -158,7 +158,7 @@ def tokens(data: Path) -> dict[str, float]:
 
 
 def _line(part: list[RawMessage]):
-    tables = judging.linked(
+    tables, _ = judging.linked(
         [RawConversation(tuple(part), "c", "u")], config.load(privacy={"redact": False})
     )
     return build_timeline(tables["messages"], tables["conversations"], tables["threads"])

@@ -24,8 +24,7 @@ from pathlib import Path
 
 import orjson
 
-from upshot import hindsight, threads
-from upshot.engine import run_stage
+from upshot.hindsight import pipeline
 from upshot.lake import Lake
 from upshot.privacy import Pseudonyms, Redactor, clean
 from upshot.records import RawConversation
@@ -355,11 +354,9 @@ def parts(path: Path, folder: Path, sample_mb: float) -> dict[str, float]:
     redactor.redact(texts[:500], owners[:500])
     metrics = {"redact": size / timed(lambda: redactor.redact(texts, owners))}
     batch = clean(conversations, pseudonyms, None, 1)
-    linked = threads.link_bucket(batch.tables, {})
-    metrics["link"] = size / timed(lambda: threads.link_bucket(batch.tables, {}))
-    metrics["judge"] = size / timed(
-        lambda: hindsight.judge_bucket({**batch.tables, "threads": linked}, {})
-    )
+    linked, models = pipeline.link_in_memory(batch.tables)
+    metrics["link"] = size / timed(lambda: pipeline.link_in_memory(batch.tables))
+    metrics["judge"] = size / timed(lambda: pipeline.judge_in_memory(linked, models))
     lake = Lake(folder / "write", 16)
     lake.create()
     metrics["write"] = size / timed(
@@ -372,8 +369,9 @@ def together(path: Path, folder: Path) -> tuple[float, dict[str, float]]:
     """The main job without its report, one process."""
     lake = Lake(folder / "lake", 16)
     first = timed(lambda: ingest(read(path), lake, Cleaning(_KEY, True, True, "")))
-    second = timed(lambda: run_stage(lake, threads.make_link_stage()))
-    third = timed(lambda: run_stage(lake, hindsight.make_judge_stage()))
+    work = pipeline.Work(lake)
+    second = timed(lambda: pipeline.link(work))
+    third = timed(lambda: pipeline.judge(work))
     return first + second + third, {
         "ingest_s": round(first, 1),
         "link_s": round(second, 1),

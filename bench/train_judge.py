@@ -26,7 +26,7 @@ from upshot.api.judging import read_logs as read
 from upshot.hindsight.embedded import cues
 from upshot.hindsight.embedded import model as judge_model
 from upshot.hindsight.embedded.features import compute_features
-from upshot.hindsight.embedded.judge import Judged, collect_events, judge
+from upshot.hindsight.embedded.judge import Judged, collect_events, judge, learn_corpus
 from upshot.hindsight.embedded.timeline import Timeline, build_timeline
 from upshot.privacy import Pseudonyms, clean
 from upshot.records import RawConversation
@@ -341,7 +341,8 @@ def held_out(folder: Path) -> Iterator[HeldOut]:
         family = "dbdc" if examples.name.startswith("dbdc") else examples.name
         others = [other for other in sets if not other.name.startswith(family)]
         model = judge_model.make_model(fit(others))
-        judged = judge(examples.line, examples.events, model)
+        corpus = learn_corpus(examples.line, examples.events, model)
+        judged = judge(examples.line, examples.events, model, corpus=corpus)
         rating = ratings[examples.name]
         worst = rating < 3 if family != "dbdc" else rating <= np.quantile(rating, 0.2)
         yield HeldOut(

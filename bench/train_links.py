@@ -15,7 +15,9 @@ from scipy.optimize import minimize
 
 sys.path.insert(0, str(Path(__file__).parent))
 import linking
-from upshot.threads.link import MAX_EXCLUSIVE, Background, Index, extract_terms
+from upshot.threads.background import Background, load_shipped_background
+from upshot.threads.link import MAX_EXCLUSIVE, Index
+from upshot.threads.sessions import extract_terms
 
 NAMES = (
     "likeness",
@@ -63,10 +65,11 @@ def choices(
 
 
 def background_of(streams: Sequence[linking.Stream]) -> Background:
-    """How common words are among all users."""
-    return Background.from_terms(
+    """How common words are among all users, as a lake of theirs would have it."""
+    own = Background.from_terms(
         extract_terms([session.text for stream in streams for session in stream.sessions])
     )
+    return load_shipped_background().joined(own)
 
 
 def fit(data: Sequence[Choice], ridge: float = 0.5) -> dict[str, float]:

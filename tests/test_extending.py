@@ -178,7 +178,7 @@ def test_a_redaction_type_is_one_line(copy: Path, tmp_path: Path) -> None:
     (tmp_path / "log.jsonl").write_text(json.dumps({**CHAT, "messages": messages}))
     add_line(
         copy / "upshot" / "privacy" / "patterns.py",
-        after='TYPES: tuple[RedactionType, ...] = (\n    RedactionType("KEY", "|".join(KEYS)),\n',
+        after="\nTYPES: tuple[RedactionType, ...] = (\n",
         line='    RedactionType("BADGE", r"ZZ-[0-9]{6}-Q", lambda text: int(text[3:9]) % 2 == 0),',
     )
     done = upshot("ingest", "log.jsonl", "--lake", "lake", path=copy, cwd=tmp_path)

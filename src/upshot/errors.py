@@ -8,6 +8,7 @@
     │   └── NotFoundError (LookupError)  a file, lake, table or user that was named is not there
     ├── RecordError (ValueError)         one record cannot be read; becomes a row of quarantine
     ├── EndpointError (ConnectionError)  a language model's server answered nothing; exit code 2
+    │   └── UnansweredError              one request got no usable answer; others may
     ├── BudgetError (RuntimeError)       a language model's budget is spent; what was done stays
     ├── LakeError (RuntimeError)         the lake could not be read or written
     ├── SandboxError (RuntimeError)      untrusted code cannot be run safely here, so it is not run
@@ -65,12 +66,20 @@ class EndpointError(UpshotError, ConnectionError):
     exit_code = 2
 
 
+class UnansweredError(EndpointError):
+    """One request to a language model got no usable answer; the run goes on without it."""
+
+
 class BudgetError(UpshotError, RuntimeError):
     """The budget for a language model is spent; what was done is kept."""
 
 
 class LakeError(UpshotError, RuntimeError):
     """The lake could not be read or written."""
+
+
+class LakeChangedError(LakeError):
+    """Another process wrote to what was about to be rewritten; reading it anew helps."""
 
 
 class SandboxError(UpshotError, RuntimeError):

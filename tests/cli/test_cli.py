@@ -63,7 +63,8 @@ def test_every_verb_has_an_example_that_runs(tmp_path: Path) -> None:
         "verify",
         "attempt",
     ]
-    assert [group.name for group in app.registered_groups] == ["rubric", "train", "loop", "world"]
+    groups = ["lake", "rubric", "train", "loop", "world"]
+    assert [group.name for group in app.registered_groups] == groups
     for verb in (
         "run",
         "read",

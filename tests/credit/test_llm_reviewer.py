@@ -25,7 +25,7 @@ def path(tmp_path: Path) -> Path:
     rows = [
         {
             "id": f"r{i}",
-            "task": "t",
+            "task": f"t{i}",
             "steps": ["look around", "boom" if i % 2 else "step two", "report"],
             "outcome": float(1 - i % 2),
         }

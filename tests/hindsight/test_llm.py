@@ -21,9 +21,11 @@ import upshot
 from upshot import config
 from upshot.api import judging, opening
 from upshot.errors import ConfigError, InputError
+from upshot.hindsight.embedded.judge import DISTILLED
 from upshot.hindsight.embedded.model import load_shipped_model
 from upshot.hindsight.embedded.timeline import Timeline
 from upshot.hindsight.llm import cascade, rubric, transcript
+from upshot.lake import load_model
 from upshot.records import RawConversation, RawMessage, Verdict
 
 Scripted = Callable[..., str]
@@ -295,7 +297,7 @@ def line_of(texts: list[str]) -> Timeline:
         "c",
         "u",
     )
-    tables = judging.linked([chat], config.load(privacy={"redact": False}))
+    tables, _ = judging.linked([chat], config.load(privacy={"redact": False}))
     from upshot.hindsight.embedded.timeline import build_timeline
 
     return build_timeline(tables["messages"], tables["conversations"], tables["threads"])
@@ -379,17 +381,39 @@ def test_the_cascade_asks_about_a_share_and_a_random_sample(scripted: Scripted, 
     assert sum(int(name[1:]) % 2 for name in llm_ids) > len(llm_ids) * 0.75
 
 
+def test_which_threads_are_chosen_depends_on_no_bucket(tmp_path: Path, chat: Chat) -> None:
+    chats = [
+        chat("u: sort it", "a: use sorted", reaction, id=f"c{i}", user=f"u{i}")
+        for i, reaction in enumerate(["u: thanks", "u: no, wrong", "u: and then?", "u: hm"] * 20)
+    ]
+    chosen: list[list[str]] = []
+    for buckets in (1, 16):
+        settings = config.load(lake={"buckets": buckets})
+        upshot.run(chats, tmp_path / str(buckets), settings)
+        parts = cascade.judge_buckets(
+            opening.open_lake(tmp_path / str(buckets)), load_shipped_model(), 20, 0.2, 0.05
+        )
+        chosen.append(
+            sorted(str(part.line.conversation[c.first]) for part in parts for c in part.chosen)
+        )
+    assert chosen[0] == chosen[1]
+    assert 15 <= len(chosen[0]) <= 17
+
+
 def test_the_audit_does_not_depend_on_any_verdict(chat: Chat) -> None:
     chats = [
         chat("u: sort it", "a: use sorted", "u: thanks", id=f"c{i}", user=f"u{i}")
         for i in range(60)
     ]
-    tables = judging.linked(chats, config.load())
+    tables, models = judging.linked(chats, config.load())
     part = cascade.judge_tables(
-        tables, 0, load_shipped_model(), horizon=20, share=0.2, audit_rate=0.3
+        tables, 0, load_shipped_model(), horizon=20, share=0.2, audit_rate=0.3, models=models
     )
     turned = part.judged._replace(score=(1 - part.judged.score).astype(np.float32))
-    drawn = [c.first for c in cascade.choose_threads(part.line, turned, 1.0, 0.3) if c.audit]
+    weighed = cascade.weigh_threads(part.line, turned, 0.3)
+    every = cascade.choose_threads(weighed, cascade.find_cut([weighed], 1.0))
+    assert len(every) == 60
+    drawn = [c.first for c in every if c.audit]
     assert drawn == [c.first for c in part.chosen if c.audit]
 
 
@@ -445,7 +469,7 @@ def test_the_embedded_judge_learns_from_the_language_model_and_forgets_with_its_
         if row["id"] == teacher
     )
     assert upshot.erase(user, lake, settings).models == ["judge"]
-    assert cascade.load_distilled(opening.open_lake(lake)) is None
+    assert load_model(opening.open_lake(lake), DISTILLED) is None
 
 
 def test_a_verdict_that_saw_more_counts_before_one_by_a_better_judge(

@@ -10,9 +10,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-
 from upshot.errors import BudgetError, EndpointError
 from upshot.lake import Lake
 from upshot.llm import (
@@ -23,7 +20,6 @@ from upshot.llm import (
     Reply,
     Request,
     ask,
-    extract_json,
     make_response_format,
     request_key,
 )
@@ -171,14 +167,3 @@ def test_replies_survive_in_the_lake_and_go_with_their_user(tmp_path: Any) -> No
     assert LakeReplies(lake).get(request_key(REQUEST)) == Reply(("hello",), 3, 1, 2)
     rows = lake.read("replies")
     assert rows.num_rows == 1
-
-
-@given(st.text(), st.text(), st.integers())
-def test_json_is_found_in_whatever_stands_around_it(before: str, after: str, score: int) -> None:
-    clean = (
-        before.replace("{", "").replace("<think>", ""),
-        after.replace("}", "").replace("<think>", ""),
-    )
-    assert msgspec.json.decode(extract_json(f'{clean[0]}{{"score": {score}}}{clean[1]}')) == {
-        "score": score
-    }

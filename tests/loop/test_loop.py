@@ -46,10 +46,11 @@ def talk(wanted: Wanted, path: Path, users: int = 100) -> None:
     rows = []
     for n in range(users):
         good = n % 2 == 0
-        told = (
-            "Perfect, that worked, thank you!"
+        where = f"in the {PARTS[n % len(PARTS)]}"  # the same words from many are a crowd's
+        reaction = (
+            f"Perfect, that worked {where}, thank you!"
             if good
-            else "No, that is wrong. It still crashes with ValueError: nothing there"
+            else f"No, that is wrong. It still crashes {where} with ValueError: nothing there"
         )
         rows.append(
             {
@@ -60,7 +61,7 @@ def talk(wanted: Wanted, path: Path, users: int = 100) -> None:
                 "messages": [
                     {"role": "user", "content": f"how do I fix my build number {n}?"},
                     {"role": "assistant", "content": GOOD if good else BAD},
-                    {"role": "user", "content": told},
+                    {"role": "user", "content": reaction},
                 ],
             }
         )
@@ -161,6 +162,26 @@ def test_two_rounds_gather_learn_and_release(base: str, tmp_path: Path) -> None:
     assert loop.state().history[-1].why == "rolled back by ana"
 
 
+PARTS = (
+    "kitchen",
+    "garage",
+    "attic",
+    "cellar",
+    "garden",
+    "hall",
+    "office",
+    "studio",
+    "stable",
+    "tower",
+    "yard",
+    "shed",
+    "porch",
+    "loft",
+    "den",
+    "vault",
+)
+
+
 def crowd(wanted: Wanted, path: Path, better: bool) -> None:
     """A log of two arms: half of the responses of the policy in service work, and nearly all or
     nearly none of the candidate's.
@@ -169,10 +190,11 @@ def crowd(wanted: Wanted, path: Path, better: bool) -> None:
     for n in range(160):
         tried = bool(wanted.canary) and draw(f"arm/{wanted.round}/{n}") < wanted.share
         good = (n % 10 != 0) == better if tried else n % 2 == 0
-        told = (
-            "Perfect, that worked, thank you!"
+        where = f"in the {PARTS[n % len(PARTS)]}"  # the same words from many are a crowd's
+        reaction = (
+            f"Perfect, that worked {where}, thank you!"
             if good
-            else "No, that is wrong. It still crashes with ValueError: nothing there"
+            else f"No, that is wrong. It still crashes {where} with ValueError: nothing there"
         )
         rows.append(
             {
@@ -183,7 +205,7 @@ def crowd(wanted: Wanted, path: Path, better: bool) -> None:
                 "messages": [
                     {"role": "user", "content": f"how do I fix my build number {n}?"},
                     {"role": "assistant", "content": GOOD if good else BAD},
-                    {"role": "user", "content": told},
+                    {"role": "user", "content": reaction},
                 ],
             }
         )

@@ -13,7 +13,8 @@ import upshot
 from upshot.lake import Lake
 from upshot.privacy import Pseudonyms, Redactor
 from upshot.privacy.clean import clean_conversations
-from upshot.privacy.redact import find_personal_data, name_pattern
+from upshot.privacy.redact import find_personal_data
+from upshot.privacy.user_names import name_pattern
 from upshot.records import AuthorSpan, RawConversation, RawMessage, Signal, ToolCall
 
 KEY = "a key for tests, long enough"
@@ -49,6 +50,23 @@ PARTS = [
     "\x1e",
     "jane at example dot org",
     "ssn 078-05-1120",
+    "/home/jane",
+    "api_key=",
+    "phone: ",
+    "4155550132",
+    "born on ",
+    "14 March 1985",
+    "curl -u jane:",
+    "hT7vQ2xLw9RbK4nZsY8dFe3G",
+    "3c:22:fb:9a:10:7e",
+    "2001:db8::8a2e:370:7334",
+    "gb82 west 1234 5698 7654 32",
+    "Best regards,\nJane Roe",
+    "\\n",
+    '"',
+    "ｊane＠example.org",
+    "日本",
+    "\ud800",
 ]
 texts = st.lists(st.lists(st.sampled_from(PARTS), max_size=6).map("".join), min_size=1, max_size=6)
 
@@ -129,6 +147,13 @@ def test_spans_and_calls_are_stored_where_they_are_after_redaction() -> None:
         (["user"], "the user said", False),
         (["u17"], "u17 is a column", False),
         (["al"], "al dente", False),
+        (["Jane Roe"], "Roe, Jane", True),
+        (["Jane Roe"], "signed J. Roe", True),
+        (["Jane Roe"], "JANE M. ROE", True),
+        (["Jane Roe"], "thanks, Jane!", True),
+        (["Jane Roe"], "the jane command", False),
+        (["Will Page"], "Will the page load? Page 3", False),
+        (["Will Page"], "will page wrote", True),
     ],
 )
 def test_names_are_looked_for_in_their_spellings(names: list[str], text: str, hidden: bool) -> None:

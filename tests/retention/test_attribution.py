@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from tests.retention.repositories import DAY, START, Repository, git
 
 from upshot.errors import InputError
-from upshot.retention.attribution import Attribution, Mention, attribute, read_note
+from upshot.retention.attribution import Mention, attribute
+from upshot.retention.authorship import Attribution, Span, read_note
 from upshot.retention.git import Git
 from upshot.retention.line_history import trace_lines
+from upshot.retention.pipeline import measure_retention
 from upshot.retention.report import find_releases
 
 
@@ -115,7 +119,101 @@ def test_notes_say_which_lines(tmp_path: Path) -> None:
     )
     git(repository.folder, "notes", "--ref=ai", "add", "-m", note, commit)
     assert attributions_of(repository) == {
-        commit: Attribution("cursor", "note", {"a b.py": [(1, 2), (4, 4)]})
+        commit: Attribution(
+            "", "note", {"a b.py": [Span(1, 2, "cursor"), Span(4, 4, "cursor"), Span(3, 3, "")]}
+        )
+    }
+
+
+def note_of(attested: str, **tools: str) -> str:
+    sessions = {key: {"agent_id": {"tool": tool, "model": "m"}} for key, tool in tools.items()}
+    return f"{attested}\n---\n{json.dumps({'sessions': sessions})}"
+
+
+def lines_by_agent(repository: Repository) -> list[dict[str, int]]:
+    report = measure_retention(repository.folder).report
+    assert sum(survival.lines for survival in report.by_agent.values()) == report.ai.lines
+    return [commit.lines_by_agent for commit in report.commits]
+
+
+def test_a_note_gives_each_agent_its_own_lines_in_every_file(tmp_path: Path) -> None:
+    repository = Repository(tmp_path / "r")
+    commit = repository.commit({"a.py": "x\n" * 6, "größe.py": "y\n" * 5})
+    attested = (
+        "a.py\n  s_1::t_1 1\n  s_1::t_2 2\n  s_1::t_3 3\n  s_2::t_4 4-6\ngröße.py\n  s_2::t_5 2-5"
+    )
+    note = note_of(attested, s_1="Claude Code", s_2="github-copilot")
+    git(repository.folder, "notes", "--ref=ai", "add", "-m", note, commit)
+    assert lines_by_agent(repository) == [{"copilot": 7, "claude": 3}]
+    row = measure_retention(repository.folder).report.commits[0]
+    assert (row.agent, row.lines_added) == ("copilot", 10), "of most lines, not of most entries"
+
+
+@pytest.mark.parametrize(
+    ("attested", "expected"),
+    [
+        ("a.py\n  s_1::t_1 1-6\n  s_2::t_1 4-8", {"amp": 5, "cursor": 3}),
+        ("a.py\n  s_1::t_1 1-8\n  h_1 3-4", {"cursor": 6}),
+        ("a.py\n  s_1::t_1 7-900\n  s_2::t_1 1", {"cursor": 2, "amp": 1}),
+        ("a.py\n\ts_1::t_1 1, 3-4\r\nb.py\r\n  s_2::t_1 1", {"cursor": 3}),
+        ("a.py\n  s_1 1-4\n  human 2-3", {"cursor": 2}),
+        ("a.py\n  s_9::t_1 1-2", {"unnamed": 2}),
+    ],
+)
+def test_of_overlapping_ranges_the_last_counts_and_none_beyond_the_file(
+    tmp_path: Path, attested: str, expected: dict[str, int]
+) -> None:
+    repository = Repository(tmp_path / "r")
+    commit = repository.commit({"a.py": "x\n" * 8})
+    note = note_of(attested, s_1="cursor", s_2="amp")
+    git(repository.folder, "notes", "--ref=ai", "add", "-m", note, commit)
+    assert lines_by_agent(repository) == [expected]
+
+
+def test_lines_of_an_agent_without_a_name_are_those_of_the_agent_that_the_message_names(
+    tmp_path: Path,
+) -> None:
+    repository = Repository(tmp_path / "r")
+    trailer = "x\n\nCo-authored-by: Claude <noreply@anthropic.com>"
+    commit = repository.commit({"a": "1\n2\n3\n"}, trailer)
+    note = note_of("a\n  ai_agent 1\n  s 2", s="amp")
+    git(repository.folder, "notes", "--ref=ai", "add", "-m", note, commit)
+    assert lines_by_agent(repository) == [{"amp": 1, "claude": 1}]
+
+
+def test_a_session_is_the_same_agents_in_every_note(tmp_path: Path) -> None:
+    repository = Repository(tmp_path / "r")
+    one = repository.commit({"a": "1\n"})
+    two = repository.commit({"a": "1\n2\n"}, day=1)
+    git(repository.folder, "notes", "--ref=ai", "add", "-m", note_of("a\n  s 1"), one)
+    git(repository.folder, "notes", "--ref=ai", "add", "-m", note_of("a\n  s 2", s="amp"), two)
+    assert lines_by_agent(repository) == [{"amp": 1}, {"amp": 1}]
+
+
+@pytest.mark.parametrize(
+    "note", ['---\n{"prompts": {}}', '{"schema_version": "authorship/3.0.0",\n "prompts": null}']
+)
+def test_a_note_without_lines_leaves_the_commit_to_its_trailer(tmp_path: Path, note: str) -> None:
+    repository = Repository(tmp_path / "r")
+    commit = repository.commit({"a": "1\n"}, "x\n\nCo-authored-by: Amp <amp@ampcode.com>")
+    git(repository.folder, "notes", "--ref=ai", "add", "-m", note, commit)
+    assert attributions_of(repository) == {commit: Attribution("amp", "trailer")}
+
+
+def test_a_note_or_record_is_more_exact_than_a_trailer(tmp_path: Path) -> None:
+    repository = Repository(tmp_path / "r")
+    trailer = "x\n\nCo-authored-by: Claude <noreply@anthropic.com>"
+    one = repository.commit({"a": "1\n2\n"}, trailer)
+    two = repository.commit({"a": "1\n2\n", "b": "1\n2\n"}, trailer, day=1)
+    git(repository.folder, "notes", "--ref=ai", "add", "-m", note_of("a\n  s 1", s="amp"), one)
+    record = {
+        "vcs": {"revision": two},
+        "tool": {"name": "cursor"},
+        "files": [{"path": "b", "conversations": [{"ranges": [{"start_line": 2, "end_line": 2}]}]}],
+    }
+    assert attributions_of(repository, traces=json.dumps(record)) == {
+        one: Attribution("", "note", {"a": [Span(1, 1, "amp")]}),
+        two: Attribution("", "trace", {"b": [Span(2, 2, "cursor")]}),
     }
 
 
@@ -140,12 +238,47 @@ def test_traces_say_which_lines_at_the_revision_they_name_or_the_next_commit(
     attributions = attributions_of(
         repository, traces=record.format(first, "a.py") + "\n" + record.format(first, "b.py")
     )
+    people = Span(1, 1, "")
     assert attributions == {
-        first: Attribution("cursor", "trace", {"a.py": [(2, 3)]}),
-        second: Attribution("cursor", "trace", {"b.py": [(2, 3)]}),
+        first: Attribution("", "trace", {"a.py": [Span(2, 3, "cursor"), people]}),
+        second: Attribution("", "trace", {"b.py": [Span(2, 3, "cursor"), people]}),
     }
     with pytest.raises(InputError, match="record 1"):
         attributions_of(repository, traces='{"files": [{}]}')
+
+
+def test_records_of_several_tools_share_a_commit_and_a_model_is_no_tool(tmp_path: Path) -> None:
+    repository = Repository(tmp_path / "r")
+    commit = repository.commit({"a.py": "1\n2\n3\n4\n"})
+
+    def record(second: int, tool: str | None, first: int, last: int) -> str:
+        ai = {"type": "ai", "model_id": "anthropic/claude-opus-4"}
+        part = {"ranges": [{"start_line": first, "end_line": last}], "contributor": ai}
+        return json.dumps(
+            {
+                "timestamp": f"2026-01-01T00:00:0{second}Z",
+                "vcs": {"type": "git", "revision": commit},
+                "tool": {"name": tool} if tool else None,
+                "files": [{"path": "./a.py", "conversations": [part]}],
+            }
+        )
+
+    traces = "\n".join([record(3, None, 4, 4), record(2, "Cursor", 2, 3), record(1, "amp", 1, 2)])
+    spans = (attributions_of(repository, traces=traces)[commit].lines or {})["a.py"]
+    assert spans == [Span(1, 2, "amp"), Span(2, 3, "cursor"), Span(4, 4, "unnamed")], (
+        "in the order of time"
+    )
+
+
+def test_a_record_without_revision_is_of_the_next_commit_of_its_file(tmp_path: Path) -> None:
+    repository = Repository(tmp_path / "r")
+    repository.commit({"a": "1\n"})
+    second = repository.commit({"a": "1\n2\n"}, day=2)
+    repository.commit({"a": "1\n2\n3\n"}, day=4)
+    written = datetime.fromtimestamp(START + DAY, UTC).isoformat()
+    part = {"ranges": [{"start_line": 2, "end_line": 2}]}
+    record = {"timestamp": written, "files": [{"path": "a", "conversations": [part]}]}
+    assert set(attributions_of(repository, traces=json.dumps(record))) == {second}
 
 
 def test_logs_tie_a_commit_to_its_response(tmp_path: Path) -> None:
@@ -161,9 +294,34 @@ def test_logs_tie_a_commit_to_its_response(tmp_path: Path) -> None:
         ],
     )
     assert attributions == {
-        one: Attribution("codex", "log", None, ("c1", 1)),
+        one: Attribution("codex", "log", None, ("c1", 1), "codex"),
         two: Attribution("aider", "author", None, ("c1", 3)),
     }
+
+
+def test_the_log_of_a_gateway_names_no_agent_and_the_order_of_logs_changes_nothing(
+    tmp_path: Path,
+) -> None:
+    repository = Repository(tmp_path / "r")
+    commit = repository.commit({"a": "1\n"})
+    mentions = [Mention(commit, ("c2", 1), "langfuse"), Mention(commit, ("c1", 4), "otel")]
+    expected = {commit: Attribution("unnamed", "log", None, ("c1", 4))}
+    assert attributions_of(repository, mentions) == expected
+    assert attributions_of(repository, mentions[::-1]) == expected
+
+
+def test_a_response_is_judged_by_the_lines_of_its_own_agent(tmp_path: Path) -> None:
+    repository = Repository(tmp_path / "r")
+    commit = repository.commit({"a": "1\n2\n3\n4\n"})
+    note = note_of("a\n  s_1::t 1-2\n  s_2::t 3-4", s_1="claude", s_2="cursor")
+    git(repository.folder, "notes", "--ref=ai", "add", "-m", note, commit)
+    repository.commit({"a": "1\n2\n"}, day=10)
+    repository.commit({"a": "1\n2\n", "b": "later\n"}, day=200)
+    for source, retained in (("claude-code", 1.0), ("cursor", 0.0), ("codex", 0.5)):
+        mention = Mention(commit, ("c1", 1), source)
+        row = measure_retention(repository.folder, [mention]).report.commits[0]
+        assert row.outcome is not None
+        assert (row.outcome.retained, row.id) == (retained, "c1")
 
 
 def test_attribution_survives_a_rebase(tmp_path: Path) -> None:
@@ -182,7 +340,7 @@ def test_attribution_survives_a_rebase(tmp_path: Path) -> None:
     git(repository.folder, "fast-import", "--quiet", "--force", stdin=stream)
     rebased = git(repository.folder, "rev-parse", "main").strip()
     assert attributions_of(repository, [Mention(old, ("c1", 1), "codex")]) == {
-        rebased: Attribution("codex", "log", None, ("c1", 1))
+        rebased: Attribution("codex", "log", None, ("c1", 1), "codex")
     }
 
 
@@ -204,7 +362,7 @@ def test_attribution_survives_a_squash_line_by_line(tmp_path: Path) -> None:
     )
     assert assistant not in attributions_of(repository)
     assert attributions_of(repository) == {
-        squash: Attribution("aider", "author", {"b": [(1, 1), (2, 2)]})
+        squash: Attribution("", "author", {"b": [Span(1, 2, "aider")]})
     }
 
 
@@ -217,3 +375,93 @@ def test_a_commit_that_shares_little_is_no_squash(tmp_path: Path) -> None:
     git(repository.folder, "update-ref", "refs/pull/1/head", dropped)
     repository.commit({"a": "1\n", "b": "one\nfour\nfive\n"}, "own", day=3, parents=(base,))
     assert attributions_of(repository) == {}
+
+
+def rebase(repository: Repository, onto: str, files: dict[str, str], like: str, day: float) -> str:
+    """A commit of other files with the author, time and message of another; returns its hash."""
+    folder = repository.folder
+    new = repository.commit(files, "unused", day=day, parents=(onto,))
+    tree = git(folder, "rev-parse", f"{new}^{{tree}}").strip()
+    head = git(folder, "cat-file", "commit", like).partition("\n\n")
+    rows = [row for row in head[0].split("\n") if row.startswith("author ")]
+    committer = f"committer Ana <ana@example.com> {START + int(day * DAY)} +0000"
+    text = f"tree {tree}\nparent {onto}\n{rows[0]}\n{committer}\n\n{head[2]}"
+    commit = git(
+        folder, "hash-object", "-t", "commit", "-w", "--stdin", stdin=text.encode()
+    ).strip()
+    git(folder, "update-ref", "refs/heads/main", commit)
+    return commit
+
+
+def test_a_notes_lines_move_with_a_rebase_even_if_no_branch_has_the_old_commit(
+    tmp_path: Path,
+) -> None:
+    repository = Repository(tmp_path / "r")
+    base = repository.commit({"a": "top\n"})
+    trailer = "add\n\nCo-authored-by: Claude <noreply@anthropic.com>"
+    body = "own {\n}\nclaude {\n}\ncursor {\n}\n"
+    old = repository.commit({"a": f"top\n{body}"}, trailer, day=1)
+    note = note_of("a\n  s_1::t 4-5\n  s_2::t 6-7\n  h_1 2-3", s_1="claude", s_2="cursor")
+    git(repository.folder, "notes", "--ref=ai", "add", "-m", note, old)
+    other = repository.commit({"a": "1\n2\ntop\n"}, "meanwhile", day=2, parents=(base,))
+    new = rebase(repository, other, {"a": f"1\n2\ntop\n{body}"}, old, day=3)
+    lines = [Span(4, 5, ""), Span(6, 7, "claude"), Span(8, 9, "cursor")]
+    assert attributions_of(repository) == {new: Attribution("", "note", {"a": lines})}
+
+
+def test_a_squash_gives_each_agent_and_person_their_own_lines(tmp_path: Path) -> None:
+    repository = Repository(tmp_path / "r")
+    parts = {
+        "Co-authored-by: Claude <noreply@anthropic.com>": "one {\n    1\n}\n",
+        "by hand": "two {\n    2\n}\n",
+        "Co-authored-by: Cursor <cursoragent@cursor.com>": "three {\n    3\n}\n",
+    }
+    base = repository.commit({"a": "1\n"})
+    body = tip = ""
+    for day, (trailer, text) in enumerate(parts.items(), 1):
+        body += text
+        tip = repository.commit({"a": "1\n", "b": body}, f"part {day}\n\n{trailer}", day=day)
+    git(repository.folder, "update-ref", "refs/pull/1/head", tip)
+    message = "Feature (#1)\n\n" + "\n".join(parts)
+    squash = repository.commit(
+        {"a": "1\n", "b": body + "added while merging\n"}, message, day=5, parents=(base,)
+    )
+    assert attributions_of(repository) == {
+        squash: Attribution(
+            "claude", "trailer", {"b": [Span(1, 3, "claude"), Span(4, 6, ""), Span(7, 9, "cursor")]}
+        )
+    }
+    assert lines_by_agent(repository) == [{"claude": 4, "cursor": 3}]
+
+
+def test_a_squash_of_unmarked_commits_is_what_its_own_message_says(tmp_path: Path) -> None:
+    repository = Repository(tmp_path / "r")
+    base = repository.commit({"a": "1\n"})
+    draft = repository.commit({"a": "1\n", "b": "one\ntwo\n"}, "wip", day=1)
+    git(repository.folder, "update-ref", "refs/pull/1/head", draft)
+    squash = repository.commit(
+        {"a": "1\n", "b": "one\ntwo\n"}, "b\n\nMade-with: Cursor", day=2, parents=(base,)
+    )
+    assert attributions_of(repository) == {squash: Attribution("cursor", "trailer")}
+
+
+def test_who_removed_lines_is_the_author_of_most_of_the_commit(tmp_path: Path) -> None:
+    repository = Repository(tmp_path / "r")
+    repository.commit({"a": "1\n2\n3\n4\n"}, author="Ana (aider) <ana@example.com>")
+    second = repository.commit({"a": "1\n2\n", "b": "x\ny\nz\n"}, day=1)
+    note = note_of("b\n  s::t 1-2", s="amp")
+    git(repository.folder, "notes", "--ref=ai", "add", "-m", note, second)
+    first_row = measure_retention(repository.folder).report.commits[0]
+    assert first_row.removed_by == {"amp": 2}
+
+
+def test_the_commits_that_a_squash_names_need_no_branch(tmp_path: Path) -> None:
+    repository = Repository(tmp_path / "r")
+    base = repository.commit({"a": "1\n"})
+    old = repository.commit({"a": "1\n", "b": "one\n"}, "b", "Ana (aider) <ana@example.com>", day=1)
+    last = repository.commit({"a": "1\n", "b": "one\ntwo\n"}, "own", day=2)
+    message = f"Squashed commit of the following:\n\ncommit {last}\n\n    own\n\ncommit {old}\n"
+    squash = repository.commit({"a": "1\n", "b": "one\ntwo\n"}, message, day=3, parents=(base,))
+    assert attributions_of(repository) == {
+        squash: Attribution("", "author", {"b": [Span(1, 1, "aider")]})
+    }

@@ -291,7 +291,7 @@ PASTED = {
     "a reminder": ("<system-reminder>be nice</system-reminder>fix it", ["fix it"]),
     "a command": (
         "<command-name>/review</command-name><command-args>PR 12</command-args>",
-        ["PR 12"],
+        ["/review PR 12"],
     ),
 }
 

@@ -27,8 +27,7 @@ from upshot.credit.llm_reviewer import Cost
 from upshot.credit.thread_trajectories import read_thread_runs
 from upshot.credit.trajectories import Trajectory
 from upshot.errors import InputError
-from upshot.hindsight.llm import cascade
-from upshot.llm import Budget
+from upshot.llm import Budget, keep_replies
 
 
 class CreditReport(msgspec.Struct, frozen=True):
@@ -54,6 +53,7 @@ def credit(
     checks: Sequence[Check] = GENERAL_CHECKS,
     settings: Settings | None = None,
     progress: Progress = quiet,
+    replies: str | os.PathLike[str] | None = None,
 ) -> CreditReport:
     """Split the outcome of every run over its steps; the sum is the outcome, exactly.
 
@@ -64,6 +64,8 @@ def credit(
     first-mistake, leave-one-out, shapley. `labelled`: other runs, in which a `label` says which
     step was to blame, or credits of a language model's review of these runs, for the trained one.
     `checks`: what steps are checked for without an answer key (`upshot.credit.checks`).
+    `replies`: a file in which a language model's replies are kept without a lake, so that a run
+    that is cut short can go on.
 
     Raises:
         InputError: there is no such reviewer, too little to learn from, or neither a file nor a
@@ -89,15 +91,16 @@ def credit(
     if reviewer == "llm":
         endpoint = endpoint_of(settings)
         budget = Budget(endpoint, settings.llm.budget_tokens, settings.llm.budget_usd)
-        reviews, cost = llm_reviewer.review(
-            trajectories,
-            endpoint,
-            budget,
-            cascade.open_replies(store),
-            votes=settings.llm.votes,
-            temperature=settings.llm.temperature,
-            progress=lambda done, total: progress("review", done, total),
-        )
+        with keep_replies(replies, store) as cache:
+            reviews, cost = llm_reviewer.review(
+                trajectories,
+                endpoint,
+                budget,
+                cache,
+                votes=settings.llm.votes,
+                temperature=settings.llm.temperature,
+                progress=lambda done, total: progress("review", done, total),
+            )
         split = split_outcomes(trajectories, lambda _: reviews, "llm")
     elif labelled is not None:
         others = read_labels(trajectories, labelled)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
+import re
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
@@ -14,29 +14,49 @@ from typing import Any, NamedTuple, cast
 
 import msgspec
 import pyarrow as pa
+from pydantic import SecretStr
 
-from upshot import privacy, threads
-from upshot.api.opening import Logs, Progress, cleaning, endpoint_of, is_paths, open_lake, quiet
+from upshot import privacy
+from upshot.api.opening import (
+    Logs,
+    Progress,
+    cleaning,
+    endpoint_of,
+    executor_of,
+    exported,
+    is_paths,
+    open_lake,
+    quiet,
+)
 from upshot.config import Settings, load
-from upshot.engine import StageReport, run_stage
+from upshot.engine import StepReport
 from upshot.errors import EndpointError, InputError, NotFoundError
-from upshot.hindsight import judge_bucket, make_judge_stage
+from upshot.hindsight import pipeline
 from upshot.hindsight.embedded.model import load_shipped_model
 from upshot.hindsight.llm import cascade, rubric
 from upshot.hindsight.llm.judge import Options
-from upshot.io.arrow import pc
 from upshot.io.rows import Rows
 from upshot.io.streams import Limits
 from upshot.io.writing import replace_file
-from upshot.lake import ErasureProof, Lake, bucket_of, erase_rows
-from upshot.llm import Budget, Replies
+from upshot.lake import (
+    ErasureProof,
+    Lake,
+    count_rows_of,
+    erase_user,
+    has_traces_of,
+    load_model,
+    mark_of,
+    read_erased,
+    write_mark,
+)
+from upshot.llm import Budget, FileReplies, Replies, run_interruptible, settle_journals
 from upshot.records import BadRecord, CleanTable, Evidence, RawConversation, Verdict
 from upshot.report import Summary, summarise, to_html
 from upshot.sources import openai_chat
 from upshot.sources.formats import PERSONAL
 from upshot.sources.ingest import IngestReport
 from upshot.sources.ingest import ingest as _ingest
-from upshot.sources.outcomes import attach_results
+from upshot.sources.reading import finish
 from upshot.sources.reading import read as read_files
 
 
@@ -44,8 +64,8 @@ class RunReport(NamedTuple):
     """What the main job did."""
 
     ingest: IngestReport
-    link: StageReport
-    judge: StageReport
+    link: StepReport
+    judge: StepReport
     report: Path | None
     summary: Summary
     asked: cascade.Report | None = None
@@ -108,7 +128,7 @@ def read_logs(
             else openai_chat.parse_item(item, f"item {number}")
         )
         yield (
-            attach_results(with_user(parsed, user))
+            finish(with_user(parsed, user), f"item {number}")
             if isinstance(parsed, RawConversation)
             else parsed
         )
@@ -132,26 +152,18 @@ def _name_operator() -> str:
 
 def link_lake(
     lake: str | os.PathLike[str], settings: Settings | None = None, progress: Progress = quiet
-) -> StageReport:
+) -> StepReport:
     """Join the sessions of a lake into threads."""
     settings = settings or load()
-    options = settings.threads
-    stage = threads.make_link_stage(options.threshold, options.window, options.embeddings)
-    return _run(open_lake(lake, settings), stage, settings, progress)
+    return pipeline.link(open_work("link", lake, settings, progress), linking_of(settings))
 
 
 def judge_lake(
     lake: str | os.PathLike[str], settings: Settings | None = None, progress: Progress = quiet
-) -> StageReport:
-    """Judge every response of a lake with the embedded judge; buckets without news are skipped."""
+) -> StepReport:
+    """Judge every response of a lake with the embedded judge; users without news are skipped."""
     settings = settings or load()
-    store = open_lake(lake, settings)
-    return _run(
-        store,
-        make_judge_stage(settings.judge.horizon, cascade.load_distilled(store)),
-        settings,
-        progress,
-    )
+    return pipeline.judge(open_work("judge", lake, settings, progress), settings.judge.horizon)
 
 
 def ask_lake(
@@ -203,13 +215,15 @@ def plan(
     if logs is None or lake is not None:
         raise InputError("could not plan: name logs or a lake, one of the two")
     share, audit_rate = _shares(settings)
+    tables, models = linked(read_logs(logs, format), settings)
     part = cascade.judge_tables(
-        linked(read_logs(logs, format), settings),
+        tables,
         0,
         load_shipped_model(),
         horizon=settings.judge.horizon,
         share=share,
         audit_rate=audit_rate,
+        models=models,
     )
     return cascade.make_plan(iter([part]), endpoint_of(settings), _options(settings), Replies())[0]
 
@@ -265,7 +279,7 @@ def _ask(
     endpoint, options = endpoint_of(settings), _options(settings)
     budget = Budget(endpoint, settings.llm.budget_tokens, settings.llm.budget_usd)
     planned, fresh = cascade.make_plan(parts(), endpoint, options, replies)
-    return asyncio.run(
+    return run_interruptible(
         cascade.judge_chosen(
             parts(),
             endpoint,
@@ -280,14 +294,27 @@ def _ask(
     )
 
 
-def _run(store: Lake, stage: Any, settings: Settings, progress: Progress) -> StageReport:
+def open_work(
+    verb: str, lake: str | os.PathLike[str], settings: Settings, progress: Progress
+) -> pipeline.Work:
+    """A lake that is there, and how work on it is done.
+
+    Raises:
+        NotFoundError: there is none; the message names the verb.
+    """
+    store = open_lake(lake, settings)
     if not store.exists():
         raise NotFoundError(
-            f"could not {stage.name} {store.root}: there is no lake; make one with `upshot ingest`"
+            f"could not {verb} {store.root}: there is no lake; make one with `upshot ingest`"
         )
-    return run_stage(
-        store, stage, settings.engine.workers, lambda done, total: progress(stage.name, done, total)
-    )
+    store.create()  # what an earlier version did not have
+    return pipeline.Work(store, executor_of(settings), progress)
+
+
+def linking_of(settings: Settings) -> pipeline.Linking:
+    """How the settings have sessions linked."""
+    options = settings.threads
+    return pipeline.Linking(options.threshold, options.window, options.embeddings)
 
 
 def run(
@@ -323,13 +350,20 @@ def report(
     out: str | os.PathLike[str] | None = None,
     settings: Settings | None = None,
     *,
-    timings: Sequence[IngestReport | StageReport] = (),
+    timings: Sequence[IngestReport | StepReport] = (),
 ) -> Summary:
     """Summarise a lake and, with `out`, write the HTML report."""
-    summary = summarise(open_lake(lake, settings), timings)
-    if out is not None:
-        replace_file(out, to_html(summary).encode())
+    store = open_lake(lake, settings)
+    with store.pinned():  # nobody is erased before what quotes them is written
+        summary = summarise(store, timings)
+        if out is not None:
+            with exported(lake if _is_outside(out, store) else None, out, "verdicts", settings):
+                replace_file(out, to_html(summary).encode())
     return summary
+
+
+def _is_outside(out: str | os.PathLike[str], store: Lake) -> bool:
+    return not (store.is_local and Path(out).resolve().is_relative_to(store.root))
 
 
 def erase(
@@ -338,15 +372,21 @@ def erase(
     settings: Settings | None = None,
     *,
     models: Sequence[str | os.PathLike[str]] = (),
+    pseudonym: bool = False,
+    allow_again: bool = False,
 ) -> ErasureProof:
     """Erase a user (by the name in the logs, or by pseudonym `u_…`) from every table and file
-    version, with proof.
+    version, with proof. Later runs on the same logs leave them out.
 
     The report is removed too, since it quotes texts; `upshot report` makes a new one. Reward models
-    below the folders `models` that learned from the user are named.
+    below the folders `models` that learned from the user are named, and files that were exported
+    with rows of theirs. `pseudonym`: `user` is a pseudonym, whoever else has it as a name.
+    `allow_again`: erase nothing, but let later runs take the user in again.
 
     Raises:
         NotFoundError: the lake holds nothing of that user.
+        InputError: the name is a user's, and another's pseudonym.
+        ConfigError: the lake was made with another key.
         ErasureError: something of theirs is still there.
     """
     settings = settings or load()
@@ -354,20 +394,61 @@ def erase(
     if not store.exists():
         raise NotFoundError(f"could not erase from {store.root}: there is no lake")
     pseudonyms = privacy.Pseudonyms(cleaning(store, settings).key)
-    pseudonym = user if user.startswith("u_") else pseudonyms.user(user)
-    bucket = bucket_of(pseudonym, store.buckets)
-    owners = store.read("conversations", bucket, ["user"])["user"]
-    if not pc.any(pc.equal(owners, pseudonym)).as_py():
+    if not allow_again:
+        settle_journals(store)  # replies that a killed run left outside of any table
+    name = resolve_user(store, pseudonyms, user, is_pseudonym=pseudonym)
+    if allow_again:
+        return _allow_again(store, user, name)
+
+    def spells(other: str) -> bool:
+        return other == name or pseudonyms.user(other) == name
+
+    if not has_traces_of(store, name, spells):
         raise NotFoundError(
             f"could not erase {user!r}: the lake at {store.root} holds nothing of that user under"
             " this key"
         )
-    if store.is_local:
-        (Path(store.root) / "report.html").unlink(missing_ok=True)
-    proof = erase_rows(store, [pseudonym], bucket)
+    proof = erase_user(store, name, spells)
     return msgspec.structs.replace(
-        proof, retrain=[str(folder) for folder in _learned_from(pseudonym, models)]
+        proof, retrain=[str(folder) for folder in _learned_from(name, models)]
     )
+
+
+def _allow_again(store: Lake, user: str, name: str) -> ErasureProof:
+    if mark_of(name) not in read_erased(store):
+        raise NotFoundError(
+            f"could not allow {user!r} again: nobody of that name was erased from the lake at"
+            f" {store.root} under this key"
+        )
+    write_mark(store, name, allowed=True)
+    return ErasureProof({}, 0, 0, 0, [], 0, is_allowed_again=True)
+
+
+_PSEUDONYM = re.compile("u_[0-9a-f]{20}")
+
+
+def resolve_user(
+    store: Lake, pseudonyms: privacy.Pseudonyms, user: str, *, is_pseudonym: bool = False
+) -> str:
+    """The pseudonym of a user by the name in the logs, or by pseudonym; names come first.
+
+    Raises:
+        InputError: it is the name of one user, and the pseudonym of another.
+    """
+    named = pseudonyms.user(user)
+    if is_pseudonym or not _PSEUDONYM.fullmatch(user):
+        return user if is_pseudonym else named
+    erased = read_erased(store)
+    is_name, is_other = (
+        mark_of(name) in erased or bool(count_rows_of(store, name)) for name in (named, user)
+    )
+    if is_name and is_other:
+        raise InputError(
+            f"could not tell who {user} is: it is the name of a user in the logs, and the pseudonym"
+            f" of another; use `--pseudonym` with {user} for the latter, or with {named} for the"
+            " former"
+        )
+    return named if is_name else user
 
 
 def _learned_from(user: str, folders: Sequence[str | os.PathLike[str]]) -> Iterator[Path]:
@@ -389,19 +470,10 @@ def memory_tables(
 
 def linked(
     conversations: Iterable[RawConversation | BadRecord], settings: Settings
-) -> dict[str, CleanTable]:
-    """The same with their threads."""
+) -> tuple[dict[str, CleanTable], dict[str, str]]:
+    """The same with their threads, and what was learned from everybody in them."""
     tables = memory_tables(conversations, settings.privacy.redact, settings)
-    options = settings.threads
-    rows = threads.link_bucket(
-        tables,
-        {
-            "threshold": options.threshold,
-            "window": options.window,
-            "embeddings": options.embeddings,
-        },
-    )
-    return {**tables, "threads": rows}
+    return pipeline.link_in_memory(tables, linking_of(settings))
 
 
 class ThreadMember(msgspec.Struct, frozen=True):
@@ -449,7 +521,7 @@ def link(
         _members(
             linked(
                 _pass_bad(read_logs(logs, format, mapping, settings=settings), on_bad), settings
-            )["threads"]
+            )[0]["threads"]
         )
     )
 
@@ -471,6 +543,7 @@ def judge(
     progress: Progress = quiet,
     on_report: Callable[[cascade.Report], None] | None = None,
     on_bad: Callable[[BadRecord], None] | None = None,
+    replies: str | os.PathLike[str] | None = None,
 ) -> Rows[Verdict]:
     """Verdicts on every response of `logs` (files or conversations), or of a lake, by the judge
     that the settings name.
@@ -478,7 +551,8 @@ def judge(
     `horizon`: messages after a response that may bear on it. `on_report` gets what a language model
     did, `on_bad` each record of the logs that cannot be read. Where it judges everything
     (`judge.kind = "llm"`), responses without its verdict are left out of the result of logs; in a
-    lake they keep the embedded judge's, under its name.
+    lake they keep the embedded judge's, under its name. `replies`: a file in which the model's
+    replies on `logs` are kept, so that a run that is cut short can go on; a lake keeps them itself.
 
     Raises:
         InputError: neither logs nor a lake is named, or both are.
@@ -497,7 +571,7 @@ def judge(
     if logs is None or lake is not None:
         raise InputError("could not judge: name logs or a lake, one of the two")
     conversations = _pass_bad(read_logs(logs, format, mapping, settings=settings), on_bad)
-    return Rows(_judge_tables(conversations, settings, progress, on_report))
+    return Rows(_judge_tables(conversations, settings, progress, on_report, replies=replies))
 
 
 def _pass_bad(
@@ -515,13 +589,30 @@ def _judge_tables(
     settings: Settings,
     progress: Progress,
     on_report: Callable[[cascade.Report], None] | None,
+    *,
+    replies: str | os.PathLike[str] | None = None,
 ) -> list[Verdict]:
-    tables = linked(conversations, settings)
-    rows = judge_bucket(tables, {"horizon": settings.judge.horizon})
+    if replies is None or settings.judge.kind == "embedded":
+        return _judge_in_memory(conversations, settings, progress, on_report, Replies())
+    with FileReplies(replies) as journal:
+        settings = _with_stable_key(settings, journal)
+        return _judge_in_memory(conversations, settings, progress, on_report, journal)
+
+
+def _judge_in_memory(
+    conversations: Iterable[RawConversation | BadRecord],
+    settings: Settings,
+    progress: Progress,
+    on_report: Callable[[cascade.Report], None] | None,
+    replies: Replies,
+) -> list[Verdict]:
+    tables, models = linked(conversations, settings)
+    rows = pipeline.judge_in_memory(tables, models, settings.judge.horizon)
     by_place = {(row["id"], row["index"]): _verdict(row) for row in rows.to_pylist()}
     if settings.judge.kind == "embedded" or not by_place:
         return list(by_place.values())
     share, audit_rate = _shares(settings)
+    models = pipeline.learn_corpus_in_memory(tables, models, settings.judge.horizon)
     part = cascade.judge_tables(
         tables,
         0,
@@ -529,13 +620,15 @@ def _judge_tables(
         horizon=settings.judge.horizon,
         share=share,
         audit_rate=audit_rate,
+        models=models,
     )
     answered: dict[tuple[str, int], Verdict] = {}
 
     def add(_: cascade.Bucket, judged: CleanTable) -> None:
         answered.update({(row["id"], row["index"]): _verdict(row) for row in judged.to_pylist()})
 
-    _hand_over(_ask(lambda: iter([part]), settings, Replies(), add, progress), on_report)
+    report = _ask(lambda: iter([part]), settings, replies, add, progress)
+    _hand_over(report, on_report)
     merged = by_place | answered
     return list(answered.values() if settings.judge.kind == "llm" else merged.values())
 
@@ -543,8 +636,18 @@ def _judge_tables(
 def _hand_over(report: cascade.Report, on_report: Callable[[cascade.Report], None] | None) -> None:
     if on_report is not None:
         on_report(report)
-    if report.stopped and not report.tally.responses:
-        raise EndpointError(f"could not judge with {report.judge}: {report.stopped}")
+    problem = report.stopped or report.tally.first_problem
+    if problem and report.tally.responses == report.tally.unreadable:
+        raise EndpointError(f"could not judge with {report.judge}: {problem}")
+
+
+def _with_stable_key(settings: Settings, replies: FileReplies) -> Settings:
+    """Settings under which a run that goes on redacts as the one before, so that its requests are
+    the same.
+    """
+    if settings.key.get_secret_value() or not (secret := replies.draw_secret()):
+        return settings
+    return settings.model_copy(update={"key": SecretStr(secret)})
 
 
 def verdicts(lake: str | os.PathLike[str], settings: Settings | None = None) -> Rows[Verdict]:
@@ -568,12 +671,12 @@ def verdicts(lake: str | os.PathLike[str], settings: Settings | None = None) -> 
 
 def curve_of(store: Lake) -> Any:
     """The calibration that was kept in a lake; None: none was."""
-    content = cascade.load_model(store, cascade.CALIBRATION)
-    if content is None:
+    model = load_model(store, cascade.CALIBRATION)
+    if model is None:
         return None
     from upshot.stats.calibration import Calibrator  # scipy takes half a second to load
 
-    return msgspec.json.decode(content, type=Calibrator)
+    return msgspec.json.decode(model.content, type=Calibrator)
 
 
 def _verdict(row: Mapping[str, Any]) -> Verdict:

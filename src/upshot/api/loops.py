@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from upshot import privacy
-from upshot.api.judging import curve_of, erase, ingest, judge_lake, link_lake
+from upshot.api.judging import curve_of, erase, ingest, judge_lake, link_lake, resolve_user
 from upshot.api.opening import Progress, cleaning, open_lake, quiet
 from upshot.config import Settings, load
 from upshot.errors import NotFoundError
@@ -77,17 +77,21 @@ def loop_forget(
     settings = settings or load()
     store = open_lake(config.lake, settings)
     pseudonyms = privacy.Pseudonyms(cleaning(store, settings).key)
-    name = user if user.startswith("u_") else pseudonyms.user(user)
+    name = resolve_user(store, pseudonyms, user)
     loop = Loop(Path(config.folder))
     erased = True
     try:
-        erase(user, config.lake, settings)
+        erased = any(erase(user, config.lake, settings).rows.values())
     except NotFoundError:
         if not find_rounds_with(loop, name):  # else an earlier run was killed after the lake's part
             raise
         erased = False
     verbs = _make_verbs(config, settings)
     rounds = forget(loop, name, lambda round: resume(config, verbs, round, progress))
+    if not erased and not rounds:  # an earlier call was through with it
+        raise NotFoundError(
+            f"could not forget {user!r}: neither the lake nor a model holds anything of that user"
+        )
     return ForgetResult(name, rounds, loop.state().serving, erased)
 
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
 from typing import Any, TypeGuard, cast
 
 from upshot import privacy
 from upshot.config import Settings, load
-from upshot.errors import InputError
-from upshot.lake import Lake
+from upshot.engine import Executor, Here, Processes
+from upshot.errors import ConfigError, InputError
+from upshot.lake import Lake, recorded_export, users_in
 from upshot.llm import Endpoint
 from upshot.records import BadRecord, RawConversation
-from upshot.sources.ingest import Cleaning
+from upshot.sources.ingest import Cleaning, fingerprint_of
 
 Paths = Sequence[str | os.PathLike[str]] | str | os.PathLike[str]
 Logs = Paths | Iterable[RawConversation | BadRecord | Mapping[str, Any]]
@@ -51,10 +55,56 @@ def open_lake(path: str | os.PathLike[str], settings: Settings | None = None) ->
 
 
 def cleaning(target: Lake, settings: Settings) -> Cleaning:
-    """How logs are made private on their way into a lake."""
-    key = privacy.load_key(settings.key.get_secret_value(), target.root, target.is_local)
+    """How logs are made private on their way into a lake.
+
+    Raises:
+        ConfigError: the lake was made with another key, or its key is nowhere.
+    """
+    setting = settings.key.get_secret_value()
+    if not setting and target.is_local and target.key_fingerprint:
+        _require_key_file(Path(target.root + ".key"))
+    key = privacy.load_key(setting, target.root, target.is_local)
+    target.check_key(fingerprint_of(key))
     options = settings.privacy
     return Cleaning(key, options.redact, options.names, options.recogniser)
+
+
+@contextmanager
+def exported(
+    lake: str | os.PathLike[str] | None,
+    out: str | os.PathLike[str],
+    table: str,
+    settings: Settings | None = None,
+) -> Generator[None]:
+    """A block that writes what a lake has of all users of a table to a file; the lake keeps a
+    manifest, so that an erasure can name the file. None is kept of standard output.
+    """
+    store = None if lake is None or os.fspath(out) == "-" else open_lake(lake, settings)
+    if store is None or not store.exists(table):
+        yield
+        return
+    with recorded_export(store, out, users_in(store, table)):
+        yield
+
+
+def _require_key_file(path: Path) -> None:
+    if not path.exists():
+        raise ConfigError(
+            f"could not find the pseudonym key of the lake: {path} is gone, and"
+            " UPSHOT_KEY is not set; set it to the key that the lake was made with"
+        )
+
+
+def executor_of(settings: Settings) -> Executor:
+    """Where work on the buckets of a lake runs."""
+    workers = settings.engine.workers
+    return _share_processes(workers) if workers > 1 else Here()
+
+
+@cache
+def _share_processes(workers: int) -> Processes:
+    """Processes that stay from verb to verb: starting one takes a second."""
+    return Processes(workers)
 
 
 def endpoint_of(settings: Settings) -> Endpoint:

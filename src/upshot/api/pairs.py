@@ -15,7 +15,7 @@ from upshot.config import Settings, load
 from upshot.errors import InputError, NotFoundError
 from upshot.hindsight.llm import cascade
 from upshot.io.rows import Rows
-from upshot.lake import Lake
+from upshot.lake import Lake, recorded_export
 from upshot.llm import Budget
 from upshot.preferences import balance as balancing
 from upshot.preferences import rewrites
@@ -142,7 +142,7 @@ def export_pairs(
     on_report: Callable[[rewrites.Tally], None] | None = None,
 ) -> Exported:
     """Write a lake's pairs or examples for a trainer; the test side goes to a second file,
-    `NAME.test.EXT`.
+    `NAME.test.EXT`. The lake keeps a manifest of both, so that an erasure can name them.
 
     Raises:
         InputError: there is no such format.
@@ -169,8 +169,19 @@ def export_pairs(
     path = os.fspath(out)
     train = [exporter.convert(row) for row in rows if row.source.split != "test"]
     held_out = [exporter.convert(row) for row in rows if row.source.split == "test"]
-    written = write_rows(train, path, exporter)
-    if path == "-" or not held_out:
-        return Exported(format, written, 0, "", balance)
+    if path == "-":
+        return Exported(format, write_rows(train, path, exporter), 0, "", balance)
     test_file = str(Path(path).with_suffix(".test" + Path(path).suffix))
-    return Exported(format, written, write_rows(held_out, test_file, exporter), test_file, balance)
+    store = open_lake(lake, settings)
+    with recorded_export(store, path, _users_of(rows, is_test=False)):
+        written = write_rows(train, path, exporter)
+    if not held_out:
+        return Exported(format, written, 0, "", balance)
+    with recorded_export(store, test_file, _users_of(rows, is_test=True)):
+        held = write_rows(held_out, test_file, exporter)
+    return Exported(format, written, held, test_file, balance)
+
+
+def _users_of(rows: Sequence[Preference] | Sequence[Example], *, is_test: bool) -> set[str]:
+    sources = [row.source for row in rows if (row.source.split == "test") == is_test]
+    return {user for source in sources for user in source.users}

@@ -28,7 +28,7 @@ from upshot.hindsight.trust.lake_trust import Calibration
 from upshot.io.json_lines import encode
 from upshot.io.rows import Rows
 from upshot.io.writing import replace_file
-from upshot.lake import Lake
+from upshot.lake import Lake, store_model
 from upshot.llm import Budget
 from upshot.loop import off_policy
 from upshot.report.reliability import reliability_page
@@ -241,7 +241,7 @@ def calibrate(
         for row in store.read("verdicts", bucket, ["id", "index", "score", "user"]).to_pylist()
     ]
     calibration, curve, users = lake_trust.calibrate(rows, audits.read_labels(Path(labels)), error)
-    cascade.store_model(store, cascade.CALIBRATION, curve, users)
+    store_model(store, cascade.CALIBRATION, msgspec.json.encode(curve).decode(), users)
     if out is not None:
         replace_file(out, reliability_page(calibration).encode())
     return calibration

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from upshot.api.events import write_events
 from upshot.api.opening import Progress, endpoint_of, open_lake, quiet
 from upshot.config import Settings, load
-from upshot.llm import Budget, Replies
+from upshot.llm import Budget, keep_replies
 from upshot.sources.outside import Outside
 from upshot.verifiers import attempts
 from upshot.verifiers import items as verifier_items
@@ -77,9 +77,13 @@ def attempt(
     seconds: float = 10.0,
     settings: Settings | None = None,
     progress: Progress = quiet,
+    replies: str | os.PathLike[str] | None = None,
 ) -> Attempts:
     """Have the language model of the settings write tests and code to tasks, run and fix them;
     every attempt is a run.
+
+    `replies`: a file in which the model's replies are kept, so that a run that is cut short can go
+    on.
 
     Raises:
         InputError: a task cannot be read, or no endpoint is set.
@@ -88,14 +92,15 @@ def attempt(
     settings = settings or load()
     endpoint = endpoint_of(settings)
     budget = Budget(endpoint, settings.llm.budget_tokens, settings.llm.budget_usd)
-    return attempts.attempt(
-        attempts.read_tasks(tasks),
-        endpoint,
-        budget,
-        Replies(),
-        samples=samples,
-        rounds=rounds,
-        temperature=temperature,
-        limits=Limits(seconds=seconds),
-        progress=lambda done, total: progress("attempt", done, total),
-    )
+    with keep_replies(replies) as cache:
+        return attempts.attempt(
+            attempts.read_tasks(tasks),
+            endpoint,
+            budget,
+            cache,
+            samples=samples,
+            rounds=rounds,
+            temperature=temperature,
+            limits=Limits(seconds=seconds),
+            progress=lambda done, total: progress("attempt", done, total),
+        )

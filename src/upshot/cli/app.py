@@ -20,6 +20,7 @@ from upshot.cli import (
     INTERRUPTED,
     crediting,
     judging,
+    lakes,
     loops,
     policies,
     training,
@@ -62,6 +63,7 @@ app = typer.Typer(
     help="Learns from what happened next: judges an assistant's responses in hindsight.",
 )
 VERDICTS = "Verdicts"
+LAKE = "The lake"
 TRUST = "Trust"
 TRAINING = "Training data and training"
 WORLD = "What the world says"
@@ -115,6 +117,7 @@ _VERBS: Sequence[tuple[str, str, Callable[..., Any]]] = (
 for _panel, _name, _verb in _VERBS:
     app.command(_name, rich_help_panel=_panel)(_verb)
 training.train.command("policy")(policies.train_policy)
+app.add_typer(lakes.lake, name="lake", rich_help_panel=LAKE)
 app.add_typer(trust.rubric, name="rubric", rich_help_panel=TRUST)
 app.add_typer(training.train, name="train", rich_help_panel=TRAINING)
 app.add_typer(loops.loop, name="loop", rich_help_panel=LOOP)

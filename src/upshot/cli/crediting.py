@@ -9,8 +9,9 @@ from typing import Annotated, Literal
 import typer
 
 import upshot
+from upshot.api.opening import exported
 from upshot.cli.options import BaseUrl, ConfigFile, ModelName, Out, load_settings
-from upshot.cli.output import log, notice, write
+from upshot.cli.output import log, notice, replies_beside, write
 from upshot.cli.progress import progress
 from upshot.errors import InputError
 
@@ -53,12 +54,25 @@ def credit(
     Example: upshot credit examples/runs.jsonl -o credits.jsonl
     """
     settings = load_settings(config, llm={"base_url": base_url, "model": model})
-    with progress() as update:
-        result = upshot.credit(
-            runs, reviewer, lake=lake, labelled=labelled, settings=settings, progress=update
-        )
-    if not write(result.credits, out, "credited runs"):
-        raise InputError("nothing credited: there is no run with an outcome")
+    with replies_beside(out, lake) as replies:
+        with progress() as update:
+            result = upshot.credit(
+                runs,
+                reviewer,
+                lake=lake,
+                labelled=labelled,
+                settings=settings,
+                progress=update,
+                replies=replies,
+            )
+        with exported(lake, out, "verdicts", settings):
+            count = write(result.credits, out, "credited runs")
+        if not count:
+            raise InputError("nothing credited: there is no run with an outcome")
+        _show_credit(result, reviewer)
+
+
+def _show_credit(result: upshot.CreditReport, reviewer: str) -> None:
     notice(f"{len(result.credits):,} runs by {reviewer} in {result.seconds:.1f} s")
     if math.isfinite(result.sample_ratio):
         notice(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 import upshot
+from upshot.api.opening import exported
 from upshot.cli.options import (
     BaseUrl,
     ConfigFile,
@@ -26,7 +27,7 @@ from upshot.cli.options import (
     parse_map,
     require_logs,
 )
-from upshot.cli.output import end_partly, log, notice, write
+from upshot.cli.output import end_partly, log, notice, replies_beside, write
 from upshot.cli.progress import progress
 from upshot.cli.summaries import show_asked, show_erasure, show_notes, show_summary
 from upshot.errors import InputError
@@ -68,8 +69,9 @@ def run(
     if result.report:
         notice(f"Report: {result.report}")
     _end_of_ingest(result.ingest)
-    if result.asked is not None and result.asked.stopped:
-        log.error("the language model did not judge everything: %s", result.asked.stopped)
+    if result.asked is not None and (result.asked.stopped or result.asked.tally.unanswered):
+        problem = result.asked.stopped or result.asked.tally.first_problem
+        log.error("the language model did not judge everything: %s", problem)
         raise typer.Exit(1)
 
 
@@ -154,8 +156,13 @@ def _end_of_ingest(report: IngestReport) -> None:
             f"{report.clashes:,} conversations have an id that already stood for another; both"
             f" stay, the later under a name of its own (the first: {report.clash})."
         )
+    if report.erased:
+        notice(
+            f"{report.erased:,} conversations are of users who were erased, and were left out;"
+            " `upshot erase --allow-again` lets a user in again."
+        )
     done = report.conversations + report.known
-    if not done and not report.quarantined:
+    if not done and not report.quarantined and not report.erased:
         raise InputError("could not ingest: the logs hold no conversation")
     end_partly(done, report.quarantined, report.first_reason, what="read")
 
@@ -186,7 +193,9 @@ def link(
             progress=update,
             on_bad=bad.append,
         )
-    _end_of_reading(write(members, out, "conversations"), bad, "linked", "conversation")
+    with exported(lake, out, "threads", settings):
+        count = write(members, out, "conversations")
+    _end_of_reading(count, bad, "linked", "conversation")
 
 
 Judge = Literal["embedded", "llm", "cascade"]
@@ -248,23 +257,26 @@ def judge(
         return
     bad: list[upshot.BadRecord] = []
     reports: list[AskReport] = []
-    with progress() as update:
-        verdicts = upshot.judge(
-            paths,
-            lake=lake,
-            settings=settings,
-            format=format,
-            mapping=parse_map(mapping),
-            progress=update,
-            on_report=reports.append,
-            on_bad=bad.append,
-        )
-    count = write(verdicts, out, "verdicts")
-    for report in reports:
-        show_asked(report)
-    _end_of_reading(count, bad, "judged", "response")
-    if any(report.stopped for report in reports):
-        raise typer.Exit(1)
+    with replies_beside(out, lake) as replies:
+        with progress() as update:
+            verdicts = upshot.judge(
+                paths,
+                lake=lake,
+                settings=settings,
+                format=format,
+                mapping=parse_map(mapping),
+                progress=update,
+                on_report=reports.append,
+                on_bad=bad.append,
+                replies=replies,
+            )
+        with exported(lake, out, "verdicts", settings):
+            count = write(verdicts, out, "verdicts")
+        for report in reports:
+            show_asked(report)
+        _end_of_reading(count, bad, "judged", "response")
+        if any(report.stopped or report.tally.unanswered for report in reports):
+            raise typer.Exit(1)
 
 
 def _end_of_reading(count: int, bad: list[upshot.BadRecord], what: str, noun: str) -> None:
@@ -300,10 +312,25 @@ def erase(
             "--models", help="Folders to search for reward models that learned from them."
         ),
     ] = None,
+    pseudonym: Annotated[
+        bool, typer.Option("--pseudonym", help="The user is a pseudonym, and nobody's name.")
+    ] = False,
+    allow_again: Annotated[
+        bool,
+        typer.Option("--allow-again", help="Erase nothing: let later runs take the user in again."),
+    ] = False,
     config: ConfigFile = None,
 ) -> None:
-    """Erase a user from every table and file version, and prove it.
+    """Erase a user from every table and file version, and prove it; later runs leave them out.
 
     Example: upshot erase --user ana --lake demo-lake
     """
-    show_erasure(upshot.erase(user, lake, load_settings(config), models=models or ()))
+    proof = upshot.erase(
+        user,
+        lake,
+        load_settings(config),
+        models=models or (),
+        pseudonym=pseudonym,
+        allow_again=allow_again,
+    )
+    show_erasure(proof)

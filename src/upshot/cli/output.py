@@ -12,7 +12,9 @@ import os
 import sys
 import time
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Literal
 
 import typer
@@ -107,6 +109,25 @@ def write(rows: Iterable[Any], out: str | os.PathLike[str], noun: str = "rows") 
     if os.fspath(out) != "-":
         notice(f"{count:,} {noun} written to {os.fspath(out)}.")
     return count
+
+
+@contextmanager
+def replies_beside(out: str | os.PathLike[str], lake: object = None) -> Generator[Path | None]:
+    """The file beside an output in which a language model's replies are kept until the command is
+    through with all of it; None where a lake keeps them, or the output is no regular file.
+    """
+    target = Path(out)
+    if lake is not None or os.fspath(out) == "-" or (target.exists() and not target.is_file()):
+        yield None
+        return
+    replies = target.with_name(f"{target.name}.replies")
+    try:
+        yield replies
+    except BaseException:
+        if replies.exists():
+            notice(f"Replies so far are in {replies}: the same command goes on from there.")
+        raise
+    replies.unlink(missing_ok=True)
 
 
 def end_partly(done: int, failed: int, first_reason: str, *, what: str) -> None:

@@ -79,7 +79,8 @@ def show_asked(report: AskReport) -> None:
         f"{report.judge} judged {tally.responses:,} responses in {report.chosen_threads:,} of"
         f" {report.all_threads:,} threads: {spent.calls:,} calls, {spent.prompt_tokens:,} prompt"
         f" tokens ({spent.cached_tokens:,} cached), {spent.completion_tokens:,} completion tokens,"
-        f" ${spent.usd:.4f}; {tally.from_cache:,} replies came from the lake.",
+        f" ${spent.usd:.4f}; {spent.unusable:,} calls gave no usable answer;"
+        f" {tally.from_cache:,} replies were kept from earlier.",
     )
     notice(
         f"{tally.void:,} of {tally.quotes:,} quotes did not hold; {tally.abstained:,} ties;"
@@ -101,12 +102,21 @@ def show_asked(report: AskReport) -> None:
             f" threads: squared error {lesson.error_before:.4f} before, {lesson.error_after:.4f}"
             " after (cross-validated).",
         )
+    if tally.unanswered:
+        log.warning(
+            "%s requests were not answered and are left out; first: %s",
+            f"{tally.unanswered:,}",
+            tally.first_problem,
+        )
     if report.stopped:
         log.warning("%s", report.stopped)
 
 
 def show_erasure(proof: ErasureProof) -> None:
     """What an erasure removed and what the scan found."""
+    if proof.is_allowed_again:
+        notice("The next run may take the user in again.")
+        return
     rows = ", ".join(f"{n:,} {table}" for table, n in proof.rows.items() if n)
     notice(f"Erased {rows or 'nothing'}; {proof.files_deleted:,} older files deleted.")
     notice(
@@ -118,6 +128,8 @@ def show_erasure(proof: ErasureProof) -> None:
             f"Deleted what learned from them: {', '.join(proof.models)}. Judge again to learn it"
             " without them.",
         )
+    for path in proof.exports:
+        notice(f"Holds rows of theirs and is still there: {path}. Delete it or export it anew.")
     for folder in proof.retrain:
         notice(
             f"Learned from them and is still there: {folder}. Make its pairs again and train it"

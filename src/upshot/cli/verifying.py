@@ -11,7 +11,7 @@ from rich.table import Table
 
 import upshot
 from upshot.cli.options import BaseUrl, ConfigFile, ModelName, Out, load_settings
-from upshot.cli.output import log, notice, show, write
+from upshot.cli.output import log, notice, replies_beside, show, write
 from upshot.cli.progress import progress
 from upshot.errors import EndpointError, InputError
 from upshot.verifiers.parts import NAMES
@@ -200,26 +200,28 @@ def attempt(
     Example: upshot attempt examples/tasks.jsonl -o runs.jsonl --config upshot.toml
     """
     settings = load_settings(config, llm={"base_url": base_url, "model": model})
-    with progress() as update:
-        attempts = upshot.attempt(
-            tasks,
-            samples=samples,
-            rounds=rounds,
-            temperature=temperature,
-            seconds=seconds,
-            settings=settings,
-            progress=update,
+    with replies_beside(out) as replies:
+        with progress() as update:
+            attempts = upshot.attempt(
+                tasks,
+                samples=samples,
+                rounds=rounds,
+                temperature=temperature,
+                seconds=seconds,
+                settings=settings,
+                progress=update,
+                replies=replies,
+            )
+        if not attempts.runs:
+            raise EndpointError(f"nothing attempted: {attempts.stopped or 'there is no task'}")
+        write(attempts.runs, out, "runs")
+        if rationales is not None:
+            write(attempts.rationales, rationales, "rationales")
+        solved = sum(run.outcome == 1 for run in attempts.runs)
+        notice(
+            f"{solved:,} of {len(attempts.runs):,} runs solved their task;"
+            f" {len(attempts.rationales):,} rationales."
         )
-    if not attempts.runs:
-        raise EndpointError(f"nothing attempted: {attempts.stopped or 'there is no task'}")
-    write(attempts.runs, out, "runs")
-    if rationales is not None:
-        write(attempts.rationales, rationales, "rationales")
-    solved = sum(run.outcome == 1 for run in attempts.runs)
-    notice(
-        f"{solved:,} of {len(attempts.runs):,} runs solved their task;"
-        f" {len(attempts.rationales):,} rationales."
-    )
-    if attempts.stopped:
-        log.error("%s", attempts.stopped)
-        raise typer.Exit(1)
+        if attempts.stopped:
+            log.error("%s", attempts.stopped)
+            raise typer.Exit(1)

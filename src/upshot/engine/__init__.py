@@ -1,5 +1,35 @@
-"""Execution of stages, in this process or in local ones. A stage never knows which."""
+"""Steps over the buckets of a lake, and where their tasks run."""
 
-from upshot.engine.stages import Stage, StageReport, run_stage
+from upshot.engine.executor import Executor
+from upshot.engine.here import Here
+from upshot.engine.processes import Processes
+from upshot.engine.steps import (
+    Fit,
+    Learned,
+    Models,
+    Options,
+    Step,
+    StepReport,
+    Tables,
+    learn,
+    learn_from_tables,
+    read_tables,
+    run_step,
+)
 
-__all__ = ["Stage", "StageReport", "run_stage"]
+__all__ = [
+    "Executor",
+    "Fit",
+    "Here",
+    "Learned",
+    "Models",
+    "Options",
+    "Processes",
+    "Step",
+    "StepReport",
+    "Tables",
+    "learn",
+    "learn_from_tables",
+    "read_tables",
+    "run_step",
+]

@@ -1,6 +1,39 @@
 """The tables, in Delta Lake. No other package touches the files of the lake."""
 
-from upshot.lake.erase import ErasureProof, erase_rows
+from upshot.lake.erase import ErasureProof, count_rows_of, erase_user, has_traces_of
+from upshot.lake.erased import mark_of, read_erased, write_mark
+from upshot.lake.exports import recorded_export, users_in
+from upshot.lake.models import LakeModel, load_model, model_version, store_model
 from upshot.lake.tables import Lake, bucket_of
+from upshot.lake.upkeep import (
+    Compaction,
+    LakeStats,
+    compact_lake,
+    measure_lake,
+    rebucket_lake,
+    tend_lake,
+)
 
-__all__ = ["ErasureProof", "Lake", "bucket_of", "erase_rows"]
+__all__ = [
+    "Compaction",
+    "ErasureProof",
+    "Lake",
+    "LakeModel",
+    "LakeStats",
+    "bucket_of",
+    "compact_lake",
+    "count_rows_of",
+    "erase_user",
+    "has_traces_of",
+    "load_model",
+    "mark_of",
+    "measure_lake",
+    "model_version",
+    "read_erased",
+    "rebucket_lake",
+    "recorded_export",
+    "store_model",
+    "tend_lake",
+    "users_in",
+    "write_mark",
+]

@@ -16,7 +16,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+import secrets
+from collections import Counter
+from collections.abc import Collection, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -35,8 +38,10 @@ from deltalake import (
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from pyarrow.fs import LocalFileSystem, SubTreeFileSystem
 
-from upshot.errors import LakeError, NotFoundError, boundary
+from upshot.errors import ConfigError, LakeChangedError, LakeError, NotFoundError, boundary
 from upshot.io.arrow import pc
+from upshot.lake.erased import ErasedList, read_list, without_erased
+from upshot.lake.locks import LakeLock
 from upshot.records import AUTHOR_OF_ROLE, SCHEMAS, CleanTable, empty
 
 _CONFIGURATION = {
@@ -44,6 +49,7 @@ _CONFIGURATION = {
     "delta.logRetentionDuration": "interval 0 days",
     "delta.deletedFileRetentionDuration": "interval 0 days",
     "delta.enableExpiredLogCleanup": "false",
+    "delta.checkpointInterval": "100",
 }
 _WRITER = WriterProperties(
     compression="ZSTD",
@@ -52,9 +58,11 @@ _WRITER = WriterProperties(
         "text": ColumnProperties(dictionary_enabled=False)
     },  # texts seldom repeat; a dictionary of them is slow
 )
-_NO_HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
+_CHECKPOINTS = PostCommitHookProperties(create_checkpoint=True, cleanup_expired_logs=False)
 _COMMIT_RETRIES = 100
 """Of an append that raced others; each retry takes milliseconds."""
+_REWRITE_RETRIES = 20
+"""Of a bucket that others write to; each reads it anew."""
 _REVISIONED = ("messages", "events")
 OUTSIDE_PREFIX = "outside/"
 """Prefix of the digest of reported events, which belong to all versions of a conversation."""
@@ -85,6 +93,30 @@ class Lake:
         self._options = dict(storage_options or {}) or None
         self._wanted_buckets = buckets
         self._opened: dict[str, DeltaTable] = {}
+        self._lock = LakeLock(Path(self.root) if self.is_local else None)
+        self._erased = ErasedList(-1, frozenset())
+        self._pinned: set[str] | None = None
+        """Tables that are read as they were when first read; None: everything is read as it is."""
+
+    @contextmanager
+    def pinned(self) -> Generator[None]:
+        """Inside the block each table is read as it was when it was first read there; writing sees
+        what others have written meanwhile.
+        """
+        with self._lock.shared():  # the files of what was read first must last
+            before, self._pinned = self._pinned, set()
+            try:
+                yield
+            finally:
+                self._pinned = before
+
+    @contextmanager
+    def exclusive(self) -> Generator[None]:
+        """Inside the block no other process reads or writes a local lake; it waits for those that
+        do. A lake in an object store goes on as ever.
+        """
+        with self._lock.exclusive():
+            yield
 
     def uri(self, table: str) -> str:
         """The location of a table."""
@@ -103,14 +135,56 @@ class Lake:
         """Number of buckets, fixed when the lake is made."""
         if not self.exists():
             return self._wanted_buckets
-        return int(self._open("conversations").metadata().description or self._wanted_buckets)
+        return int(self._describe()[0] or self._wanted_buckets)
 
-    def create(self) -> None:
-        """Make every missing table; safe to call from several processes at once."""
+    @property
+    def key_fingerprint(self) -> str:
+        """Of the pseudonym key that the lake was made with; empty: it does not know it yet."""
+        return self._describe()[1] if self.exists() else ""
+
+    def _describe(self) -> tuple[str, str]:
+        """The number of buckets and the fingerprint of the key, each maybe empty."""
+        with self._lock.shared():
+            parts = (self._open("conversations").metadata().description or "").split()
+        return parts[0] if parts else "", parts[1] if len(parts) > 1 else ""
+
+    def check_key(self, fingerprint: str) -> None:
+        """Raise where the lake was made with another pseudonym key.
+
+        Raises:
+            ConfigError: it was.
+        """
+        if self.key_fingerprint not in ("", fingerprint):
+            key_file = f" or the file {self.root.rstrip('/')}.key" if self.is_local else ""
+            raise ConfigError(
+                f"could not use the lake at {self.root} with this pseudonym key: it was made with"
+                f" another, under which its users have other names; set UPSHOT_KEY{key_file} to"
+                " that key, or name a new lake"
+            )
+
+    def create(self, fingerprint: str = "") -> None:
+        """Make every missing table; safe to call from several processes at once. `fingerprint`: of
+        the pseudonym key, which the lake remembers from now on.
+
+        Raises:
+            ConfigError: the lake was made with another key.
+        """
+        self._create_tables(fingerprint)
+        if fingerprint and not self.key_fingerprint:
+            content = f"{self.buckets} {fingerprint}"
+            with boundary(f"describe {self.root}", (DeltaError, OSError), LakeError):
+                self._open("conversations").alter.set_table_description(content)
+        if fingerprint:
+            self.check_key(fingerprint)  # another process may have made the lake meanwhile
+
+    def _create_tables(self, fingerprint: str) -> None:
         if self.is_local:
             with boundary(f"make the lake at {self.root}", (OSError,), LakeError):
-                Path(self.root).mkdir(parents=True, exist_ok=True)
-        buckets = self.buckets
+                Path(self.root).mkdir(mode=0o700, parents=True, exist_ok=True)
+        with self._lock.shared():
+            self._add_tables(self.buckets, fingerprint)
+
+    def _add_tables(self, buckets: int, fingerprint: str) -> None:
         for table, schema in SCHEMAS.items():
             if self.exists(table):
                 self._add_columns(table, schema)
@@ -121,7 +195,7 @@ class Lake:
                     schema,
                     mode="ignore",
                     partition_by=["bucket"],
-                    description=str(buckets),
+                    description=f"{buckets} {fingerprint}".rstrip(),
                     configuration=dict(_CONFIGURATION),
                     storage_options=self._options,
                 )
@@ -143,7 +217,8 @@ class Lake:
 
     def committed(self, table: str, application: str) -> int | None:
         """The last transaction version that `application` committed to the table, if any."""
-        return self._open(table).transaction_version(application)
+        name = _name_work(application, self._read_erased())
+        return self._open(table).transaction_version(name)
 
     def append(
         self,
@@ -153,7 +228,7 @@ class Lake:
         metadata: Mapping[str, Any] | None = None,
     ) -> bool:
         """Append rows once: False, without writing, if the transaction was committed before."""
-        return self._write(table, rows, transaction, metadata, predicate=None)
+        return self._write(table, rows, transaction, metadata, None)
 
     def replace(
         self,
@@ -162,9 +237,18 @@ class Lake:
         rows: CleanTable,
         transaction: tuple[str, int],
         metadata: Mapping[str, Any] | None = None,
+        *,
+        read_files: Sequence[str],
     ) -> bool:
-        """Replace a bucket's rows in one commit; False if this transaction was committed before."""
-        return self._write(table, rows, transaction, metadata, predicate=f"bucket = {bucket}")
+        """Replace a bucket's rows in one commit; False if this transaction was committed before.
+
+        `read_files`: what the new rows were made from (`files`). Rows that another process appends
+        meanwhile stay.
+
+        Raises:
+            LakeChangedError: the bucket has other files by now; nothing was written.
+        """
+        return self._write(table, rows, transaction, metadata, (bucket, read_files))
 
     def _write(
         self,
@@ -172,13 +256,79 @@ class Lake:
         rows: pa.Table,
         transaction: tuple[str, int],
         metadata: Mapping[str, Any] | None,
-        predicate: str | None,
+        replaced: tuple[int, Sequence[str]] | None,
     ) -> bool:
+        """`replaced`: the bucket that is replaced and its files, all of which go."""
+        with self._lock.shared():
+            erased = self._read_erased()
+            rows = without_erased(table, rows, erased.marks)
+            transaction = _name_work(transaction[0], erased), transaction[1]
+            is_new = self._commit(table, rows, transaction, metadata, replaced)
+        if not self.is_local and (later := self._read_erased()).changed != erased.changed:
+            self.drop_users(table, later.marks)  # what an erasure meanwhile has not seen
+        return is_new
+
+    def _read_erased(self) -> ErasedList:
+        if self._erased.version < 0 and not self.exists("erased"):
+            return self._erased  # a lake of an earlier version
+        if self._pinned is not None:
+            self._pinned.discard("erased")
+        if self._erased.version != self.version("erased"):
+            self._erased = read_list(self)
+        return self._erased
+
+    def drop_users(self, table: str, marks: Collection[str]) -> dict[str, int]:
+        """Rewrite the buckets of a table that hold users with these marks, without them; returns
+        the rows that went, by bucket. What others write meanwhile stays.
+
+        Raises:
+            LakeChangedError: other processes wrote to a bucket again and again.
+        """
+        dropped: dict[str, int] = {}
+        for bucket in () if table not in _USER_COLUMNS else sorted(self.files(table)):
+            probe = self.read_all_versions(table, bucket, _USER_COLUMNS[table])
+            if without_erased(table, probe, marks) is probe:
+                continue
+            for _ in range(_REWRITE_RETRIES):
+                files = self.files(table).get(bucket, ())
+                rows = self.read_all_versions(table, bucket)
+                others = without_erased(table, rows, marks)
+                if others is rows:
+                    break
+                name = f"erase/{table}/{bucket}/{secrets.token_hex(8)}"
+                try:
+                    self.replace(table, bucket, CleanTable(others), (name, 1), read_files=files)
+                except LakeChangedError:
+                    continue
+                dropped[str(bucket)] = rows.num_rows - others.num_rows
+                break
+            else:
+                raise LakeChangedError(
+                    f"could not rewrite bucket {bucket} of {self.uri(table)}: other processes wrote"
+                    f" to it {_REWRITE_RETRIES} times meanwhile; try again when they are finished"
+                )
+        return dropped
+
+    def _commit(
+        self,
+        table: str,
+        rows: pa.Table,
+        transaction: tuple[str, int],
+        metadata: Mapping[str, Any] | None,
+        replaced: tuple[int, Sequence[str]] | None,
+    ) -> bool:
+        if self._pinned is not None:
+            self._pinned.discard(table)
         opened = self._open(table)
         committed = opened.transaction_version(transaction[0])
         if committed is not None and committed >= transaction[1]:
             return False
-        if rows.num_rows == 0 and predicate is None:
+        if replaced is not None and _files_of(opened).get(replaced[0], ()) != tuple(replaced[1]):
+            raise LakeChangedError(
+                f"could not rewrite bucket {replaced[0]} of {self.uri(table)}: another process"
+                " wrote to it"
+            )
+        if rows.num_rows == 0 and replaced is None:
             rows = empty(table)
         properties = CommitProperties(
             custom_metadata={name: str(value) for name, value in (metadata or {}).items()},
@@ -192,11 +342,11 @@ class Lake:
                 write_deltalake(
                     opened,
                     rows.select(SCHEMAS[table].names).cast(SCHEMAS[table]),
-                    mode=("append" if predicate is None else "overwrite"),  # pyright: ignore[reportArgumentType]  # both are allowed
-                    predicate=predicate,
+                    mode=("append" if replaced is None else "overwrite"),  # pyright: ignore[reportArgumentType]  # both are allowed
+                    predicate=None if replaced is None else f"bucket = {replaced[0]}",
                     writer_properties=_WRITER,
                     commit_properties=properties,
-                    post_commithook_properties=_NO_HOOKS,
+                    post_commithook_properties=_CHECKPOINTS,
                 )
         except LakeError as error:
             # Two processes did the same work: the loser finds the winner's transaction and is done.
@@ -204,6 +354,8 @@ class Lake:
                 committed = self._open(table).transaction_version(transaction[0])
                 if committed is not None and committed >= transaction[1]:
                     return False
+                if replaced is not None:
+                    raise LakeChangedError(str(error)) from error
             raise
         return True
 
@@ -212,14 +364,17 @@ class Lake:
         table: str,
         bucket: int | None = None,
         columns: Sequence[str] | None = None,
+        *,
         version: int | None = None,
         conversations: CleanTable | None = None,
+        users: Sequence[str] | None = None,
     ) -> CleanTable:
         """The rows that count, of one bucket or all; `version` reads the table as it was.
 
-        `conversations`: those of the bucket, if they have been read already.
+        `conversations`: those of the bucket, if they have been read already; `users`: only their
+        rows, by pseudonym.
         """
-        rows = self.read_all_versions(table, bucket, columns, version)
+        rows = self.read_all_versions(table, bucket, columns, version, users)
         if table == "conversations":
             return CleanTable(
                 _select_newest(rows, ("user", "id"), ("messages", "ingested_at"), columns)
@@ -228,6 +383,12 @@ class Lake:
             ranked = rows.append_column("asked", pc.starts_with(rows["judge"], "llm/"))
             newest = _select_newest(ranked, ("id", "index"), ("seen", "asked", "as_of"), columns)
             return CleanTable(newest.drop_columns("asked") if columns is None else newest)
+        if table == "threads":
+            return CleanTable(_select_newest(rows, ("user", "id"), ("as_of",), columns))
+        if table == "erased":
+            return CleanTable(_select_newest(rows, ("mark",), ("as_of",), columns))
+        if table == "progress":
+            return CleanTable(_select_newest(rows, ("step", "table"), ("as_of",), columns))
         if table in _REVISIONED:
             current = (
                 conversations
@@ -250,8 +411,20 @@ class Lake:
         bucket: int | None,
         columns: Sequence[str] | None = None,
         version: int | None = None,
+        users: Sequence[str] | None = None,
     ) -> pa.Table:
         """The rows of a table, superseded ones included."""
+        with self._lock.shared():
+            return self._read_rows(table, bucket, columns, version, users)
+
+    def _read_rows(
+        self,
+        table: str,
+        bucket: int | None,
+        columns: Sequence[str] | None,
+        version: int | None,
+        users: Sequence[str] | None,
+    ) -> pa.Table:
         opened = self._open(table, version)
         needed = None if columns is None else sorted(set(columns) | set(_KEYS.get(table, ())))
         wanted = None if bucket is None else [("bucket", "=", str(bucket))]
@@ -264,7 +437,10 @@ class Lake:
             )
             present = dataset.schema.names
             rows: pa.Table = dataset.to_table(
-                columns=None if needed is None else [name for name in needed if name in present]
+                columns=None if needed is None else [name for name in needed if name in present],
+                filter=None
+                if users is None
+                else pc.field("user").isin(pa.array(list(users), pa.string())),
             )
         schema: Any = SCHEMAS[table]
         for name in schema.names if needed is None else needed:
@@ -272,49 +448,122 @@ class Lake:
                 rows = rows.append_column(schema.field(name), _defaults(name, rows))
         return rows.cast(pa.schema([schema.field(name) for name in rows.schema.names]))
 
-    def fingerprints(self, table: str) -> list[str]:
-        """A hash of each bucket, which changes when a commit adds to the bucket or replaces it."""
-        files: list[list[str]] = [[] for _ in range(self.buckets)]
-        actions = pa.table(self._open(table).get_add_actions(flatten=True))
-        for path, bucket in zip(
-            actions["path"].to_pylist(), actions["partition.bucket"].to_pylist(), strict=True
-        ):
-            files[int(bucket or 0)].append(str(path))
-        return [
-            hashlib.blake2b("\n".join(sorted(paths)).encode(), digest_size=12).hexdigest()
-            for paths in files
-        ]
+    def files(self, table: str) -> dict[int, tuple[str, ...]]:
+        """The paths of a table's files, by bucket."""
+        with self._lock.shared():
+            return _files_of(self._open(table))
 
-    def compact(self, table: str) -> int:
-        """Merge the files of each bucket, without superseded rows; returns buckets rewritten."""
-        paths = [
-            str(path) for path in pa.table(self._open(table).get_add_actions())["path"].to_pylist()
-        ]
+    def count_rows(self, table: str) -> int:
+        """Rows that are stored, superseded ones included; read from the log alone."""
+        actions = pa.table(self._open(table).get_add_actions(flatten=True))
+        return int(pc.sum(actions["num_records"]).as_py() or 0)
+
+    def count_files(self, table: str) -> tuple[int, int]:
+        """How many files a table has, and their bytes."""
+        actions = pa.table(self._open(table).get_add_actions(flatten=True))
+        return actions.num_rows, int(pc.sum(actions["size_bytes"]).as_py() or 0)
+
+    def users_of(self, files: Mapping[str, Sequence[str]]) -> list[str]:
+        """The users (pseudonyms) of whom some files hold rows, in order.
+
+        Files that another process has replaced meanwhile are left out: their users are in the file
+        that came instead.
+        """
+        with self._lock.shared():
+            return self._users_of(files)
+
+    def _users_of(self, files: Mapping[str, Sequence[str]]) -> list[str]:
+        users = set[str]()
+        for table, paths in files.items():
+            opened = self._open(table)
+            where = SubTreeFileSystem(self.uri(table), LocalFileSystem()) if self.is_local else None
+            dataset = cast(Any, opened).to_pyarrow_dataset(filesystem=where)
+            wanted = set(paths)
+            for fragment in dataset.get_fragments():
+                if fragment.path in wanted:
+                    rows = fragment.to_table(columns=["user"])
+                    users.update(pc.unique(rows["user"]).to_pylist())
+        return sorted(users)
+
+    def compact(self, table: str, min_files: int = 2) -> int:
+        """Merge the files of each bucket that has many, without superseded rows; returns buckets
+        rewritten.
+        """
         rewritten = 0
-        for bucket in range(self.buckets):
-            files = [path for path in paths if f"bucket={bucket}/" in path]
-            if len(files) < 2:
+        for bucket, files in self.files(table).items():
+            if len(files) < min_files:
                 continue
-            name = hashlib.blake2b("\n".join(sorted(files)).encode(), digest_size=12).hexdigest()
-            rewritten += self.replace(
-                table, bucket, self.read(table, bucket), (f"compact/{bucket}/{name}", 1)
-            )
+            name = hashlib.blake2b("\n".join(files).encode(), digest_size=12).hexdigest()
+            rows = self._drop_superseded(table, bucket)
+            try:
+                rewritten += self.replace(
+                    table, bucket, rows, (f"compact/{bucket}/{name}", 1), read_files=files
+                )
+            except LakeChangedError:
+                continue  # somebody else wrote to it; the next compaction takes it
         return rewritten
+
+    def merge_small_files(self, table: str, min_files: int, max_bytes: int) -> bool:
+        """Merge the small files of buckets that have many; their rows stay, superseded ones too.
+
+        Leaves it to another time where another process rewrites the table meanwhile.
+        """
+        with self._lock.shared():
+            return self._merge_small_files(table, min_files, max_bytes)
+
+    def _merge_small_files(self, table: str, min_files: int, max_bytes: int) -> bool:
+        opened = self._open(table)
+        actions = pa.table(opened.get_add_actions(flatten=True))
+        small = actions.filter(pc.less(actions["size_bytes"], max_bytes))
+        counts = Counter(str(bucket) for bucket in small["partition.bucket"].to_pylist())
+        buckets = sorted(bucket for bucket, count in counts.items() if count >= min_files)
+        if not buckets:
+            return False
+        try:
+            opened.optimize.compact(
+                partition_filters=[("bucket", "in", buckets)],
+                target_size=max_bytes,
+                writer_properties=_WRITER,
+                post_commithook_properties=_CHECKPOINTS,
+            )
+        except CommitFailedError:
+            return False
+        except (DeltaError, OSError) as error:
+            raise LakeError(f"could not merge files of {self.uri(table)}: {error}") from error
+        return True
+
+    def _drop_superseded(self, table: str, bucket: int) -> CleanTable:
+        """The rows of a bucket that count, and those of conversations that are not there yet."""
+        if table not in _REVISIONED:
+            return self.read(table, bucket)
+        rows = self.read_all_versions(table, bucket)
+        versions = self.read_all_versions("conversations", bucket, ("digest",))["digest"]
+        current = self.read("conversations", bucket, ("digest",))["digest"]
+        old = pc.and_(
+            pc.is_in(rows["digest"], value_set=versions.combine_chunks()),
+            pc.invert(pc.is_in(rows["digest"], value_set=current.combine_chunks())),
+        )
+        return CleanTable(_drop_duplicates(rows.filter(pc.invert(old)), table))
 
     def vacuum(self, retention: timedelta = timedelta(days=7)) -> list[str]:
         """Delete files that no version younger than `retention` uses; returns their paths."""
         gone: list[str] = []
-        for table in SCHEMAS:
-            if self.exists(table):
-                opened = self._open(table)
-                hours = int(retention.total_seconds() // 3600)
-                gone += opened.vacuum(
-                    hours, dry_run=False, enforce_retention_duration=False, full=hours == 0
+        hours = int(retention.total_seconds() // 3600)
+        # Files that no version knows were left by a kill, where nobody else can be writing them.
+        is_full = self.is_local and hours == 0
+        with self.exclusive():
+            for table in filter(self.exists, SCHEMAS):
+                gone += self._open(table).vacuum(
+                    hours, dry_run=False, enforce_retention_duration=False, full=is_full
                 )
         return gone
 
     def tidy_log(self, table: str) -> None:
         """Write a checkpoint and delete the log entries before it."""
+        with self.exclusive():
+            self._tidy_log(table)
+
+    def _tidy_log(self, table: str) -> None:
         opened = self._open(table)
         with boundary(f"tidy the log of {self.uri(table)}", (DeltaError, OSError), LakeError):
             opened.create_checkpoint()
@@ -329,14 +578,20 @@ class Lake:
 
     def _open(self, table: str, version: int | None = None) -> DeltaTable:
         """The table at a version, or now: an open one only reads what the log has added since."""
+        with self._lock.shared():
+            return self._open_table(table, version)
+
+    def _open_table(self, table: str, version: int | None) -> DeltaTable:
         try:
             opened = self._opened.get(table)
             if opened is None or version is not None:
                 opened = DeltaTable(self.uri(table), version=version, storage_options=self._options)
                 if version is None:
                     self._opened[table] = opened
-            else:
+            elif self._pinned is None or table not in self._pinned:
                 opened.update_incremental()
+            if self._pinned is not None and version is None:
+                self._pinned.add(table)
             return opened
         except TableNotFoundError as error:
             raise NotFoundError(
@@ -347,11 +602,35 @@ class Lake:
             raise LakeError(f"could not open {self.uri(table)}: {error}") from error
 
 
+def _name_work(application: str, erased: ErasedList) -> str:
+    """The name of a transaction: what was erased since it was committed may be written again."""
+    return f"{application}@{erased.changed}" if erased.changed else application
+
+
+def _files_of(opened: DeltaTable) -> dict[int, tuple[str, ...]]:
+    files: dict[int, list[str]] = {}
+    actions = pa.table(opened.get_add_actions(flatten=True))
+    for path, bucket in zip(
+        actions["path"].to_pylist(), actions["partition.bucket"].to_pylist(), strict=True
+    ):
+        files.setdefault(int(bucket or 0), []).append(str(path))
+    return {bucket: tuple(sorted(paths)) for bucket, paths in files.items()}
+
+
+_USER_COLUMNS: Mapping[str, Sequence[str]] = {
+    table: [name for name in ("user", "users", "name") if name in schema.names]
+    for table, schema in SCHEMAS.items()
+    if {"user", "users"}.intersection(schema.names)
+}
+"""Columns of pseudonyms; a `name` is one where a person speaks in another's conversation."""
 _KEYS: Mapping[str, Sequence[str]] = {
     "conversations": ("user", "id", "messages", "digest", "ingested_at"),
     "messages": ("digest", "index"),
     "events": ("digest", "index", "kind", "at", "detail", "time"),
     "verdicts": ("id", "index", "as_of", "judge", "seen"),
+    "threads": ("user", "id", "as_of"),
+    "progress": ("step", "table", "as_of"),
+    "erased": ("mark", "as_of"),
 }
 
 
@@ -365,7 +644,13 @@ def _defaults(name: str, rows: pa.Table) -> Any:
     return cast(Any, pa).array(values, schema.field(name).type)
 
 
-_DEFAULTS: Mapping[str, Any] = {"parent_at": -1, "status": None, "spans": None, "chain": b""}
+_DEFAULTS: Mapping[str, Any] = {
+    "parent_at": -1,
+    "status": None,
+    "spans": None,
+    "chain": b"",
+    "as_of": None,
+}
 
 
 def _select_newest(

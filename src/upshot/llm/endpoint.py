@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlsplit
+
 import msgspec
 
 from upshot.errors import ConfigError
@@ -34,12 +36,18 @@ class Endpoint(msgspec.Struct, frozen=True):
     """Receive answers as server-sent events, for gateways that close idle connections."""
 
     def url(self, path: str) -> str:
-        """The address of a call, for instance `chat/completions`."""
-        return f"{self.base_url.rstrip('/')}/{path}"
+        """The address of a call, for instance `chat/completions`.
+
+        >>> Endpoint("http://localhost/v1/chat/completions", "m").url("batches")
+        'http://localhost/v1/batches'
+        """
+        base = self.base_url.strip().rstrip("/").removesuffix("/chat/completions")
+        return f"{base}/{path}"
 
     def headers(self) -> dict[str, str]:
         """Headers of every request."""
-        bearer = {"Authorization": f"Bearer {self.key}"} if self.key else {}
+        key = self.key.strip()  # a file of a key ends in a newline
+        bearer = {"Authorization": f"Bearer {key}"} if key else {}
         return {"Content-Type": "application/json", **bearer}
 
     def check(self) -> Endpoint:
@@ -57,9 +65,22 @@ class Endpoint(msgspec.Struct, frozen=True):
                 " --model, `[llm]` in the settings file, or UPSHOT_LLM__BASE_URL and"
                 " UPSHOT_LLM__MODEL"
             )
-        if not self.base_url.startswith(("http://", "https://")):
+        if not _is_address(self.base_url.strip()):
             raise ConfigError(
                 f"could not use the endpoint {self.base_url!r}: write a whole address such as"
                 " http://localhost:8000/v1"
             )
+        if not self.key.strip().isprintable() or not self.key.isascii():
+            raise ConfigError(
+                "could not use the key of the endpoint: it holds characters that a key cannot have;"
+                " set UPSHOT_LLM__KEY anew"
+            )
         return self
+
+
+def _is_address(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False

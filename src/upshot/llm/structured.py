@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from functools import cache
-from typing import Any, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 
 import msgspec
 
-from upshot.llm.client import ChatMessage, Client, Reply, Request, make_prompt
+from upshot.errors import UnansweredError
+from upshot.llm.client import ChatMessage, Reply, Request, make_prompt
 from upshot.llm.endpoint import Endpoint
+from upshot.llm.model_json import parse_reply
 
 T = TypeVar("T")
-_THOUGHT = re.compile(r"<think>.*?</think>", re.DOTALL)
+_MAX_SHOWN = 20_000
+"""Characters of an answer that its repair shows, the last ones."""
+
+
+class Completer(Protocol):
+    """Whatever gives replies: a client, or one with a cache before it."""
+
+    async def complete(self, request: Request) -> Reply:
+        """The reply to a request."""
+        ...
 
 
 @cache
@@ -78,58 +88,45 @@ def make_question(
     )
 
 
-def extract_json(text: str) -> bytes:
-    """The JSON object in a reply, without a fence, thoughts or an apology around it.
-
-    >>> extract_json('<think>{"no": 1}</think> Sure! ```json\\n{"score": 3}\\n``` done')
-    b'{"score": 3}'
-    """
-    text = _THOUGHT.sub("", text)
-    start, end = text.find("{"), text.rfind("}")
-    return text[start : end + 1].encode() if 0 <= start < end else b""
-
-
-def parse_reply(text: str, kind: type[T], check: Callable[[T], str]) -> tuple[T | None, str]:
-    """The reply as `kind` or None, and what is wrong with it."""
-    try:
-        value = msgspec.json.decode(extract_json(text), type=kind)
-    except msgspec.DecodeError as error:
-        return None, f"not the JSON that was asked for: {error}"
-    problem = check(value)
-    return value, problem
-
-
 async def ask(
-    client: Client,
-    request: Request,
-    kind: type[T],
-    check: Callable[[T], str],
-    first: Reply | None = None,
+    client: Completer, request: Request, kind: type[T], check: Callable[[T], str]
 ) -> tuple[Reply, list[T | None], int]:
-    """Send a request (or take the cached reply `first`) and read its samples as `kind`.
+    """Send a request and read its samples as `kind`.
 
     A sample that does not fit is sent back once with the problem. `check` returns the problem of a
-    decoded sample, or "". Returns the reply with repaired samples in place, the samples (None:
+    decoded sample, or "". Returns the reply, as many samples as were requested (None: not given, or
     beyond repair) and the number of repairs.
+
+    Raises:
+        BudgetError, UnansweredError, EndpointError: as of `Client.complete`; but a repair that is
+            not answered leaves the sample as it is.
     """
-    reply = first or await client.complete(request)
-    texts = list(reply.texts[: request.n])
+    reply = await client.complete(request)
     samples: list[T | None] = []
     repairs = 0
-    for number, text in enumerate(texts):
+    for number, text in enumerate(reply.texts[: request.n]):
         value, problem = parse_reply(text, kind, check)
-        if problem and first is None:
+        if problem:
             repairs += 1
-            fixed = await client.complete(_make_repair(request, text, problem))
-            repaired, remaining = parse_reply(fixed.texts[0] if fixed.texts else "", kind, check)
+            repair = _make_repair(request, text, problem)
+            if text in reply.texts[:number]:  # a sample of its own, not the same answer again
+                repair = msgspec.structs.replace(repair, seed=number)
+            repaired, remaining = await _parse_repair(client, repair, kind, check)
             if repaired is not None and (value is None or not remaining):
-                value, texts[number] = repaired, fixed.texts[0]
+                value = repaired
         samples.append(value)
-    return (
-        Reply(tuple(texts), reply.prompt_tokens, reply.cached_tokens, reply.completion_tokens),
-        samples,
-        repairs,
-    )
+    samples += [None] * (request.n - len(samples))
+    return reply, samples, repairs
+
+
+async def _parse_repair(
+    client: Completer, repair: Request, kind: type[T], check: Callable[[T], str]
+) -> tuple[T | None, str]:
+    try:
+        fixed = await client.complete(repair)
+    except UnansweredError as error:
+        return None, str(error)
+    return parse_reply(fixed.texts[0] if fixed.texts else "", kind, check)
 
 
 def _make_repair(request: Request, text: str, problem: str) -> Request:
@@ -137,9 +134,7 @@ def _make_repair(request: Request, text: str, problem: str) -> Request:
         f"That cannot be used: {problem}. Answer again, with the whole JSON object and nothing"
         " else."
     )
-    messages = (
-        *request.messages,
-        ChatMessage("assistant", text[-20_000:]),
-        ChatMessage("user", instruction),
+    messages = (*request.messages, ChatMessage("assistant", text[-_MAX_SHOWN:]))
+    return msgspec.structs.replace(
+        request, messages=(*messages, ChatMessage("user", instruction)), n=1
     )
-    return msgspec.structs.replace(request, messages=messages, n=1)

@@ -14,8 +14,10 @@ import msgspec
 import pyarrow as pa
 
 from upshot.lake import bucket_of
+from upshot.privacy.keys import is_vendor_key
 from upshot.privacy.pseudonyms import Pseudonyms
-from upshot.privacy.redact import Redacted, Redactor, find_personal_data, name_pattern
+from upshot.privacy.redact import Redacted, Redactor, find_personal_data
+from upshot.privacy.user_names import name_pattern
 from upshot.records import (
     SCHEMAS,
     AuthorSpan,
@@ -214,7 +216,8 @@ def _rebuild_message(
 
 
 _NAME_FIELD = re.compile(
-    r"(?i)(?:^|_|\b)(?:user|customer|client|person|author|owner|account|login|full|first|last|display"
+    r"(?i)(?:^|_|\b)(?:user|customer|client|person|author|owner|account|login|full|first"
+    r"|last|display"
     r"|nick|e?mail|contact|member|employee|patient|student)(?:_?name|_?mail|_?id|_?login)?$|name$"
 )
 """Fields of metadata in which a person's name stands."""
@@ -268,7 +271,7 @@ def make_safe_id(name: str, pseudonyms: Pseudonyms, names: Any | None = None) ->
     if (
         _SAFE_ID.fullmatch(name)
         and not (names is not None and names.search(name))
-        and not (_LETTERS.search(name) and find_personal_data([name])[0])
+        and not (_MARKS.search(name) and _holds_personal_data(name))
     ):
         return name
     return pseudonyms.conversation(name)
@@ -286,7 +289,15 @@ def _pattern_of(names: tuple[str, ...]) -> Any | None:
     return name_pattern(name for name in names if ":" not in name)
 
 
-_LETTERS = re.compile(r"\.|[A-Z]{2}|[0-9]{8}|sk-|AKIA|gh[pousr]_")
+def _holds_personal_data(name: str) -> bool:
+    """Whether an id holds more than random characters, which are what ids are made of."""
+    return any(
+        span.kind != "KEY" or is_vendor_key(name[span.start : span.end])
+        for span in find_personal_data([name])[0]
+    )
+
+
+_MARKS = re.compile(r"\.|[A-Z]{2}|[0-9]{8}|sk-|AKIA|gh[pousr]_")
 """Marks without which no id is personal data: looking takes a hundred times as long."""
 
 

@@ -97,6 +97,7 @@ SCHEMAS: Mapping[str, pa.Schema] = {
             ("parent", pa.string()),
             ("score", pa.float32()),
             ("reasons", pa.list_(pa.string())),
+            ("as_of", _TIME),
         ]
     ),
     "verdicts": pa.schema(
@@ -116,6 +117,7 @@ SCHEMAS: Mapping[str, pa.Schema] = {
             ("horizon", pa.int32()),
             ("reason", _TEXT),
             ("seen", pa.int32()),
+            ("basis", pa.string()),
         ]
     ),
     "replies": pa.schema(
@@ -147,14 +149,42 @@ SCHEMAS: Mapping[str, pa.Schema] = {
             ("ingested_at", _TIME),
         ]
     ),
+    "progress": pa.schema(
+        [
+            ("bucket", pa.int32()),
+            ("step", pa.string()),
+            ("table", pa.string()),
+            ("files", pa.binary()),
+            ("as_of", _TIME),
+        ]
+    ),
+    "exports": pa.schema(
+        [
+            ("bucket", pa.int32()),
+            ("path", pa.string()),
+            ("at", _TIME),
+            ("users", pa.list_(pa.string())),
+        ]
+    ),
+    "erased": pa.schema(
+        [
+            ("bucket", pa.int32()),
+            ("mark", pa.string()),
+            ("allowed", pa.bool_()),
+            ("as_of", _TIME),
+        ]
+    ),
 }
 """Every table of the lake. `bucket` = hash(user) mod N and is the partition column of each.
 
 Of the verdicts on one response the one that saw most of what followed counts (`seen`, messages of
-its thread after it), of those a language model's before an embedded judge's, of those the newest.
-`models` are in bucket 0, with the users who taught them. A conversation's `identity` stands for its
-user, source and id in the log, and `chain` holds four bytes for each of its messages, by which a
-longer version is told from another conversation (`sources.identity`). `tool_calls`, `refs` and
+its thread after it), of those a language model's before an embedded judge's, of those the newest;
+`basis` names the models of the lake that it was made with. Of the threads' rows on one conversation
+the newest counts. `models` are in bucket 0, with the users who taught them; `progress` marks the
+files that a step has read (`lake.progress`), `exports` whose rows went into files outside
+(`lake.exports`), `erased` who was erased (`lake.erased`). A conversation's `identity` stands for
+its user, source and id in the log, and `chain` holds four bytes for each of its messages, by which
+a longer version is told from another conversation (`sources.identity`). `tool_calls`, `refs` and
 `metadata` are JSON.
 """
 

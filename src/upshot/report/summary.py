@@ -14,7 +14,7 @@ from typing import Any, Literal
 import msgspec
 import pyarrow as pa
 
-from upshot.engine import StageReport
+from upshot.engine import StepReport
 from upshot.io.arrow import pc
 from upshot.lake import Lake
 from upshot.records import CleanTable, with_calls
@@ -379,8 +379,13 @@ class _Tally:
         return tuple(Row(name, *(counts_by_name[name][f] for f in FATES)) for name in chosen)
 
 
-def summarise(lake: Lake, timings: Sequence[IngestReport | StageReport] = ()) -> Summary:
+def summarise(lake: Lake, timings: Sequence[IngestReport | StepReport] = ()) -> Summary:
     """Read a lake's verdicts and count."""
+    with lake.pinned():
+        return _summarise(lake, timings)
+
+
+def _summarise(lake: Lake, timings: Sequence[IngestReport | StepReport]) -> Summary:
     tally = _Tally()
     topics = _assign_topics(lake, tally)
     for bucket in range(lake.buckets):
@@ -517,7 +522,7 @@ def _select_cases(
 def _load_case(lake: Lake, row: dict[str, Any]) -> Case:
     ids = {row["id"], *(e["id"] for e in row["evidence"])}
     columns = ["id", "index", "role", "text", "time", "tool_calls"]
-    messages = lake.read("messages", row["bucket"], columns)
+    messages = lake.read("messages", row["bucket"], columns, users=[row["user"]])
     messages = messages.filter(
         pc.is_in(messages["id"], value_set=pa.array(sorted(ids), pa.string()))
     )
@@ -602,7 +607,7 @@ def _shorten(text: str) -> str:
 
 
 def _describe_timings(
-    timings: Sequence[IngestReport | StageReport],
+    timings: Sequence[IngestReport | StepReport],
 ) -> tuple[tuple[str, float, str], ...]:
     rows: list[tuple[str, float, str]] = []
     for timing in timings:

@@ -21,7 +21,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from upshot.retention.attribution import Attribution
+from upshot.retention.authorship import Attribution
 from upshot.retention.git import Git
 from upshot.retention.line_history import File, LineHistory, Tree
 
@@ -100,7 +100,9 @@ def measure_edits(
     origins = [
         origin
         for origin in history.origins
-        if origin.commit in attributions and len(history.commits[origin.commit].parents) < 2
+        if origin.commit in attributions
+        and len(history.commits[origin.commit].parents) < 2
+        and attributions[origin.commit].covers(origin.path, origin.numbers)
     ]
     first_release = _first_releases(history)
     trees = {

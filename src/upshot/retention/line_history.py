@@ -16,7 +16,7 @@ numbers of the old ones.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -68,6 +68,11 @@ class Origin(NamedTuple):
     def size(self) -> int:
         """The number of lines."""
         return sum(count for _, count in self.places)
+
+    @property
+    def numbers(self) -> NDArray[np.int64]:
+        """Numbers of the lines in the file, from 1, ascending."""
+        return np.concatenate([np.arange(first, first + count) for first, count in self.places]) + 1
 
 
 class Removal(NamedTuple):
@@ -132,6 +137,14 @@ class LineHistory:
         """(time, lines removed) of each path, for churn."""
         self.joined: list[tuple[int, int]] = []
         """(line, the line that formatting joined it to)."""
+
+    def commits_by_path(self, excluded: Container[int] = ()) -> dict[str, list[int]]:
+        """Commits that added lines, by path, except those excluded."""
+        touching: dict[str, list[int]] = {}
+        for origin in self.origins:
+            if origin.commit not in excluded:
+                touching.setdefault(origin.path, []).append(origin.commit)
+        return touching
 
     def present(self, carried: bool = False) -> Iterator[tuple[Snapshot, NDArray[np.int32]]]:
         """Each snapshot with the count of every line in it: one array, updated in place."""

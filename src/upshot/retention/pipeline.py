@@ -11,7 +11,8 @@ from upshot.lake import Lake
 from upshot.privacy.clean import make_content_id
 from upshot.records import RawConversation
 from upshot.retention import history_cache, report
-from upshot.retention.attribution import Attribution, Mention, attribute
+from upshot.retention.attribution import Mention, attribute
+from upshot.retention.authorship import Attribution
 from upshot.retention.edit_survival import Edit, measure_edits
 from upshot.retention.git import Git
 from upshot.retention.line_history import LineHistory, Progress, trace_lines
@@ -91,10 +92,16 @@ def mentions_in_logs(conversations: Iterable[RawConversation]) -> Iterator[Menti
 
 def mentions_in_lake(lake: Lake) -> Iterator[Mention]:
     """Find the commits that the events of a lake name."""
-    rows = lake.read("events", columns=("id", "index", "kind", "detail"))
-    for row in rows.to_pylist():
-        if row["kind"] == "commit":
-            yield Mention(row["detail"], (row["id"], row["index"]))
+    rows = lake.read("events", columns=("id", "index", "kind", "detail")).to_pylist()
+    commits = [row for row in rows if row["kind"] == "commit"]
+    if not commits:
+        return
+    sources = {
+        row["id"]: row["source"]
+        for row in lake.read("conversations", columns=("id", "source")).to_pylist()
+    }
+    for row in commits:
+        yield Mention(row["detail"], (row["id"], row["index"]), sources.get(row["id"], ""))
 
 
 def make_outcome_events(measured: Report, time: float) -> Iterator[Outside]:

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from upshot.errors import InputError
 from upshot.retention import survival
-from upshot.retention.attribution import Attribution
+from upshot.retention.authorship import Attribution
 from upshot.retention.git import Git
-from upshot.retention.line_history import LineHistory, Origin
+from upshot.retention.line_history import LineHistory
 from upshot.retention.survival import CommitOutcome, Lives, Share, Survival
 
 _DAY_S = 86400
@@ -53,7 +53,10 @@ class CommitRetention(msgspec.Struct, frozen=True):
     time: str
     subject: str
     agent: str
+    """Of most of its lines."""
     how: str
+    lines_by_agent: dict[str, int]
+    """Its attributed lines, the most first."""
     lines_added: int
     """Its attributed lines, as `git blame -w` counts them at the commit itself."""
     alive: dict[str, int]
@@ -61,6 +64,7 @@ class CommitRetention(msgspec.Struct, frozen=True):
     alive_formatted: int
     """Lines at HEAD, ignoring changes of formatting."""
     outcome: CommitOutcome | None
+    """Of its attributed lines; if a log names it, of those of the agent that wrote the log."""
     lift: float | None
     """Retained minus expected, in [-1, 1]."""
     removed_by: dict[str, int]
@@ -163,13 +167,8 @@ def make_report(
         )
         for number in range(survival.STRATA + 1)
     ]
-    outcomes = survival.estimate_outcomes(reached.select(ai), curves, horizon)
-    written = np.bincount(lines.commit, weights=lines.ai, minlength=len(history.commits))
-    agents = Counter(
-        attribution.agent
-        for number, attribution in attributions.items()
-        if attribution.agent and written[number]
-    )
+    judged = reached.select(lines.select_judged()[reached_lines])
+    outcomes = survival.estimate_outcomes(judged, curves, horizon)
     return Report(
         str(git.repo),
         history.commits[head.commit].hash,
@@ -183,7 +182,7 @@ def make_report(
             agent: survival.estimate_survival(
                 reached.select(lines.select_agent(agent)[reached_lines]), weights
             )
-            for agent, _ in agents.most_common(_MAX_AGENTS)
+            for agent in lines.rank_agents()[:_MAX_AGENTS]
         },
         lines.summarize_commits(outcomes),
     )
@@ -221,28 +220,18 @@ class _LineTable:
             bool,
         )
         self.counted = fits[self.origin] if len(counts) else np.zeros(0, bool)
-        self.ai = np.zeros(history.total, bool)
-        for origin in history.origins:
-            if origin.commit in attributions:
-                self.ai[origin.base : origin.base + origin.size] = _mask_attributed(
-                    origin, attributions[origin.commit]
-                )
-        self.ai &= self.counted
-        self.counts: dict[str, NDArray[np.int64]] = {}
+        agents = sorted({agent for row in attributions.values() for agent in row.agents})
+        self.codes = {agent: code for code, agent in enumerate(["", *agents])}
+        """The number of each agent; 0: people."""
+        self.author = self._code_authors()
+        """Who wrote each line, as a code; 0 if it does not count."""
+        self.ai = self.author > 0
+        self.by_agent = self._count_by_agent()
+        self.written = np.bincount(self.commit[self.counted], minlength=len(history.commits))
+        """Lines that each commit added."""
+        self.counts = self._count_by_release(self.counted)
         """Lines of each commit, by release; `ai_counts`: the attributed ones."""
-        self.ai_counts: dict[str, NDArray[np.int64]] = {}
-        lines_now, ai_counts = (
-            np.zeros(len(history.commits), np.int64),
-            np.zeros(len(history.commits), np.int64),
-        )
-        for snapshot in history.snapshots:
-            changed, change = snapshot.blamed.lines, snapshot.blamed.change
-            for total, selected in ((lines_now, self.counted), (ai_counts, self.ai)):
-                np.add.at(total, self.commit[changed], change * selected[changed])
-            self.counts[snapshot.name], self.ai_counts[snapshot.name] = (
-                lines_now.copy(),
-                ai_counts.copy(),
-            )
+        self.ai_counts = self._count_by_release(self.ai)
         self.contained = _containing_snapshots(history)
         self.alive = next(
             presence > 0
@@ -251,17 +240,60 @@ class _LineTable:
         )
         """Which lines are in HEAD, ignoring changes of formatting."""
 
+    def _code_authors(self) -> NDArray[np.int32]:
+        author = np.zeros(self.history.total, np.int32)
+        for origin in self.history.origins:
+            if attribution := self.attributions.get(origin.commit):
+                author[origin.base : origin.base + origin.size] = attribution.write_codes(
+                    origin.path, origin.numbers, self.codes
+                )
+        author[~self.counted] = 0
+        return author
+
+    def _count_by_release(self, selected: NDArray[np.bool_]) -> dict[str, NDArray[np.int64]]:
+        counts_now = np.zeros(len(self.history.commits), np.int64)
+        by_release: dict[str, NDArray[np.int64]] = {}
+        for snapshot in self.history.snapshots:
+            changed, change = snapshot.blamed.lines, snapshot.blamed.change
+            np.add.at(counts_now, self.commit[changed], change * selected[changed])
+            by_release[snapshot.name] = counts_now.copy()
+        return by_release
+
     def select_agent(self, agent: str) -> NDArray[np.bool_]:
         """Which lines one agent wrote."""
-        numbers = np.array(
-            [
-                number
-                for number, attribution in self.attributions.items()
-                if attribution.agent == agent
-            ],
-            np.int32,
-        )
-        return self.ai & np.isin(self.commit, numbers)
+        return self.author == self.codes[agent]
+
+    def select_judged(self) -> NDArray[np.bool_]:
+        """Which lines the outcome of a commit is about.
+
+        Those of agents; of a commit that a log names, those of the agent that wrote the log.
+        """
+        responder = np.zeros(len(self.history.commits), np.int32)
+        for number, attribution in self.attributions.items():
+            if attribution.responder in self.by_agent.get(number, ()):
+                responder[number] = self.codes[attribution.responder]
+        wanted = responder[self.commit]
+        return self.ai & ((wanted == 0) | (self.author == wanted))
+
+    def rank_agents(self) -> list[str]:
+        """The agents, those with most commits first."""
+        return [
+            agent
+            for agent, _ in Counter(
+                agent for counts in self.by_agent.values() for agent in counts
+            ).most_common()
+        ]
+
+    def _count_by_agent(self) -> dict[int, dict[str, int]]:
+        """The lines of each agent, the most first, by commit."""
+        names = list(self.codes)
+        pairs = np.stack([self.commit[self.ai], self.author[self.ai]])
+        (commits, agents), counts = np.unique(pairs, axis=1, return_counts=True)
+        by_agent: dict[int, dict[str, int]] = {}
+        order = np.lexsort((agents, -counts, commits))
+        for place in order:
+            by_agent.setdefault(int(commits[place]), {})[names[agents[place]]] = int(counts[place])
+        return by_agent
 
     def compute_lives(self, now: int) -> Lives:
         """The lifetime of every line, ignoring formatting; age -1 for lines that HEAD never had."""
@@ -329,8 +361,9 @@ class _LineTable:
                     commit.hash,
                     _format_time(commit.time),
                     commit.subject,
-                    attribution.agent,
+                    next(iter(self.by_agent[number])),
                     attribution.how,
+                    self.by_agent[number],
                     int(added[number]),
                     self._count_alive(number),
                     int(formatted[number]),
@@ -354,6 +387,15 @@ class _LineTable:
                     alive[snapshot.name] = before = count
         return alive
 
+    def _author_of(self, number: int) -> str:
+        """Who made a commit as a whole: the author of most of its lines; empty for people."""
+        attribution = self.attributions.get(number)
+        if attribution is None or attribution.agent:
+            return attribution.agent if attribution else ""
+        counts = self.by_agent.get(number, {})
+        people = int(self.written[number]) - sum(counts.values())
+        return next((agent for agent, count in counts.items() if count > people), "")
+
     def _count_removed(self) -> tuple[dict[int, Counter[str]], Counter[int]]:
         """Count who removed the lines of each attributed commit, and how many were replaced."""
         removed_by: dict[int, Counter[str]] = {}
@@ -364,29 +406,13 @@ class _LineTable:
             if not len(lines):
                 continue
             removed[lines] = True
-            remover = self.attributions.get(removal.commit)
-            agent = (
-                remover.agent if remover and remover.lines is None and remover.agent else "people"
-            )
+            agent = self._author_of(removal.commit) or "people"
             for number, count in zip(
                 *np.unique(self.commit[lines], return_counts=True), strict=True
             ):
                 removed_by.setdefault(int(number), Counter())[agent] += int(count)
                 replaced[int(number)] += int(count) if removal.added else 0
         return removed_by, replaced
-
-
-def _mask_attributed(origin: Origin, attribution: Attribution) -> NDArray[np.bool_] | bool:
-    if attribution.lines is None:
-        return True
-    spans = attribution.lines.get(origin.path, ())
-    numbers = (
-        np.concatenate([np.arange(first, first + count) for first, count in origin.places]) + 1
-    )
-    mask = np.zeros(len(numbers), bool)
-    for first, last in spans:
-        mask |= (numbers >= first) & (numbers <= last)
-    return mask
 
 
 def _containing_snapshots(history: LineHistory) -> list[int]:

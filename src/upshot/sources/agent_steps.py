@@ -14,7 +14,7 @@ import msgspec
 
 from upshot.records import Author, AuthorSpan, RawConversation, RawMessage, Signal
 from upshot.sources.history import Node, Taking, make_conversations
-from upshot.sources.speakers import find_pasted, find_wrapped, merge_spans
+from upshot.sources.speakers import find_pasted, find_wrapped, is_harness_text, merge_spans
 
 
 class News(NamedTuple):
@@ -41,13 +41,6 @@ _DENIED = re.compile(
     re.IGNORECASE,
 )
 _DENIAL_WORDS = re.compile(r"(?:the user said:\s*\n|User feedback:\s*)", re.IGNORECASE)
-_MACHINE_TEXT = re.compile(
-    r"\s*(?:\[Request interrupted by user|Caveat: The messages below were generated"
-    r"|This session is being continued from a previous conversation"
-    r"|Implement the following plan:\s*\n\s*\n|Base directory for this skill: "
-    r"|Stop hook feedback:|Operation (?:stopped|blocked) by hook: "
-    r"|Unknown (?:slash command|skill): )"
-)
 _EXIT_CODE = re.compile(
     r"^(?:Error: )?(?:Exit code:? |(?:Process|Command) exited with (?:exit )?code:? )(-?\d{1,3})\b",
     re.MULTILINE,
@@ -144,7 +137,7 @@ def split_turn(text: str, *, is_machine: bool = False) -> tuple[list[Part], list
         rest = text[match.end() :].lstrip("\n")
         rest_author: Author = "machine" if is_machine else "person"
         return [Part(match.group(), "machine"), Part(rest, rest_author)], [INTERRUPTED]
-    author: Author = "machine" if is_machine or _MACHINE_TEXT.match(text) else "person"
+    author: Author = "machine" if is_machine or is_harness_text(text) else "person"
     return [Part(text, author)], []
 
 

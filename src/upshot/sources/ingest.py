@@ -21,7 +21,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from upshot.io.arrow import pc, system_memory
-from upshot.lake import Lake, bucket_of
+from upshot.lake import Lake, bucket_of, mark_of, read_erased, tend_lake
 from upshot.privacy import Pseudonyms, Redactor, clean
 from upshot.privacy.recogniser import load_recogniser
 from upshot.records import SCHEMAS, BadRecord, CleanTable, RawConversation
@@ -57,6 +57,8 @@ class IngestReport(msgspec.Struct, frozen=True):
     """What was read with something missing, by kind."""
     first_reason: str = ""
     """Why the first of the quarantined records could not be read, and where it is."""
+    erased: int = 0
+    """Conversations of users who were erased, which were left out."""
 
 
 class Cleaning(NamedTuple):
@@ -78,6 +80,11 @@ class Cleaning(NamedTuple):
         return pseudonyms, Redactor(pseudonyms, self.names, recogniser)
 
 
+def fingerprint_of(key: str) -> str:
+    """Sixteen hexadecimal digits by which a lake knows its pseudonym key again."""
+    return Pseudonyms(key).mark("fingerprint of the key")
+
+
 def ingest(
     items: Iterable[RawConversation | BadRecord],
     lake: Lake,
@@ -91,14 +98,18 @@ def ingest(
     chunk.
 
     The same conversation twice is one; a longer version that continues it counts instead of the
-    shorter (`sources.identity`).
+    shorter (`sources.identity`). Users who were erased are left out.
+
+    Raises:
+        ConfigError: the lake was made with another pseudonym key.
     """
     started = time.perf_counter()
     redactions = Counter[str]()
     size = 0.0
     with system_memory(), collect_notes() as notes:
         first = list(itertools.islice(rest := iter(items), 1))
-        lake.create()  # a wrong file has been refused by now, and leaves no lake
+        # a wrong file has been refused by now, and leaves no lake
+        lake.create(fingerprint_of(cleaning.key))
         present = lake.read("conversations", columns=["id", "identity", "chain", "digest"])
         identities = Identities.of_rows(present, Pseudonyms(cleaning.key))
         run = _Run(lake, cleaning, identities)
@@ -112,6 +123,7 @@ def ingest(
             if len(run.bad) > _MAX_WAITING:
                 run.quarantine()
     run.quarantine()
+    tend_lake(lake)
     sizes = [identities.sizes.get(name, 0) for name in run.written]
     return IngestReport(
         len(run.written),
@@ -126,6 +138,7 @@ def ingest(
         dict(notes.skipped.most_common()),
         dict(notes.notes.most_common()),
         run.first_reason,
+        run.erased,
     )
 
 
@@ -138,12 +151,18 @@ class _Run:
 
     def __init__(self, lake: Lake, cleaning: Cleaning, identities: Identities) -> None:
         self.lake, self.cleaning, self.identities = lake, cleaning, identities
+        self._pseudonyms, self._marks = Pseudonyms(cleaning.key), read_erased(lake)
+        self.erased = 0
         self.bad: list[BadRecord] = []
         self.written: set[str] = set()
         self.read = 0
         self.repeats = 0
         self.quarantined = 0
         self.first_reason = ""
+
+    def is_erased(self, user: str) -> bool:
+        """Whether a user was erased before this ingest began; the lake refuses others itself."""
+        return bool(user and self._marks) and mark_of(self._pseudonyms.user(user)) in self._marks
 
     def quarantine(self) -> None:
         """Write the gathered bad records."""
@@ -168,6 +187,9 @@ def _gather_chunks(
     for item in items:
         if isinstance(item, BadRecord):
             run.bad.append(item)
+            continue
+        if run.is_erased(item.user):
+            run.erased += 1
             continue
         run.read += 1
         placed, relation = run.identities.place(item)

@@ -221,14 +221,17 @@ def _guard(source: Input, items: Items, name: str) -> Generator[RawConversation 
         count += 1
         if isinstance(item, RawConversation) and not item.id and not item.place:
             item = msgspec.structs.replace(item, place=f"conversation {count}")
-        yield _finish(item, source.name) if isinstance(item, RawConversation) else item
+        yield finish(item, source.name) if isinstance(item, RawConversation) else item
     if not count:
         raise FormatError(
             f"could not read {source.name}: it looks like {name}, but holds no conversation"
         )
 
 
-def _finish(conversation: RawConversation, file: str) -> RawConversation | BadRecord:
+def finish(conversation: RawConversation, file: str) -> RawConversation | BadRecord:
+    """A conversation as it is worked on, whoever read it: sound text, the author of every span, and
+    the results that tools reported. One that nobody can work on is a bad record of `file`.
+    """
     try:
         sound = all(map(_is_sound, conversation.messages)) and _is_encodable(
             conversation.id + conversation.user + conversation.model

@@ -58,6 +58,24 @@ _MAIL = re.compile(
 """The head of a forwarded mail."""
 
 
+_HARNESS_TEXT = re.compile(
+    r"\s*(?:\[Request interrupted by user|Caveat: The messages below were generated"
+    r"|This session is being continued from a previous conversation"
+    r"|Implement the following plan:\s*\n|Base directory for this skill: "
+    r"|Stop hook feedback:|Operation (?:stopped|blocked) by hook: "
+    r"|Unknown (?:slash command|skill): )"
+)
+
+
+def is_harness_text(text: str) -> bool:
+    """Whether a text in a person's turn begins as what coding agents write there themselves.
+
+    >>> is_harness_text("Stop hook feedback: commit first"), is_harness_text("commit first")
+    (True, False)
+    """
+    return _HARNESS_TEXT.match(text) is not None
+
+
 def mark_author(message: RawMessage) -> RawMessage:
     """The message with the spans that somebody else wrote, where its reader stated none.
 
@@ -70,25 +88,32 @@ def mark_author(message: RawMessage) -> RawMessage:
     """
     if message.role != "user" or message.author or message.spans or not message.content:
         return message
+    if is_harness_text(message.content):
+        return msgspec.structs.replace(message, author="machine")
     spans = merge_spans([*find_wrapped(message.content), *find_pasted(message.content)])
     if not spans:
         return message
     if not rest_of(message.content, spans).strip() and not any(
         span.author == "person" for span in spans
     ):
-        only_quoted = all(span.author == "machine" for span in spans)
-        return msgspec.structs.replace(message, author="machine" if only_quoted else "")
+        if any(span.author != "machine" for span in spans):
+            return message
+        # a person sent it, though nothing in it is theirs: the spans say so
+        pasted = tuple(spans) if not any(True for _ in find_wrapped(message.content)) else ()
+        return msgspec.structs.replace(message, author="machine", spans=pasted)
     return msgspec.structs.replace(message, spans=tuple(spans))
 
 
 def rest_of(text: str, spans: Sequence[AuthorSpan]) -> str:
-    """The text without the spans."""
-    parts: list[str] = []
+    """The text without the spans; a blank stands where two words would grow together."""
+    rest = ""
     last = 0
-    for span in spans:
-        parts.append(text[last : span.start])
-        last = span.end
-    return "".join((*parts, text[last:]))
+    for start, end in (*((span.start, span.end) for span in spans), (len(text), len(text))):
+        part = text[last:start]
+        grown = rest[-1:].strip() and part[:1].strip()
+        rest += f" {part}" if grown else part
+        last = end
+    return rest
 
 
 def words_of(message: RawMessage, author: Author = "person") -> str:

@@ -9,36 +9,29 @@ connected components.
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from itertools import accumulate, islice
+from datetime import UTC, datetime
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import re2
 
-from upshot.engine import Stage
-from upshot.io.arrow import pc
+from upshot.engine import Models, Options, Step, Tables
 from upshot.records import SCHEMAS, CleanTable
 from upshot.stats import word_hashes
-from upshot.threads.embeddings import embed_texts
+from upshot.threads.background import NAME as BACKGROUND
+from upshot.threads.background import Background, background_of
+from upshot.threads.sessions import Session, Terms, extract_terms, read_sessions
 
-VERSION = "4"
-_MAX_CHARACTERS = 3_000
-"""Characters of a session's user messages that are compared."""
-_RARE_IDF = math.log(50)
-"""Of a word in one session in fifty, from which it counts in full."""
+VERSION = "5"
 _MAX_HOLDERS = 200
 """A term in more of a user's sessions than this belongs to no thread."""
 MAX_EXCLUSIVE = 4.0
 """Largest value of the feature `exclusive`; four words of a thread alone are proof enough."""
 _MAX_RARE = 6
 """A term in at most this many of a user's sessions reaches back beyond the window."""
-_MIN_BACKGROUND = 50
-"""Sessions below which the frequency of words says nothing."""
-
 WEIGHTS: Mapping[str, float] = {
     "bias": -1.4,
     "likeness": 0.5,
@@ -78,69 +71,6 @@ CHAT_WEIGHTS: Mapping[str, float] = {
     "embedding": 3.0,
 }
 """For streams that several people share, in which every message is a session."""
-
-_SEPARATOR = b"\x1e"
-_IDENTIFIER = re2.compile(
-    rb"(?:[\w\-]+/)+[\w.\-]+|\b[\w\-]+\.(?:py|js|ts|tsx|jsx|rs|go|java|c|cc|cpp|h|hpp|rb|php|md|txt|csv|json|ya?ml|toml|sql|sh|html|css|ipynb|docx?|xlsx?|pdf|tex|conf|ini|lock|xml)\b"
-    rb"|\b[a-z]+(?:_[a-z0-9]+)+\b|\b[a-z]+[A-Z]\w+\b|\b[A-Z][a-z]+(?:[A-Z][a-z0-9]+)+\b|\b[A-Z]{2,}-\d+\b|#\d{2,}\b|<[A-Z_]+_\d+>"
-)
-_ERROR = re2.compile(
-    rb"\b[A-Z]\w*(?:Error|Exception|Warning)\b|\b(?:error|E)[ :]?\d{2,5}\b|\b[45]\d\d"
-    rb" (?:error|status)\b"
-)
-_BACK = (
-    r"(?i)\b(?:as (?:we )?(?:discussed|said|before|mentioned)|(?:earlier|yesterday|last"
-    r" (?:time|week|night|session)|previous(?:ly)?|before|the other day|this morning)"
-    r"|again|still|back (?:with|to|again)|follow(?:ing)?[- ]?up|continu(?:e|ing)|(?:you|your|we)"
-    r" (?:gave|suggested|told|wrote|said|helped|fixed|made|did|recommended)"
-    r"|(?:the|your|that)"
-    r" (?:fix|script|code|answer|solution|plan|recipe|letter|draft|advice|suggestion|version)\b|update:|tried"  # noqa: E501
-    r" (?:it|that|your|the)|it worked|didn't work|remember)"
-)
-_REPORT = (
-    r"(?i)(?:\bwhat you(?:'ve| have)? (?:gave|given|sent|wrote|written|told|made|suggested|did)\b"
-    r"|\byour (?:last|previous|earlier|other|most recent)"
-    r" (?:answer|reply|response|suggestion|solution|script|function|code|version|one|snippet|fix|attempt|advice|message)\b"  # noqa: E501
-    r"|\byour (?:answer|reply|suggestion|solution|script|function|code|version|snippet|fix|advice)"
-    r" (?:from|of) (?:before|earlier|yesterday|last|the other|\w+day)"
-    r"|\b(?:one|thing|answer|code|script|function|snippet|solution|fix|stuff|query|formula|plan|draft|file|message)"
-    r" (?:that )?(?:you (?:gave|sent|wrote|made|suggested)|from (?:the other day|last"
-    r" (?:time|week|night|month)|before|yesterday|earlier|(?:mon|tues|wednes|thurs|fri|satur|sun)day))"  # noqa: E501
-    r"|\b(?:update|follow-?up|news|feedback|report(?:ing)?(?: back)?) (?:on|about|from|regarding)"
-    r" (?:last|the (?:last|previous|other)|what you|your|yesterday)"
-    r"|\b(?:about|regarding|concerning|as for) (?:last time|the (?:other day|last time)|your"
-    r" (?:last|previous|earlier))"
-    r"|\b(?:came|come|coming|get(?:ting)?|got|report(?:ing)?) back to (?:say|tell|report|let you)"
-    r"|\b(?:you|your) [^.?!\n]{1,60}\b(?:the other day|last time|last week|yesterday)\b|\blast time"
-    r" you\b)"
-)
-"""A report on the last answer, which need not name the topic."""
-_NEW = (
-    r"(?i)\b(?:new (?:question|topic|project|task|problem)|different"
-    r" (?:question|topic|thing)|unrelated|something else)\b"
-)
-
-
-def _compile_openings() -> Any:
-    patterns = re2.Set.SearchSet()
-    for pattern in (_BACK, _NEW, _REPORT):
-        patterns.Add(pattern)
-    patterns.Compile()
-    return patterns
-
-
-_OPENINGS = _compile_openings()
-"""Whether the start of a session refers back (0), opens a new topic (1), or reports (2)."""
-
-
-def is_report(text: str) -> bool:
-    """Whether the start of a session reports on the last answer.
-
-    >>> is_report("what you gave me the other day does not work"), is_report("sort a list")
-    (True, False)
-    """
-    return 2 in (_OPENINGS.Match(text[:400]) or ())
-
 
 _COMMON: frozenset[int] = frozenset(
     word_hashes.hash_vocabulary(
@@ -271,87 +201,6 @@ _COMMON: frozenset[int] = frozenset(
     ).tolist()
 )
 """Everyday words of requests: no sign of a link, however rare in the user's sessions."""
-
-
-class Session(NamedTuple):
-    """One session, as input of linking."""
-
-    id: str
-    time: float | None
-    """Seconds since the epoch."""
-    text: str
-    """The user's messages, from the start."""
-    speakers: frozenset[str] = frozenset()
-    addressed: frozenset[str] = frozenset()
-    """Speakers that the message addresses by name."""
-    embedding: np.ndarray | None = None
-    """Unit vector, where the extra is installed."""
-
-
-class Terms(NamedTuple):
-    """The terms by which sessions are compared."""
-
-    words: Mapping[int, int]
-    """Count of each content word, by its hash."""
-    names: frozenset[str]
-    """Files, identifiers, tickets, placeholders."""
-    errors: frozenset[str]
-    refers_back: bool
-    opens_new: bool
-    reports: bool
-
-
-def extract_terms(texts: Sequence[str]) -> list[Terms]:
-    """The terms of many texts; their words are hashed at once."""
-    texts = [text[:_MAX_CHARACTERS] for text in texts]
-    content = word_hashes.drop_stop_words(word_hashes.hash_words(texts))
-    starts = content.starts().tolist()
-    hashes = content.hashes.tolist()
-    encoded = [text.encode("utf-8", "replace") for text in texts]
-    names, errors = _find_matches(_IDENTIFIER, encoded), _find_matches(_ERROR, encoded)
-    terms: list[Terms] = []
-    for i, text in enumerate(texts):
-        opening = _OPENINGS.Match(text[:400]) or ()
-        words = Counter[int](hashes[starts[i] : starts[i + 1]])
-        terms.append(
-            Terms(
-                words,
-                names.get(i, _NONE),
-                errors.get(i, _NONE),
-                0 in opening,
-                1 in opening,
-                2 in opening,
-            )
-        )
-    return terms
-
-
-_NONE: frozenset[str] = frozenset()
-
-
-def _find_matches(pattern: Any, texts: Sequence[bytes]) -> dict[int, frozenset[str]]:
-    """The matches of a pattern by text; all texts are scanned in one pass."""
-    ends = list(accumulate(len(text) + 1 for text in texts))
-    matches: dict[int, set[str]] = defaultdict(set)
-    for match in pattern.finditer(_SEPARATOR.join(texts)):
-        matches[bisect_right(ends, match.start())].add(match.group().decode())
-    return {i: frozenset(values) for i, values in matches.items()}
-
-
-class Background(NamedTuple):
-    """How common words are among all users: a word that everybody uses links nothing."""
-
-    share: Mapping[int, float]
-    """For each word between 0 (everybody uses it) and 1 (at most one session in fifty)."""
-
-    @staticmethod
-    def from_terms(terms: Sequence[Terms]) -> Background:
-        """Count in how many sessions each word occurs."""
-        words = np.array([word for session in terms for word in session.words], np.uint64)
-        hashes, counts = np.unique(words, return_counts=True)
-        idf = np.log((1.0 + len(terms)) / counts)
-        share = np.clip((idf - 1.0) / (_RARE_IDF - 1.0), 0.0, 1.0) ** 4
-        return Background(dict(zip(hashes.tolist(), share.tolist(), strict=True)))
 
 
 class Link(NamedTuple):
@@ -500,9 +349,9 @@ class Index:
         common = mine.keys() & theirs.keys()
         parts: dict[str, float] = {"steps": math.log(later - earlier)}
         if common:
-            dot = sum([mine[word] * theirs[word] for word in common])
+            dot = math.fsum([mine[word] * theirs[word] for word in common])
             parts["likeness"] = dot / (self.norm[later] * self.norm[earlier])
-            rare = sum([self.share[word] for word in common & self.rare])
+            rare = math.fsum([self.share[word] for word in common & self.rare])
             if rare > 0.2:
                 parts["rare"] = min(5.0, rare) / (1.0 + 0.02 * len(theirs))
             if self.terms[later].refers_back:
@@ -511,7 +360,7 @@ class Index:
             parts["reports"] = 1.0
         names = self.terms[later].names & self.terms[earlier].names
         if names:
-            parts["identifiers"] = min(3.0, sum([self.idf[name] for name in names]) / 2.0)
+            parts["identifiers"] = min(3.0, math.fsum([self.idf[name] for name in names]) / 2.0)
         if self.terms[later].errors & self.terms[earlier].errors:
             parts["errors"] = 1.0
         if self.terms[later].opens_new:
@@ -566,29 +415,35 @@ def _explain_link(
     return tuple(texts[name] for _, name in strong if name in texts)
 
 
-def make_link_stage(threshold: float = 0.5, window: int = 64, embeddings: bool = False) -> Stage:
-    """Linking as a stage: a bucket's threads are replaced."""
-    options = {"threshold": threshold, "window": window, "embeddings": embeddings}
-    return Stage(
-        "link", VERSION, ("messages", "conversations"), "threads", link_bucket, "replace", options
+def make_link_step(threshold: float = 0.5, window: int = 64, embeddings: bool = False) -> Step:
+    """Linking as a step: rows of conversations whose thread or link changed."""
+    return Step(
+        "link",
+        VERSION,
+        ("messages", "conversations"),
+        "threads",
+        link_tables,
+        ("user", "id"),
+        ("thread", "parent", "score", "reasons"),
+        {"threshold": threshold, "window": window, "embeddings": embeddings},
+        (BACKGROUND,),
     )
 
 
-def link_bucket(tables: Mapping[str, CleanTable], options: Mapping[str, Any]) -> CleanTable:
-    """Threads of one bucket. `options`: `threshold`, `window`, `embeddings`, `bucket`."""
+def link_tables(tables: Tables, options: Options, models: Models) -> CleanTable:
+    """Threads of the users of some tables.
+
+    `options`: `threshold`, `window`, `embeddings`, `bucket`.
+    """
     rows: dict[str, list[Any]] = {name: [] for name in SCHEMAS["threads"].names}
-    users = _read_sessions(tables, bool(options.get("embeddings")))
-    terms = extract_terms([session.text for sessions in users.values() for session in sessions])
-    background = Background.from_terms(terms) if len(terms) >= _MIN_BACKGROUND else None
-    rest = iter(terms)
+    users = read_sessions(tables, bool(options.get("embeddings")))
+    terms = iter(extract_terms([session.text for some in users.values() for session in some]))
+    common = background_of(models)
     threshold, window = float(options.get("threshold", 0.5)), int(options.get("window", 64))
+    now = datetime.now(UTC)
     for user, sessions in users.items():
         links = link_sessions(
-            sessions,
-            threshold,
-            window,
-            background=background,
-            terms=list(islice(rest, len(sessions))),
+            sessions, threshold, window, background=common, terms=list(islice(terms, len(sessions)))
         )
         root: list[int] = []
         for number, link in enumerate(links):
@@ -600,58 +455,10 @@ def link_bucket(tables: Mapping[str, CleanTable], options: Mapping[str, Any]) ->
                 sessions[number].id,
                 sessions[root[number]].id,
                 parent,
-                link.score,
+                float(np.float32(link.score)),
                 list(link.reasons),
+                now,
             )
             for column, value in zip(rows.values(), row, strict=True):
                 column.append(value)
     return CleanTable(pa.table(rows, schema=SCHEMAS["threads"]))
-
-
-def _read_sessions(tables: Mapping[str, CleanTable], embeddings: bool) -> dict[str, list[Session]]:
-    """Sessions of each user in order of time; branches are part of the conversation they left."""
-    conversations = tables["conversations"]
-    rows = conversations.filter(pc.equal(conversations["branch_of"], ""))
-    rows = rows.select(["user", "id", "started_at"])
-    rows = rows.take(_sort_indices(rows, "user", "started_at", "id"))
-    rows = rows.set_column(2, "started_at", pc.cast(rows["started_at"], pa.int64()))
-    texts = _read_user_texts(tables["messages"])
-    users: dict[str, list[Session]] = {}
-    for row in rows.to_pylist():
-        time = row["started_at"]
-        users.setdefault(row["user"], []).append(
-            Session(row["id"], None if time is None else time / 1e6, texts.get(row["id"], ""))
-        )
-    if embeddings:
-        linkable = [
-            (user, i)
-            for user, sessions in users.items()
-            if len(sessions) > 1
-            for i in range(len(sessions))
-        ]
-        vectors = embed_texts([users[user][i].text for user, i in linkable])
-        for (user, i), vector in zip(linkable, vectors, strict=True):
-            users[user][i] = users[user][i]._replace(embedding=vector)
-    return users
-
-
-def _read_user_texts(messages: CleanTable) -> dict[str, str]:
-    """What the user wrote in each conversation, from its start, cut at `_MAX_CHARACTERS`."""
-    rows = messages.filter(pc.equal(messages["role"], "user"))
-    heads = pc.utf8_slice_codeunits(rows["text"], 0, _MAX_CHARACTERS)
-    rows = rows.select(["id", "index"]).append_column("head", heads)
-    rows = rows.take(_sort_indices(rows, "id", "index"))
-    texts: dict[str, str] = {}
-    for row in rows.select(["id", "head"]).to_pylist():
-        name, head = row["id"], row["head"]
-        before = texts.get(name)
-        if before is None:
-            texts[name] = head
-        elif len(before) < _MAX_CHARACTERS:
-            texts[name] = f"{before}\n{head}"[:_MAX_CHARACTERS]
-    return texts
-
-
-def _sort_indices(rows: pa.Table, *columns: str) -> Any:
-    """The order of rows by columns, ascending."""
-    return pc.sort_indices(rows, sort_keys=[(name, "ascending") for name in columns])

@@ -35,7 +35,7 @@ _SCALE = 0.4
 """Of a term's value, so that the penalty acts on values of about 1."""
 _MAX_BYTES = 300
 """Of each text: what users say about an answer stands at the start."""
-_SLOTS = 1 << 16
+SLOTS = 1 << 16
 """Number of weights that words and pairs are hashed to; colliding terms share one."""
 _SALT = np.uint64(0x51ED270B7F4A7C15)
 """Keeps a response's words apart from those of the next message."""
@@ -93,7 +93,7 @@ def hash_terms(
     ):
         for part in parts:
             slots.append(
-                ((part.hashes ^ salt) >> np.uint64(20) & np.uint64(_SLOTS - 1)).astype(np.int32)
+                ((part.hashes ^ salt) >> np.uint64(20) & np.uint64(SLOTS - 1)).astype(np.int32)
             )
             rows.append(part.text)
     return Terms(np.concatenate(slots), np.concatenate(rows), len(responses))
@@ -154,12 +154,12 @@ def fit_ridge(
     keep = teaches[terms.row]
     column, rows = terms.slot[keep], terms.row[keep]
     scale = np.ones(terms.rows) if weight is None else np.sqrt(weight)
-    counts = np.bincount(column, scale[rows] ** 2, minlength=_SLOTS)
+    counts = np.bincount(column, scale[rows] ** 2, minlength=SLOTS)
     often = counts >= min_texts
     used = often[column]
     rows, column = rows[used], column[used]
     if not len(rows):
-        return np.zeros(_SLOTS, np.float32)
+        return np.zeros(SLOTS, np.float32)
     idf = (
         np.where(often, np.log(np.maximum(teaches.sum() / np.maximum(counts, 1), 1.0)) + 1.0, 0.0)
         * _SCALE
@@ -173,9 +173,9 @@ def fit_ridge(
         return np.bincount(rows, value * weights[column], minlength=terms.rows)
 
     def backward(residual: NDArray[np.float64]) -> NDArray[Any]:
-        return np.bincount(column, value * residual[rows], minlength=_SLOTS)
+        return np.bincount(column, value * residual[rows], minlength=SLOTS)
 
-    weights = np.zeros(_SLOTS)
+    weights = np.zeros(SLOTS)
     residual = backward(centred)
     direction, power = residual.copy(), float(residual @ residual)
     for _ in range(_STEPS):

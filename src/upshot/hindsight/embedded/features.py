@@ -17,12 +17,12 @@ import numpy as np
 import re2
 from numpy.typing import NDArray
 
-from upshot.hindsight.embedded import cues
+from upshot.hindsight.embedded import clauses, cues
 from upshot.hindsight.embedded.events import EVENT_KINDS, Event
 from upshot.hindsight.embedded.timeline import ASSISTANT, USER, Timeline
 from upshot.records.signals import SIGNALS
 from upshot.stats import word_hashes
-from upshot.threads.link import is_report
+from upshot.threads.sessions import is_report
 
 MAX_LATER = 6
 """User messages after a response that are read; later ones hardly ever speak of it."""
@@ -158,27 +158,35 @@ def compute_features(
     users = np.flatnonzero(line.role == USER)
     texts = line.visible_at(users)
     words = word_hashes.hash_words(line.visible, _MAX_BYTES)
-    matches = cues.find_cues(line.texts_at(users))
+    answers = _answers_before(line, users)
+    matches = _find_matches(line, users, answers)
     has_cue = np.zeros((len(users) + 1, len(kinds)), np.float32)
     has_cue[matches.text, matches.kind] = 1.0
     different = {text: row for row, text in enumerate(dict.fromkeys(texts))}
     forms = np.vstack([_form_of_messages(different), np.zeros((1, len(_FORM)), np.float32)])
+    form = forms[[*(different[text] for text in texts), -1]]
+    answers_question = np.array([*map(clauses.asks, answers), False])
+    form[answers_question, _FORM.index("starts_no")] = 0.0  # it answers a question
+    routine = np.array([*map(clauses.is_routine, texts), False])
     signature = word_hashes.make_signatures(word_hashes.drop_stop_words(words))
     signature = np.vstack([signature, np.zeros((1, 16), np.uint64)])
     request = line.before(USER)
     later = line.later(USER, MAX_LATER, horizon)
     row_of = np.full(len(line.role) + 1, len(users), np.int64)
     row_of[users] = np.arange(len(users))
+    relation, repeat, direct = _relate_messages(line, later, request, signature)
     inputs = _Inputs(
         line,
         request,
         line.before(ASSISTANT),
         later,
-        *_relate_messages(line, later, request, signature),
+        relation,
+        np.where(routine[row_of[later]], np.float32(0), repeat),
+        direct,
         row_of,
         np.append(lexicon.score(words.take(users)), np.float32(0)),
         has_cue,
-        forms[[*(different[text] for text in texts), -1]],
+        form,
         signature,
     )
     hindsight = _hindsight_features(inputs, [kind.name for kind in kinds])
@@ -206,6 +214,36 @@ def compute_features(
 
 
 _FORM = ("words", "question", "exclaim", "capitals", "no_letters", "starts_no")
+
+
+def _answers_before(line: Timeline, users: NDArray[np.int64]) -> list[str]:
+    """What the assistant wrote before each user's message, in the same conversation."""
+    answers = np.flatnonzero(line.role == ASSISTANT)
+    place = np.searchsorted(answers, users) - 1
+    last = answers[np.maximum(place, 0)] if len(answers) else np.zeros(len(users), np.int64)
+    there = (place >= 0) & (len(answers) > 0)
+    there &= line.session[last] == line.session[users]
+    return [
+        line.words[position] if is_there else ""
+        for position, is_there in zip(last.tolist(), there.tolist(), strict=True)
+    ]
+
+
+def _find_matches(line: Timeline, users: NDArray[np.int64], answers: Sequence[str]) -> cues.Matches:
+    """Cues in what people wrote themselves; errors also in what they pasted."""
+    spoken = line.spoken_at(users)
+    matches = clauses.read_matches(cues.find_cues(spoken), spoken, answers)
+    rows = [row for row, place in enumerate(users.tolist()) if place in line.pasted]
+    if not rows:
+        return matches
+    pasted = cues.find_cues(line.texts_at(users[rows]))
+    errors = pasted.kind == [kind.name for kind in cues.load_cues().kinds].index("pasted_error")
+    text = np.concatenate([matches.text, np.array(rows)[pasted.text[errors]]])
+    kind = np.concatenate([matches.kind, pasted.kind[errors]])
+    start = np.concatenate([matches.start, pasted.start[errors]])
+    end = np.concatenate([matches.end, pasted.end[errors]])
+    order = np.lexsort((kind, start, text))
+    return cues.Matches(text[order], kind[order], start[order], end[order])
 
 
 def _form_of_messages(texts: Collection[str]) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -12,18 +13,21 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from upshot.engine import Stage
+from upshot.engine import Fit, Models, Options, Step, Tables
 from upshot.hindsight.embedded import adapt, cues
+from upshot.hindsight.embedded import corpus as corpora
+from upshot.hindsight.embedded.corpus import Corpus
 from upshot.hindsight.embedded.distil import Distilled
 from upshot.hindsight.embedded.events import Event, follow_edits, resolve_events
 from upshot.hindsight.embedded.features import MAX_LATER, Array, Features, compute_features
 from upshot.hindsight.embedded.model import Model, load_shipped_model
 from upshot.hindsight.embedded.timeline import USER, Timeline, build_timeline
 from upshot.hindsight.trust import crowds, hostile
-from upshot.lake import bucket_of
+from upshot.lake import model_version
 from upshot.records import EVIDENCE_TYPE, SCHEMAS, CleanTable
 from upshot.records.signals import SIGNALS
 from upshot.stats import word_hashes
+from upshot.threads.background import NAME as BACKGROUND
 
 _MAX_EVIDENCE = 8
 """Quotes per verdict, the strongest: more than a reader takes in."""
@@ -39,44 +43,174 @@ CROWD = "crowd"
 """Kind of evidence: the same words from many users."""
 _MAX_QUOTE = 240
 """Characters of a whole-message quote."""
+_MAX_KEY = 400
+"""Characters of a text that tell it from others, where responses are drawn by their content."""
+DISTILLED = "judge"
+"""Name of the distilled judge among the lake's models."""
 
 
-def make_judge_stage(horizon: int = 20, distilled: Distilled | None = None) -> Stage:
-    """The judge as a stage that appends verdicts.
-
-    `distilled`: learned from a better judge on this lake.
-    """
-    options = {"horizon": horizon} | (
-        {"distilled": msgspec.json.encode(distilled).decode()} if distilled else {}
-    )
-    return Stage(
+def make_judge_step(horizon: int = 20) -> Step:
+    """The judge as a step: a verdict wherever it says something else than the last one."""
+    return Step(
         "judge",
         load_shipped_model().version,
-        ("messages", "conversations", "events", "threads"),
+        corpora.TABLES,
         "verdicts",
-        judge_bucket,
-        "append",
-        options,
+        judge_tables,
+        ("id", "index"),
+        ("score", "confidence", "label", "evidence"),
+        {"horizon": horizon},
+        (BACKGROUND, corpora.NAME, DISTILLED),
+        ("judge", "llm/"),
     )
 
 
-def judge_bucket(tables: Mapping[str, CleanTable], options: Mapping[str, Any]) -> CleanTable:
-    """Verdicts of one bucket. `options`: `horizon` in messages, `bucket`, `distilled` as JSON."""
+def judge_tables(tables: Tables, options: Options, models: Models) -> CleanTable:
+    """Verdicts on every response of some tables. `options`: `horizon` in messages, `bucket`."""
     horizon = int(options.get("horizon", 20))
     line = build_timeline(tables["messages"], tables["conversations"], tables.get("threads"))
     if not len(line.responses):
         return CleanTable(SCHEMAS["verdicts"].empty_table())
-    distilled = (
-        msgspec.json.decode(options["distilled"], type=Distilled)
-        if "distilled" in options
-        else None
-    )
+    distilled = read_distilled(models)
     judged = judge(
-        line, collect_events(tables["events"], line), load_shipped_model(), horizon, distilled
+        line,
+        collect_events(tables["events"], line),
+        load_shipped_model(),
+        horizon,
+        distilled=distilled,
+        corpus=corpora.corpus_of(models),
     )
     name = load_shipped_model().version + (f"+{distilled.version()}" if distilled else "")
     bucket = int(options.get("bucket", 0))
-    return verdict_table(line, judged, horizon=horizon, bucket=bucket, judge_name=name)
+    return verdict_table(
+        line, judged, horizon=horizon, bucket=bucket, judge_name=name, basis=name_basis(models)
+    )
+
+
+def read_distilled(models: Models) -> Distilled | None:
+    """What the judge learned from a better one, if anything."""
+    if DISTILLED not in models:
+        return None
+    return msgspec.json.decode(models[DISTILLED], type=Distilled)
+
+
+def name_basis(models: Models) -> str:
+    """The versions of what was learned from everybody; "shipped" where a lake is too small."""
+    versions = [
+        model_version(models[name]) for name in (BACKGROUND, corpora.NAME) if name in models
+    ]
+    return "+".join(versions) or "shipped"
+
+
+def make_suspects_fit(horizon: int = 20) -> Fit:
+    """What many users wrote in the same words."""
+    return corpora.make_suspects_fit(summarise_suspects, {"horizon": horizon})
+
+
+def make_corpus_fit(horizon: int = 20, suspects: Mapping[str, int] | None = None) -> Fit:
+    """How this corpus says that things went well, and its crowds."""
+    options = {"horizon": horizon, "suspects": dict(suspects or {})}
+    return corpora.make_corpus_fit(summarise_corpus, options)
+
+
+def summarise_suspects(tables: Tables, options: Options, models: Models) -> bytes:
+    """The words of the message after each response of a bucket, and how many users wrote them."""
+    line = build_timeline(tables["messages"], tables["conversations"], tables.get("threads"))
+    return _summarise_suspects(line, int(options["horizon"]))
+
+
+def _summarise_suspects(line: Timeline, horizon: int) -> bytes:
+    line = _hide_steering(line, _find_steering(line))
+    following = line.later(USER, 1, horizon)[:, 0]
+    return corpora.summarise_suspects(
+        line.user[line.responses].tolist(), _normalise_words(line, following).tolist()
+    )
+
+
+def summarise_corpus(tables: Tables, options: Options, models: Models) -> bytes:
+    """A sample of a bucket's responses with their terms and scores, and of what crowds react to."""
+    line = build_timeline(tables["messages"], tables["conversations"], tables.get("threads"))
+    events = collect_events(tables["events"], line)
+    reading = read_timeline(line, events, load_shipped_model(), int(options["horizon"]))
+    return _summarise_reading(reading, options["suspects"])
+
+
+def learn_corpus(
+    line: Timeline, events: Sequence[Event], model: Model, horizon: int = 20
+) -> Corpus:
+    """What a timeline in memory says of the ways of its corpus, by any model."""
+    suspects = corpora.merge_suspects([_summarise_suspects(line, horizon)], {})
+    users = corpora.suspects_of({corpora.SUSPECTS: suspects.content}).users
+    summary = _summarise_reading(read_timeline(line, events, model, horizon), users)
+    learned = corpora.merge_corpus([summary], {"suspects": users})
+    return corpora.corpus_of({corpora.NAME: learned.content})
+
+
+def _summarise_reading(reading: Reading, suspects: Mapping[str, int]) -> bytes:
+    line, features = reading.line, reading.features
+    following = features.later[:, 0]
+    rows = np.flatnonzero(following >= 0)
+    digests = _user_digests(line)
+    keys = np.zeros(len(following), np.uint64)
+    keys[rows] = _content_keys(line, following, digests, rows)
+    sample = rows[corpora.draw_smallest(keys[rows], adapt.MAX_RESPONSES)]
+    terms = adapt.hash_terms(features.words, following, line.responses).take(sample)
+    slots = np.split(terms.slot[np.argsort(terms.row, kind="stable")], _ends(terms))
+    examples = [
+        corpora.Example(
+            int(keys[row]),
+            str(line.user[line.responses[row]]),
+            _half_of(digests[str(line.user[line.responses[row]])]),
+            str(reading.next_words[row]),
+            float(reading.logits[row]),
+            slots[place].tobytes(),
+        )
+        for place, row in enumerate(sample.tolist())
+    ]
+
+    def words_of(some: NDArray[np.int64]) -> word_hashes.Words:
+        return features.words.take(line.responses[some])
+
+    by_words: dict[str, list[int]] = {}
+    if suspects:
+        for row in rows.tolist():
+            name = corpora.hash_words(reading.next_words[row]) if reading.next_words[row] else ""
+            if name in suspects:
+                by_words.setdefault(name, []).append(row)
+    groups = {
+        name: corpora.sample_rows(np.array(some), keys, words_of, crowds.SAMPLE_OF_CROWD)
+        for name, some in by_words.items()
+    }
+    everywhere = corpora.sample_rows(rows, keys, words_of, crowds.SAMPLE if suspects else 0)
+    return msgspec.msgpack.encode(corpora.Summary(len(rows), examples, everywhere, groups))
+
+
+def _ends(terms: adapt.Terms) -> NDArray[np.int64]:
+    """Where each example's terms end, but for the last one's."""
+    return np.cumsum(np.bincount(terms.row, minlength=terms.rows))[:-1]
+
+
+def _content_keys(
+    line: Timeline,
+    following: NDArray[np.int64],
+    digests: Mapping[str, str],
+    rows: NDArray[np.int64],
+) -> NDArray[np.uint64]:
+    """A hash of the response, what follows, and the user's first words, for each row."""
+    before = line.visible_at(line.responses[rows])
+    after = line.visible_at(following[rows])
+    owners = line.user[line.responses[rows]].tolist()
+    places = line.index[line.responses[rows]].tolist()
+    keys = [
+        hashlib.blake2b(
+            "\0".join((a[:_MAX_KEY], b[:_MAX_KEY], digests[owner], str(place))).encode(
+                "utf-8", "replace"
+            ),
+            digest_size=8,
+        ).digest()
+        for a, b, owner, place in zip(before, after, owners, places, strict=True)
+    ]
+    return np.frombuffer(b"".join(keys), ">u8").astype(np.uint64)
 
 
 def collect_events(events: CleanTable, line: Timeline) -> list[Event]:
@@ -122,29 +256,36 @@ class Reading(NamedTuple):
     foresight: Array
     contributions: Array
     """Contribution of each hindsight feature, in logits, shape (responses, features)."""
+    crowd: NDArray[np.int64]
+    """How many users wrote the same words after each response; 0 where they are no crowd."""
 
 
 def read_timeline(
-    line: Timeline, events: Sequence[Event], model: Model, horizon: int = 20
+    line: Timeline,
+    events: Sequence[Event],
+    model: Model,
+    horizon: int = 20,
+    corpus: Corpus = corpora.EMPTY,
 ) -> Reading:
     """Read a timeline, with text written for a judge hidden."""
     steering = _find_steering(line)
     line = _hide_steering(line, steering)
     features = compute_features(line, events, model.lexicon, horizon)
     _, foresight, parts = model.scores(features)
-    contributions = parts[:, features.hindsight]
+    contributions = np.ascontiguousarray(parts[:, features.hindsight])
     right_refusal = features.values[:, features.names.index("right_refusal")] > 0
     contributions[right_refusal] = np.maximum(contributions[right_refusal], 0.0)
     logits = np.log(foresight) - np.log1p(-foresight) + contributions.sum(axis=1)
-    next_words = _next_words(line, features)
+    next_words = _normalise_words(line, features.later[:, 0])
     return Reading(
         line,
         steering,
         features,
         next_words,
-        logits + _adapt_logits(line, features, next_words, logits),
+        logits + _adapt_logits(line, features, corpus),
         foresight,
         contributions,
+        corpus.crowd_sizes(next_words.tolist()),
     )
 
 
@@ -153,10 +294,15 @@ def judge(
     events: Sequence[Event],
     model: Model,
     horizon: int = 20,
+    *,
     distilled: Distilled | None = None,
+    corpus: Corpus = corpora.EMPTY,
 ) -> Judged:
-    """Score every response of a timeline; `distilled`: learned from a better judge on this lake."""
-    return conclude(read_timeline(line, events, model, horizon), events, model, distilled)
+    """Score every response of a timeline.
+
+    `distilled`: learned from a better judge on this lake; `corpus`: from everybody's logs.
+    """
+    return conclude(read_timeline(line, events, model, horizon, corpus), events, model, distilled)
 
 
 def conclude(
@@ -168,7 +314,7 @@ def conclude(
         if distilled is None
         else distilled.scores(reading.features, reading.logits)
     )
-    crowd = _crowd_sizes(reading)
+    crowd = reading.crowd
     evidence = _collect_evidence(reading, events, model, crowd)
     confidence = _compute_confidence(reading.contributions) * np.where(
         crowd > 0, crowds.MAX_BY_CLUSTER / np.maximum(crowd, 1), 1.0
@@ -176,23 +322,10 @@ def conclude(
     return Judged(score, reading.foresight, confidence.astype(np.float32), evidence)
 
 
-def _crowd_sizes(reading: Reading) -> NDArray[np.int64]:
-    """How many users wrote the same words after each response; 0 where they are no crowd."""
-    rows = np.flatnonzero(reading.features.later[:, 0] >= 0)
-    size = np.zeros(len(reading.next_words), np.int64)
-    responses = reading.line.responses[rows]
-    size[rows] = crowds.count_crowds(
-        reading.line.user[responses].tolist(),
-        reading.next_words[rows].tolist(),
-        lambda some: reading.features.words.take(responses[some]),
-    )
-    return size
-
-
-def _next_words(line: Timeline, features: Features) -> NDArray[np.object_]:
-    """The normalised words of the message after each response."""
+def _normalise_words(line: Timeline, positions: NDArray[np.int64]) -> NDArray[np.object_]:
+    """The normalised words of the messages at some positions."""
     normalised = {"": ""}
-    texts = line.visible_at(features.later[:, 0])
+    texts = line.visible_at(positions)
     for text in texts:
         if text not in normalised:
             normalised[text] = crowds.normalise_words(text)
@@ -211,7 +344,7 @@ def _find_steering(line: Timeline) -> dict[int, tuple[hostile.Suspect, ...]]:
 def _hide_steering(line: Timeline, steering: Mapping[int, tuple[hostile.Suspect, ...]]) -> Timeline:
     if not steering:
         return line
-    text, words = list(line.text), list(line.text)
+    text, words = list(line.text), list(line.visible)
     for position, suspects in steering.items():
         text[position] = hostile.hide(text[position], suspects)
         words[position] = hostile.drop(words[position], suspects)
@@ -222,39 +355,38 @@ def _sigmoid(logits: Array) -> Array:
     return (1.0 / (1.0 + np.exp(-np.clip(logits, -15, 15)))).astype(np.float32)
 
 
-def _adapt_logits(
-    line: Timeline, features: Features, next_words: NDArray[np.object_], logits: Array
-) -> Array:
-    """The correction that is learned from the corpus itself; see `adapt`."""
+def _adapt_logits(line: Timeline, features: Features, corpus: Corpus) -> Array:
+    """The correction that is learned from everybody's logs; see `adapt`."""
+    learned = corpus.adaptation()
     following = features.later[:, 0]
-    has_next = following >= 0
-    if has_next.sum() < adapt.MIN_RESPONSES:
-        return np.zeros(len(logits), np.float32)
-    half = _user_halves(line)[line.responses]
-    rows = np.flatnonzero(has_next)
-    if len(rows) > adapt.MAX_RESPONSES:
-        rows = rows[:: len(rows) // adapt.MAX_RESPONSES + 1]
+    if learned is None:
+        return np.zeros(len(following), np.float32)
+    halves = {user: _half_of(digest) for user, digest in _user_digests(line).items()}
+    half = np.array([halves[user] for user in line.user[line.responses].tolist()], np.int64)
     terms = adapt.hash_terms(features.words, following, line.responses)
-    users = line.user[line.responses[rows]].tolist()
-    weight = crowds.weigh_rows(users, next_words[rows].tolist())
-    learned = adapt.learn(terms.take(rows), logits[rows], half[rows], weight)
-    return (
-        np.where(has_next, learned.logits(terms, half), 0.0)
-        if learned
-        else np.zeros(len(logits), np.float32)
-    )
+    return np.where(following >= 0, learned.logits(terms, half), 0.0).astype(np.float32)
 
 
-def _user_halves(line: Timeline) -> NDArray[np.int64]:
-    """0 or 1 for each message, the same for all of a user's.
+def _user_digests(line: Timeline) -> dict[str, str]:
+    """A hash of each user's first message, since pseudonyms change with the key."""
+    first: dict[str, tuple[int, str]] = {}
+    openings = np.flatnonzero((line.role == USER) & (line.index <= 1))
+    for user, time, place in zip(
+        line.user[openings].tolist(), line.time[openings].tolist(), openings.tolist(), strict=True
+    ):
+        candidate = (time, line.visible[place][:_MAX_KEY])
+        if user not in first or candidate < first[user]:
+            first[user] = candidate
+    users = dict.fromkeys(line.user.tolist(), "")
+    return users | {
+        user: hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=8).hexdigest()
+        for user, (_, text) in first.items()
+    }
 
-    Drawn by the text of the user's first messages, since pseudonyms change with the key.
-    """
-    begins = np.flatnonzero(np.append(True, line.user[1:] != line.user[:-1]))
-    half = np.array(
-        [bucket_of("\n".join(line.visible[p : p + 4])[:1000], 2) for p in begins.tolist()], np.int64
-    )
-    return np.repeat(half, np.diff(np.append(begins, len(line.user))))
+
+def _half_of(digest: str) -> int:
+    """0 or 1: users are judged by what was learned from the other half."""
+    return int(digest[-1:] or "0", 16) % 2
 
 
 def _compute_confidence(hind: Array) -> Array:
@@ -451,6 +583,7 @@ def verdict_table(
     horizon: int,
     bucket: int,
     judge_name: str,
+    basis: str = "",
     labels: Sequence[str] | None = None,
     reasons: Sequence[str] | None = None,
 ) -> CleanTable:
@@ -499,6 +632,7 @@ def verdict_table(
                 "horizon": pa.array(np.full(size, horizon, np.int32)),
                 "reason": pa.array(reasons or [""] * size, pa.large_string()),
                 "seen": pa.array(_messages_after(line)),
+                "basis": pa.repeat(basis, size),
             },
             schema=SCHEMAS["verdicts"],
         )

@@ -50,9 +50,13 @@ class Model(NamedTuple):
     def scores(self, features: Features) -> tuple[Array, Array, Array]:
         """(score, foresight, contributions); scores in [0, 1]."""
         parts = self.contributions(features)
-        foresight = self.bias + parts[:, ~features.hindsight].sum(axis=1)
+        before, after = (
+            np.ascontiguousarray(parts[:, which])
+            for which in (~features.hindsight, features.hindsight)
+        )  # so that a row's sum does not depend on the number of rows
+        foresight = self.bias + before.sum(axis=1)
         return (
-            _sigmoid(foresight + parts[:, features.hindsight].sum(axis=1)),
+            _sigmoid(foresight + after.sum(axis=1)),
             _sigmoid(foresight),
             parts,
         )

@@ -7,7 +7,8 @@ it) is a thread of its own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, cast
@@ -22,6 +23,10 @@ from upshot.io.arrow import pc
 from upshot.records import CleanTable, ToolCall, texts_with_calls
 
 SYSTEM, USER, ASSISTANT, TOOL = range(4)
+_PLACEHOLDER = re.compile(r"(<[A-Z][A-Z_]*_)\d{12}>")
+_INK = re.compile(r"[^\n]")
+_COMMAND = re.compile(r"\s*/(?!(?:undo|redo|retry|reset|revert|rewind|regenerate)\b)[\w:-]+\s*")
+"""A command to the harness without a word to the assistant, such as `/clear`."""
 ROLES = ("system", "user", "assistant", "tool")
 
 
@@ -42,6 +47,10 @@ class Timeline:
     """Names of the tools that answer, by position."""
     visible: list[str]
     """`text` without the spans that are hidden from the judge; words are counted here."""
+    pasted: Mapping[int, tuple[tuple[int, int], ...]]
+    """Spans (start, end) of users' messages that a machine wrote: pasted logs, quotations, what a
+    harness added; by position.
+    """
     thread: NDArray[np.int64]
     session: NDArray[np.int64]
     """Number of the conversation in this order."""
@@ -70,6 +79,13 @@ class Timeline:
     def texts_at(self, positions: NDArray[Any]) -> list[str]:
         """The text at each position; empty at -1."""
         return _texts_at(self.text, positions)
+
+    def spoken_at(self, positions: NDArray[Any]) -> list[str]:
+        """The text at each position with blanks for what a machine wrote in it."""
+        return [
+            blank(text, self.pasted.get(place, ()))
+            for place, text in zip(positions.tolist(), self.texts_at(positions), strict=True)
+        ]
 
     def visible_at(self, positions: NDArray[Any]) -> list[str]:
         """The visible text at each position; empty at -1."""
@@ -127,7 +143,10 @@ def build_timeline(
     time = _microseconds(ordered["time"])
     time = np.where(time >= 0, time, _microseconds(sessions["started_at"])[session])
     role = _as_array(pc.index_in(ordered["role"], value_set=pa.array(ROLES)), np.int8)
+    pasted = _read_spans(ordered, role)
     by_machine = _as_array(pc.equal(ordered["author"], "machine"), np.bool_)
+    by_machine[list(pasted)] = False  # a person sent it
+    by_machine |= _are_commands(ordered, role, pasted)
     role = np.where(by_machine & (role == USER), SYSTEM, role).astype(np.int8)
     branch_at = _as_array(sessions["branch_at"], np.int64)[session]
     user = _as_array(sessions["user"], object)[session]
@@ -145,13 +164,76 @@ def build_timeline(
             for place, name in enumerate(ordered["name"].to_pylist())
             if name and role[place] == TOOL
         },
-        text,
+        _number_placeholders(
+            user.tolist(), [blank(t, pasted[p]) if p in pasted else t for p, t in enumerate(text)]
+        ),
+        pasted,
         thread[session],
         session,
         time,
         np.flatnonzero((role == ASSISTANT) & (index >= branch_at)),
         _latest_times(user, time),
     )
+
+
+def blank(text: str, spans: Sequence[tuple[int, int]]) -> str:
+    """The text with blanks for the spans, line breaks kept.
+
+    >>> blank("> no\\nwhy?", [(0, 4)])
+    '    \\nwhy?'
+    """
+    for start, end in spans:
+        hidden = _INK.sub(" ", text[start:end])
+        text = f"{text[:start]}{hidden}{text[end:]}"
+    return text
+
+
+def _read_spans(
+    messages: pa.Table, role: NDArray[np.int8]
+) -> dict[int, tuple[tuple[int, int], ...]]:
+    """What others than the person wrote in users' messages, by position."""
+    spans: dict[int, tuple[tuple[int, int], ...]] = {}
+    for place, some in enumerate(messages["spans"].to_pylist()):
+        if some and role[place] == USER:
+            others = [(s["start"], s["end"]) for s in some if s["author"] != "person"]
+            if others:
+                spans[place] = tuple(others)
+    return spans
+
+
+def _are_commands(
+    messages: pa.Table, role: NDArray[np.int8], pasted: Mapping[int, Sequence[tuple[int, int]]]
+) -> NDArray[np.bool_]:
+    """Users' messages that only give the harness a command: they say nothing to the assistant."""
+    commands = np.zeros(len(role), bool)
+    for place in np.flatnonzero(role == USER).tolist():
+        text = str(messages["text"][place])
+        if "/" in text[:200]:
+            spoken = blank(text, pasted.get(place, ()))
+            commands[place] = _COMMAND.fullmatch(spoken) is not None
+    return commands
+
+
+def _number_placeholders(users: Sequence[str], texts: list[str]) -> list[str]:
+    """The texts with the placeholders of redaction numbered in each user's order.
+
+    Their own numbers come from the pseudonym key, which must not change what is read.
+    """
+    numbered = texts
+    numbers: dict[str, dict[str, int]] = {}
+    for place, text in enumerate(texts):
+        if "<" not in text or "_" not in text:
+            continue
+        own = numbers.setdefault(users[place], {})
+
+        def number(match: re.Match[str], own: dict[str, int] = own) -> str:
+            return f"{match.group(1)}{own.setdefault(match.group(), len(own) + 1):012d}>"
+
+        changed = _PLACEHOLDER.sub(number, text)
+        if changed is not text and changed != text:
+            numbered = list(texts) if numbered is texts else numbered
+            numbered[place] = changed
+    return numbered
 
 
 def _read_calls(messages: pa.Table) -> dict[int, tuple[ToolCall, ...]]:

@@ -11,7 +11,6 @@ import asyncio
 import hashlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import msgspec
@@ -19,15 +18,17 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from upshot.engine import Models, read_tables
 from upshot.errors import BudgetError, EndpointError
+from upshot.hindsight.embedded import corpus
 from upshot.hindsight.embedded.distil import (
-    Distilled,
     Lesson,
     TeachingRows,
     distil,
     make_teaching_rows,
 )
 from upshot.hindsight.embedded.judge import (
+    DISTILLED,
     EvidenceColumns,
     Judged,
     Reading,
@@ -40,8 +41,9 @@ from upshot.hindsight.embedded.model import Model
 from upshot.hindsight.embedded.timeline import Timeline, build_timeline
 from upshot.hindsight.llm import judge as llm
 from upshot.hindsight.llm import transcript
-from upshot.lake import Lake
+from upshot.lake import Lake, load_model, store_model
 from upshot.llm import (
+    SUBJECT,
     Budget,
     Client,
     Endpoint,
@@ -52,13 +54,12 @@ from upshot.llm import (
     request_key,
     run_batch,
 )
-from upshot.records import SCHEMAS, CleanTable
+from upshot.records import CleanTable
 from upshot.stats.intervals import ratio_interval
 from upshot.stats.sampling import draw
+from upshot.threads.background import NAME as BACKGROUND
 
-TABLES = ("messages", "conversations", "events", "threads")
-JUDGE = "judge"
-"""Name of the distilled judge among the lake's models."""
+TABLES = corpus.TABLES
 CALIBRATION = "calibration"
 """Name of the calibration curve among the lake's models."""
 MAX_WEIGHT = 4.0
@@ -132,32 +133,73 @@ class Audit(msgspec.Struct, frozen=True):
     high: float
 
 
-def choose_threads(
-    line: Timeline, judged: Judged, share: float, audit_rate: float, seed: str = ""
-) -> tuple[Choice, ...]:
-    """The threads of a bucket that the LLM judges.
+class Weighed(NamedTuple):
+    """The threads of a bucket that have responses."""
 
-    A random `audit_rate` of them, then those with the largest expected benefit until `share` of all
-    threads is reached.
+    spans: tuple[tuple[int, int], ...]
+    audited: NDArray[np.bool_]
+    """Which of them are drawn at random."""
+    value: NDArray[np.float64]
+    """What a second opinion on each is worth."""
+    draws: NDArray[np.float64]
+    """In [0, 1), by the thread's name: decides between threads that are worth the same."""
+
+
+class Cut(NamedTuple):
+    """From where on threads are worth a second opinion, in the whole lake: which threads a language
+    model judges does not depend on who shares a bucket.
     """
-    spans = [
+
+    value: float
+    draw: float
+    """Of threads that are worth just `value`, those are chosen whose draw is no larger."""
+
+
+def weigh_threads(line: Timeline, judged: Judged, audit_rate: float, seed: str = "") -> Weighed:
+    """What a second opinion on each thread of a bucket is worth, and which ones are drawn."""
+    spans = tuple(
         span
         for span in transcript.thread_spans(line)
         if _response_range(line, *span)[1] > _response_range(line, *span)[0]
-    ]
-    audited = [draw(f"{seed}/{line.conversation[a]}") < audit_rate for a, _ in spans]
+    )
+    names = [line.conversation[a] for a, _ in spans]
     benefit = _expected_benefit(judged)
-    value = np.array([benefit[slice(*_response_range(line, a, b))].mean() for a, b in spans])
-    if not spans:
-        return ()
-    quota = int(
-        share * len(spans) + draw(f"{seed}/share/{line.conversation[spans[0][0]]}")
-    )  # right on average in small buckets
-    budget = max(0, quota - sum(audited))
-    order = [i for i in np.argsort(-value, kind="stable").tolist() if not audited[i]][:budget]
-    chosen = set(order)
+    return Weighed(
+        spans,
+        np.array([draw(f"{seed}/{name}") < audit_rate for name in names], bool),
+        np.array([benefit[slice(*_response_range(line, a, b))].mean() for a, b in spans]),
+        np.array([draw(f"{seed}/order/{name}") for name in names]),
+    )
+
+
+def find_cut(parts: Iterable[Weighed], share: float, seed: str = "") -> Cut:
+    """The cut by which the audited threads and the most worthwhile ones make up a share of all."""
+    rows: list[tuple[float, float]] = []
+    total = audited = 0
+    for part in parts:
+        total += len(part.spans)
+        audited += int(part.audited.sum())
+        free = ~part.audited
+        rows += zip((-part.value[free]).tolist(), part.draws[free].tolist(), strict=True)
+    quota = int(share * total + draw(f"{seed}/share")) - audited  # right on average
+    if quota <= 0 or not rows:
+        return Cut(math.inf, 0.0)
+    if quota >= len(rows):
+        return Cut(-math.inf, 1.0)
+    value, last = sorted(rows)[quota - 1]
+    return Cut(-value, last)
+
+
+def choose_threads(weighed: Weighed, cut: Cut) -> tuple[Choice, ...]:
+    """The threads of a bucket that the LLM judges: those drawn at random, and those above the
+    cut.
+    """
+    chosen = weighed.audited | (weighed.value > cut.value)
+    chosen |= (weighed.value == cut.value) & (weighed.draws <= cut.draw)
     return tuple(
-        Choice(a, b, audited[i]) for i, (a, b) in enumerate(spans) if audited[i] or i in chosen
+        Choice(a, b, bool(weighed.audited[i]))
+        for i, (a, b) in enumerate(weighed.spans)
+        if chosen[i]
     )
 
 
@@ -184,18 +226,41 @@ def _expected_benefit(judged: Judged) -> NDArray[np.float64]:
 def judge_buckets(
     lake: Lake, model: Model, horizon: int, share: float, audit_rate: float
 ) -> Iterator[Bucket]:
-    """Each bucket of a lake, judged by the embedded judge, with its chosen threads."""
-    for number in range(lake.buckets):
-        conversations = lake.read("conversations", number)
-        tables = {
-            t: conversations
-            if t == "conversations"
-            else lake.read(t, number, conversations=conversations)
-            for t in TABLES
-        }
-        yield judge_tables(
-            tables, number, model, horizon=horizon, share=share, audit_rate=audit_rate
-        )
+    """Each bucket of a lake, judged by the embedded judge, with its chosen threads.
+
+    For a share between none and all every bucket is judged twice: what is worth a second opinion is
+    decided by all of them.
+    """
+    models = read_models(lake)
+
+    def judged(cut: Cut) -> Iterator[Bucket]:
+        for number in range(lake.buckets):
+            tables = read_tables(lake, TABLES, number)
+            yield judge_tables(
+                tables,
+                number,
+                model,
+                horizon=horizon,
+                cut=cut,
+                audit_rate=audit_rate,
+                models=models,
+            )
+
+    yield from judged(_cut_of(share, lambda: judged(Cut(math.inf, 0.0)), audit_rate))
+
+
+def _cut_of(share: float, parts: Callable[[], Iterable[Bucket]], audit_rate: float) -> Cut:
+    if share <= 0.0:
+        return Cut(math.inf, 0.0)
+    if share >= 1.0:
+        return Cut(-math.inf, 1.0)
+    return find_cut((weigh_threads(p.line, p.judged, audit_rate) for p in parts()), share)
+
+
+def read_models(lake: Lake) -> dict[str, str]:
+    """What the lake learned from everybody, as the embedded judge is handed it."""
+    learned = [load_model(lake, name) for name in (BACKGROUND, corpus.NAME)]
+    return {model.name: model.content for model in learned if model is not None}
 
 
 def judge_tables(
@@ -204,15 +269,22 @@ def judge_tables(
     model: Model,
     *,
     horizon: int,
-    share: float,
     audit_rate: float,
+    models: Models,
+    share: float = 0.0,
+    cut: Cut | None = None,
 ) -> Bucket:
-    """One bucket from its tables."""
+    """One bucket from its tables; `models`: what was learned from everybody.
+
+    `cut`: of the whole lake; without it the tables are a lake, of which `share` is chosen.
+    """
     line = build_timeline(tables["messages"], tables["conversations"], tables.get("threads"))
     events = collect_events(tables["events"], line)
-    reading = read_timeline(line, events, model, horizon)
+    reading = read_timeline(line, events, model, horizon, corpus.corpus_of(models))
     judged = conclude(reading, events, model)
-    return Bucket(number, line, reading, judged, choose_threads(line, judged, share, audit_rate))
+    weighed = weigh_threads(line, judged, audit_rate)
+    chosen = choose_threads(weighed, find_cut([weighed], share) if cut is None else cut)
+    return Bucket(number, line, reading, judged, chosen)
 
 
 def make_plan(
@@ -273,11 +345,31 @@ async def judge_chosen(
 ) -> Report:
     """Judge the chosen threads concurrently; `keep` gets the verdicts of each finished bucket.
 
-    A spent budget, or an endpoint that gives up, ends the run cleanly: verdicts so far are kept,
-    and the report says why.
+    A request that is not answered is left out, and the tally counts it. A spent budget, or an
+    endpoint that gives up, ends the run cleanly: verdicts so far are kept, and the report says why.
+    Whatever ends the run, an interruption too, replies are flushed.
     """
-    if batch:
-        await run_batch(endpoint, batch, replies, budget, progress=progress)
+    try:
+        if batch:
+            await run_batch(endpoint, batch, replies, budget, progress=progress)
+        return await _judge_all(
+            parts, endpoint, budget, options, replies, keep=keep, progress=progress, total=total
+        )
+    finally:
+        replies.flush()
+
+
+async def _judge_all(
+    parts: Iterator[Bucket],
+    endpoint: Endpoint,
+    budget: Budget,
+    options: llm.Options,
+    replies: Replies,
+    *,
+    keep: Callable[[Bucket, CleanTable], None],
+    progress: Callable[[int, int], None] | None,
+    total: int,
+) -> Report:
     name = options.version(endpoint.model)
     opened: list[_OpenBucket] = []
     judged = 0
@@ -304,6 +396,7 @@ async def judge_chosen(
             for state, choice in queue:
                 if stopped:
                     return
+                SUBJECT.set(f"{state.bucket.number}/{choice.first}")
                 try:
                     findings = await judging.thread(
                         state.bucket.line, choice.first, choice.last, state.bucket.judged
@@ -325,7 +418,6 @@ async def judge_chosen(
     for state in opened:
         if state.remaining and state.findings:
             _emit_verdicts(state, options, name, keep)
-    replies.flush()
     return Report(
         name,
         judging.tally,
@@ -466,41 +558,8 @@ def teach(lake: Lake, model: Model, horizon: int, audit_rate: float) -> Lesson:
         users.update(line.user[positions].tolist())
     learned, lesson = distil(lessons)
     if learned is not None:
-        store_model(lake, JUDGE, learned, users)
+        store_model(lake, DISTILLED, msgspec.json.encode(learned).decode(), users)
     return lesson
-
-
-def load_distilled(lake: Lake) -> Distilled | None:
-    """What the embedded judge last learned in this lake, if anything."""
-    content = load_model(lake, JUDGE)
-    return msgspec.json.decode(content, type=Distilled) if content is not None else None
-
-
-def store_model(lake: Lake, name: str, model: msgspec.Struct, users: Iterable[str]) -> None:
-    """Store a model with the users whose data it was learned from."""
-    lake.create()
-    content = msgspec.json.encode(model).decode()
-    row = {
-        "bucket": 0,
-        "name": name,
-        "at": datetime.now(UTC),
-        "content": content,
-        "users": sorted(set(users)),
-    }
-    digest = hashlib.blake2b(content.encode(), digest_size=8).hexdigest()
-    lake.append(
-        "models",
-        CleanTable(pa.Table.from_pylist([row], schema=SCHEMAS["models"])),
-        (f"models/{name}/{digest}", 1),
-    )
-
-
-def load_model(lake: Lake, name: str) -> str | None:
-    """The newest model of a name as JSON; None where there is none."""
-    if not lake.exists("models"):
-        return None
-    rows = [row for row in lake.read("models", 0).to_pylist() if row["name"] == name]
-    return max(rows, key=lambda row: row["at"])["content"] if rows else None
 
 
 def open_replies(lake: Lake | None) -> Replies:

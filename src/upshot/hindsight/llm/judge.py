@@ -18,6 +18,7 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 import numpy as np
 
+from upshot.errors import UnansweredError
 from upshot.hindsight.embedded.judge import STEERING, Judged
 from upshot.hindsight.embedded.timeline import ASSISTANT, Timeline
 from upshot.hindsight.llm import rubric, transcript
@@ -125,6 +126,10 @@ class Tally(msgspec.Struct):
     """Samples that did not fit the schema and were requested once more."""
     unreadable: int = 0
     """Responses without a readable judgement, which get no verdict of the LLM."""
+    unanswered: int = 0
+    """Requests that got no usable answer in all attempts, or that the endpoint refused."""
+    first_problem: str = ""
+    """Why the first of them was not answered."""
     quotes: int = 0
     void: int = 0
     """Quotes that are not in the log, or not after the response."""
@@ -356,9 +361,14 @@ class Judge:
     async def _ask(
         self, request: Request, user: str, kind: type[Any], check: Callable[[Any], str]
     ) -> list[Any]:
-        samples, was_cached, repairs = await ask_cached(
-            self.client, self.replies, request, kind, check, user=user
-        )
+        try:
+            samples, was_cached, repairs = await ask_cached(
+                self.client, self.replies, request, kind, check, user=user
+            )
+        except UnansweredError as error:  # this request is left out, and the others go on
+            self.tally.unanswered += 1
+            self.tally.first_problem = self.tally.first_problem or str(error)
+            return [None] * request.n
         self.tally.from_cache += was_cached
         self.tally.repaired += repairs
         return samples

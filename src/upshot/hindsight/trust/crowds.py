@@ -8,8 +8,7 @@ about one topic.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Hashable, Sequence
-from typing import TypeAlias
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,9 +26,8 @@ _MIN_CROWD = 5
 """Users below which there is no crowd."""
 _TOPIC_SHARE, _TOPIC_RATIO = 0.5, 5.0
 """A topic: a word in this share of a crowd's responses, so many times rarer elsewhere."""
-_SAMPLE, _SAMPLE_OF_CROWD = 1_000, 50
+SAMPLE, SAMPLE_OF_CROWD = 1_000, 50
 """Rows of the lake, and of each crowd, whose words are compared: a share is then off by 0.07."""
-WordsOfRows: TypeAlias = Callable[[NDArray[np.int64]], word_hashes.Words]
 
 
 def bound_weights(
@@ -69,80 +67,42 @@ def weigh_rows(users: Sequence[str], words: Sequence[str]) -> NDArray[np.float64
     return np.minimum(bound_weights(users, MAX_BY_USER), bound_weights(common, MAX_BY_CLUSTER))
 
 
-def count_crowds(
-    users: Sequence[str], messages: Sequence[str], words_of: WordsOfRows
-) -> NDArray[np.int64]:
-    """The number of users who wrote each row's words, where they are a crowd; 0 elsewhere.
+def min_crowd(words: int) -> int:
+    """Users who must have written the same words for a crowd: the longer the message, the fewer.
 
-    The longer the message, the fewer users make a crowd: 24 for four words, 5 for nine or more. A
-    crowd also has one topic: half of the responses it reacts to share a word that is five times
-    rarer elsewhere. So "that worked, thank you" is no crowd. `messages`: words of each row, by
-    `normalise_words`; `words_of`: gives the words of the responses before some rows.
-
-    >>> text = "this wonderful answer changed my whole life for good"
-    >>> about = word_hashes.hash_words(["buy zorblax"] * 6 + [f"try {i}" for i in range(60)])
-    >>> count_crowds([f"u{i}" for i in range(66)], [text] * 6 + [""] * 60, about.take).tolist()[:8]
-    [6, 6, 6, 6, 6, 6, 0, 0]
+    >>> min_crowd(4), min_crowd(20)
+    (24, 5)
     """
-    users_by_words: dict[str, set[str]] = {}
-    rows: dict[str, list[int]] = {}
-    for row, (user, words) in enumerate(zip(users, messages, strict=True)):
-        if words:
-            users_by_words.setdefault(words, set()).add(user)
-            rows.setdefault(words, []).append(row)
-    size = np.zeros(len(messages), np.int64)
-    candidates = [
-        words
-        for words, names in users_by_words.items()
-        if len(names) >= max(_MIN_CROWD, 40 - 4 * (words.count(" ") + 1))
-    ]
-    if candidates:
-        for words, has_topic in zip(
-            candidates,
-            _have_one_topic([rows[words] for words in candidates], words_of, len(messages)),
-            strict=True,
-        ):
-            if has_topic:
-                size[rows[words]] = len(users_by_words[words])
-    return size
+    return max(_MIN_CROWD, 40 - 4 * words)
 
 
-def _have_one_topic(
-    groups: Sequence[Sequence[int]], words_of: WordsOfRows, size: int
-) -> list[bool]:
-    """For each group of rows: whether half of it shares a word that is rare among all rows.
+def have_one_topic(
+    group: Sequence[NDArray[np.uint64]],
+    group_size: int,
+    everywhere: Sequence[NDArray[np.uint64]],
+    size: int,
+) -> bool:
+    """Whether half of a group's responses share a word that is five times rarer elsewhere.
 
-    Estimated on samples of both.
+    So "that worked, thank you" is no crowd. Both are samples, of the distinct words of each
+    response: of the `group_size` responses that the same words followed, and of all `size`.
     """
-    samples = [np.arange(0, size, max(1, size // _SAMPLE))]
-    samples += [
-        np.array(group[:: max(1, len(group) // _SAMPLE_OF_CROWD)], np.int64) for group in groups
-    ]
-    words = words_of(np.concatenate(samples))
-    ends = np.cumsum([len(sample) for sample in samples])
-    cuts = np.searchsorted(words.text, ends)
-    vocabulary, document_counts = _document_counts(words.hashes[: cuts[0]], words.text[: cuts[0]])
-    verdicts: list[bool] = []
-    for number, group in enumerate(groups):
-        part = slice(cuts[number], cuts[number + 1])
-        shared, own = _document_counts(words.hashes[part], words.text[part])
-        rows = len(samples[number + 1])
-        common = own >= _TOPIC_SHARE * rows
-        share = own[common] / rows
-        place = word_hashes.find_in_table(shared[common], vocabulary)
-        rest = 1 - len(group) / size
-        elsewhere = np.where(place >= 0, document_counts[place], 0) / ends[0] - share * (
-            1 - rest
-        )  # the crowd is in the sample of all, too
-        verdicts.append(bool((share * rest > _TOPIC_RATIO * elsewhere).any()))
-    return verdicts
+    shared, own = _document_counts(group)
+    vocabulary, document_counts = _document_counts(everywhere)
+    common = own >= _TOPIC_SHARE * len(group)
+    share = own[common] / max(1, len(group))
+    place = word_hashes.find_in_table(shared[common], vocabulary)
+    rest = 1 - group_size / max(1, size)
+    elsewhere = np.where(place >= 0, document_counts[place] if len(vocabulary) else 0, 0)
+    elsewhere = elsewhere / max(1, len(everywhere)) - share * (
+        1 - rest
+    )  # the crowd is in the sample of all, too
+    return bool((share * rest > _TOPIC_RATIO * elsewhere).any())
 
 
 def _document_counts(
-    hashes: NDArray[np.uint64], text: NDArray[np.int32]
+    texts: Sequence[NDArray[np.uint64]],
 ) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-    """Sorted hashes, and the number of texts that contain each."""
-    order = np.lexsort((text, hashes))
-    hashes, text = hashes[order], text[order]
-    first = np.append(True, (hashes[1:] != hashes[:-1]) | (text[1:] != text[:-1]))[: len(hashes)]
-    return np.unique(hashes[first], return_counts=True)
+    """Sorted hashes, and the number of texts that contain each; a text holds each word once."""
+    hashes = np.concatenate([np.zeros(0, np.uint64), *texts])
+    return np.unique(hashes, return_counts=True)

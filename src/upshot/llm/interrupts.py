@@ -1,0 +1,62 @@
+"""Ending a run from outside: SIGTERM and SIGHUP end it as Ctrl-C does, with everything put away."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import threading
+from collections.abc import Callable, Coroutine, Generator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+_SIGNALS = tuple(
+    number for name in ("SIGTERM", "SIGHUP") if (number := getattr(signal, name, None)) is not None
+)
+
+
+def run_interruptible(main: Coroutine[Any, Any, T]) -> T:
+    """`asyncio.run` that a signal ends by cancelling `main`, so that its `finally` blocks run.
+
+    A signal that the program handles or ignores already is left as it is.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C.
+        SystemExit: another signal; the exit code is 128 and its number, as of a shell.
+    """
+    received: list[int] = []
+
+    async def guarded() -> T:
+        task = asyncio.current_task()
+
+        def end(number: int) -> None:
+            received.append(number)
+            if task is not None:
+                task.cancel()
+
+        with _handled(end):
+            return await main
+
+    try:
+        return asyncio.run(guarded())
+    except asyncio.CancelledError:
+        if received:
+            raise SystemExit(128 + received[0]) from None
+        raise
+
+
+@contextmanager
+def _handled(end: Callable[[int], None]) -> Generator[None]:
+    """Send the signals of an end to `end`, in the loop, where nothing else handles them."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread gets signals
+        return
+    loop = asyncio.get_running_loop()
+    ours = [number for number in _SIGNALS if signal.getsignal(number) == signal.SIG_DFL]
+    for number in ours:
+        loop.add_signal_handler(number, end, number)
+    try:
+        yield
+    finally:
+        for number in ours:
+            loop.remove_signal_handler(number)
