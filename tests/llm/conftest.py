@@ -1,4 +1,4 @@
-"""A server process that answers as real endpoints do at their worst (`bench/faulty_endpoint.py`)."""
+"""A server process that answers as real endpoints do at their worst."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "bench"))
-import llm_faults
+import llm_faults  # pyright: ignore[reportMissingImports]
 
 
 @pytest.fixture

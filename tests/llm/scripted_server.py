@@ -19,6 +19,8 @@ from aiohttp import web
 CALLS: list[dict] = []
 FILES: dict[str, bytes] = {}
 BATCHES: dict[str, dict] = {}
+ORDERS: list[int] = []
+"""Requests of each batch that was ordered."""
 TURNS = {"divided": 0, "reviewer": -1}
 """Calls so far of each mode with turns, less one."""
 
@@ -287,6 +289,9 @@ def make(script: dict) -> web.Application:
     async def calls(_: web.Request) -> web.Response:
         return web.json_response(CALLS)
 
+    async def orders(_: web.Request) -> web.Response:
+        return web.json_response(ORDERS)
+
     async def upload(request: web.Request) -> web.Response:
         form: Any = await request.post()
         name = f"file-{len(FILES)}"
@@ -296,6 +301,7 @@ def make(script: dict) -> web.Application:
     async def batch(request: web.Request) -> web.Response:
         order = await request.json()
         lines = [json.loads(line) for line in FILES[order["input_file_id"]].splitlines()]
+        ORDERS.append(len(lines))
         completed = [
             {
                 "custom_id": line["custom_id"],
@@ -303,15 +309,23 @@ def make(script: dict) -> web.Application:
             }
             for line in lines
         ]
-        FILES["out"] = "\n".join(map(json.dumps, completed)).encode()
+        FILES["out"] = "\n".join([*map(json.dumps, completed), *script.get("noise", [])]).encode()
         BATCHES["b1"] = {
             "id": "b1",
             "status": "in_progress",
+            "metadata": order.get("metadata"),
             "request_counts": {"completed": 0, "total": len(lines)},
         }
         return web.json_response(BATCHES["b1"])
 
+    async def list_batches(_: web.Request) -> web.Response:
+        if not script.get("lists"):
+            raise web.HTTPNotFound
+        return web.json_response({"data": [None, *BATCHES.values()]})
+
     async def poll(request: web.Request) -> web.Response:
+        if troubles:
+            return web.Response(status=int(troubles.pop(0)), text="trouble")
         BATCHES["b1"].update(status="completed", output_file_id="out")
         return web.json_response(BATCHES["b1"])
 
@@ -321,9 +335,11 @@ def make(script: dict) -> web.Application:
     app = web.Application(client_max_size=1 << 28)
     app.router.add_post("/v1/chat/completions", chat)
     app.router.add_get("/calls", calls)
+    app.router.add_get("/orders", orders)
     if script.get("batches"):
         app.router.add_post("/v1/files", upload)
         app.router.add_post("/v1/batches", batch)
+        app.router.add_get("/v1/batches", list_batches)
         app.router.add_get("/v1/batches/{name}", poll)
         app.router.add_get("/v1/files/{name}/content", download)
     return app

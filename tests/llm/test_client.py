@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
+
 from upshot.errors import BudgetError, EndpointError
 from upshot.lake import Lake
 from upshot.llm import (

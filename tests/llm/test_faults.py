@@ -9,8 +9,8 @@ from typing import Any
 
 import msgspec
 import pytest
-from llm_faults import read_ledger
 
+from llm_faults import read_ledger  # pyright: ignore[reportMissingImports]
 from upshot.errors import ConfigError, EndpointError, UnansweredError
 from upshot.llm import (
     SUBJECT,

@@ -14,9 +14,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import llm_faults
 import pytest
 
+import llm_faults  # pyright: ignore[reportMissingImports]
 from upshot.lake import Lake
 from upshot.llm import FileReplies, LakeReplies, Reply, settle_journals
 from upshot.llm.interrupts import run_interruptible

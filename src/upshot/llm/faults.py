@@ -27,8 +27,8 @@ _RATE = frozenset((429, 503, 529))
 """Statuses of too many requests and of overload."""
 _PASSING = frozenset((408, 409, 425))
 """Statuses below 500 after which the same request may succeed."""
-_REJECTED = frozenset((400, 413, 414, 422, 431, 451))
-"""Statuses that are about the content of a request."""
+_NEVER = frozenset((401, 402, 403, 404, 405, 406, 407, 410, 411, 415, 421, 426, 501, 505))
+"""Statuses that are about the caller, the address or the protocol, so about every request."""
 _FUNDS = re.compile(
     r"""insufficient[_ ](?:quota|balance|funds|credits?)
     | billing[_ ](?:hard[_ ]limit|not[_ ]active)
@@ -120,7 +120,7 @@ def read_error(error: Any, status: int = 200, headers: Mapping[str, str] | None 
     'endpoint'
     """
     words, message, field = _read_words(error)
-    if status < 400:
+    if status == 200:
         status = next((int(word) for word in words if re.fullmatch("[3-5][0-9][0-9]", word)), 0)
     wait_s = requested_wait(headers or {})
     problem = " ".join(message.split())[:_MAX_PROBLEM] or "an error without a message"
@@ -166,15 +166,13 @@ def _classify(status: int, text: str, is_structured: bool, is_temporary: bool) -
         return "request"
     if is_structured and _FILTER.search(text) and status in (0, 400, 403, 422, 451):
         return "request"
-    if status in _RATE or (status in (0, *_REJECTED) and _OVERLOAD.search(text)):
-        return "rate"
-    if status in (0, *_REJECTED) and _ACCOUNT.search(text):
+    if 0 < status < 400 or status in _NEVER:
         return "endpoint"
-    if status in _REJECTED:
-        return "rejected"
-    if not status or status in _PASSING or (status >= 500 and status not in (501, 505)):
-        return "passing"
-    return "endpoint"
+    if status in _RATE or (status < 500 and _OVERLOAD.search(text)):
+        return "rate"
+    if not status or status in _PASSING or status >= 500:
+        return "endpoint" if status < 500 and _ACCOUNT.search(text) else "passing"
+    return "endpoint" if _ACCOUNT.search(text) else "rejected"
 
 
 def requested_wait(headers: Mapping[str, str]) -> float | None:
@@ -210,7 +208,7 @@ def advise(status: int, location: str = "") -> str:
     '; set UPSHOT_LLM__KEY'
     """
     if 300 <= status < 400:
-        return f"; it redirects to {location or 'nowhere'}, write that address as --base-url"
+        return f"; it redirects to {location or 'another address'}, write that as --base-url"
     advice = {
         401: "; set UPSHOT_LLM__KEY",
         402: "; pay at the endpoint, or name another with --base-url",

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 
+_ANSWERS_PER_PLACE, _MIN_ANSWERS = 2, 4
+"""Answers before the limit is raised: a server that has just refused is given time."""
+
 
 class InFlight:
     """Places for requests.
 
-    A refusal for the rate halves their number, down to one; answers raise it again, by one for as
-    many as there are places: additive increase, multiplicative decrease, as TCP does it (RFC 5681).
+    A refusal for the rate halves their number, down to one; answers raise it again by one at a
+    time: additive increase, multiplicative decrease, as TCP does it (RFC 5681).
     """
 
     def __init__(self, most: int) -> None:
@@ -49,7 +52,7 @@ class InFlight:
         if self.limit == self._most:
             return
         self._answers += 1
-        if self._answers >= self.limit:
+        if self._answers >= max(_MIN_ANSWERS, _ANSWERS_PER_PLACE * self.limit):
             self._answers = 0
             self.limit += 1
             self.leave()
