@@ -388,7 +388,7 @@ class Gullible:
             return False
         return self.marker in log or any(len(part) > 12 and part in log for part in whole)
 
-    async def complete(self, request) -> Reply:
+    async def complete(self, request, **_: object) -> Reply:
         log = request.messages[1].content
         parts = re.split(r"^\[(\d+) (\w+) [0-9a-f]{4}\]\n", log, flags=re.M)
         shown = [
