@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -50,10 +50,10 @@ def main() -> None:
         for path in logs
     ]
     parts.append(count_words(corpora.real_human_eval(data)[0]))
-    shares: Counter[int] = Counter()
+    shares: defaultdict[int, float] = defaultdict(float)
     for counts, sessions in parts:
         for word, count in counts.items():
-            shares[word] += count / sessions / len(parts)  # type: ignore[assignment]
+            shares[word] += count / sessions / len(parts)
     words = {f"{w:x}": round(share, 4) for w, share in sorted(shares.items()) if share > MIN_SHARE}
     total = sum(sessions for _, sessions in parts)
     if arguments.write:

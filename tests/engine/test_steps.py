@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from deltalake.table import TableOptimizer
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -229,6 +230,57 @@ def test_a_lake_of_one_conversation_is_judged_by_what_ships(tmp_path: Path) -> N
     log = make_log(9, 1, 1)
     verdicts_of(log, tmp_path / "lake", make_settings())
     assert set(Lake(tmp_path / "lake").read("verdicts")["basis"].to_pylist()) == {"shipped"}
+
+
+def test_merging_files_makes_no_work_and_hides_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, folder = make_settings(1), tmp_path / "lake"
+    for day in range(7):
+        log = [msgspec_replace(c, id=f"day{day}-{c.id}") for c in make_log(day, 2, 1)]
+        upshot.run(log, folder, settings)
+    late = [msgspec_replace(c, id="late", user="somebody") for c in make_log(8, 1, 1)]
+    eighth = [msgspec_replace(c, id=f"day8-{c.id}") for c in make_log(9, 2, 1)]
+    compact = TableOptimizer.compact
+    merged: list[str] = []
+
+    def slow(self: TableOptimizer, *arguments: Any, **options: Any) -> Any:
+        merged.append(self.table.table_uri.rstrip("/").rsplit("/", 1)[-1])
+        if merged.count("messages") == 1 and merged[-1] == "messages":
+            monkeypatch.setattr(TableOptimizer, "compact", compact)
+            upshot.ingest(late, folder, settings)  # another process writes meanwhile
+            monkeypatch.setattr(TableOptimizer, "compact", slow)
+        return compact(self, *arguments, **options)
+
+    monkeypatch.setattr(TableOptimizer, "compact", slow)
+    upshot.run(eighth, folder, settings)
+    assert "messages" in merged
+    upshot.run(eighth, folder, settings)
+    judged = {row["id"] for row in Lake(folder).read("verdicts").to_pylist()}
+    assert {"late", *(c.id for c in eighth)} <= judged
+    work = pipeline.Work(Lake(folder))
+    assert (pipeline.link(work).buckets, pipeline.judge(work).buckets) == (0, 0)
+
+
+def test_what_was_written_beside_a_merging_is_vouched_for_by_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, folder = make_settings(1), tmp_path / "lake"
+    for day in range(3):
+        log = [msgspec_replace(c, id=f"day{day}-{c.id}") for c in make_log(day, 2, 1)]
+        upshot.ingest(log, folder, settings)
+    lake = Lake(folder)
+    merged = lake.merge_small_files("conversations", 3, 1 << 20)
+    assert (merged.buckets, len(merged.before[0])) == (1, 3)
+    assert merged.after == lake.files("conversations")
+    compact = TableOptimizer.compact
+
+    def slow(self: TableOptimizer, *arguments: Any, **options: Any) -> Any:
+        upshot.ingest(make_log(9, 1, 1), folder, settings)  # another process writes meanwhile
+        return compact(self, *arguments, **options)
+
+    monkeypatch.setattr(TableOptimizer, "compact", slow)
+    assert lake.merge_small_files("messages", 3, 1 << 20).after == {}
 
 
 def test_workers_end_with_the_process_that_started_them(tmp_path: Path) -> None:

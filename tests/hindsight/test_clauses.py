@@ -21,7 +21,8 @@ ANSWER = "Here is the function, with a cache."
 
 def kinds_of(text: str, answer: str = ANSWER) -> set[str]:
     """The cues that report something."""
-    matches = clauses.read_matches(cues.find_cues([text]), [text], [answer])
+    asked = [clauses.asks(answer)]
+    matches = clauses.read_matches(cues.find_cues([text]), [text], [answer], asked)
     return {cues.load_cues().kinds[kind].name for kind in matches.kind.tolist()}
 
 
@@ -179,7 +180,8 @@ def test_what_a_harness_wrote_is_nobodys_reaction() -> None:
     st.sampled_from(["", ANSWER, "Which one?"]),
 )
 def test_matches_stay_in_order_and_inside_their_texts(texts: list[str], answer: str) -> None:
-    matches = clauses.read_matches(cues.find_cues(texts), texts, [answer] * len(texts))
+    asked = [clauses.asks(answer)] * len(texts)
+    matches = clauses.read_matches(cues.find_cues(texts), texts, [answer] * len(texts), asked)
     assert list(zip(matches.text, matches.start, strict=True)) == sorted(
         zip(matches.text, matches.start, strict=True)
     )

@@ -48,33 +48,6 @@ def write_log(path: Path, users: list[str], sessions: int = 1) -> Path:
     return path
 
 
-@pytest.fixture
-def two_users(tmp_path: Path) -> tuple[Path, Path]:
-    log = tmp_path / "log.jsonl"
-    rows = []
-    for user, secret in (
-        ("ana", "the purple giraffe sleeps in Lisbon"),
-        ("ben", "seven lamps burn in the harbour"),
-    ):
-        turns = [
-            {"role": "user", "content": secret},
-            {"role": "assistant", "content": f"noted: {secret}"},
-            {"role": "user", "content": f"thanks, {secret} worked"},
-        ]
-        rows.append(
-            json.dumps(
-                {
-                    "id": f"chat-{user}-1",
-                    "user": user,
-                    "messages": turns,
-                    "metadata": {"note": secret + " in metadata"},
-                }
-            )
-        )
-    log.write_text("\n".join(rows))
-    return log, tmp_path / "lake"
-
-
 def test_erasure_leaves_no_byte_of_the_user_in_any_file(two_users: tuple[Path, Path]) -> None:
     log, lake = two_users
     settings = upshot.load(lake={"buckets": 1})

@@ -138,33 +138,6 @@ def test_killed_at_any_moment_a_rerun_finishes_and_nothing_doubles(tmp_path: Pat
     assert lake.read("verdicts").num_rows == 3000
 
 
-@pytest.fixture
-def two_users(tmp_path: Path) -> tuple[Path, Path]:
-    log = tmp_path / "log.jsonl"
-    rows = []
-    for user, secret in (
-        ("ana", "the purple giraffe sleeps in Lisbon"),
-        ("ben", "seven lamps burn in the harbour"),
-    ):
-        turns = [
-            {"role": "user", "content": secret},
-            {"role": "assistant", "content": f"noted: {secret}"},
-            {"role": "user", "content": f"thanks, {secret} worked"},
-        ]
-        rows.append(
-            json.dumps(
-                {
-                    "id": f"chat-{user}-1",
-                    "user": user,
-                    "messages": turns,
-                    "metadata": {"note": secret + " in metadata"},
-                }
-            )
-        )
-    log.write_text("\n".join(rows))
-    return log, tmp_path / "lake"
-
-
 def test_the_log_of_the_lake_keeps_no_text(two_users: tuple[Path, Path]) -> None:
     log, lake = two_users
     upshot.run(log, lake, upshot.load(lake={"buckets": 2}))

@@ -21,7 +21,7 @@ from upshot.engine.executor import Executor
 from upshot.engine.here import Here
 from upshot.errors import LakeError
 from upshot.io.arrow import pc, system_memory
-from upshot.lake import Lake, LakeModel, load_model, store_model, tend_lake
+from upshot.lake import Lake, LakeModel, load_contents, load_models, store_model
 from upshot.lake.progress import Files, Progress
 from upshot.records import CleanTable
 
@@ -134,7 +134,7 @@ def run_step(
 ) -> StepReport:
     """Apply a step to the users with something new, or to all; each bucket is one commit."""
     started = saved = time.perf_counter()
-    versions = {model.name: model.version for model in _models_of(lake, step.models)}
+    versions = _versions_of(lake, step.models)
     name, run = _name_work(step, versions), secrets.token_hex(8)
     with system_memory():
         work = Progress(lake, name, step.inputs)
@@ -154,7 +154,6 @@ def run_step(
                 work.save()
                 saved = time.perf_counter()
         work.save()
-        tend_lake(lake)
     seconds = time.perf_counter() - started
     return StepReport(step.name, len(tasks), lake.buckets - len(tasks), rows, seconds)
 
@@ -176,12 +175,12 @@ class _Apply:
 
     def __call__(self, task: _Task) -> tuple[int, int]:
         lake, step = _open_lake(task), self._step
-        models = _load_models(lake, task.models)
+        models = load_contents(lake, task.models)
         application = f"{step.name}/{task.bucket}"
         for _ in range(_MAX_RACES):
             with lake.pinned():
                 done = lake.committed(step.output, application) or 0
-                users = None if task.files is None else lake.users_of(task.files)
+                users = None if task.files is None else lake.users_of(task.bucket, task.files)
                 tables = read_tables(lake, step.inputs, task.bucket, users)
                 rows = step.apply(tables, {**step.options, "bucket": task.bucket}, models)
                 rows = _changed_rows(lake, step, task.bucket, rows, users)
@@ -234,7 +233,7 @@ def learn(
     lake: Lake, fit: Fit, executor: Executor | None = None, progress: Report | None = None
 ) -> LakeModel:
     """Learn a model from all buckets, and store it."""
-    versions = {model.name: model.version for model in _models_of(lake, fit.models)}
+    versions = _versions_of(lake, fit.models)
     run = secrets.token_hex(8)
     tasks = [
         _Task(lake.root, lake.storage_options(), run, bucket, versions)
@@ -257,7 +256,7 @@ class _Summarise:
 
     def __call__(self, task: _Task) -> bytes:
         lake, fit = _open_lake(task), self._fit
-        models = _load_models(lake, task.models)
+        models = load_contents(lake, task.models)
         tables = read_tables(lake, fit.inputs, task.bucket)
         return fit.summarise(tables, {**fit.options, "bucket": task.bucket}, models)
 
@@ -268,13 +267,5 @@ def learn_from_tables(fit: Fit, tables: Tables, models: Models) -> str:
     return fit.merge([fit.summarise(tables, options, models)], fit.options).content
 
 
-def _models_of(lake: Lake, names: Sequence[str]) -> Iterator[LakeModel]:
-    for name in names:
-        model = load_model(lake, name)
-        if model is not None:
-            yield model
-
-
-def _load_models(lake: Lake, versions: Mapping[str, str]) -> dict[str, str]:
-    models = {name: load_model(lake, name, version) for name, version in versions.items()}
-    return {name: model.content for name, model in models.items() if model is not None}
+def _versions_of(lake: Lake, names: Sequence[str]) -> dict[str, str]:
+    return {name: model.version for name, model in load_models(lake, names).items()}

@@ -26,7 +26,7 @@ from upshot.hindsight.embedded.judge import (
     make_judge_step,
     make_suspects_fit,
 )
-from upshot.lake import Lake, load_model
+from upshot.lake import Lake, load_model, tend_lake
 from upshot.records import CleanTable
 from upshot.threads import background, make_background_fit, make_link_step
 from upshot.threads.link import link_tables
@@ -78,11 +78,16 @@ def judge(work: Work, horizon: int = 20, *, renew: bool = False) -> StepReport:
     """
     rows = work.lake.count_rows("messages")
     if renew or _is_due(work.lake, corpora.NAME, rows, 2 * adapt.MIN_RESPONSES):
-        suspects = corpora.suspects_of(
-            {corpora.SUSPECTS: _learn(work, make_suspects_fit(horizon), {})}
-        )
-        _learn(work, make_corpus_fit(horizon, suspects.users), {"rows": rows})
-    return run_step(work.lake, make_judge_step(horizon), work.executor, work.watch("judge"))
+        _learn_corpus(lambda fit: _learn(work, fit, {"rows": rows}), horizon)
+    report = run_step(work.lake, make_judge_step(horizon), work.executor, work.watch("judge"))
+    tend_lake(work.lake)
+    return report
+
+
+def _learn_corpus(learn_fit: Callable[[Fit], str], horizon: int) -> str:
+    """Both passes over the corpus; returns the content of the model."""
+    suspects = corpora.read_suspects(learn_fit(make_suspects_fit(horizon)))
+    return learn_fit(make_corpus_fit(horizon, suspects))
 
 
 def _is_due(lake: Lake, name: str, rows: int, minimum: int) -> bool:
@@ -120,10 +125,8 @@ def learn_corpus_in_memory(
     """The models with what these tables say of the ways of this corpus."""
     if tables["messages"].num_rows < 2 * adapt.MIN_RESPONSES:
         return dict(models)
-    first = learn_from_tables(make_suspects_fit(horizon), tables, models)
-    suspects = corpora.suspects_of({corpora.SUSPECTS: first})
-    second = learn_from_tables(make_corpus_fit(horizon, suspects.users), tables, models)
-    return {**models, corpora.NAME: second}
+    learned = _learn_corpus(lambda fit: learn_from_tables(fit, tables, models), horizon)
+    return {**models, corpora.NAME: learned}
 
 
 def judge_in_memory(tables: Tables, models: Mapping[str, str], horizon: int = 20) -> CleanTable:

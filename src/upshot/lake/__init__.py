@@ -3,7 +3,14 @@
 from upshot.lake.erase import ErasureProof, count_rows_of, erase_user, has_traces_of
 from upshot.lake.erased import mark_of, read_erased, write_mark
 from upshot.lake.exports import recorded_export, users_in
-from upshot.lake.models import LakeModel, load_model, model_version, store_model
+from upshot.lake.models import (
+    LakeModel,
+    load_contents,
+    load_model,
+    load_models,
+    model_version,
+    store_model,
+)
 from upshot.lake.tables import Lake, bucket_of
 from upshot.lake.upkeep import (
     Compaction,
@@ -25,7 +32,9 @@ __all__ = [
     "count_rows_of",
     "erase_user",
     "has_traces_of",
+    "load_contents",
     "load_model",
+    "load_models",
     "mark_of",
     "measure_lake",
     "model_version",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 
 import msgspec
@@ -43,23 +43,38 @@ def store_model(lake: Lake, name: str, content: str, users: Iterable[str]) -> La
     return LakeModel(name, version, content)
 
 
-def load_model(lake: Lake, name: str, version: str = "") -> LakeModel | None:
-    """The newest model of a name, or the one of a version; None where there is none.
+def load_model(lake: Lake, name: str) -> LakeModel | None:
+    """The newest model of a name; None where there is none."""
+    return load_models(lake, [name]).get(name)
+
+
+def load_models(lake: Lake, names: Iterable[str]) -> dict[str, LakeModel]:
+    """The newest model of each name; names without one are left out."""
+    rows = lake.read("models", 0).to_pylist() if lake.exists("models") else []
+    newest = {row["name"]: row["content"] for row in sorted(rows, key=lambda row: row["at"])}
+    return {
+        name: LakeModel(name, model_version(newest[name]), newest[name])
+        for name in names
+        if name in newest
+    }
+
+
+def load_contents(lake: Lake, versions: Mapping[str, str]) -> dict[str, str]:
+    """The contents of models of these versions, by name.
 
     Raises:
-        NotFoundError: there is none of that version.
+        NotFoundError: one of them is gone.
     """
-    if not lake.exists("models"):
-        return None
-    rows = [row for row in lake.read("models", 0).to_pylist() if row["name"] == name]
-    rows.sort(key=lambda row: row["at"])
-    models = [LakeModel(name, model_version(row["content"]), row["content"]) for row in rows]
-    if not version:
-        return models[-1] if models else None
-    for model in reversed(models):
-        if model.version == version:
-            return model
-    raise NotFoundError(
-        f"could not read model {name} {version} of {lake.root}: it is gone; another process may"
-        " have erased a user it learned from: run the command again"
-    )
+    rows = lake.read("models", 0).to_pylist() if versions else []
+    contents = {
+        row["name"]: row["content"]
+        for row in rows
+        if versions.get(row["name"]) == model_version(row["content"])
+    }
+    for name, version in versions.items():
+        if name not in contents:
+            raise NotFoundError(
+                f"could not read model {name} {version} of {lake.root}: it is gone; another process"
+                " may have erased a user it learned from: run the command again"
+            )
+    return contents

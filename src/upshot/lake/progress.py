@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 import pyarrow as pa
 
-from upshot.lake.tables import Lake
+from upshot.lake.tables import Lake, Merged
 from upshot.records import SCHEMAS, CleanTable
 
 _BYTES = 8
@@ -76,25 +76,19 @@ class Progress:
         self._changed = False
 
 
-def carry_marks(lake: Lake, table: str, before: Mapping[int, Sequence[str]]) -> None:
-    """After a compaction: a bucket of which a step had read every file has been read still.
-
-    `before`: the files of the table, by bucket, before it.
-    """
-    after = lake.files(table)
-    changed = {
-        bucket for bucket, paths in before.items() if set(paths) != set(after.get(bucket, ()))
-    }
-    if not changed or not lake.exists("progress"):
+def carry_marks(lake: Lake, table: str, merged: Merged) -> None:
+    """After files were merged: a bucket of which a step had read every file has been read still."""
+    if not merged.after or not lake.exists("progress"):
         return
+    present = set(_marks(lake.files(table).values()))
     rows = [row for row in lake.read("progress", 0).to_pylist() if row["table"] == table]
     at = datetime.now(UTC)
     for row in rows:
         marks = _split_marks(row["files"])
-        for bucket in changed:
-            if marks.issuperset(map(_mark, before[bucket])):
-                marks.update(map(_mark, after.get(bucket, ())))
-        row["files"] = b"".join(sorted(marks & set(_marks(after.values()))))
+        for bucket, paths in merged.before.items():
+            if marks.issuperset(map(_mark, paths)):
+                marks.update(map(_mark, merged.after[bucket]))
+        row["files"] = b"".join(sorted(marks & present))
         row["as_of"] = at
     if rows:
         lake.append(

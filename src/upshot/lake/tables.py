@@ -6,7 +6,8 @@ Three rules keep it consistent when processes die or race:
   changes nothing;
 * base tables are append-only and resolved on reading: the longest version of a conversation counts,
   of equal ones the first, so writers never wait for each other; `compact` drops superseded rows;
-* derived tables are replaced one bucket at a time.
+* derived tables are append-only too, and the newest row counts; only upkeep and erasure replace a
+  bucket, and only in the version that they read.
 
 Delta's log keeps column minima and maxima, text included. Every table therefore restricts
 statistics to `bucket`.
@@ -22,7 +23,7 @@ from collections.abc import Collection, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import pyarrow as pa
 from deltalake import (
@@ -75,6 +76,18 @@ def bucket_of(user: str, buckets: int) -> int:
     True
     """
     return int.from_bytes(hashlib.blake2b(user.encode(), digest_size=8).digest(), "big") % buckets
+
+
+class Merged(NamedTuple):
+    """What a merging of files did to a table."""
+
+    buckets: int
+    """Rewritten."""
+    before: dict[int, tuple[str, ...]]
+    """The files of those buckets of which it is certain that nobody else wrote to the table
+    meanwhile: what is in the new files was in the old ones, and nothing else.
+    """
+    after: dict[int, tuple[str, ...]]
 
 
 class Lake:
@@ -427,14 +440,10 @@ class Lake:
     ) -> pa.Table:
         opened = self._open(table, version)
         needed = None if columns is None else sorted(set(columns) | set(_KEYS.get(table, ())))
-        wanted = None if bucket is None else [("bucket", "=", str(bucket))]
-        where = SubTreeFileSystem(self.uri(table), LocalFileSystem()) if self.is_local else None
         with boundary(
             f"read {self.uri(table)}", (DeltaError, OSError, pa.ArrowException), LakeError
         ):
-            dataset = cast(Any, opened).to_pyarrow_dataset(
-                filesystem=where, file_pruning_predicate=wanted
-            )
+            dataset = self._dataset(table, opened, bucket)
             present = dataset.schema.names
             rows: pa.Table = dataset.to_table(
                 columns=None if needed is None else [name for name in needed if name in present],
@@ -447,6 +456,12 @@ class Lake:
             if name not in present:  # a lake of an earlier version
                 rows = rows.append_column(schema.field(name), _defaults(name, rows))
         return rows.cast(pa.schema([schema.field(name) for name in rows.schema.names]))
+
+    def _dataset(self, table: str, opened: DeltaTable, bucket: int | None) -> Any:
+        """The files of a bucket, or of all: an Arrow dataset."""
+        wanted = None if bucket is None else [("bucket", "=", str(bucket))]
+        where = SubTreeFileSystem(self.uri(table), LocalFileSystem()) if self.is_local else None
+        return cast(Any, opened).to_pyarrow_dataset(filesystem=where, file_pruning_predicate=wanted)
 
     def files(self, table: str) -> dict[int, tuple[str, ...]]:
         """The paths of a table's files, by bucket."""
@@ -463,47 +478,50 @@ class Lake:
         actions = pa.table(self._open(table).get_add_actions(flatten=True))
         return actions.num_rows, int(pc.sum(actions["size_bytes"]).as_py() or 0)
 
-    def users_of(self, files: Mapping[str, Sequence[str]]) -> list[str]:
-        """The users (pseudonyms) of whom some files hold rows, in order.
+    def users_of(self, bucket: int, files: Mapping[str, Sequence[str]]) -> list[str]:
+        """The users (pseudonyms) of whom some files of a bucket hold rows, in order.
 
         Files that another process has replaced meanwhile are left out: their users are in the file
         that came instead.
         """
         with self._lock.shared():
-            return self._users_of(files)
+            return self._users_of(bucket, files)
 
-    def _users_of(self, files: Mapping[str, Sequence[str]]) -> list[str]:
+    def _users_of(self, bucket: int, files: Mapping[str, Sequence[str]]) -> list[str]:
         users = set[str]()
         for table, paths in files.items():
-            opened = self._open(table)
-            where = SubTreeFileSystem(self.uri(table), LocalFileSystem()) if self.is_local else None
-            dataset = cast(Any, opened).to_pyarrow_dataset(filesystem=where)
             wanted = set(paths)
-            for fragment in dataset.get_fragments():
+            for fragment in self._dataset(table, self._open(table), bucket).get_fragments():
                 if fragment.path in wanted:
                     rows = fragment.to_table(columns=["user"])
                     users.update(pc.unique(rows["user"]).to_pylist())
         return sorted(users)
 
-    def compact(self, table: str, min_files: int = 2) -> int:
-        """Merge the files of each bucket that has many, without superseded rows; returns buckets
-        rewritten.
-        """
-        rewritten = 0
+    def compact(self, table: str) -> int:
+        """Merge the files of each bucket, without superseded rows; returns buckets rewritten."""
+        return self.merge_files(table).buckets
+
+    def merge_files(self, table: str) -> Merged:
+        """The same, saying which files came of which."""
+        merged = Merged(0, {}, {})
         for bucket, files in self.files(table).items():
-            if len(files) < min_files:
+            if len(files) < 2:
                 continue
+            version = self.version(table)
             name = hashlib.blake2b("\n".join(files).encode(), digest_size=12).hexdigest()
             rows = self._drop_superseded(table, bucket)
             try:
-                rewritten += self.replace(
-                    table, bucket, rows, (f"compact/{bucket}/{name}", 1), read_files=files
-                )
+                self.replace(table, bucket, rows, (f"compact/{bucket}/{name}", 1), read_files=files)
             except LakeChangedError:
                 continue  # somebody else wrote to it; the next compaction takes it
-        return rewritten
+            merged = merged._replace(buckets=merged.buckets + 1)
+            opened = self._open(table)
+            if opened.version() == version + 1:
+                merged.before[bucket] = files
+                merged.after[bucket] = _files_of(opened).get(bucket, ())
+        return merged
 
-    def merge_small_files(self, table: str, min_files: int, max_bytes: int) -> bool:
+    def merge_small_files(self, table: str, min_files: int, max_bytes: int) -> Merged:
         """Merge the small files of buckets that have many; their rows stay, superseded ones too.
 
         Leaves it to another time where another process rewrites the table meanwhile.
@@ -511,14 +529,16 @@ class Lake:
         with self._lock.shared():
             return self._merge_small_files(table, min_files, max_bytes)
 
-    def _merge_small_files(self, table: str, min_files: int, max_bytes: int) -> bool:
+    def _merge_small_files(self, table: str, min_files: int, max_bytes: int) -> Merged:
         opened = self._open(table)
         actions = pa.table(opened.get_add_actions(flatten=True))
         small = actions.filter(pc.less(actions["size_bytes"], max_bytes))
         counts = Counter(str(bucket) for bucket in small["partition.bucket"].to_pylist())
         buckets = sorted(bucket for bucket, count in counts.items() if count >= min_files)
+        nothing = Merged(0, {}, {})
         if not buckets:
-            return False
+            return nothing
+        before, version = _files_of(opened), opened.version()
         try:
             opened.optimize.compact(
                 partition_filters=[("bucket", "in", buckets)],
@@ -527,10 +547,17 @@ class Lake:
                 post_commithook_properties=_CHECKPOINTS,
             )
         except CommitFailedError:
-            return False
+            return nothing
         except (DeltaError, OSError) as error:
             raise LakeError(f"could not merge files of {self.uri(table)}: {error}") from error
-        return True
+        if opened.version() != version + 1:
+            return nothing._replace(buckets=len(buckets))
+        after = _files_of(opened)
+        return Merged(
+            len(buckets),
+            {bucket: before.get(bucket, ()) for bucket in map(int, buckets)},
+            {bucket: after.get(bucket, ()) for bucket in map(int, buckets)},
+        )
 
     def _drop_superseded(self, table: str, bucket: int) -> CleanTable:
         """The rows of a bucket that count, and those of conversations that are not there yet."""

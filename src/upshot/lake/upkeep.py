@@ -67,7 +67,7 @@ def measure_lake(lake: Lake) -> LakeStats:
             continue
         files, size = lake.count_files(name)
         tables[name] = TableStats(
-            sum(lake.read(name, bucket).num_rows for bucket in range(lake.buckets)),
+            sum(lake.read(name, bucket, ["bucket"]).num_rows for bucket in range(lake.buckets)),
             lake.count_rows(name),
             files,
             round(size / 1e6, 3),
@@ -104,7 +104,9 @@ def compact_lake(lake: Lake, progress: Report | None = None) -> Compaction:
     before = {name: (lake.count_rows(name), lake.count_files(name)[1]) for name in tables}
     rewritten = 0
     for done, name in enumerate(tables, 1):
-        rewritten += _compact_table(lake, name)
+        merged = lake.merge_files(name)
+        carry_marks(lake, name, merged)
+        rewritten += merged.buckets
         if progress:
             progress(done, len(tables))
     deleted = lake.vacuum()
@@ -116,28 +118,14 @@ def compact_lake(lake: Lake, progress: Report | None = None) -> Compaction:
     return Compaction(rewritten, dropped, len(deleted), round(freed / 1e6, 3))
 
 
-def tend_lake(lake: Lake) -> int:
-    """Merge the small files of buckets that have come to many; returns how many tables changed.
+def tend_lake(lake: Lake, many_files: int = _MANY_FILES) -> None:
+    """Merge the small files of buckets that have come to so many.
 
-    What is read of a bucket thus stays in proportion to what it holds.
+    What is read of a bucket thus stays in proportion to what it holds. The time for it is when
+    every step has read them: to a step that has not, a merged file is new.
     """
-    changed = 0
-    for name in SCHEMAS:
-        if not lake.exists(name):
-            continue
-        before = lake.files(name)
-        if lake.merge_small_files(name, _MANY_FILES, _SMALL_BYTES):
-            carry_marks(lake, name, before)
-            changed += 1
-    return changed
-
-
-def _compact_table(lake: Lake, table: str) -> int:
-    before = lake.files(table)
-    rewritten = lake.compact(table)
-    if rewritten:
-        carry_marks(lake, table, before)
-    return rewritten
+    for name in filter(lake.exists, SCHEMAS):
+        carry_marks(lake, name, lake.merge_small_files(name, many_files, _SMALL_BYTES))
 
 
 def rebucket_lake(lake: Lake, buckets: int, progress: Report | None = None) -> int:

@@ -304,21 +304,15 @@ def _join(claims: Mapping[int, str]) -> Iterator[Span]:
         yield current
 
 
+_DIFFS = ("diff-tree", "--stdin", "-r", "--root", "--no-renames", "--format=%x00%H")
+"""What the commits on standard input changed, each behind a zero byte and its hash."""
+
+
 def _read_changed_files(git: Git, commits: Sequence[str]) -> dict[str, list[str]]:
     """Paths that commits changed or added, by commit."""
     by_commit: dict[str, list[str]] = {}
     if commits:
-        with git.stream(
-            "diff-tree",
-            "--stdin",
-            "-r",
-            "--root",
-            "--no-renames",
-            "--diff-filter=AM",
-            "--name-only",
-            "--format=%x00%H",
-            stdin=commits,
-        ) as out:
+        with git.stream(*_DIFFS, "--diff-filter=AM", "--name-only", stdin=commits) as out:
             files: list[str] = []
             for line in out:
                 if line.startswith(b"\0"):
@@ -332,16 +326,7 @@ def _read_added_lines(git: Git, commits: Sequence[str]) -> dict[str, AddedLines]
     """Lines that commits added, as (number from 1, stripped text), by commit and path."""
     by_commit: dict[str, AddedLines] = {}
     if commits:
-        with git.stream(
-            "diff-tree",
-            "--stdin",
-            "-r",
-            "--root",
-            "--no-renames",
-            "--format=%x00%H",
-            *patches.DIFF,
-            stdin=commits,
-        ) as out:
+        with git.stream(*_DIFFS, *patches.DIFF, stdin=commits) as out:
             for name, files in patches.read_patches(out, text=True):
                 by_commit[name] = {
                     path: [

@@ -28,6 +28,10 @@ from upshot.records import SCHEMAS, BadRecord, CleanTable, RawConversation
 from upshot.sources.identity import Identities, Placed
 from upshot.sources.notes import collect_notes
 
+_MANY_FILES = 64
+"""Small files of a bucket from which an ingest merges them, where nobody judges the lake: the judge
+does it sooner, when it has read them.
+"""
 _OVERHEAD = 200
 """Bytes counted for each message beside its text."""
 
@@ -123,7 +127,7 @@ def ingest(
             if len(run.bad) > _MAX_WAITING:
                 run.quarantine()
     run.quarantine()
-    tend_lake(lake)
+    tend_lake(lake, _MANY_FILES)
     sizes = [identities.sizes.get(name, 0) for name in run.written]
     return IngestReport(
         len(run.written),

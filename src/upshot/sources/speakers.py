@@ -90,18 +90,14 @@ def mark_author(message: RawMessage) -> RawMessage:
         return message
     if is_harness_text(message.content):
         return msgspec.structs.replace(message, author="machine")
-    spans = merge_spans([*find_wrapped(message.content), *find_pasted(message.content)])
+    wrapped = list(find_wrapped(message.content))
+    spans = tuple(merge_spans([*wrapped, *find_pasted(message.content)]))
     if not spans:
         return message
-    if not rest_of(message.content, spans).strip() and not any(
-        span.author == "person" for span in spans
-    ):
-        if any(span.author != "machine" for span in spans):
-            return message
-        # a person sent it, though nothing in it is theirs: the spans say so
-        pasted = tuple(spans) if not any(True for _ in find_wrapped(message.content)) else ()
-        return msgspec.structs.replace(message, author="machine", spans=pasted)
-    return msgspec.structs.replace(message, spans=tuple(spans))
+    if rest_of(message.content, spans).strip():
+        return msgspec.structs.replace(message, spans=spans)
+    # where nothing was wrapped a person sent it, though nothing in it is theirs: the spans say so
+    return msgspec.structs.replace(message, author="machine", spans=() if wrapped else spans)
 
 
 def rest_of(text: str, spans: Sequence[AuthorSpan]) -> str:

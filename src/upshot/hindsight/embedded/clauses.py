@@ -110,11 +110,15 @@ class Clause(NamedTuple):
 
 
 def read_matches(
-    matches: cues.Matches, texts: Sequence[str], answers: Sequence[str]
+    matches: cues.Matches,
+    texts: Sequence[str],
+    answers: Sequence[str],
+    asked_before: Sequence[bool],
 ) -> cues.Matches:
     """The matches that report something, and what is implied: an offer taken up, sarcasm.
 
-    `answers`: what the assistant wrote before each text; empty: nothing.
+    `answers`: what the assistant wrote before each text; empty: nothing. `asked_before`: whether it
+    ended with a question or an offer (`asks`).
     """
     names = [kind.name for kind in cues.load_cues().kinds]
     number = {name: place for place, name in enumerate(names)}
@@ -128,20 +132,19 @@ def read_matches(
         strict=True,
     ):
         by_text.setdefault(text, []).append((kind, start, end))
-    has_question = [asks(answer) for answer in answers]
     for place, text in enumerate(texts):
         rows_here = by_text.get(place, [])
         if not rows_here and not answers[place]:
             continue
         kinds = {names[kind] for kind, _, _ in rows_here}
-        if is_routine(text):
+        if "redo" in kinds and is_routine(text):
             rows_here = [row for row in rows_here if names[row[0]] != "redo"]
-        if _takes_up(text, answers[place], has_question[place]):
+        if _takes_up(text, answers[place], asked_before[place]):
             rows.append((place, 0, number["adopted"], len(text.rstrip())))
             rows_here = [row for row in rows_here if names[row[0]] == "thanks"]
         for kind, start, end in rows_here:
             name = _read_match(
-                names[kind], text, start, end, kinds=kinds, has_question=has_question[place]
+                names[kind], text, start, end, kinds=kinds, has_question=asked_before[place]
             )
             if name:
                 rows.append((place, start, number[name], end))

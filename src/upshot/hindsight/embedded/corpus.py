@@ -12,13 +12,13 @@ import base64
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from upshot.engine import Fit, Learned, Models, Options, Tables
+from upshot.engine import Learned, Models, Options
 from upshot.hindsight.embedded import adapt
 from upshot.hindsight.embedded.adapt import Adaptation
 from upshot.hindsight.trust import crowds
@@ -134,11 +134,9 @@ def merge_suspects(summaries: Sequence[bytes], options: Options) -> Learned:
     return Learned(msgspec.json.encode(Suspects(chosen)).decode(), ())
 
 
-def suspects_of(models: Models) -> Suspects:
-    """What the first pass left."""
-    return (
-        msgspec.json.decode(models[SUSPECTS], type=Suspects) if SUSPECTS in models else Suspects({})
-    )
+def read_suspects(content: str) -> dict[str, int]:
+    """What the first pass left: users by the hash of the words."""
+    return msgspec.json.decode(content, type=Suspects).users
 
 
 def summarise_suspects(users: Sequence[str], words: Sequence[str]) -> bytes:
@@ -252,17 +250,3 @@ def sample_rows(
         ),
         len(rows),
     )
-
-
-def make_suspects_fit(
-    summarise: Callable[[Tables, Options, Models], bytes], options: dict[str, Any]
-) -> Fit:
-    """The first pass."""
-    return Fit(SUSPECTS, "1", TABLES, summarise, merge_suspects, options)
-
-
-def make_corpus_fit(
-    summarise: Callable[[Tables, Options, Models], bytes], options: dict[str, Any]
-) -> Fit:
-    """The second pass; `options["suspects"]`: what the first one left."""
-    return Fit(NAME, "1", TABLES, summarise, merge_corpus, options)

@@ -158,15 +158,16 @@ def compute_features(
     users = np.flatnonzero(line.role == USER)
     texts = line.visible_at(users)
     words = word_hashes.hash_words(line.visible, _MAX_BYTES)
-    answers = _answers_before(line, users)
-    matches = _find_matches(line, users, answers)
+    answers = line.words_at(line.before(ASSISTANT, users))
+    asked_before = [clauses.asks(answer) for answer in answers]
+    matches = _find_matches(line, users, answers, asked_before)
     has_cue = np.zeros((len(users) + 1, len(kinds)), np.float32)
     has_cue[matches.text, matches.kind] = 1.0
     different = {text: row for row, text in enumerate(dict.fromkeys(texts))}
     forms = np.vstack([_form_of_messages(different), np.zeros((1, len(_FORM)), np.float32)])
     form = forms[[*(different[text] for text in texts), -1]]
-    answers_question = np.array([*map(clauses.asks, answers), False])
-    form[answers_question, _FORM.index("starts_no")] = 0.0  # it answers a question
+    # what starts with "no" there answers a question
+    form[np.array([*asked_before, False]), _FORM.index("starts_no")] = 0.0
     routine = np.array([*map(clauses.is_routine, texts), False])
     signature = word_hashes.make_signatures(word_hashes.drop_stop_words(words))
     signature = np.vstack([signature, np.zeros((1, 16), np.uint64)])
@@ -216,23 +217,15 @@ def compute_features(
 _FORM = ("words", "question", "exclaim", "capitals", "no_letters", "starts_no")
 
 
-def _answers_before(line: Timeline, users: NDArray[np.int64]) -> list[str]:
-    """What the assistant wrote before each user's message, in the same conversation."""
-    answers = np.flatnonzero(line.role == ASSISTANT)
-    place = np.searchsorted(answers, users) - 1
-    last = answers[np.maximum(place, 0)] if len(answers) else np.zeros(len(users), np.int64)
-    there = (place >= 0) & (len(answers) > 0)
-    there &= line.session[last] == line.session[users]
-    return [
-        line.words[position] if is_there else ""
-        for position, is_there in zip(last.tolist(), there.tolist(), strict=True)
-    ]
-
-
-def _find_matches(line: Timeline, users: NDArray[np.int64], answers: Sequence[str]) -> cues.Matches:
+def _find_matches(
+    line: Timeline,
+    users: NDArray[np.int64],
+    answers: Sequence[str],
+    asked_before: Sequence[bool],
+) -> cues.Matches:
     """Cues in what people wrote themselves; errors also in what they pasted."""
     spoken = line.spoken_at(users)
-    matches = clauses.read_matches(cues.find_cues(spoken), spoken, answers)
+    matches = clauses.read_matches(cues.find_cues(spoken), spoken, answers, asked_before)
     rows = [row for row, place in enumerate(users.tolist()) if place in line.pasted]
     if not rows:
         return matches

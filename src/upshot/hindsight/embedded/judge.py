@@ -104,13 +104,21 @@ def name_basis(models: Models) -> str:
 
 def make_suspects_fit(horizon: int = 20) -> Fit:
     """What many users wrote in the same words."""
-    return corpora.make_suspects_fit(summarise_suspects, {"horizon": horizon})
+    options = {"horizon": horizon}
+    return Fit(
+        corpora.SUSPECTS,
+        "1",
+        corpora.TABLES,
+        summarise_suspects,
+        corpora.merge_suspects,
+        options,
+    )
 
 
-def make_corpus_fit(horizon: int = 20, suspects: Mapping[str, int] | None = None) -> Fit:
+def make_corpus_fit(horizon: int, suspects: Mapping[str, int]) -> Fit:
     """How this corpus says that things went well, and its crowds."""
-    options = {"horizon": horizon, "suspects": dict(suspects or {})}
-    return corpora.make_corpus_fit(summarise_corpus, options)
+    options = {"horizon": horizon, "suspects": dict(suspects)}
+    return Fit(corpora.NAME, "1", corpora.TABLES, summarise_corpus, corpora.merge_corpus, options)
 
 
 def summarise_suspects(tables: Tables, options: Options, models: Models) -> bytes:
@@ -140,7 +148,7 @@ def learn_corpus(
 ) -> Corpus:
     """What a timeline in memory says of the ways of its corpus, by any model."""
     suspects = corpora.merge_suspects([_summarise_suspects(line, horizon)], {})
-    users = corpora.suspects_of({corpora.SUSPECTS: suspects.content}).users
+    users = corpora.read_suspects(suspects.content)
     summary = _summarise_reading(read_timeline(line, events, model, horizon), users)
     learned = corpora.merge_corpus([summary], {"suspects": users})
     return corpora.corpus_of({corpora.NAME: learned.content})

@@ -80,6 +80,10 @@ class Timeline:
         """The text at each position; empty at -1."""
         return _texts_at(self.text, positions)
 
+    def words_at(self, positions: NDArray[Any]) -> list[str]:
+        """The text at each position without tool calls; empty at -1."""
+        return _texts_at(self.words, positions)
+
     def spoken_at(self, positions: NDArray[Any]) -> list[str]:
         """The text at each position with blanks for what a machine wrote in it."""
         return [
@@ -109,17 +113,19 @@ class Timeline:
             positions_after[valid, k] = following[valid]
         return positions_after
 
-    def before(self, role: int) -> NDArray[np.int64]:
-        """Position of the last message of a role before each response, in its own conversation.
+    def before(self, role: int, messages: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
+        """Position of the last message of a role before each response, or before each of other
+        messages, in its own conversation.
 
         -1: none.
         """
+        places = self.responses if messages is None else messages
         positions = np.flatnonzero(self.role == role)
         if not len(positions):
-            return np.full(len(self.responses), -1, np.int64)
-        at = np.searchsorted(positions, self.responses) - 1
+            return np.full(len(places), -1, np.int64)
+        at = np.searchsorted(positions, places) - 1
         last = positions[np.maximum(at, 0)]
-        valid = (at >= 0) & (self.session[last] == self.session[self.responses])
+        valid = (at >= 0) & (self.session[last] == self.session[places])
         return np.where(valid, last, -1)
 
 
@@ -143,10 +149,11 @@ def build_timeline(
     time = _microseconds(ordered["time"])
     time = np.where(time >= 0, time, _microseconds(sessions["started_at"])[session])
     role = _as_array(pc.index_in(ordered["role"], value_set=pa.array(ROLES)), np.int8)
+    words = cast(list[str], ordered["text"].to_pylist())
     pasted = _read_spans(ordered, role)
     by_machine = _as_array(pc.equal(ordered["author"], "machine"), np.bool_)
     by_machine[list(pasted)] = False  # a person sent it
-    by_machine |= _are_commands(ordered, role, pasted)
+    by_machine |= _are_commands(words, role, pasted)
     role = np.where(by_machine & (role == USER), SYSTEM, role).astype(np.int8)
     branch_at = _as_array(sessions["branch_at"], np.int64)[session]
     user = _as_array(sessions["user"], object)[session]
@@ -157,7 +164,7 @@ def build_timeline(
         index,
         role,
         text,
-        cast(list[str], ordered["text"].to_pylist()),
+        words,
         _read_calls(ordered),
         {
             place: name
@@ -202,14 +209,13 @@ def _read_spans(
 
 
 def _are_commands(
-    messages: pa.Table, role: NDArray[np.int8], pasted: Mapping[int, Sequence[tuple[int, int]]]
+    texts: Sequence[str], role: NDArray[np.int8], pasted: Mapping[int, Sequence[tuple[int, int]]]
 ) -> NDArray[np.bool_]:
     """Users' messages that only give the harness a command: they say nothing to the assistant."""
     commands = np.zeros(len(role), bool)
     for place in np.flatnonzero(role == USER).tolist():
-        text = str(messages["text"][place])
-        if "/" in text[:200]:
-            spoken = blank(text, pasted.get(place, ()))
+        if "/" in texts[place][:200]:
+            spoken = blank(texts[place], pasted.get(place, ()))
             commands[place] = _COMMAND.fullmatch(spoken) is not None
     return commands
 

@@ -41,7 +41,7 @@ from upshot.hindsight.embedded.model import Model
 from upshot.hindsight.embedded.timeline import Timeline, build_timeline
 from upshot.hindsight.llm import judge as llm
 from upshot.hindsight.llm import transcript
-from upshot.lake import Lake, load_model, store_model
+from upshot.lake import Lake, load_models, store_model
 from upshot.llm import (
     SUBJECT,
     Budget,
@@ -259,8 +259,8 @@ def _cut_of(share: float, parts: Callable[[], Iterable[Bucket]], audit_rate: flo
 
 def read_models(lake: Lake) -> dict[str, str]:
     """What the lake learned from everybody, as the embedded judge is handed it."""
-    learned = [load_model(lake, name) for name in (BACKGROUND, corpus.NAME)]
-    return {model.name: model.content for model in learned if model is not None}
+    learned = load_models(lake, (BACKGROUND, corpus.NAME))
+    return {name: model.content for name, model in learned.items()}
 
 
 def judge_tables(
