@@ -81,14 +81,20 @@ def rated(corpus: corpora.Corpus) -> Examples:
     )
 
 
+def _rows_by_message(line: Timeline) -> dict[tuple[str, int], int]:
+    """(conversation, index) → row of the response that the message is part of."""
+    names = zip(line.conversation.tolist(), line.index.tolist(), line.row_of.tolist(), strict=True)
+    return {(name, index): row for name, index, row in names if row >= 0}
+
+
 def _rows(line: Timeline, keys: Sequence[tuple[str, int]]) -> np.ndarray:
-    row = {(str(line.conversation[p]), int(line.index[p])): i for i, p in enumerate(line.responses)}
+    row = _rows_by_message(line)
     return np.array([row[key] for key in keys])
 
 
 def commit_rows(line: Timeline, conversations: Sequence[RawConversation]) -> dict[str, int]:
     """Commit hash → row of the response behind it."""
-    row = {(str(line.conversation[p]), int(line.index[p])): i for i, p in enumerate(line.responses)}
+    row = _rows_by_message(line)
     found: dict[str, int] = {}
     for conversation in conversations:
         for index, message in enumerate(conversation.messages):

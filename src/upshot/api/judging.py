@@ -50,7 +50,7 @@ from upshot.lake import (
     write_mark,
 )
 from upshot.llm import Budget, FileReplies, Replies, run_interruptible, settle_journals
-from upshot.records import BadRecord, CleanTable, Evidence, RawConversation, Verdict
+from upshot.records import BadRecord, CleanTable, Evidence, RawConversation, StepCredit, Verdict
 from upshot.report import Summary, summarise, to_html
 from upshot.sources import openai_chat
 from upshot.sources.formats import PERSONAL
@@ -707,5 +707,15 @@ def _verdict(row: Mapping[str, Any]) -> Verdict:
         row["as_of"].isoformat(),
         observed_through,
         row["horizon"],
+        _rounded(row["adopted"]),
+        _rounded(row["worked"]),
+        tuple(
+            StepCredit(step["index"], round(step["credit"], 4), _rounded(step["adopted"]))
+            for step in row["steps"] or ()
+        ),
         row["reason"],
     )
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)

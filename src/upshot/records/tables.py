@@ -29,6 +29,8 @@ EVIDENCE_TYPE = pa.struct(
     ]
 )
 
+STEP_TYPE = pa.struct([("index", pa.int32()), ("credit", pa.float32()), ("adopted", pa.float32())])
+
 SPAN_TYPE = pa.struct([("start", pa.int32()), ("end", pa.int32()), ("author", pa.string())])
 
 SCHEMAS: Mapping[str, pa.Schema] = {
@@ -118,6 +120,9 @@ SCHEMAS: Mapping[str, pa.Schema] = {
             ("reason", _TEXT),
             ("seen", pa.int32()),
             ("basis", pa.string()),
+            ("adopted", pa.float32()),
+            ("worked", pa.float32()),
+            ("steps", pa.list_(STEP_TYPE)),
         ]
     ),
     "replies": pa.schema(
