@@ -41,14 +41,25 @@ _MERGED = re.compile(
     r"^.*(?:(?:squashed and |rebased and )?merged pull request|Fast-forward|Merge made by).*",
     re.MULTILINE | re.IGNORECASE,
 )
+
+
+class _Stage(NamedTuple):
+    """How far work came on its way."""
+
+    kind: str
+    asks: re.Pattern[str]
+    """The command."""
+    answers: re.Pattern[str]
+    """What the tool prints where it worked."""
+    value: float
+
+
 _STAGES = (
-    ("commit", _COMMITS, _COMMITTED, 0.4),
-    ("push", _PUSHES, _PUSHED, 0.6),
-    ("outcome", _MERGES, _MERGED, 0.7),
+    _Stage("commit", _COMMITS, _COMMITTED, 0.4),
+    _Stage("push", _PUSHES, _PUSHED, 0.6),
+    _Stage("outcome", _MERGES, _MERGED, 0.7),
 )
-"""Kind of event, its command, what the tool prints where it worked, and how good the news is: a
-commit is a step on the way, a merge is where it was going.
-"""
+"""A commit is a step on the way, a merge is where it was going."""
 
 
 class _Fate(NamedTuple):
@@ -92,59 +103,84 @@ def follow_edits(line: Timeline) -> list[Event]:
     """
     rank = rank_by_time(line)
     commands = _find_commands(line)
-    places = sorted({*line.edits, *commands}, key=lambda place: int(rank[place]))
-    logs: dict[str, _Log] = {}
-    written: dict[int, set[Line]] = {}
-    """By position of the message that wrote them, what is there when its response ends."""
-    fates: dict[int, dict[Line, _Fate]] = {}
-    events: list[Event] = []
-    stages: dict[int, dict[int, set[str]]] = {}
-    """Of each session: the responses on their way, and how far they came."""
-    for place in places:
-        row = int(line.row_of[place])
-        log = logs.setdefault(str(line.user[place]), _Log())
-        if row >= 0 and (edit := line.edits.get(place)) is not None:
-            _apply(line, edit, place, log, written, fates)
-            stages.setdefault(int(line.session[place]), {})[row] = set()
+    follower = _Follower(line)
+    for place in sorted({*line.edits, *commands}, key=lambda place: int(rank[place])):
+        if line.row_of[place] >= 0 and place in line.edits:
+            follower.apply(line.edits[place], place)
         for command in commands.get(place, ()):
-            on_way = stages.setdefault(int(line.session[place]), {})
-            events += _follow_command(line, command, place, row, on_way, written)
+            follower.run(command, place)
     by_row: dict[int, list[int]] = {}
-    for place in written:
+    for place in follower.written:
         by_row.setdefault(int(line.row_of[place]), []).append(place)
     for row, steps in by_row.items():
-        events += _edit_events(int(line.responses[row]), steps, written, fates)
-    return events
+        follower.events += _edit_events(
+            int(line.responses[row]), steps, follower.written, follower.fates
+        )
+    return follower.events
 
 
-def _apply(
-    line: Timeline,
-    edit: Edit,
-    place: int,
-    log: _Log,
-    written: dict[int, set[Line]],
-    fates: dict[int, dict[Line, _Fate]],
-) -> None:
-    row = line.row_of[place]
-    gone = {one: one.text for one in edit.removed}
-    for file in edit.written:
-        gone |= dict.fromkeys(log.rest_of(file, edit.added | edit.shown), file)
-    for one, shown in gone.items():
-        for writer in log.remove(one):
-            if line.row_of[writer] == row:
-                written[writer].discard(one)
-            else:
-                fates.setdefault(writer, {})[one] = _Fate(-1.0, place, shown)
-    shown_again = edit.shown | edit.added if edit.written else edit.shown
-    for one in shown_again:
-        for writer in log.writers.get(one, ()):
-            if line.row_of[writer] != row:
-                fates.setdefault(writer, {})[one] = _Fate(1.0, place, one.text)
-    for one in edit.added:
-        if one in log.writers and edit.written:
-            continue  # it stood there before
-        log.write(one, place)
-        written.setdefault(place, set()).add(one)
+class _Follower:
+    """What is known so far of everybody's lines, edit by edit."""
+
+    def __init__(self, line: Timeline) -> None:
+        self.line = line
+        self.logs: dict[str, _Log] = {}
+        self.written: dict[int, set[Line]] = {}
+        """By position of the message that wrote them, what is there when its response ends."""
+        self.fates: dict[int, dict[Line, _Fate]] = {}
+        self.on_way: dict[int, dict[int, set[str]]] = {}
+        """Of each session: the responses on their way, and how far they came."""
+        self.events: list[Event] = []
+
+    def apply(self, edit: Edit, place: int) -> None:
+        """An edit by the message at a position."""
+        line, row = self.line, int(self.line.row_of[place])
+        log = self.logs.setdefault(str(line.user[place]), _Log())
+        self.on_way.setdefault(int(line.session[place]), {})[row] = set()
+        gone = {one: one.text for one in edit.removed}
+        for file in edit.written:
+            gone |= dict.fromkeys(log.rest_of(file, edit.added | edit.shown), file)
+        for one, shown in gone.items():
+            for writer in log.remove(one):
+                if line.row_of[writer] == row:
+                    self.written[writer].discard(one)
+                else:
+                    self.fates.setdefault(writer, {})[one] = _Fate(-1.0, place, shown)
+        shown_again = edit.shown | edit.added if edit.written else edit.shown
+        for one in shown_again:
+            for writer in log.writers.get(one, ()):
+                if line.row_of[writer] != row:
+                    self.fates.setdefault(writer, {})[one] = _Fate(1.0, place, one.text)
+        for one in edit.added:
+            if one in log.writers and edit.written:
+                continue  # it stood there before
+            log.write(one, place)
+            self.written.setdefault(place, set()).add(one)
+
+    def run(self, command: str, place: int) -> None:
+        """A git command by the message at a position."""
+        line, row = self.line, int(self.line.row_of[place])
+        on_way = self.on_way.setdefault(int(line.session[place]), {})
+        for stage in _STAGES:
+            output = (
+                _find_output(line, place, stage.answers) if stage.asks.search(command) else None
+            )
+            for other in sorted(on_way) if output is not None else ():
+                if output is not None and stage.kind not in on_way[other]:
+                    on_way[other].add(stage.kind)
+                    self._note(other, Event(0, output[0], stage.kind, stage.value, output[1]))
+        match = _TAKEN_BACK.search(command)
+        if match is None:
+            return
+        files = match.group("files") or match.group("restored")
+        for other in sorted(on_way):
+            lines = {one for step in line.steps_of(other) for one in self.written.get(step, ())}
+            if other != row and not on_way[other] and _touches(lines, files):
+                on_way[other].add("undo")
+                self._note(other, Event(0, place, "undo", -1.0, match.group()))
+
+    def _note(self, row: int, event: Event) -> None:
+        self.events.append(event._replace(response=int(self.line.responses[row])))
 
 
 def _edit_events(
@@ -195,35 +231,6 @@ def _command_of(call: ToolCall) -> str:
         if isinstance(value, str):
             return value
     return ""
-
-
-def _follow_command(
-    line: Timeline,
-    command: str,
-    place: int,
-    row: int,
-    on_way: dict[int, set[str]],
-    written: dict[int, set[Line]],
-) -> Iterator[Event]:
-    """What a git command does to the responses whose edits are on their way."""
-    for kind, asks, answers, value in _STAGES:
-        if not asks.search(command):
-            continue
-        output = _find_output(line, place, answers)
-        if output is None:
-            continue
-        at, shown = output
-        for other in sorted(on_way):
-            if kind not in on_way[other]:
-                on_way[other].add(kind)
-                yield Event(int(line.responses[other]), at, kind, value, shown)
-    if (match := _TAKEN_BACK.search(command)) is not None:
-        files = match.group("files") or match.group("restored")
-        for other in sorted(on_way):
-            lines = {one for step in line.steps_of(other) for one in written.get(step, ())}
-            if other != row and not on_way[other] and _touches(lines, files):
-                yield Event(int(line.responses[other]), place, "undo", -1.0, match.group())
-                on_way[other].add("undo")
 
 
 def _touches(lines: Collection[Line], files: str | None) -> bool:

@@ -90,6 +90,20 @@ HARMFUL = re.compile(
 )
 
 
+CODE = ("code_size", "code_defines", "request_size")
+"""Features of the code that a response shows."""
+_FENCED = re.compile(r"```[^\n]*\n(.*?)(?:```|\Z)", re.DOTALL)
+_DEFINES = re.compile(
+    r"""^\s*(?:
+      (?:(?:async|export|public|private|static|pub|default)\s+)*
+      (?:def|class|function|func|fn|interface|struct|enum|impl|template|sub|proc)\b
+    | (?:const|let|var)\s+\w+\s*=\s*(?:async\s*)?\(
+    | (?:\w+[\s*&]+)+\w+\([^;\n]*\)\s*\{
+    | create\s+(?:table|view|function)\b | <(?:html|div|script|template)\b
+    )""",
+    re.IGNORECASE | re.MULTILINE | re.VERBOSE,
+)
+"""Code that defines something, and so may be taken over as it stands."""
 _OF_TALK = (
     "next_lexicon",
     "later_lexicon",
@@ -98,8 +112,8 @@ _OF_TALK = (
     "next_question",
     "next_repeats",
 )
-"""Features that were learned from dialogues and say nothing where an assistant works: there people
-ask on because the work goes on.
+"""Features that were learned from dialogues and, with `CODE`, say nothing where an assistant works:
+there people ask on because the work goes on, and code is not shown but written.
 """
 
 
@@ -217,21 +231,15 @@ def compute_features(
         signature,
         answered,
     )
-    hindsight = _hindsight_features(inputs, [kind.name for kind in kinds])
-    hindsight |= _event_features(line, events)
-    columns = _foresight_features(inputs) | hindsight
-    is_work = _find_work(line)
-    for name in _OF_TALK:
-        columns[name] = np.where(is_work, np.float32(0), columns[name])
-    names = tuple(columns)
+    columns, needs_future = _make_columns(inputs, events, [kind.name for kind in kinds])
     values = (
         np.column_stack(list(columns.values())).astype(np.float32)
         if len(line.responses)
-        else np.zeros((0, len(names)), np.float32)
+        else np.zeros((0, len(columns)), np.float32)
     )
     return Features(
-        names,
-        np.array([name in hindsight for name in names]),
+        tuple(columns),
+        needs_future,
         values,
         matches,
         users,
@@ -242,6 +250,18 @@ def compute_features(
         words,
         line.answers,
     )
+
+
+def _make_columns(
+    inputs: _Inputs, events: Sequence[Event], kinds: Sequence[str]
+) -> tuple[dict[str, Array], NDArray[np.bool_]]:
+    """Every feature by name, and which need the future."""
+    hindsight = _hindsight_features(inputs, kinds) | _event_features(inputs.line, events)
+    columns = _foresight_features(inputs) | hindsight
+    is_work = _find_work(inputs.line)
+    for name in (*_OF_TALK, *CODE):
+        columns[name] = np.where(is_work, np.float32(0), columns[name])
+    return columns, np.array([name in hindsight for name in columns])
 
 
 def _find_work(line: Timeline) -> NDArray[np.bool_]:
@@ -337,7 +357,8 @@ def _relate_messages(
 ) -> tuple[Array, Array, NDArray[np.bool_]]:
     """How much each later message is about this response, and how similar it is to the request.
 
-    The next message of a session is about the response. A later one counts less with each message
+    The next message of a session is about the response; where several follow before it is answered
+    again, all are, and the last word counts most. A later one counts less with each message
     in between, more if it shares words with this exchange, and hardly at all after a change of
     subject. One that opens a later session of the thread and shares many words with this exchange,
     or reports on the last answer, is a return: it says what came of the answer. Anything else in
@@ -353,6 +374,8 @@ def _relate_messages(
     direct[:, 0] = line.session[later[:, 0]] == line.session[responses]
     touches = np.zeros(later.shape, np.float32)
     nearest = np.zeros(len(line.role) + 1, np.float32)
+    in_round = _find_round(line, later)
+    last_of_round = in_round.sum(axis=1) - 1
     for k in range(later.shape[1]):
         message = signature[later[:, k]]
         size = word_hashes.count_distinct(message)
@@ -364,9 +387,12 @@ def _relate_messages(
         if k == 0:
             # Responses are in order, so the last one before a message wins.
             nearest[later[:, 0]] = touches[:, 0]
-            value = np.ones(len(responses), np.float32)
-        else:
-            value = alive * (_DECAY**k) * (0.25 + touches[:, k])
+        value = np.where(
+            in_round[:, k],
+            _DECAY ** np.maximum(last_of_round - k, 0),
+            alive * (_DECAY**k) * (0.25 + touches[:, k]),
+        )
+        direct[:, k] |= in_round[:, k]
         value = np.where(same_session, value, 0.0)
         opens = (line.index[later[:, k]] <= 1) & ~same_session
         returns = opens & (touches[:, k] > _MIN_RETURN)
@@ -381,6 +407,13 @@ def _relate_messages(
     direct |= _redirect_mask(relation, touches, later, nearest)
     repeat[later < 0] = 0.0
     return relation, repeat, direct & (later >= 0)
+
+
+def _find_round(line: Timeline, later: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which of these messages come before the next response, in the response's own session."""
+    next_response = np.append(line.responses[1:], len(line.role))
+    before_next = (later >= 0) & (later < next_response[:, None])
+    return before_next & (line.session[later] == line.session[line.responses][:, None])
 
 
 def _report_mask(
@@ -452,6 +485,7 @@ def _foresight_features(inputs: _Inputs) -> dict[str, Array]:
         "response_question": np.array(
             [text[-20:].rstrip().endswith(("?", "？")) for text in texts], np.float32
         ),
+        **_read_code(line, texts, request),
         "response_code": np.array(["```" in text for text in texts], np.float32),
         "edit_size": np.minimum(3.0, np.log1p(lines)),
         "response_apology": manners[:, 1],
@@ -475,6 +509,22 @@ def _foresight_features(inputs: _Inputs) -> dict[str, Array]:
     }
 
 
+def _read_code(
+    line: Timeline, texts: Sequence[str], request: NDArray[np.int64]
+) -> dict[str, Array]:
+    """What can be taken over of a response, and how much was asked; all 0 where it shows no code."""
+    out = np.zeros((len(texts), 3), np.float32)
+    for row, text in enumerate(texts):
+        if "```" not in text:
+            continue
+        code = "\n".join(_FENCED.findall(text))
+        if code.strip():
+            length = len(line.text[int(request[row])]) if request[row] >= 0 else 0
+            defines = _DEFINES.search(code) is not None
+            out[row] = (np.log1p(len(code)), defines, np.log1p(length))
+    return dict(zip(CODE, out.T, strict=True))
+
+
 def _hindsight_features(inputs: _Inputs, kinds: Sequence[str]) -> dict[str, Array]:
     line, later, signature = inputs.line, inputs.later, inputs.signature
     relation, repeat, direct = inputs.relation, inputs.repeat, inputs.direct
@@ -484,7 +534,10 @@ def _hindsight_features(inputs: _Inputs, kinds: Sequence[str]) -> dict[str, Arra
     near = np.where(direct, relation, 0.0)
     far = np.where(direct, 0.0, relation)
     lexicon = inputs.lexicon_score[rows]
-    out: dict[str, Array] = {"next": exists, "next_lexicon": lexicon[:, 0] * relation[:, 0]}
+    shares = np.where(_find_round(line, later), relation, 0.0)
+    of_round = (lexicon * shares).sum(axis=1) / np.maximum(shares.sum(axis=1), 1e-6)
+    of_next = np.where(shares.any(axis=1), of_round, lexicon[:, 0] * relation[:, 0])
+    out: dict[str, Array] = {"next": exists, "next_lexicon": of_next}
     rest = lexicon * far
     out["later_lexicon"] = rest.sum(axis=1)
     out["worst_lexicon"] = np.minimum(rest.min(axis=1), 0)

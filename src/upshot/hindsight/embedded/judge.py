@@ -23,7 +23,7 @@ from upshot.hindsight.embedded.events import Event, resolve_events
 from upshot.hindsight.embedded.features import MAX_LATER, Array, Features, compute_features
 from upshot.hindsight.embedded.model import Model, load_shipped_model
 from upshot.hindsight.embedded.step_credits import Bearing, StepCredit, credit_steps
-from upshot.hindsight.embedded.timeline import USER, Timeline, build_timeline
+from upshot.hindsight.embedded.timeline import ASSISTANT, USER, Timeline, build_timeline
 from upshot.hindsight.trust import crowds, hostile
 from upshot.lake import model_version
 from upshot.records import EVIDENCE_TYPE, SCHEMAS, STEP_TYPE, CleanTable
@@ -361,14 +361,17 @@ def conclude(
         reading.foresight,
         confidence.astype(np.float32),
         evidence,
-        _read_fact(reading, "adopted"),
+        _read_fact(reading, "adopted", model.foresee_adoption(reading.features)),
         _read_fact(reading, "worked"),
         _credit_steps(reading, events, evidence, score),
     )
 
 
-def _read_fact(reading: Reading, fact: str) -> Array:
-    """P(a fact) from the features that tell it; nan where none does."""
+def _read_fact(reading: Reading, fact: str, before: Array | None = None) -> Array:
+    """P(a fact) from the features that tell it; nan where none does.
+
+    `before`: its logits before anything followed; nan: nothing tells.
+    """
     names = [reading.features.names[i] for i in np.flatnonzero(reading.features.hindsight)]
     columns = [
         place
@@ -376,8 +379,12 @@ def _read_fact(reading: Reading, fact: str) -> Array:
         if (kind := SIGNALS.get(name.split("_", 1)[-1])) is not None and kind.fact == fact
     ]
     parts = reading.contributions[:, columns]
-    told = (parts != 0).any(axis=1)
-    return np.where(told, _sigmoid(parts.sum(axis=1)), np.float32(np.nan)).astype(np.float32)
+    has_any = (parts != 0).any(axis=1)
+    logits = parts.sum(axis=1)
+    if before is not None:
+        has_any |= ~np.isnan(before)
+        logits += np.nan_to_num(before)
+    return np.where(has_any, _sigmoid(logits), np.float32(np.nan)).astype(np.float32)
 
 
 def _credit_steps(
@@ -665,7 +672,7 @@ def _event_span(line: Timeline, event: Event) -> tuple[int, int]:
     if at < 0:
         return 0, 0
     start = text.rfind("\n", 0, at) + 1
-    if at - start > _MAX_QUOTE:
+    if event.detail and (line.role[event.at] == ASSISTANT or at - start > _MAX_QUOTE):
         return at, min(at + len(event.detail), at + _MAX_QUOTE)
     end = text.find("\n", at)
     return start, min(end if end >= 0 else len(text), start + _MAX_QUOTE)

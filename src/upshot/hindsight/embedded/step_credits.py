@@ -54,9 +54,10 @@ def credit_steps(
     score - foresight, to which the credits sum.
     """
     steps = [place for place in line.steps_of(row) if place in line.edits]
-    if len(steps) < 2:
+    if not steps:
         return []
     names = {place: _names_of(line, place) for place in steps}
+    undone = _undone_within(line, steps)
     raw = dict.fromkeys(steps, 0.0)
     for one in evidence:
         shares = _share(line, one, steps, names, fates)
@@ -64,7 +65,10 @@ def credit_steps(
         for place, share in shares.items():
             raw[place] += one.weight * share / total
     rest = (taught - math.fsum(raw.values())) / len(steps)
-    return [StepCredit(place, raw[place] + rest, _adopted(fates.get(place))) for place in steps]
+    return [
+        StepCredit(place, raw[place] + rest, _adopted(fates.get(place, {}), undone[place]))
+        for place in steps
+    ]
 
 
 def _share(
@@ -90,6 +94,17 @@ def _share(
     return dict.fromkeys(steps, 1.0)
 
 
+def _undone_within(line: Timeline, steps: Sequence[int]) -> dict[int, float]:
+    """The share of each step's lines that later steps of the same response removed."""
+    gone: set[tuple[str, str]] = set()
+    shares: dict[int, float] = {}
+    for place in reversed(steps):
+        added = line.edits[place].added
+        shares[place] = len(added & gone) / len(added) if added else 0.0
+        gone = (gone - added) | line.edits[place].removed
+    return shares
+
+
 def _names_of(line: Timeline, place: int) -> frozenset[str]:
     """Files that a step edits, with and without their endings, and identifiers in its lines."""
     edit = line.edits[place]
@@ -102,9 +117,10 @@ def _names_of(line: Timeline, place: int) -> frozenset[str]:
     return frozenset(names)
 
 
-def _adopted(fate: Mapping[str, float] | None) -> float | None:
-    """P(the step's edits were taken over), from the fates of its lines."""
-    if fate is None:
+def _adopted(fate: Mapping[str, float], undone: float) -> float | None:
+    """P(the step's edits were taken over), from what became of its lines."""
+    if not fate and not undone:
         return None
-    logit = _KEPT * fate.get("kept", 0.0) - _REWRITTEN * fate.get("rewritten", 0.0)
+    rewritten = undone + (1.0 - undone) * fate.get("rewritten", 0.0)
+    logit = _KEPT * (1.0 - undone) * fate.get("kept", 0.0) - _REWRITTEN * rewritten
     return 1.0 / (1.0 + math.exp(-logit))

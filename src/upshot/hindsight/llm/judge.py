@@ -168,7 +168,7 @@ def make_requests(
         if suspects:
             requests.append(
                 _hindsight_request(
-                    line, transcript.render_window(line, window), window, options, model, 1
+                    line, transcript.render_window(line, window), window, options, model, votes=1
                 )
             )
     if options.foresight == "llm":
@@ -183,6 +183,7 @@ def _hindsight_request(
     window: Window,
     options: Options,
     model: str,
+    *,
     votes: int | None = None,
 ) -> Request:
     question = f"{shown.text}\n\n{transcript.closing_line(line, shown, window.responses)}"
@@ -312,7 +313,7 @@ class Judge:
             quoted[span.position].append(hostile.Suspect("quoted", span.start, span.end))
         bare = transcript.render_quotes_only(line, window, quoted)
         request = _hindsight_request(
-            line, bare, window, self.options, self.client.endpoint.model, 1
+            line, bare, window, self.options, self.client.endpoint.model, votes=1
         )
         samples = await self._ask(request, user, Judgements, self._checks(bare, window))
         controls = self._votes(line, window, bare, _find_suspects(line, window), samples)
@@ -337,7 +338,9 @@ class Judge:
         Returns the suspect spans as evidence, by response.
         """
         raw = transcript.render_window(line, window)
-        request = _hindsight_request(line, raw, window, self.options, self.client.endpoint.model, 1)
+        request = _hindsight_request(
+            line, raw, window, self.options, self.client.endpoint.model, votes=1
+        )
         samples = await self._ask(request, user, Judgements, self._checks(raw, window))
         moved: dict[int, list[Span]] = {}
         for position, ballots in self._votes(line, window, raw, {}, samples).items():
