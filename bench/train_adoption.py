@@ -43,21 +43,25 @@ def main() -> None:
     taken = np.array(list(copied.values()))
     programmers = np.unique([name.rsplit("-", 1)[0] for name, _ in copied], return_inverse=True)[1]
     fit = LogisticRegression(C=_STRENGTH, max_iter=2000)
-    guesses = cross_val_predict(
-        fit,
-        values[has_code],
-        taken[has_code],
-        groups=programmers[has_code],
-        cv=GroupKFold(10),
-        method="predict_proba",
-    )[:, 1]
-    whole = np.zeros(len(taken))
+    guesses = np.asarray(
+        cross_val_predict(
+            fit,
+            values[has_code],
+            taken[has_code],
+            groups=programmers[has_code],
+            cv=GroupKFold(10),
+            method="decision_function",
+        )
+    )
+    whole = np.full(len(taken), guesses.min())
     whole[has_code] = guesses
     fit.fit(values[has_code], taken[has_code])
-    weights = dict(zip(CODE, (round(float(w), 4) for w in fit.coef_[0]), strict=True))
+    weights: dict[str, float] = {
+        name: round(float(w), 4) for name, w in zip(CODE, np.asarray(fit.coef_)[0], strict=True)
+    }
     if arguments.out:
         mean = round(float(fit.decision_function(values[has_code]).mean()), 4)
-        bias, source = round(float(fit.intercept_[0]), 4), "RealHumanEval (CC0)"
+        bias, source = round(float(np.asarray(fit.intercept_)[0]), 4), "RealHumanEval (CC0)"
         adoption = Adoption(bias, weights, [source], mean)
         arguments.out.write_bytes(msgspec.json.encode(adoption) + b"\n")
     metrics = {

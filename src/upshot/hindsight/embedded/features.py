@@ -512,7 +512,7 @@ def _foresight_features(inputs: _Inputs) -> dict[str, Array]:
 def _read_code(
     line: Timeline, texts: Sequence[str], request: NDArray[np.int64]
 ) -> dict[str, Array]:
-    """What can be taken over of a response, and how much was asked; all 0 where it shows no code."""
+    """What can be taken over of a response, and how much was asked; 0 where it shows no code."""
     out = np.zeros((len(texts), 3), np.float32)
     for row, text in enumerate(texts):
         if "```" not in text:
