@@ -1,13 +1,14 @@
 """Are logs read whole and by the right speaker? Cases, real files, labels, and broken input.
 
 `cases` is the share of small inputs of many tools that come out as written down beside them, and
-`files` of real log files whose conversations and messages are counted right; `silent` are files of
-which nothing is read without a word. `wrong_speaker` is the share of labelled messages of a real
-project whose author is another than a person who read them wrote down (`reading_labels.csv`), and
-`messages_lost` those that are not there. `fuzz.*` counts what goes wrong in mutated files: a
-traceback, more than five seconds, or nothing read and nothing told. `slowdown` is how much longer
-an ingest takes where one line in a hundred is broken. The baseline of `files` is taking every JSON
-value with a `role` for a message.
+`files` of real log files whose conversations and messages are counted right; `files.corrected` with
+the counts of `reading_counts.json`, each with its reason, instead of those that were counted wrong.
+`silent` are files of which nothing is read without a word. `wrong_speaker` is the share of labelled
+messages of a real project whose author is another than a person who read them wrote down
+(`reading_labels.csv`), and `messages_lost` those that are not there. `fuzz.*` counts what goes
+wrong in mutated files: a traceback, more than five seconds, or nothing read and nothing told.
+`slowdown` is how much longer an ingest takes where one line in a hundred is broken. The baseline of
+`files` is taking every JSON value with a `role` for a message.
 """
 
 from __future__ import annotations
@@ -98,20 +99,43 @@ def is_fault_contained(path: Path, good: Path) -> bool:
         )
 
 
-def check_files(cases: Path, logs: Path) -> dict[str, float]:
+FOLDER = " (a folder)"
+"""Behind the names of folders in `counts.json`."""
+COUNTS = ("conversations", "person", "assistant", "tool")
+
+
+def check_files(cases: Path, logs: Path, corrections: Path) -> dict[str, float]:
     """The share of real files that are counted right, and those of which nothing is told."""
+    counts = json.loads((logs / "counts.json").read_text())
+    by_path = {name.removesuffix(FOLDER): wanted for name, wanted in counts.items()}
+    rows = json.loads(corrections.read_text())
+    doubtful = {name: wanted for name, wanted in by_path.items() if name in rows}
+    settled = {name: wanted for name, wanted in by_path.items() if name not in rows}
+    corrected = {name: {key: rows[name][key] for key in COUNTS} for name in doubtful}
+    with tempfile.TemporaryDirectory() as room:
+        box = Path(room, "logs")
+        shutil.copytree(logs, box)
+        right, silent = compare_counts(cases, box, settled)
+        as_given, more_silent = compare_counts(cases, box, doubtful)
+        as_corrected, _ = compare_counts(cases, box, corrected)
+    return {
+        "files": (right + as_given) / len(by_path),
+        "files.corrected": (right + as_corrected) / len(by_path),
+        "files.plain": count_plainly(logs),
+        "silent": float(silent + more_silent),
+    }
+
+
+def compare_counts(cases: Path, logs: Path, wanted: dict[str, dict[str, int]]) -> tuple[int, int]:
+    """(right, silent) of the files of a folder."""
+    (logs / "counts.json").write_text(json.dumps(wanted))
     command = [sys.executable, str(cases / "format_counts.py"), str(logs)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     print(done.stdout.strip().splitlines()[-1][:900], file=sys.stderr)
-    counts = re.search(r"(\d+) of (\d+) as counted; (\d+) silent", done.stdout)
-    if not counts:
-        return {}
-    right, total, silent = map(int, counts.groups())
-    return {
-        "files": right / total,
-        "files.plain": count_plainly(logs),
-        "silent": float(silent),
-    }
+    counts = re.search(r"(\d+) of \d+ as counted; (\d+) silent", done.stdout)
+    if counts is None:
+        raise SystemExit(f"could not count the files: {done.stderr[-300:]}")
+    return int(counts[1]), int(counts[2])
 
 
 def count_plainly(logs: Path) -> float:
@@ -324,7 +348,7 @@ def main() -> None:
     here = Path(__file__).parent
     metrics = {
         **check_cases(cases),
-        **check_files(cases, logs),
+        **check_files(cases, logs, here / "reading_counts.json"),
         **check_speakers(data / "coding-agents" / "claude-code", here / "reading_labels.csv"),
     }
     own = sorted((here.parent / "tests" / "sources" / "files").rglob("*"))
