@@ -27,13 +27,14 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import reading_newcomer
 from upshot.errors import UpshotError
 from upshot.sources.notes import collect_notes
 from upshot.sources.reading import read
@@ -45,14 +46,16 @@ SMALL = 60_000
 """Bytes of a file that is mutated."""
 
 
-def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+def run(
+    *arguments: str | Path, environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     """The command line."""
-    environment = {**os.environ, "UPSHOT_KEY": "0" * 64, "NO_COLOR": "1", "COLUMNS": "300"}
+    settings = {"UPSHOT_KEY": "0" * 64, "NO_COLOR": "1", "COLUMNS": "300"}
     return subprocess.run(
         [str(UPSHOT), *map(str, arguments)],
         capture_output=True,
         text=True,
-        env=environment,
+        env={**os.environ, **settings, **(environment or {})},
         timeout=300,
         check=False,
     )
@@ -65,18 +68,26 @@ def check_cases(cases: Path) -> dict[str, float]:
     counts = re.search(r"(\d+) of (\d+) as expected", done.stdout)
     right, total = (int(counts[1]), int(counts[2])) if counts else (0, 1)
     print(done.stdout.strip().splitlines()[-1][:600], file=sys.stderr)
-    faults = [
-        path
-        for path in sorted((cases / "faults").iterdir())
-        if path.is_file() and path.suffix != ".py" and path.name != "zz-good.jsonl"
-    ]
-    fine = [is_fault_contained(path, cases / "faults" / "zz-good.jsonl") for path in faults]
-    for path, ok in zip(faults, fine, strict=True):
+    good = cases / "faults" / "zz-good.jsonl"
+    paths = sorted(path for path in (cases / "faults").iterdir() if path.is_file())
+    results = {
+        f"faults/{path.name}": is_fault_contained(path, good)
+        for path in paths
+        if path.suffix != ".py" and path != good
+    }
+    for path in sorted((cases / "faults" / "fuzz").glob("*.bin")):
+        results[f"fuzz/{path.name}"] = is_read_or_refused(path)
+    results |= {f"newcomer/{n}": ok for n, ok in reading_newcomer.check(cases / "newcomer", run)}
+    for name, ok in results.items():
         if not ok:
-            print(f"fault not contained: {path.name}", file=sys.stderr)
+            print(f"not as expected: {name}", file=sys.stderr)
+    shares: dict[str, list[bool]] = {}
+    for name, ok in results.items():
+        shares.setdefault(name.partition("/")[0], []).append(ok)
     return {
-        "cases": right / total,
-        "cases.faults": sum(fine) / max(1, len(fine)),
+        "cases": (right + sum(results.values())) / (total + len(results)),
+        "cases.logs": right / total,
+        **{f"cases.{name}": sum(oks) / len(oks) for name, oks in shares.items()},
     }
 
 
@@ -102,6 +113,29 @@ def is_fault_contained(path: Path, good: Path) -> bool:
 FOLDER = " (a folder)"
 """Behind the names of folders in `counts.json`."""
 COUNTS = ("conversations", "person", "assistant", "tool")
+
+
+def is_read_or_refused(path: Path) -> bool:
+    """Whether a broken file is read or refused in words, in time."""
+    signal.signal(signal.SIGALRM, _stop)
+    return find_fault(path) is None
+
+
+def find_fault(path: Path) -> tuple[str, str] | None:
+    """(kind, reason) of what goes wrong in reading a file; None where nothing does."""
+    signal.alarm(LIMIT)
+    try:
+        with collect_notes() as notes:
+            items = list(read([path]))
+        return None if items or notes.skipped else ("silent", "")
+    except UpshotError:
+        return None
+    except Hang:
+        return "hang", ""
+    except Exception as error:  # noqa: BLE001  # that is what is counted
+        return "traceback", f"{error!r:.120}"
+    finally:
+        signal.alarm(0)
 
 
 def check_files(cases: Path, logs: Path, corrections: Path) -> dict[str, float]:
@@ -270,20 +304,8 @@ def try_mutations(path: Path, count: int, seed: int) -> list[tuple[str, str]]:
         for number in range(count):
             target = Path(room, f"{number}{path.suffix}")
             target.write_bytes(mutate(data, rng))
-            signal.alarm(LIMIT)
-            try:
-                with collect_notes() as notes:
-                    items = list(read([target]))
-                if not items and not notes.skipped:
-                    out.append(("silent", f"{path.name} {number}"))
-            except UpshotError:
-                pass
-            except Hang:
-                out.append(("hang", f"{path.name} {number}"))
-            except Exception as error:  # noqa: BLE001  # that is what is counted
-                out.append(("traceback", f"{path.name} {number}: {error!r:.120}"))
-            finally:
-                signal.alarm(0)
+            if (fault := find_fault(target)) is not None:
+                out.append((fault[0], f"{path.name} {number} {fault[1]}"))
             target.unlink()
     return out
 
