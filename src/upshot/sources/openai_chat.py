@@ -284,15 +284,28 @@ def _repeats_ids(sample: Sample) -> bool:
     return bool(names) and names.most_common(1)[0][1] > 1
 
 
+_FIRST_LINES = 5
+"""Lines of which one is a chat where every line is a value; others may be broken."""
+
+
 def _is_json_lines(head: bytes) -> bool:
-    first, newline, _ = head.lstrip(b"\xef\xbb\xbf \t\r\n").partition(b"\n")
+    """Whether each line is a value of its own."""
+    first, newline, rest = head.lstrip(b"\xef\xbb\xbf \t\r\n").partition(b"\n")
     if not newline:
         return True
     try:
         decode(first)
     except ValueError:
-        return False
+        return any(map(_is_chat_line, rest.split(b"\n")[: _FIRST_LINES - 1]))
     return True
+
+
+def _is_chat_line(line: bytes) -> bool:
+    try:
+        value = decode(line)
+    except ValueError:
+        return False
+    return is_object(value) and _turns_of(value) is not None
 
 
 def _read_plain_lines(source: Input) -> Iterator[RawConversation | BadRecord]:
