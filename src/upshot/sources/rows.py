@@ -162,7 +162,7 @@ def _read_loosely(line: str, dialect: type[csv.Dialect]) -> list[str]:
     try:
         if line.count('"') % 2:
             return []
-        return next(csv.reader([line], dialect), [])
+        return next(csv.reader([line], dialect), list[str]())
     except csv.Error:
         return []
 
