@@ -156,6 +156,13 @@ TIMES = (
     "date",
     "datetime",
     "sent_at",
+    "sentAt",
+    "posted_at",
+    "inserted_at",
+    "occurred_at",
+    "event_time",
+    "message_time",
+    "timestamp_ms",
 )
 """Fields in which a message's time stands."""
 _LAST = 4_102_444_800.0
