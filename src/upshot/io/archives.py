@@ -12,6 +12,11 @@ from upshot.io.files import Input, make_input
 from upshot.io.streams import ArchiveFolder, Limits, read_parts
 
 
+def is_tar(head: bytes) -> bool:
+    """Whether a file that begins like this is a tar archive."""
+    return head[257:262] == b"ustar"
+
+
 def open_members(source: Input) -> Iterator[Input] | None:
     """The files of an archive, in order of their names; None where the file is no archive.
 
@@ -20,7 +25,7 @@ def open_members(source: Input) -> Iterator[Input] | None:
     """
     if source.head[:4] == b"PK\x03\x04":
         return _open_zip(source)
-    if source.head[257:262] == b"ustar":
+    if is_tar(source.head):
         return _open_tar(source)
     return None
 

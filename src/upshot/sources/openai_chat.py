@@ -18,6 +18,7 @@ from upshot.errors import RecordError
 from upshot.io.files import Bad, Input, read_lines
 from upshot.io.json_text import decode, split_values
 from upshot.io.json_values import as_array, as_object, is_array, is_object
+from upshot.privacy.pseudonyms import fold_name
 from upshot.records import (
     AUTHORS,
     AuthorSpan,
@@ -39,7 +40,8 @@ from upshot.sources.history import (
     take_back,
 )
 from upshot.sources.messages import read_message
-from upshot.sources.rows import read_rows
+from upshot.sources.payloads import read_transcript
+from upshot.sources.rows import decode_cell, read_rows
 
 NAME = "openai-chat"
 IDS = (
@@ -110,6 +112,7 @@ _LISTS = (
     "dialogue",
     "history",
     "transcript",
+    "comments",
 )
 """Where the messages stand."""
 _ORDER = (
@@ -219,10 +222,26 @@ def _is_built(turn: Mapping[str, Any]) -> bool:
 def _turns_of(record: Mapping[str, Any]) -> list[Any] | None:
     for name in _LISTS:
         value = record.get(name)
+        if isinstance(value, str) and not any(side in record for side in _ANSWERS):
+            value = _read_text_of_turns(value)
         if is_array(value):
             return value
         if is_object(value) and _are_turns(list(value.values())):  # by their ids or places
             return list(value.values())
+    return None
+
+
+_ANSWERS = ("response", "output", "answer", "completion", "chosen")
+"""Beside these, what stands in a text is the request's."""
+
+
+def _read_text_of_turns(text: str) -> Any:
+    """The messages of a text that is their JSON, or names who speaks line by line; else None."""
+    if is_array(turns := decode_cell(text)):
+        return turns
+    messages = read_transcript(text.strip(), is_whole=True)
+    if {"user", "assistant"} <= {message.role for message in messages}:
+        return [{"role": message.role, "content": message.content} for message in messages]
     return None
 
 
@@ -361,7 +380,7 @@ def _read_grouped(source: Input) -> Iterator[RawConversation | BadRecord]:
             continue
         order = read_number(fields.first_of(value, _ORDER)) if is_object(value) else None
         place = parsed.started_at if order is None else order
-        key = f"{tenant_of(value)}\0{parsed.user}\0{parsed.id}"
+        key = f"{tenant_of(value)}\0{fold_name(parsed.user)}\0{parsed.id}"
         groups.setdefault(key, []).append((place or 0.0, number, parsed))
     for rows in groups.values():
         yield from join_rows(row for *_, row in sorted(rows, key=lambda row: row[:2]))

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import msgspec
 
 from upshot.errors import FormatError, NotFoundError, RecordError, UpshotError
-from upshot.io.archives import open_members
+from upshot.io.archives import is_tar, open_members
 from upshot.io.files import Input, expand_paths, make_input, open_input, read_json
 from upshot.io.json_text import Bad, replace_surrogates
 from upshot.io.json_values import is_object
@@ -119,6 +119,9 @@ def read_file(
 def _read_input(source: Input, format: str | None, paths: Mapping[str, str] | None) -> Items:
     if paths:
         yield from _guard(source, mappings.read(source, paths), "--map")
+        return
+    if format is None and is_tar(source.head) and (members := open_members(source)) is not None:
+        yield from _read_members(source.name, members)  # its members' lines are lines of it, too
         return
     sample = take_sample(source)
     if format is None and not sample.head.strip():
