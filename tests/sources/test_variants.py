@@ -242,6 +242,38 @@ ROWS = {
         ),
         "P hi|M yo|P more|M sure",
     ),
+    "speakers by their names": (
+        "a.jsonl",
+        lines(
+            {
+                "id": "n",
+                "messages": [
+                    {"speaker": "Ann", "text": "hi"},
+                    {"speaker": "HelpBot", "text": "yo"},
+                    {"speaker": "Ann", "text": "thanks"},
+                ],
+            },
+            {
+                "id": "o",
+                "messages": [{"from": "Bo", "text": "hi"}, {"from": "My GPT", "text": "yo"}],
+            },
+        ),
+        "P hi|M yo|P thanks || P hi|M yo",
+    ),
+    "a direction and a payload": (
+        "a.csv",
+        'conversationId,direction,payload\nc,incoming,"{""text"":""hi""}"\n'
+        'c,outgoing,"{""text"":""yo""}"\n',
+        "P hi|M yo",
+    ),
+    "exchanges of a session": (
+        "a.jsonl",
+        lines(
+            {"session": "s", "queryText": "hi", "fulfillmentText": "yo"},
+            {"session": "s", "queryText": "more", "fulfillmentText": "sure"},
+        ),
+        "P hi|M yo|P more|M sure",
+    ),
     "events of a bot": (
         "a.jsonl",
         lines(
@@ -341,6 +373,28 @@ def test_logs_of_requests_under_many_names(tmp_path: Path, request_name: str) ->
     assert outline(tmp_path / "a.jsonl") == "S be brief|P hi|M hello|P more|M sure"
 
 
+@pytest.mark.parametrize("is_wrapped", [True, False])
+def test_traces_of_mlflow_are_read_in_their_envelope_and_without(
+    tmp_path: Path, is_wrapped: bool
+) -> None:
+    inputs, outputs = {"messages": [said("hi")]}, {"choices": [{"message": answer("yo")}]}
+    span = {
+        "trace_id": "tr",
+        "span_id": "s",
+        "name": "chat",
+        "start_time_unix_nano": 1777629600000000000,
+        "attributes": {
+            "mlflow.spanType": '"CHAT_MODEL"',
+            "mlflow.spanInputs": json.dumps(inputs),
+            "mlflow.spanOutputs": json.dumps(outputs),
+        },
+    }
+    trace = {"info": {"trace_id": "tr"}, "data": {"spans": [span]}}
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps(trace if is_wrapped else [span]))
+    assert outline(path) == "P hi|M yo"
+
+
 def window(first: int, last: int) -> dict[str, Any]:
     """A request that holds exchanges from `first` on, and its answer."""
     turns = [
@@ -409,3 +463,24 @@ def test_lines_of_an_archive_are_read_as_its_files(tmp_path: Path, ending: str) 
     path = tmp_path / f"logs{ending}"
     path.write_bytes(gzip.compress(data) if ending.endswith("gz") else data)
     assert outline(path) == "P from a|M yo || P from b|M yo"
+    path.write_bytes(gzip.compress(data)[:-20] if ending.endswith("gz") else data[:1700])
+    assert outline(path).split(" || ") in (
+        ["P from a|M yo", "bad"],
+        ["P from a|M yo", "P from b|M yo", "bad"],
+    )
+
+
+def test_what_was_attached_without_a_word_is_not_the_persons(tmp_path: Path) -> None:
+    turns = [
+        {
+            "uuid": "1",
+            "sender": "human",
+            "text": "",
+            "content": [],
+            "attachments": [{"file_name": "a.txt", "extracted_content": "it never worked"}],
+        },
+        {"uuid": "2", "sender": "assistant", "text": "I see.", "content": words("I see.")},
+    ]
+    path = tmp_path / "conversations.json"
+    path.write_text(json.dumps([{"uuid": "c", "account": {"uuid": "a"}, "chat_messages": turns}]))
+    assert outline(path) == "-|M I see."

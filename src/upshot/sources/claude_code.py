@@ -1,5 +1,6 @@
 """Claude Code's logs: sessions (`~/.claude/projects/*/*.jsonl`), files of sub-agents, sessions of
-Claude Code on the web, and what `claude -p --output-format json` or `stream-json` prints.
+Claude Code on the web, and what `claude -p --output-format json` or `stream-json` prints, and
+Cursor's agent likewise.
 
 A session is a tree by `parentUuid`: a rewind leaves a branch. Tool results come as user lines; they
 are the tools' messages. One answer is written as several lines of one `message.id`.
@@ -410,16 +411,16 @@ def _read_line(record: Mapping[str, Any], kind: str, name: str) -> _Line | None:
 
 def _read_run(record: Mapping[str, Any], time: float | None) -> list[RawMessage]:
     """A call and its result in one, as Cursor's agent prints them."""
-    call = _read_id(record, "call_id")
-    for name, run in as_object(record.get("tool_call")).items():
+    name = _read_id(record, "call_id")
+    for kind, run in as_object(record.get("tool_call")).items():
         if is_object(run) and is_object(run.get("args")):
             result = run.get("result")
             outcome = next(iter(result.values()), "") if is_object(result) else result
             failed = is_object(result) and next(iter(result), "") != "success"
-            made = ToolCall(name.removesuffix("ToolCall"), to_json(run["args"]), call)
-            told = ToolResult(read_output(outcome), call, made.name, failed)
-            answer = RawMessage("assistant", "", time, tool_calls=(made,))
-            return [answer, make_tool_message(told, time=time)]
+            call = ToolCall(kind.removesuffix("ToolCall"), to_json(run["args"]), name)
+            output = ToolResult(read_output(outcome), name, call.name, failed)
+            answer = RawMessage("assistant", "", time, tool_calls=(call,))
+            return [answer, make_tool_message(output, time=time)]
     skip(NAME, "tool_call: without its arguments")
     return []
 

@@ -1,8 +1,8 @@
-"""Logs of gateways and tracers that hold a request and its answer in one record.
+"""Logs of gateways and tracers that hold a request and its answer in one record: LiteLLM's standard
+payload and spend logs, Helicone, Portkey, Cloudflare, Kong, Amazon Bedrock's invocation logs,
+Braintrust, Weave, Opik, and any `request` and `response` in the shapes of the large interfaces.
 
-LiteLLM's standard payload and spend logs, Helicone, Portkey, Cloudflare, Kong, Amazon Bedrock's
-invocation logs, Braintrust, Weave, Opik, and any record with `request` and `response` in the shapes
-of the large interfaces. Requests that repeat their context are joined (`sources.request_logs`).
+Requests that repeat their context are joined (`sources.request_logs`).
 """
 
 from __future__ import annotations

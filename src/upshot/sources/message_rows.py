@@ -60,7 +60,7 @@ _ROLES = (
     "sender_type",
     "participant",
 )
-_TEXTS = ("content", "text", "message", "body", "utterance", "value", "parts")
+_TEXTS = ("content", "text", "message", "body", "utterance", "value", "parts", "payload")
 _ORDER = (
     "turn",
     "turn_index",

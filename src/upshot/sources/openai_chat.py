@@ -1,5 +1,6 @@
-"""Chats as objects with a list `messages`: the interchange format of DESIGN.md, and what most tools
-write, as JSON lines, JSON, CSV or Parquet.
+"""Chats as objects with a list `messages`: the interchange format, and what most tools write, as
+JSON lines, JSON, CSV or Parquet; the list may be a text of JSON, or a transcript that names its
+speakers line by line.
 
 Accepted spellings: `id`, `conversation_id`, `session_id`, …; `user`, `user_id`, …; `started_at`,
 `timestamp`, … Rows of one conversation id are put together: turns in their order, growing copies
@@ -8,6 +9,7 @@ as one.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -58,6 +60,7 @@ IDS = (
     "uuid",
     "trace_id",
     "_id",
+    "session",
 )
 USERS = (
     "user",
@@ -647,6 +650,13 @@ def _read_rating(content: Any, at: int) -> tuple[Signal, ...]:
         return (Signal("comment", 0.0, at, f"rating {fields.text(content)}"),)
 
 
+_BOT = re.compile(
+    r"(?:bot|assistant)\d*$|\b(?:ai|gpt|chatgpt|claude|gemini|copilot|llama|mistral)\b",
+    re.IGNORECASE,
+)
+"""Names of speakers who are no person."""
+
+
 def name_speakers(turns: Sequence[Any]) -> list[Any]:
     """The turns, those of a speaker who is called by name under the role that is left.
 
@@ -658,11 +668,16 @@ def name_speakers(turns: Sequence[Any]) -> list[Any]:
         return list(turns)
     roles = {fields.role(name) for name in names if name and fields.is_role(name)}
     left = {"user", "assistant"} - roles
-    if len(left) != 1 or "tool" in left:
+    bots = {name for name in names if _BOT.search(name)} if len(left) == 2 else set[str]()
+    if len(left) != 1 and not bots:
         return list(turns)
-    role = left.pop()
+    role = "user" if bots else left.pop()
     return [
-        {**turn, "role": role, "name": turn.get("name") or name}
+        {
+            **turn,
+            "role": "assistant" if name in bots else role,
+            "name": turn.get("name") or name,
+        }
         if is_object(turn) and name and not fields.is_role(name)
         else turn
         for turn, name in zip(turns, names, strict=True)

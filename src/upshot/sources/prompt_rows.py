@@ -41,6 +41,9 @@ _SIDES = (
     ("question", "response"),
     ("prompt", "answer"),
     ("input", "response"),
+    ("query_text", "fulfillment_text"),
+    ("query_text", "response_text"),
+    ("user_text", "bot_text"),
     ("message", "response"),
     ("message", "reply"),
 )

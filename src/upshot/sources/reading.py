@@ -153,7 +153,16 @@ def _read_input(source: Input, format: str | None, paths: Mapping[str, str] | No
 def _read_members(archive: str, members: Iterator[Input]) -> Items:
     """Conversations of an archive's files; other files are bad records."""
     any_read = False
-    for member in members:
+    while True:
+        try:
+            member = next(members, None)
+        except FormatError as error:  # the rest is damaged
+            if not any_read:
+                raise
+            yield BadRecord(archive, "after that", _reason_of(error))
+            return
+        if member is None:
+            break
         try:
             for item in _read_input(member, None, None):
                 any_read = any_read or isinstance(item, RawConversation)
