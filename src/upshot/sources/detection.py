@@ -53,6 +53,16 @@ class Fit(NamedTuple):
         return self.readable / self.of if self.of else 0.0
 
 
+    @property
+    def forgiving_share(self) -> float:
+        """The same where one record may be bad beside two that are not."""
+        if self.readable < _MIN_FORGIVEN:
+            return self.share
+        return min(1.0, (self.readable + 1) / self.of)
+
+
+_MIN_FORGIVEN = 2
+"""Records that a format reads, before one that it does not read is taken for a bad one."""
 NO_FIT = Fit(0, 0)
 
 

@@ -361,9 +361,11 @@ def detect(source: Input) -> str:
 
 
 def fits(sample: Sample) -> list[tuple[str, Fit]]:
-    """Every format with its fit, the best first; of equals the more special."""
+    """Every format with its fit, the best first; of equals the more special. One bad record makes
+    no difference: it must not hand a file to a format that reads less of each record.
+    """
     pairs = [(name, _fit(FORMATS.load(name), sample)) for name in FORMATS.names]
-    return sorted(pairs, key=lambda pair: -pair[1].share)
+    return sorted(pairs, key=lambda pair: -pair[1].forgiving_share)
 
 
 def _fit(module: Any, sample: Sample) -> Fit:
