@@ -6,7 +6,8 @@ the counts of `reading_counts.json`, each with its reason, instead of those that
 `silent` are files of which nothing is read without a word. `wrong_speaker` is the share of labelled
 messages of a real project whose author is another than a person who read them wrote down
 (`reading_labels.csv`), and `messages_lost` those that are not there. `fuzz.*` counts what goes
-wrong in mutated files: a traceback, more than five seconds, or nothing read and nothing told.
+wrong in mutated files: a traceback, more than five seconds, or nothing read and nothing told;
+`fuzz.lost` the files with one damaged line of which anything else was lost, or the line untold.
 `slowdown` is how much longer an ingest takes where one line in a hundred is broken. The baseline of
 `files` is taking every JSON value with a `role` for a message.
 """
@@ -21,27 +22,19 @@ import os
 import random
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor
-from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import reading_newcomer
-from upshot.errors import UpshotError
-from upshot.sources.notes import collect_notes
-from upshot.sources.reading import read
+from reading_faults import fuzz, is_read_or_refused
 
 UPSHOT = Path(sys.executable).with_name("upshot")
-LIMIT = 5
-"""Seconds for one mutated file of a few kilobytes."""
 SMALL = 60_000
 """Bytes of a file that is mutated."""
 
@@ -113,29 +106,6 @@ def is_fault_contained(path: Path, good: Path) -> bool:
 FOLDER = " (a folder)"
 """Behind the names of folders in `counts.json`."""
 COUNTS = ("conversations", "person", "assistant", "tool")
-
-
-def is_read_or_refused(path: Path) -> bool:
-    """Whether a broken file is read or refused in words, in time."""
-    signal.signal(signal.SIGALRM, _stop)
-    return find_fault(path) is None
-
-
-def find_fault(path: Path) -> tuple[str, str] | None:
-    """(kind, reason) of what goes wrong in reading a file; None where nothing does."""
-    signal.alarm(LIMIT)
-    try:
-        with collect_notes() as notes:
-            items = list(read([path]))
-        return None if items or notes.skipped else ("silent", "")
-    except UpshotError:
-        return None
-    except Hang:
-        return "hang", ""
-    except Exception as error:  # noqa: BLE001  # that is what is counted
-        return "traceback", f"{error!r:.120}"
-    finally:
-        signal.alarm(0)
 
 
 def check_files(cases: Path, logs: Path, corrections: Path) -> dict[str, float]:
@@ -232,97 +202,6 @@ def check_speakers(sessions: Path, labels: Path) -> dict[str, float]:
             lost += message not in read_authors
             wrong += message in read_authors and author not in read_authors[message]
     return {"wrong_speaker": wrong / max(1, total), "messages_lost": lost / max(1, total)}
-
-
-def mutate(data: bytes, rng: random.Random) -> bytes:
-    """A file with one to three faults of kinds that real files have."""
-    for _ in range(rng.randint(1, 3)):
-        place = rng.randrange(max(1, len(data)))
-        kind = rng.randrange(9)
-        if kind == 0:
-            data = data[:place]
-        elif kind == 1:
-            data = data[:place] + bytes([rng.randrange(256)]) + data[place + 1 :]
-        elif kind == 2:
-            data = data[:place] + data[place + rng.randrange(1, 200) :]
-        elif kind == 3:
-            end = place + rng.randrange(1, 400)
-            data = data[:end] + data[place:end] + data[end:]
-        elif kind == 4:
-            data = rng.choice([b"\xef\xbb\xbf", b"\xff\xfe", b"[", b"warning: x\n", b"\0"]) + data
-        else:
-            data = replace_value(data, rng)
-    return data
-
-
-_VALUE = re.compile(rb':\s*("(?:[^"\\]|\\.)*"|-?\d[\d.eE+-]*|true|false|null)')
-ODD = [
-    b"null",
-    b"5",
-    b"-1",
-    b'""',
-    b"[]",
-    b"{}",
-    b"true",
-    b"[null]",
-    b"1e999",
-    b"NaN",
-    b'"\\ud800"',
-    b"9" * 400,
-    b'{"a": {"b": []}}',
-    b"[[[[]]]]",
-    b'"x"',
-    b"0.5",
-]
-"""Values of other types."""
-
-
-def replace_value(data: bytes, rng: random.Random) -> bytes:
-    """A value of the file becomes one of another type."""
-    values = list(_VALUE.finditer(data))
-    if not values:
-        return data
-    match = rng.choice(values)
-    return data[: match.start(1)] + rng.choice(ODD) + data[match.end(1) :]
-
-
-class Hang(BaseException):
-    """It takes too long; no reader may catch it."""
-
-
-def _stop(number: int, frame: FrameType | None) -> None:
-    raise Hang
-
-
-def try_mutations(path: Path, count: int, seed: int) -> list[tuple[str, str]]:
-    """(kind, what) of what went wrong in mutations of a file."""
-    signal.signal(signal.SIGALRM, _stop)
-    rng = random.Random(f"{seed}/{path.name}")
-    data = path.read_bytes()
-    out: list[tuple[str, str]] = []
-    with tempfile.TemporaryDirectory() as room:
-        for number in range(count):
-            target = Path(room, f"{number}{path.suffix}")
-            target.write_bytes(mutate(data, rng))
-            if (fault := find_fault(target)) is not None:
-                out.append((fault[0], f"{path.name} {number} {fault[1]}"))
-            target.unlink()
-    return out
-
-
-def fuzz(files: list[Path], inputs: int, seed: int) -> dict[str, float]:
-    """Mutations of many files, shared out over two processes."""
-    each = max(1, inputs // max(1, len(files)))
-    with ProcessPoolExecutor(2) as pool:
-        results = list(pool.map(partial(try_mutations, count=each, seed=seed), files))
-    faults = [fault for result in results for fault in result]
-    for kind, what in faults[:20]:
-        print(kind, what, file=sys.stderr)
-    kinds = Counter(kind for kind, _ in faults)
-    return {
-        "fuzz.inputs": float(each * len(files)),
-        **{f"fuzz.{kind}": float(kinds[kind]) for kind in ("traceback", "hang", "silent")},
-    }
 
 
 def measure_slowdown(repeats: int = 5) -> float:
