@@ -1,13 +1,15 @@
 """Are logs read whole and by the right speaker? Cases, real files, labels, and broken input.
 
 `cases` is the share of small inputs of many tools that come out as written down beside them, and
-`files` of real log files whose conversations and messages are counted right; `silent` are files of
-which nothing is read without a word. `wrong_speaker` is the share of labelled messages of a real
-project whose author is another than a person who read them wrote down (`reading_labels.csv`), and
-`messages_lost` those that are not there. `fuzz.*` counts what goes wrong in mutated files: a
-traceback, more than five seconds, or nothing read and nothing told. `slowdown` is how much longer
-an ingest takes where one line in a hundred is broken. The baseline of `files` is taking every JSON
-value with a `role` for a message.
+`files` of real log files whose conversations and messages are counted right; `files.corrected` with
+the counts of `reading_counts.json`, each with its reason, instead of those that were counted wrong.
+`silent` are files of which nothing is read without a word. `wrong_speaker` is the share of labelled
+messages of a real project whose author is another than a person who read them wrote down
+(`reading_labels.csv`), and `messages_lost` those that are not there. `fuzz.*` counts what goes
+wrong in mutated files: a traceback, more than five seconds, or nothing read and nothing told;
+`fuzz.lost` the files with one damaged line of which anything else was lost, or the line untold.
+`slowdown` is how much longer an ingest takes where one line in a hundred is broken. The baseline of
+`files` is taking every JSON value with a `role` for a message.
 """
 
 from __future__ import annotations
@@ -20,38 +22,33 @@ import os
 import random
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from functools import partial
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
-from upshot.errors import UpshotError
-from upshot.sources.notes import collect_notes
-from upshot.sources.reading import read
+import reading_newcomer
+from reading_faults import fuzz, is_read_or_refused
 
 UPSHOT = Path(sys.executable).with_name("upshot")
-LIMIT = 5
-"""Seconds for one mutated file of a few kilobytes."""
 SMALL = 60_000
 """Bytes of a file that is mutated."""
 
 
-def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+def run(
+    *arguments: str | Path, environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     """The command line."""
-    environment = {**os.environ, "UPSHOT_KEY": "0" * 64, "NO_COLOR": "1", "COLUMNS": "300"}
+    settings = {"UPSHOT_KEY": "0" * 64, "NO_COLOR": "1", "COLUMNS": "300"}
     return subprocess.run(
         [str(UPSHOT), *map(str, arguments)],
         capture_output=True,
         text=True,
-        env=environment,
+        env={**os.environ, **settings, **(environment or {})},
         timeout=300,
         check=False,
     )
@@ -64,18 +61,26 @@ def check_cases(cases: Path) -> dict[str, float]:
     counts = re.search(r"(\d+) of (\d+) as expected", done.stdout)
     right, total = (int(counts[1]), int(counts[2])) if counts else (0, 1)
     print(done.stdout.strip().splitlines()[-1][:600], file=sys.stderr)
-    faults = [
-        path
-        for path in sorted((cases / "faults").iterdir())
-        if path.is_file() and path.suffix != ".py" and path.name != "zz-good.jsonl"
-    ]
-    fine = [is_fault_contained(path, cases / "faults" / "zz-good.jsonl") for path in faults]
-    for path, ok in zip(faults, fine, strict=True):
+    good = cases / "faults" / "zz-good.jsonl"
+    paths = sorted(path for path in (cases / "faults").iterdir() if path.is_file())
+    results = {
+        f"faults/{path.name}": is_fault_contained(path, good)
+        for path in paths
+        if path.suffix != ".py" and path != good
+    }
+    for path in sorted((cases / "faults" / "fuzz").glob("*.bin")):
+        results[f"fuzz/{path.name}"] = is_read_or_refused(path)
+    results |= {f"newcomer/{n}": ok for n, ok in reading_newcomer.check(cases / "newcomer", run)}
+    for name, ok in results.items():
         if not ok:
-            print(f"fault not contained: {path.name}", file=sys.stderr)
+            print(f"not as expected: {name}", file=sys.stderr)
+    shares: dict[str, list[bool]] = {}
+    for name, ok in results.items():
+        shares.setdefault(name.partition("/")[0], []).append(ok)
     return {
-        "cases": right / total,
-        "cases.faults": sum(fine) / max(1, len(fine)),
+        "cases": (right + sum(results.values())) / (total + len(results)),
+        "cases.logs": right / total,
+        **{f"cases.{name}": sum(oks) / len(oks) for name, oks in shares.items()},
     }
 
 
@@ -98,20 +103,43 @@ def is_fault_contained(path: Path, good: Path) -> bool:
         )
 
 
-def check_files(cases: Path, logs: Path) -> dict[str, float]:
+FOLDER = " (a folder)"
+"""Behind the names of folders in `counts.json`."""
+COUNTS = ("conversations", "person", "assistant", "tool")
+
+
+def check_files(cases: Path, logs: Path, corrections: Path) -> dict[str, float]:
     """The share of real files that are counted right, and those of which nothing is told."""
+    counts = json.loads((logs / "counts.json").read_text())
+    by_path = {name.removesuffix(FOLDER): wanted for name, wanted in counts.items()}
+    rows = json.loads(corrections.read_text())
+    doubtful = {name: wanted for name, wanted in by_path.items() if name in rows}
+    settled = {name: wanted for name, wanted in by_path.items() if name not in rows}
+    corrected = {name: {key: rows[name][key] for key in COUNTS} for name in doubtful}
+    with tempfile.TemporaryDirectory() as room:
+        box = Path(room, "logs")
+        shutil.copytree(logs, box)
+        right, silent = compare_counts(cases, box, settled)
+        as_given, more_silent = compare_counts(cases, box, doubtful)
+        as_corrected, _ = compare_counts(cases, box, corrected)
+    return {
+        "files": (right + as_given) / len(by_path),
+        "files.corrected": (right + as_corrected) / len(by_path),
+        "files.plain": count_plainly(logs),
+        "silent": float(silent + more_silent),
+    }
+
+
+def compare_counts(cases: Path, logs: Path, wanted: dict[str, dict[str, int]]) -> tuple[int, int]:
+    """(right, silent) of the files of a folder."""
+    (logs / "counts.json").write_text(json.dumps(wanted))
     command = [sys.executable, str(cases / "format_counts.py"), str(logs)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     print(done.stdout.strip().splitlines()[-1][:900], file=sys.stderr)
-    counts = re.search(r"(\d+) of (\d+) as counted; (\d+) silent", done.stdout)
-    if not counts:
-        return {}
-    right, total, silent = map(int, counts.groups())
-    return {
-        "files": right / total,
-        "files.plain": count_plainly(logs),
-        "silent": float(silent),
-    }
+    counts = re.search(r"(\d+) of \d+ as counted; (\d+) silent", done.stdout)
+    if counts is None:
+        raise SystemExit(f"could not count the files: {done.stderr[-300:]}")
+    return int(counts[1]), int(counts[2])
 
 
 def count_plainly(logs: Path) -> float:
@@ -176,109 +204,6 @@ def check_speakers(sessions: Path, labels: Path) -> dict[str, float]:
     return {"wrong_speaker": wrong / max(1, total), "messages_lost": lost / max(1, total)}
 
 
-def mutate(data: bytes, rng: random.Random) -> bytes:
-    """A file with one to three faults of kinds that real files have."""
-    for _ in range(rng.randint(1, 3)):
-        place = rng.randrange(max(1, len(data)))
-        kind = rng.randrange(9)
-        if kind == 0:
-            data = data[:place]
-        elif kind == 1:
-            data = data[:place] + bytes([rng.randrange(256)]) + data[place + 1 :]
-        elif kind == 2:
-            data = data[:place] + data[place + rng.randrange(1, 200) :]
-        elif kind == 3:
-            end = place + rng.randrange(1, 400)
-            data = data[:end] + data[place:end] + data[end:]
-        elif kind == 4:
-            data = rng.choice([b"\xef\xbb\xbf", b"\xff\xfe", b"[", b"warning: x\n", b"\0"]) + data
-        else:
-            data = replace_value(data, rng)
-    return data
-
-
-_VALUE = re.compile(rb':\s*("(?:[^"\\]|\\.)*"|-?\d[\d.eE+-]*|true|false|null)')
-ODD = [
-    b"null",
-    b"5",
-    b"-1",
-    b'""',
-    b"[]",
-    b"{}",
-    b"true",
-    b"[null]",
-    b"1e999",
-    b"NaN",
-    b'"\\ud800"',
-    b"9" * 400,
-    b'{"a": {"b": []}}',
-    b"[[[[]]]]",
-    b'"x"',
-    b"0.5",
-]
-"""Values of other types."""
-
-
-def replace_value(data: bytes, rng: random.Random) -> bytes:
-    """A value of the file becomes one of another type."""
-    values = list(_VALUE.finditer(data))
-    if not values:
-        return data
-    match = rng.choice(values)
-    return data[: match.start(1)] + rng.choice(ODD) + data[match.end(1) :]
-
-
-class Hang(BaseException):
-    """It takes too long; no reader may catch it."""
-
-
-def _stop(number: int, frame: FrameType | None) -> None:
-    raise Hang
-
-
-def try_mutations(path: Path, count: int, seed: int) -> list[tuple[str, str]]:
-    """(kind, what) of what went wrong in mutations of a file."""
-    signal.signal(signal.SIGALRM, _stop)
-    rng = random.Random(f"{seed}/{path.name}")
-    data = path.read_bytes()
-    out: list[tuple[str, str]] = []
-    with tempfile.TemporaryDirectory() as room:
-        for number in range(count):
-            target = Path(room, f"{number}{path.suffix}")
-            target.write_bytes(mutate(data, rng))
-            signal.alarm(LIMIT)
-            try:
-                with collect_notes() as notes:
-                    items = list(read([target]))
-                if not items and not notes.skipped:
-                    out.append(("silent", f"{path.name} {number}"))
-            except UpshotError:
-                pass
-            except Hang:
-                out.append(("hang", f"{path.name} {number}"))
-            except Exception as error:  # noqa: BLE001  # that is what is counted
-                out.append(("traceback", f"{path.name} {number}: {error!r:.120}"))
-            finally:
-                signal.alarm(0)
-            target.unlink()
-    return out
-
-
-def fuzz(files: list[Path], inputs: int, seed: int) -> dict[str, float]:
-    """Mutations of many files, shared out over two processes."""
-    each = max(1, inputs // max(1, len(files)))
-    with ProcessPoolExecutor(2) as pool:
-        results = list(pool.map(partial(try_mutations, count=each, seed=seed), files))
-    faults = [fault for result in results for fault in result]
-    for kind, what in faults[:20]:
-        print(kind, what, file=sys.stderr)
-    kinds = Counter(kind for kind, _ in faults)
-    return {
-        "fuzz.inputs": float(each * len(files)),
-        **{f"fuzz.{kind}": float(kinds[kind]) for kind in ("traceback", "hang", "silent")},
-    }
-
-
 def measure_slowdown(repeats: int = 5) -> float:
     """Time of an ingest with one bad line in a hundred, relative to one without."""
     rng = random.Random(0)
@@ -324,7 +249,7 @@ def main() -> None:
     here = Path(__file__).parent
     metrics = {
         **check_cases(cases),
-        **check_files(cases, logs),
+        **check_files(cases, logs, here / "reading_counts.json"),
         **check_speakers(data / "coding-agents" / "claude-code", here / "reading_labels.csv"),
     }
     own = sorted((here.parent / "tests" / "sources" / "files").rglob("*"))

@@ -10,7 +10,6 @@ from __future__ import annotations
 import ast
 import re
 import sys
-from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from upshot.records import RawConversation
 from upshot.records.signals import SIGNALS
 from upshot.sources.formats import FORMATS
 from upshot.sources.reading import read
+from upshot.sources.speakers import words_of
 
 DOCS = Path(__file__).parent
 SOURCE = DOCS.parent / "src" / "upshot"
@@ -76,28 +76,51 @@ def names(registry: tuple[str, ...]) -> Callable[[], Iterator[str]]:
     return lambda: iter([", ".join(f"`{name}`" for name in registry) + "."])
 
 
+MAX_SHOWN, MAX_WORDS = 5, 28
+"""Messages of a sample, and characters of each, that the table of formats shows."""
+
+
 def formats() -> Iterator[str]:
     """The table of log formats: what each reads, and what comes out of a small sample."""
     samples: dict[str, list[str]] = {}
     for path in sorted(SAMPLES.iterdir()):
-        counts: Counter[str] = Counter()
-        sources: set[str] = set()
-        for item in read(path):
-            if isinstance(item, RawConversation):
-                sources.add(item.source)
-                counts["conversations" if not item.branch_of else "branches"] += 1
-                own = item.messages[item.branch_at :] if item.branch_of else item.messages
-                counts.update(f"by {message.written_by}" for message in own)
-                counts["calls"] += sum(len(message.tool_calls) for message in own)
-                counts["signals"] += sum(len(message.signals) for message in own)
-        out = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
-        for source in sources:
-            samples.setdefault(source, []).append(f"`{path.name}`: {out}")
+        items = [item for item in read(path) if isinstance(item, RawConversation)]
+        for item in sorted(items, key=lambda item: -len(item.messages))[:1]:
+            branches = sum(bool(other.branch_of) for other in items)
+            more = [f"{len(items) - branches} conversations"] if len(items) - branches > 1 else []
+            more += [f"{branches} branch" + "es" * (branches > 1)] if branches else []
+            shown = describe_messages(item)
+            text = shown + (f" ({', '.join(more)})" if more else "")
+            samples.setdefault(item.source, []).append(f"`{path.name}`: {text}")
     yield "| format | in | out of a small sample |"
     yield "|---|---|---|"
     for name in FORMATS.names:
         module = SOURCE / "sources" / f"{FORMATS.load(name).__name__.rpartition('.')[2]}.py"
-        yield f"| `{name}` | {first_sentence(module)} | {'; '.join(samples.get(name, []))} |"
+        yield f"| `{name}` | {describe_input(module)} | {'; '.join(samples.get(name, []))} |"
+
+
+def describe_input(path: Path) -> str:
+    """What the docstring of a format's module says that it reads, up to the first full stop."""
+    docstring = ast.get_docstring(ast.parse(path.read_text("utf-8"))) or ""
+    sentence = re.split(r"\.(?:\s|$)", " ".join(docstring.split()), maxsplit=1)[0]
+    return sentence.replace("|", "\\|")
+
+
+def describe_messages(conversation: RawConversation) -> str:
+    """The first messages of a conversation: who wrote each, its first words, calls and signals."""
+    parts: list[str] = []
+    for message in conversation.messages[:MAX_SHOWN]:
+        is_person = message.written_by == "person"
+        words = " ".join((words_of(message) if is_person else message.content).split())
+        words = words if len(words) <= MAX_WORDS else f"{words[: MAX_WORDS - 1]}…"
+        words = re.sub(r"[<>|*_]", lambda mark: f"\\{mark.group()}", words)
+        things = [f"“{words}”"] if words else []
+        things += [f"calls `{call.name}`" for call in message.tool_calls]
+        things += [f"signal `{signal.kind}`" for signal in message.signals]
+        parts.append(f"{message.written_by} {', '.join(things)}")
+    if (rest := len(conversation.messages) - MAX_SHOWN) > 0:
+        parts.append(f"{rest} more")
+    return "; ".join(parts)
 
 
 PARTS: dict[str, dict[str, Callable[[], Iterator[str]]]] = {

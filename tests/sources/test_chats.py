@@ -323,3 +323,54 @@ def test_what_a_person_typed_stays_theirs(text: str) -> None:
 
     marked = mark_author(RawMessage("user", text))
     assert (marked.author, marked.spans) == ("", ())
+
+
+CARD: dict[str, object] = {"type": "message", "subtype": "bot_message", "bot_id": "B9", "text": ""}
+
+
+def write_day(folder: Path, *messages: dict[str, object]) -> Path:
+    day = folder / "general" / "2026-05-01.json"
+    day.parent.mkdir(exist_ok=True)
+    day.write_text(json.dumps(messages))
+    return day
+
+
+def test_a_bot_of_slack_that_only_posts_cards_is_a_machine(tmp_path: Path) -> None:
+    person: dict[str, object] = {
+        "type": "message",
+        "user": "U1",
+        "ts": "1777629601.5",
+        "text": "who broke it?",
+    }
+    push = {**CARD, "ts": "1777629601.1", "attachments": [{"text": "1 new commit"}]}
+    day = write_day(tmp_path, push, person, {**push, "ts": "1777629602.1"})
+    assert outline(day)[1:] == ["- 1 new commit", "P who broke it?", "- 1 new commit"]
+
+
+@pytest.mark.parametrize(
+    "answer", [{"text": "It was me."}, {"thread_ts": "1777629600.1"}, {"blocks": [{"text": "Me."}]}]
+)
+def test_a_bot_of_slack_that_ever_answers_is_a_model(
+    tmp_path: Path, answer: dict[str, object]
+) -> None:
+    card = {**CARD, "ts": "1777629601.1", "attachments": [{"text": "Deploy done."}]}
+    day = write_day(tmp_path, card, {**card, "ts": "1777629602.1", **answer})
+    assert not [line for line in outline(day) if line.startswith("-")]
+
+
+def test_a_branch_of_an_openassistant_branch_says_which_it_left(tmp_path: Path) -> None:
+    parents = {"q": None, "a": "q", "b": "q", "c": "b", "d": "c", "e": "c"}
+    rows = [
+        {
+            "message_id": name,
+            "parent_id": parent,
+            "message_tree_id": "q",
+            "role": "prompter" if name in "qc" else "assistant",
+            "text": f"text {name}",
+            "rank": 0 if name == "a" else None,
+        }
+        for name, parent in parents.items()
+    ]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    branches = [line for line in outline(tmp_path / "rows.jsonl") if "branch" in line]
+    assert branches == ["q~d by ? branch of q at 1", "q~e by ? branch of q~d at 3"]

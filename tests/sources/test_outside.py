@@ -139,6 +139,50 @@ def test_an_id_that_the_lake_had_to_replace_is_still_found(tmp_path: Path) -> No
     )
 
 
+TRACES = [
+    {
+        "id": f"t{number}",
+        "projectId": "p",
+        "sessionId": "s1",
+        "timestamp": f"2026-05-01T10:0{number}:00Z",
+        "input": [{"role": "user", "content": f"question {number}"}],
+        "output": {"role": "assistant", "content": f"answer {number}"},
+        "observations": [],
+    }
+    for number in (1, 2)
+]
+
+
+@pytest.mark.parametrize(
+    ("event", "kind", "value"),
+    [
+        ({"trace_id": "t1", "kind": "thumb_down"}, "thumb_down", -1.0),
+        ({"langfuse": {"trace": "t1"}, "kind": "outcome", "value": 0.5}, "outcome", 0.5),
+        ({"refs": {"trace": "t1"}, "kind": "ticket_reopened"}, "ticket_reopened", -0.7),
+        ({"traceId": "t1", "name": "user-feedback", "value": 0}, "thumb", -1.0),
+    ],
+)
+def test_an_event_may_name_its_response_by_the_trace(
+    tmp_path: Path, event: dict[str, object], kind: str, value: float
+) -> None:
+    lake = tmp_path / "lake"
+    (tmp_path / "traces.json").write_text(json.dumps(TRACES))
+    upshot.ingest(tmp_path / "traces.json", lake)
+    upshot.ingest_events(lines(tmp_path / "e.jsonl", event), lake)
+    written = [row for row in events(lake) if row[2] == kind]
+    assert [(row[1], row[3]) for row in written] == [(1, pytest.approx(value, abs=0.35))]
+    assert upshot.ingest_events(tmp_path / "e.jsonl", lake).known == 1
+
+
+def test_an_event_of_an_unknown_trace_is_kept_apart(tmp_path: Path) -> None:
+    lake = tmp_path / "lake"
+    upshot.ingest(lines(tmp_path / "chat.jsonl", CHAT), lake)
+    event = {"trace_id": "t9", "kind": "thumb_up"}
+    report = upshot.ingest_events(lines(tmp_path / "e.jsonl", event), lake)
+    assert (report.events, report.quarantined) == (0, 1)
+    assert "t9" in report.first_reason
+
+
 def test_events_without_a_lake_are_refused(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="upshot ingest"):
         upshot.ingest_events(

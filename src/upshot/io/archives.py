@@ -9,7 +9,12 @@ from collections.abc import Callable, Iterator, Mapping
 
 from upshot.errors import FormatError
 from upshot.io.files import Input, make_input
-from upshot.io.streams import ArchiveFolder, Limits, read_parts
+from upshot.io.streams import BLOCK, ArchiveFolder, Limits, read_parts
+
+
+def is_tar(head: bytes) -> bool:
+    """Whether a file that begins like this is a tar archive."""
+    return head[257:262] == b"ustar"
 
 
 def open_members(source: Input) -> Iterator[Input] | None:
@@ -20,7 +25,7 @@ def open_members(source: Input) -> Iterator[Input] | None:
     """
     if source.head[:4] == b"PK\x03\x04":
         return _open_zip(source)
-    if source.head[257:262] == b"ustar":
+    if is_tar(source.head):
         return _open_tar(source)
     return None
 
@@ -45,16 +50,35 @@ def _open_zip(source: Input) -> Iterator[Input]:
 
 def _open_tar(source: Input) -> Iterator[Input]:
     members: dict[str, Callable[[], bytes]] = {}
+    content, failure = _read_whole(source)
+    size = content.getbuffer().nbytes
     try:
-        archive = tarfile.open(fileobj=io.BytesIO(source.stream.read()))  # noqa: SIM115
-        for info in archive.getmembers():
-            if info.isfile():
+        archive = tarfile.open(fileobj=content)  # noqa: SIM115
+        for info in archive:
+            if info.offset_data + info.size > size:
+                failure = failure or FormatError(f"could not read {source.name}: it is cut")
+            elif info.isfile():
                 members[info.name] = _limited(
                     lambda info=info: _extract(archive, info), info.size, source.limits
                 )
     except (tarfile.TarError, OSError) as error:
-        raise FormatError(f"could not read {source.name}: {error}") from error
-    return _make_inputs(source, members)
+        failure = failure or FormatError(f"could not read {source.name}: {error}")
+    if failure is not None and not members:
+        raise failure
+    return _make_inputs(source, members, failure)
+
+
+def _read_whole(source: Input) -> tuple[io.BytesIO, FormatError | None]:
+    """A file up to where it is damaged, and how it is."""
+    content = io.BytesIO()
+    try:
+        while block := source.stream.read(BLOCK):
+            content.write(block)
+    except FormatError as error:
+        content.seek(0)
+        return content, error
+    content.seek(0)
+    return content, None
 
 
 def _extract(archive: tarfile.TarFile, info: tarfile.TarInfo) -> bytes:
@@ -77,17 +101,22 @@ def _limited(read: Callable[[], bytes], size: int, limits: Limits) -> Callable[[
     return read_within
 
 
-def _make_inputs(source: Input, members: Mapping[str, Callable[[], bytes]]) -> Iterator[Input]:
+def _make_inputs(
+    source: Input,
+    members: Mapping[str, Callable[[], bytes]],
+    failure: FormatError | None = None,
+) -> Iterator[Input]:
     for name in sorted(members):
         folder = ArchiveFolder(members, name[: name.rfind("/") + 1])
         try:
             content = members[name]()
         except FormatError as error:
-            content, failure = b"", error
-            parts = _fail(failure)
+            content, parts = b"", _fail(error)
         else:
             parts = read_parts(io.BytesIO(content))
         yield make_input(f"{source.name}!{name}", parts, folder, None, source.limits)
+    if failure is not None:
+        raise failure
 
 
 def _fail(error: FormatError) -> Iterator[bytes]:

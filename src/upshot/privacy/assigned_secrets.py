@@ -8,6 +8,7 @@ only what looks drawn at random.
 from __future__ import annotations
 
 import re
+import string
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -91,13 +92,12 @@ def read_assigned(region: Region) -> Iterator[TypedSpan]:
         if not (is_flag or _PHRASE_LABEL.search(region.text)):
             return
     region = region.trim_escape()
-    after = region.after(_REACH)
-    head = _HEAD.search(region.before(40))
-    before = head.group() if head else ""
-    if _PHRASE_LABEL.search(region.text) and (phrase := _SEED_PHRASE.match(after)):
+    label, after = region.text, region.after(_REACH)
+    before = _read_head(region.before(40))
+    if _PHRASE_LABEL.search(label) and (phrase := _SEED_PHRASE.match(after)):
         yield region.span_after("SECRET", after, *phrase.span("words"))
         return
-    if _LOGIN_LABEL.search(region.text) and (login := _LOGIN.match(after)):
+    if _LOGIN_LABEL.search(label) and (login := _LOGIN.match(after)):
         yield region.span_after("SECRET", after, *login.span("password"))
         return
     for separator in _SEPARATORS:
@@ -121,7 +121,7 @@ def read_assigned(region: Region) -> Iterator[TypedSpan]:
             end = start + len(_trim(value["bare"]))
         name = _NAME.match(after)
         assignment = _Assignment(
-            before.lstrip("-.<") + region.text + (name.group() if name else ""),
+            before.lstrip("-.<") + label + (name.group() if name else ""),
             "is" if link["verb"] else link["sign"] or " ",
             after[start:end],
             group != "bare",
@@ -162,8 +162,18 @@ _SETS = re.compile(
 )
 _REACH = 700
 """Bytes behind a label that are looked at."""
-_HEAD = re.compile(r"<?[A-Za-z0-9_\-.]*\Z")
+_HEAD_CHARACTERS = string.ascii_letters + string.digits + "_-."
 _NAME = re.compile(r"(?:[A-Za-z0-9_]|-(?=[A-Za-z0-9])){0,30}")
+
+
+def _read_head(before: str) -> str:
+    """The part of an identifier, option or tag that stands right before a label.
+
+    >>> _read_head("use --db_"), _read_head("<"), _read_head("my ")
+    ('--db_', '<', '')
+    """
+    size = len(before.rstrip(_HEAD_CHARACTERS))
+    return before[size - 1 if before[:size].endswith("<") else size :]
 
 
 def _trim(value: str) -> str:
@@ -177,6 +187,8 @@ def _trim(value: str) -> str:
 
 def is_secret(assignment: _Assignment) -> bool:
     """Whether a value is a secret, by its label and its form."""
+    if len(assignment.value) < _MIN_KEY and not _PASSWORD_LABEL.search(assignment.label):
+        return False
     words = _split_identifier(assignment.label)
     if len(set(assignment.value)) < _MIN_DISTINCT or assignment.value[:1] in (
         " ",
@@ -206,6 +218,10 @@ def is_secret(assignment: _Assignment) -> bool:
 _PASSWORD = re.compile(
     "(?i)pass(?:word|wd|phrase|code|wort)|pwd|passw|contraseñ|kennwort|senha|hasł"
 )
+_PASSWORD_LABEL = re.compile(
+    f"{_PASSWORD.pattern}|pass|pw|^(?:{'|'.join(map(re.escape, sorted(_WORDS_OF_PASSWORDS)))})$"
+)
+"""Labels behind which a short value may be a secret."""
 _NO_SECRETS = word_list("no_secrets")
 """Words of identifiers that hold no secret: `max_tokens`, `cache_key`, `password_field`."""
 _ENDS_OTHERWISE = re.compile(r"(?i)(?:less|token(?:s|iz.*)|board|(?<!pass)words?|able)$")

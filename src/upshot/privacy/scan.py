@@ -129,7 +129,7 @@ class Family:
         while position >= 0:
             resume = -1
             for match in self._candidates.finditer(blob, position):
-                start, end = match.span()
+                start, end = span = match.span()
                 number = bisect_right(offsets, start) - 1
                 low, high = offsets[number], offsets[number + 1] - 1
                 if end > high:  # the rest is another text's
@@ -139,13 +139,13 @@ class Family:
                         break
                     start, end = shorter.span()
                 resume = end
-                for span in self._read(Region(blob, start, end, low, high)):
-                    if span:
-                        yield number, span
-                        resume = max(resume, span[2])
+                for secret in self._read(Region(blob, start, end, low, high)):
+                    if secret:
+                        yield number, secret
+                        resume = max(resume, secret[2])
                     else:
                         resume = _skip_word(blob, start, end)
-                if resume != match.end():
+                if resume != span[1]:
                     break
                 resume = -1
             position = resume

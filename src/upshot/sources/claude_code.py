@@ -1,5 +1,6 @@
 """Claude Code's logs: sessions (`~/.claude/projects/*/*.jsonl`), files of sub-agents, sessions of
-Claude Code on the web, and what `claude -p --output-format json` or `stream-json` prints.
+Claude Code on the web, and what `claude -p --output-format json` or `stream-json` prints, and
+Cursor's agent likewise.
 
 A session is a tree by `parentUuid`: a rewind leaves a branch. Tool results come as user lines; they
 are the tools' messages. One answer is written as several lines of one `message.id`.
@@ -15,7 +16,7 @@ import msgspec
 
 from upshot.errors import RecordError
 from upshot.io.files import Input
-from upshot.io.json_values import is_array, is_object
+from upshot.io.json_values import as_object, is_array, is_object
 from upshot.io.streams import Folder
 from upshot.records import BadRecord, RawConversation, RawMessage, ToolCall
 from upshot.sources import fields
@@ -32,7 +33,13 @@ from upshot.sources.agent_steps import (
 )
 from upshot.sources.detection import Fit, Sample, fit_records
 from upshot.sources.history import is_same
-from upshot.sources.messages import make_tool_message, read_content, to_json
+from upshot.sources.messages import (
+    ToolResult,
+    make_tool_message,
+    read_content,
+    read_output,
+    to_json,
+)
 from upshot.sources.notes import skip
 from upshot.sources.reading import describe, object_records
 from upshot.sources.speakers import mark_author
@@ -400,11 +407,29 @@ def _read_line(record: Mapping[str, Any], kind: str, name: str) -> _Line | None:
         line = _Line(record, name, [RawMessage("assistant", record["result"], time)])
         line.starts_turn = True
         return line
+    if kind == "tool_call" and record.get("subtype") == "completed":
+        return _Line(record, name, _read_run(record, time))
     content = record.get("content")
     if kind == "system" and record.get("subtype") == "local_command" and isinstance(content, str):
         return _Line(record, name, [join_turn([Part(content)], time, name)])
     skip(NAME, f"{kind or 'without a type'}: {record['subtype']}" if "subtype" in record else kind)
     return _Line(record, name) if "uuid" in record else None
+
+
+def _read_run(record: Mapping[str, Any], time: float | None) -> list[RawMessage]:
+    """A call and its result in one, as Cursor's agent prints them."""
+    name = _read_id(record, "call_id")
+    for kind, run in as_object(record.get("tool_call")).items():
+        if is_object(run) and is_object(run.get("args")):
+            result = run.get("result")
+            outcome = next(iter(result.values()), "") if is_object(result) else result
+            failed = is_object(result) and next(iter(result), "") != "success"
+            call = ToolCall(kind.removesuffix("ToolCall"), to_json(run["args"]), name)
+            output = ToolResult(read_output(outcome), name, call.name, failed)
+            answer = RawMessage("assistant", "", time, tool_calls=(call,))
+            return [answer, make_tool_message(output, time=time)]
+    skip(NAME, "tool_call: without its arguments")
+    return []
 
 
 def _read_attachment(record: Mapping[str, Any], name: str, time: float | None) -> _Line:

@@ -13,7 +13,7 @@ import msgspec
 from upshot.errors import RecordError
 from upshot.io.files import Input, read_json
 from upshot.io.json_values import as_array, is_array, is_object
-from upshot.records import BadRecord, RawConversation, RawMessage
+from upshot.records import AuthorSpan, BadRecord, RawConversation, RawMessage
 from upshot.sources import fields
 from upshot.sources.detection import Fit, Sample, fit_records, lacks
 from upshot.sources.history import Node, make_conversations
@@ -120,7 +120,13 @@ def _join_attachments(
     yield from (message for message in messages if message.role != "user")
     joined = join_authored([(words, "person"), *((text, "machine") for text in attached)])
     if joined.content:
-        author = joined.author if words else ""
-        yield msgspec.structs.replace(joined, time=time, refs=refs, author=author)
+        if not words and any(not text.startswith("<file: ") for text in attached):
+            spans = (
+                AuthorSpan(0, len(joined.content), "machine"),
+            )  # sent, but not written by them
+            joined = msgspec.structs.replace(joined, spans=spans)
+        elif not words:
+            joined = msgspec.structs.replace(joined, author="")
+        yield msgspec.structs.replace(joined, time=time, refs=refs)
     else:
         skip(NAME, "an empty message")

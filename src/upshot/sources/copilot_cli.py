@@ -123,6 +123,8 @@ class _Session:
             if isinstance(content, str) and content.strip():
                 role = "system" if kind == "system.message" else "user"
                 line.append(event, [RawMessage(role, content, time, author="machine")])
+            else:
+                skip(NAME, f"{kind} without text")
         elif kind == "abort":
             line.append(event, (), [INTERRUPTED])
         elif kind == "session.snapshot_rewind" and isinstance(data.get("upToEventId"), str):

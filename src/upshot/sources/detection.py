@@ -53,6 +53,16 @@ class Fit(NamedTuple):
         return self.readable / self.of if self.of else 0.0
 
 
+    @property
+    def forgiving_share(self) -> float:
+        """The same where one record may be bad beside two that are not."""
+        if self.readable < _MIN_FORGIVEN:
+            return self.share
+        return min(1.0, (self.readable + 1) / self.of)
+
+
+_MIN_FORGIVEN = 2
+"""Records that a format reads, before one that it does not read is taken for a bad one."""
 NO_FIT = Fit(0, 0)
 
 
@@ -114,7 +124,7 @@ def _first_records(head: bytes) -> tuple[Any, ...]:
 def _decode_first(head: bytes) -> Iterable[Any]:
     start = head.lstrip(b"\xef\xbb\xbf \t\r\n")
     if start[:1] not in (b"{", b"["):
-        if start[:1] not in (b'"', b"-") and not start[:1].isalnum():
+        if start[:1] not in (b'"', b"-") and not start[:1].isalnum() and not _is_headed(start):
             return []
         # A line that is no JSON (a heading, a warning) before lines that are.
         lines = [line for line in start.split(b"\n")[:_RECORDS] if line.lstrip()[:1] == b"{"]
@@ -132,6 +142,12 @@ def _decode_first(head: bytes) -> Iterable[Any]:
         value = _decode(complete(start.decode("utf-8", "replace")).encode())
         records = list(value) if is_array(value) else [value]
     return records[:_RECORDS]
+
+
+def _is_headed(start: bytes) -> bool:
+    """Whether nearly all lines behind the first are JSON, so that the first is a comment."""
+    lines = [line for line in start.split(b"\n")[1:_RECORDS] if line.strip()]
+    return sum(line.lstrip()[:1] == b"{" for line in lines) > 0.9 * len(lines)
 
 
 def _decode(data: bytes) -> Any:

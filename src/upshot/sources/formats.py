@@ -1,6 +1,6 @@
 """The list of log formats.
 
-A new format is one new file with `matches(head)` and `read(input)`, and one line here; other
+A new format is one new file with `fit(sample)` and `read(source)`, and one line here; other
 packages add theirs through the entry-point group `upshot.sources` (docs/extending.md).
 """
 

@@ -1,8 +1,8 @@
-"""Logs of gateways and tracers that hold a request and its answer in one record.
+"""Logs of gateways and tracers that hold a request and its answer in one record: LiteLLM's standard
+payload and spend logs, Helicone, Portkey, Cloudflare, Kong, Amazon Bedrock's invocation logs,
+Braintrust, Weave, Opik, and any `request` and `response` in the shapes of the large interfaces.
 
-LiteLLM's standard payload and spend logs, Helicone, Portkey, Cloudflare, Kong, Amazon Bedrock's
-invocation logs, Braintrust, Weave, Opik, and any record with `request` and `response` in the shapes
-of the large interfaces. Requests that repeat their context are joined (`sources.request_logs`).
+Requests that repeat their context are joined (`sources.request_logs`).
 """
 
 from __future__ import annotations
@@ -33,6 +33,9 @@ _REQUESTS = (
     "proxy_server_request",
     "llm_request",
     "input_body",
+    "request_payload",
+    "requestPayload",
+    "body",
     "inputs",
     "input",
     "params",
@@ -46,6 +49,9 @@ _RESPONSES = (
     "raw_response",
     "llm_response",
     "output_body",
+    "response_payload",
+    "responsePayload",
+    "reply",
     "outputs",
     "output",
     "result",

@@ -138,7 +138,9 @@ def _read_session(record: Any) -> list[RawConversation]:
 def _read_message(value: Mapping[str, Any], names: dict[str, str]) -> Iterator[RawMessage]:
     """The messages of one; `names`: the tool of each call so far."""
     time = fields.epoch(value.get("created"))
-    content = value.get("content")
+    if "content" not in value:
+        raise RecordError("a message has no `content`")
+    content = value["content"]
     words: list[Any] = []
     calls: list[ToolCall] = []
     for block in content if is_array(content) else [content]:

@@ -15,6 +15,7 @@ import msgspec
 from upshot.errors import RecordError
 from upshot.records import RawConversation, RawMessage, Signal, ToolCall
 from upshot.records.signals import make_signal
+from upshot.sources.notes import note
 
 Taking = Literal["undo", "regenerate"]
 _EDITED = -0.3
@@ -88,6 +89,8 @@ def unfold(
             "" if origin == main else origin,
         )
         owners.update(dict.fromkeys(path[shared:], other))
+    if lost := sum(bool(node.messages) for node in tree.values() if node.id not in owners):
+        note("messages that are their own ancestors, and were left out", lost)
     return lines.pop(main), list(lines.values()), fork
 
 

@@ -49,8 +49,6 @@ class Identities:
         """Identity by name in the lake."""
         self._names: dict[str, str] = {}
         """Name in the lake by identity, of the version read last: what its branches refer to."""
-        self.sizes: dict[str, int] = {}
-        """Messages of every conversation that was written or continued, by name."""
         self.clashes: list[str] = []
         """Names of conversations whose id already stood for another."""
 
@@ -84,8 +82,6 @@ class Identities:
             user=conversation.user or f"conversation/{conversation.branch_of or original}",
             **changes,
         )
-        if relation not in ("older", "same"):
-            self.sizes[name] = len(conversation.messages)
         return Placed(placed, identity, chain), relation
 
     def _identify(self, conversation: RawConversation, name: str) -> str:

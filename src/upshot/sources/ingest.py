@@ -5,13 +5,15 @@ Memory is bounded by the chunks in flight.
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import itertools
 import multiprocessing
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -36,18 +38,40 @@ _OVERHEAD = 200
 """Bytes counted for each message beside its text."""
 
 
+_YOUNG_OBJECTS = 200_000
+"""New objects between two collections: Python's 700 cost a tenth of an ingest's time, since what is
+read holds hundreds of thousands of objects and no circles.
+"""
+
+
+@contextmanager
+def _rare_collections() -> Generator[None]:
+    """Python's garbage collector runs rarely inside."""
+    before = gc.get_threshold()
+    if before[0]:  # else somebody switched it off
+        gc.set_threshold(max(before[0], _YOUNG_OBJECTS), *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+
+
 class IngestReport(msgspec.Struct, frozen=True):
     """What one ingest did."""
 
     conversations: int
-    """Written now, or continued: each once, however often the logs hold it."""
+    """Written now, or continued: each once, however often the logs hold it. What follows is of
+    these, as the lake holds them now.
+    """
     known: int
     """Already in the lake, or a part of what is."""
     messages: int
-    """Of the conversations written now, as the lake holds them."""
     quarantined: int
+    """Places of the logs that could not be read; the lake has a row for each."""
     text_mb: float
+    """Million characters of text."""
     redactions: dict[str, int]
+    """What was replaced, by type."""
     seconds: float
     clashes: int = 0
     """Conversations whose id already stood for another one; both stay, the later under a name of
@@ -108,9 +132,9 @@ def ingest(
         ConfigError: the lake was made with another pseudonym key.
     """
     started = time.perf_counter()
-    redactions = Counter[str]()
+    facts: dict[str, _Facts] = {}
     size = 0.0
-    with system_memory(), collect_notes() as notes:
+    with system_memory(), _rare_collections(), collect_notes() as notes:
         first = list(itertools.islice(rest := iter(items), 1))
         # a wrong file has been refused by now, and leaves no lake
         lake.create(fingerprint_of(cleaning.key))
@@ -119,22 +143,23 @@ def ingest(
         run = _Run(lake, cleaning, identities)
         chunks = _gather_chunks(itertools.chain(first, rest), run, chunk_mb)
         for written in _write_chunks(chunks, run, _sort_digests(present), workers):
-            run.written.update(written.names)
-            redactions.update(written.redactions)
-            size += written.text_mb
+            facts.update(zip(written.names, written.facts, strict=True))
+            size += written.read_mb
             if progress:
-                progress(len(run.written) + run.repeats, size)
+                progress(len(facts) + run.repeats, size)
             if len(run.bad) > _MAX_WAITING:
                 run.quarantine()
     run.quarantine()
     tend_lake(lake, _MANY_FILES)
-    sizes = [identities.sizes.get(name, 0) for name in run.written]
+    redactions = Counter[str]()
+    for fact in facts.values():
+        redactions.update(fact.redactions)
     return IngestReport(
-        len(run.written),
-        run.read - len(run.written),
-        sum(sizes),
-        run.quarantined,
-        size,
+        len(facts),
+        run.read - len(facts),
+        sum(fact.messages for fact in facts.values()),
+        len(run.quarantined),
+        sum(fact.characters for fact in facts.values()) / 1e6,
         dict(redactions.most_common()),
         time.perf_counter() - started,
         len(identities.clashes),
@@ -158,10 +183,10 @@ class _Run:
         self._pseudonyms, self._marks = Pseudonyms(cleaning.key), read_erased(lake)
         self.erased = 0
         self.bad: list[BadRecord] = []
-        self.written: set[str] = set()
         self.read = 0
         self.repeats = 0
-        self.quarantined = 0
+        self.quarantined: set[int] = set()
+        """Hashes of the rows that this ingest quarantined."""
         self.first_reason = ""
 
     def is_erased(self, user: str) -> bool:
@@ -172,14 +197,23 @@ class _Run:
         """Write the gathered bad records."""
         if self.bad and not self.first_reason:
             self.first_reason = f"{self.bad[0].file}: {self.bad[0].position}: {self.bad[0].reason}"
-        self.quarantined += quarantine(self.lake, self.bad, self.cleaning)
+        self.quarantined |= quarantine(self.lake, self.bad, self.cleaning)
+
+
+class _Facts(msgspec.Struct, frozen=True, gc=False):
+    """What the lake holds of a conversation."""
+
+    messages: int
+    characters: int
+    redactions: dict[str, int]
 
 
 class _Written(msgspec.Struct):
     names: list[str]
     """Of the conversations that were written."""
-    redactions: dict[str, int]
-    text_mb: float
+    facts: list[_Facts]
+    read_mb: float
+    """Of the logs."""
 
 
 def _gather_chunks(
@@ -248,6 +282,7 @@ def _start_worker(
     cleaning: Cleaning,
     old_digests: NDArray[np.uint64],
 ) -> None:
+    gc.set_threshold(_YOUNG_OBJECTS)
     _worker.append(_Worker(Lake(root, storage_options=options), *cleaning.tools(), old_digests))
 
 
@@ -268,22 +303,38 @@ def _write_chunk(chunk: list[Placed], worker: _Worker) -> _Written:
     digests = batch.conversations["digest"].combine_chunks()
     fresh = digests.filter(pa.array(~np.isin(_shorten(digests), worker.old_digests)))
     if len(fresh) == 0:
-        return _Written([], {}, size)
+        return _Written([], [], size)
     name = hashlib.blake2b(
         "".join(str(digest) for digest in fresh.to_pylist()).encode(), digest_size=16
     ).hexdigest()
-    names: list[str] = []
-    for table, content in batch.tables.items():
-        rows = (
-            content
-            if len(fresh) == len(digests)
-            else content.filter(pc.is_in(content["digest"], value_set=fresh))
-        )
-        if table == "conversations":
-            names = [str(name) for name in rows["id"].to_pylist()]
+    tables = batch.tables
+    if len(fresh) < len(digests):
+        tables = {
+            table: CleanTable(rows.filter(pc.is_in(rows["digest"], value_set=fresh)))
+            for table, rows in tables.items()
+        }
+    for table, rows in tables.items():
         if rows.num_rows:
-            lake.append(table, CleanTable(rows), (f"ingest/{name}", 1), {"stage": "ingest"})
-    return _Written(names, dict(batch.redactions), size)
+            lake.append(table, rows, (f"ingest/{name}", 1), {"stage": "ingest"})
+    return _Written(*_count_facts(tables["conversations"], tables["messages"]), size)
+
+
+def _count_facts(conversations: CleanTable, messages: CleanTable) -> tuple[list[str], list[_Facts]]:
+    """The name of each conversation, and what its rows hold."""
+    sizes = messages.append_column("size", pc.utf8_length(messages["text"]))
+    totals = sizes.group_by("digest").aggregate([("size", "sum")])
+    digests, sums = totals["digest"].to_pylist(), totals["size_sum"].to_pylist()
+    characters = {digest: int(size or 0) for digest, size in zip(digests, sums, strict=True)}
+    copies = Counter(conversations["digest"].to_pylist())  # of a chunk; the lake has each once
+    columns = ("id", "digest", "messages", "redactions")
+    names: list[str] = []
+    facts: list[_Facts] = []
+    for row in zip(*(conversations[column].to_pylist() for column in columns), strict=True):
+        name, digest, count, redactions = row
+        replaced = msgspec.json.decode(redactions or "{}", type=dict[str, int])
+        names.append(str(name))
+        facts.append(_Facts(count, characters.get(digest, 0) // copies[digest], replaced))
+    return names, facts
 
 
 def _sort_digests(conversations: CleanTable) -> NDArray[np.uint64]:
@@ -295,15 +346,15 @@ def _shorten(digests: pa.Array[Any]) -> NDArray[np.uint64]:
     return np.array([int(str(digest)[:16], 16) for digest in digests.to_pylist()], dtype=np.uint64)
 
 
-def quarantine(lake: Lake, bad: list[BadRecord], cleaning: Cleaning) -> int:
+def quarantine(lake: Lake, bad: list[BadRecord], cleaning: Cleaning) -> set[int]:
     """Write and clear the gathered bad records, those that the lake has already left out; returns
-    how many there were.
+    a hash of each row that the lake now holds for them.
 
     File names and reasons go through the same door as texts. A record of a known user is erased
     with them.
     """
     if not bad:
-        return 0
+        return set()
     pseudonyms, redactor = cleaning.tools()
     texts = [text for record in bad for text in (_shorten_path(record.file), record.reason)]
     if redactor is not None:
@@ -312,11 +363,14 @@ def quarantine(lake: Lake, bad: list[BadRecord], cleaning: Cleaning) -> int:
     present = set(zip(*(have[name].to_pylist() for name in have.schema.names), strict=True))
     now = datetime.now(UTC)
     rows: list[dict[str, Any]] = []
+    hashes: set[int] = set()
     for record, file, reason in zip(bad, texts[::2], texts[1::2], strict=True):
         key = {"file": file, "position": record.position, "reason": reason}
-        if tuple(key[name] for name in have.schema.names) in present:
+        values = tuple(key[name] for name in have.schema.names)
+        hashes.add(hash(values))
+        if values in present:
             continue
-        present.add(tuple(key[name] for name in have.schema.names))
+        present.add(values)
         user = pseudonyms.user(record.user) if record.user else ""
         bucket = bucket_of(user, lake.buckets) if user else 0
         rows.append({"bucket": bucket, "user": user, **key, "stage": "ingest", "ingested_at": now})
@@ -327,9 +381,8 @@ def quarantine(lake: Lake, bad: list[BadRecord], cleaning: Cleaning) -> int:
         ).hexdigest()
         table = pa.Table.from_pylist(rows, schema=SCHEMAS["quarantine"])
         lake.append("quarantine", CleanTable(table), (f"quarantine/{name}", 1), {"stage": "ingest"})
-    count = len(bad)
     bad.clear()
-    return count
+    return hashes
 
 
 def _shorten_path(file: str) -> str:

@@ -1,5 +1,6 @@
-"""Jaeger's export of traces (`{"data": [{"traceID", "spans"}]}`): OpenTelemetry's conventions as
-tags and logs.
+"""Jaeger's export of traces, in which OpenTelemetry's conventions are tags and logs.
+
+`{"data": [{"traceID", "spans": […]}]}`.
 """
 
 from __future__ import annotations

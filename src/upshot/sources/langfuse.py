@@ -328,7 +328,7 @@ def _read_scores(scores: list[Mapping[str, Any]]) -> dict[tuple[str, str], tuple
             skip(NAME, "scores of nothing")
             continue
         try:
-            signal = _read_score(row, values.get(find_text(row, "name"), set()))
+            signal = read_score(row, values.get(find_text(row, "name"), set()))
         except RecordError as error:
             skip(NAME, f"scores: {error}")
             continue
@@ -346,7 +346,7 @@ def _number_of(value: Any) -> Any:
     return value
 
 
-def _read_score(score: Mapping[str, Any], values: set[float]) -> tuple[Signal, ...]:
+def read_score(score: Mapping[str, Any], values: set[float]) -> tuple[Signal, ...]:
     """Scores of people count; those of other judges are kept as comments.
 
     `values`: all that the log has for a score of this name: one that is ever another number than

@@ -52,20 +52,16 @@ def _read_conversation(record: Any) -> list[RawConversation]:
         raise RecordError("needs an object with a list `messages`")
     flat = list(_flatten(turns))
     nodes = [
-        Node(
-            str(turn.get("messageId") or number),
-            str(parent or turn.get("parentMessageId") or ""),
-            tuple(_read_turn(turn)),
-        )
-        for number, (turn, parent) in enumerate(flat)
+        Node(name, parent or str(turn.get("parentMessageId") or ""), tuple(_read_turn(turn)))
+        for name, turn, parent in flat
     ]
     options = as_object(record.get("options"))
-    user = next((str(turn["user"]) for turn, _ in flat if turn.get("user")), "")
+    user = next((str(turn["user"]) for _, turn, _ in flat if turn.get("user")), "")
     base = RawConversation(
         (),
         str(record.get("conversationId") or ""),
         user,
-        fields.epoch(flat[0][0].get("createdAt") or record.get("createdAt")),
+        fields.epoch(flat[0][1].get("createdAt") or record.get("createdAt")),
         str(options.get("model") or record.get("model") or ""),
         NAME,
         {"title": record["title"]} if record.get("title") else {},
@@ -96,8 +92,8 @@ def _prepend(prompt: str, conversation: RawConversation) -> RawConversation:
     )
 
 
-def _flatten(turns: list[Any]) -> Iterator[tuple[Mapping[str, Any], str]]:
-    """Every message with its parent's id, parents first."""
+def _flatten(turns: list[Any]) -> Iterator[tuple[str, Mapping[str, Any], str]]:
+    """(id, message, id of the one that it stands in) of every message, parents first."""
     waiting: list[tuple[Any, str]] = [(turn, "") for turn in reversed(turns)]
     count = 0
     while waiting:
@@ -105,9 +101,9 @@ def _flatten(turns: list[Any]) -> Iterator[tuple[Mapping[str, Any], str]]:
         count += 1
         if not is_object(turn) or count > _MAX_DEPTH:
             raise RecordError("a message is no object")
-        yield turn, parent
+        name = str(turn.get("messageId") or f"message {count}")
+        yield name, turn, parent
         children = turn.get("children")
-        name = str(turn.get("messageId") or "")
         waiting += [(child, name) for child in reversed(children if is_array(children) else [])]
 
 

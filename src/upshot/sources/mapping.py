@@ -3,7 +3,8 @@
 `messages=turns[*],role=who,content=text,user=customer.id` gives JSONPaths: those of `role`,
 `content`, `time`, `name`, `author` and `feedback` start at a message, the others at the record.
 Without `messages` every record is one message, and those of one `id` are a conversation; with
-`prompt` and `response` a record is an exchange. Rows of CSV and Parquet files are records too.
+`prompt` and `response` a record is an exchange. Rows of CSV and Parquet files are records too;
+`records` says where they lie inside of a larger value.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from upshot.sources.rows import decode_cells, group_rows, read_rows
 NAME = "map"
 _OF_MESSAGE = ("role", "content", "time", "name", "feedback", "tool_calls", "index")
 _OF_RECORD = ("messages", "id", "user", "started_at", "model", "prompt", "response", "metadata")
+_OF_FILE = ("records",)
 _MAX_SHOWN = 12
 """Fields that a message names."""
 
@@ -38,11 +40,11 @@ class Paths:
     """
 
     def __init__(self, mapping: Mapping[str, str]) -> None:
-        unknown = sorted(set(mapping) - {*_OF_MESSAGE, *_OF_RECORD})
+        unknown = sorted(set(mapping) - {*_OF_MESSAGE, *_OF_RECORD, *_OF_FILE})
         if unknown:
             raise InputError(
                 f"could not use --map: {', '.join(unknown)} is none of"
-                f" {', '.join((*_OF_RECORD, *_OF_MESSAGE))}"
+                f" {', '.join((*_OF_FILE, *_OF_RECORD, *_OF_MESSAGE))}"
             )
         if not {"messages", "content", "response"} & set(mapping):
             raise InputError(
@@ -85,6 +87,8 @@ def read(source: Input, mapping: Mapping[str, str]) -> Iterator[RawConversation 
         (position, decode_cells(row) if is_object(row) else row)
         for position, row in read_rows(source)
     )
+    if "records" in paths:
+        records = _find_records(records, paths)
     rows_are_messages = "messages" not in paths and "content" in paths
     if rows_are_messages:
         keyed = (
@@ -103,6 +107,21 @@ def read(source: Input, mapping: Mapping[str, str]) -> Iterator[RawConversation 
             yield read_mapped(record, paths, position)
         except (RecordError, TypeError, ValueError) as error:
             yield BadRecord(source.name, position, str(error))
+
+
+def _find_records(values: Iterable[tuple[str, Any]], paths: Paths) -> Iterator[tuple[str, Any]]:
+    """The records that lie inside of larger values."""
+    for position, value in values:
+        if isinstance(value, Bad):
+            yield position, value
+            continue
+        records = paths.all("records", value)
+        if len(records) == 1 and is_array(records[0]):
+            records = list(records[0])
+        if not records:
+            yield position, Bad("it has nothing at records")
+        for number, record in enumerate(records, 1):
+            yield f"{position}, record {number}", record
 
 
 def read_mapped(record: Any, paths: Paths, place: str = "") -> RawConversation:
@@ -192,10 +211,24 @@ def suggest(records: Sequence[Any]) -> tuple[str, str] | None:
         parts = [f"id={_pick(names, ('conversation_id', 'session_id', 'thread_id', 'id'))}"]
         return shown, ",".join([*parts, f"role={role}", f"content={content}"])
     turns = next(record[lists[0]] for record in objects if _is_turns(record.get(lists[0])))
-    inner = Counter(name for turn in turns if is_object(turn) for name in turn)
-    role = _pick(inner, ("role", "who", "from", "sender", "speaker", "author", "type"))
-    content = _pick(inner, ("content", "text", "value", "message", "body", "utterance"))
-    return shown, f"messages={lists[0]}[*],role={role},content={content}"
+    inner = [turn for turn in turns if is_object(turn)]
+    nested = next((n for turn in inner for n in turn if _is_turns(turn[n])), "")
+    if nested and not _has_words(inner):
+        within = suggest(inner)
+        return shown, f"records={lists[0]}[*],{within[1]}" if within else ""
+    counts = Counter(name for turn in inner for name in turn)
+    return (
+        shown,
+        f"messages={lists[0]}[*],role={_pick(counts, _ROLES)},content={_pick(counts, _WORDS)}",
+    )
+
+
+_ROLES = ("role", "who", "from", "sender", "speaker", "author", "type")
+_WORDS = ("content", "text", "value", "message", "body", "utterance")
+
+
+def _has_words(turns: Iterable[Mapping[str, Any]]) -> bool:
+    return any(isinstance(turn.get(name), str) for turn in turns for name in _WORDS)
 
 
 def _is_turns(value: Any) -> bool:

@@ -19,7 +19,7 @@ from upshot.sources.detection import Fit, Sample, fit_records
 from upshot.sources.history import Node, make_conversations
 from upshot.sources.messages import read_message
 from upshot.sources.reading import describe
-from upshot.sources.rows import fold_names, read_rows
+from upshot.sources.rows import fold_name, fold_names, read_rows
 
 NAME = "message-rows"
 _IDS = (
@@ -60,7 +60,7 @@ _ROLES = (
     "sender_type",
     "participant",
 )
-_TEXTS = ("content", "text", "message", "body", "utterance", "value", "parts")
+_TEXTS = ("content", "text", "message", "body", "utterance", "value", "parts", "payload")
 _ORDER = (
     "turn",
     "turn_index",
@@ -73,10 +73,7 @@ _ORDER = (
     "message_index",
     "position",
     "order",
-    "created_at",
-    "timestamp",
-    "time",
-    "date",
+    *map(fold_name, fields.TIMES),
 )
 
 
@@ -91,7 +88,7 @@ def misfit(record: Any) -> str:
         return "" if record and all(not misfit(item) for item in record) else "no list of messages"
     if not is_object(record):
         return "not an object"
-    record = fold_names(record)
+    record = _fold(record)
     role = _role_of(record)
     if not isinstance(role, str):
         return "no `role`"
@@ -111,7 +108,7 @@ def read(source: Input) -> Iterator[RawConversation | BadRecord]:
         elif not is_object(row):
             yield BadRecord(source.name, position, "not an object")
         else:
-            row = fold_names(row)
+            row = _fold(row)
             name = next((row[n] for n in _IDS if row.get(n) not in (None, "")), "")
             item = position.partition(", item ")
             if not name and item[1]:  # a list of messages a line
@@ -131,6 +128,18 @@ def read(source: Input) -> Iterator[RawConversation | BadRecord]:
         name = "" if key.startswith("\0") else key.partition("\0")[0]
         for own in _split_users(rows):
             yield from _read_group(source, name, own)
+
+
+def _fold(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row under folded names; where it has the message in a field of its own, that one's too."""
+    folded = fold_names(row)
+    if _role_of(folded) is None and any(name in folded for name in _IDS):
+        for name in ("message", "turn", "data", "payload"):
+            inner = folded.get(name)
+            if is_object(inner) and _role_of(inner := fold_names(inner)) is not None:
+                del folded[name]
+                return {**folded, **inner}
+    return folded
 
 
 def _split_users(

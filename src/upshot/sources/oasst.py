@@ -105,6 +105,9 @@ def _make(name: str, nodes: list[Node]) -> list[RawConversation]:
     line, branches, fork = unfold(nodes, _best_leaf(nodes))
     main = RawConversation(point_signals(line.messages), name, source=NAME, fork=fork)
     conversations = [main]
+    names = {"": name, **{branch.leaf: f"{name}~{branch.leaf[:12]}" for branch in branches}}
+    if len(set(names.values())) < len(names):
+        names = {leaf: f"{name}~{leaf}" if leaf else name for leaf in names}
     for branch in branches:
         # Siblings were not taken back by anybody: their ranks say what people thought of them.
         messages = tuple(
@@ -116,9 +119,9 @@ def _make(name: str, nodes: list[Node]) -> list[RawConversation]:
         conversations.append(
             RawConversation(
                 point_signals(messages),
-                f"{name}~{branch.leaf[:12]}",
+                names[branch.leaf],
                 source=NAME,
-                branch_of=name,
+                branch_of=names[branch.origin],
                 branch_at=branch.branch_at,
             )
         )

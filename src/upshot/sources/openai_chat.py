@@ -1,5 +1,6 @@
-"""Chats as objects with a list `messages`: the interchange format of DESIGN.md, and what most tools
-write, as JSON lines, JSON, CSV or Parquet.
+"""Chats as objects with a list `messages`: the interchange format, and what most tools write, as
+JSON lines, JSON, CSV or Parquet; the list may be a text of JSON, or a transcript that names its
+speakers line by line.
 
 Accepted spellings: `id`, `conversation_id`, `session_id`, …; `user`, `user_id`, …; `started_at`,
 `timestamp`, … Rows of one conversation id are put together: turns in their order, growing copies
@@ -8,6 +9,7 @@ as one.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -18,6 +20,7 @@ from upshot.errors import RecordError
 from upshot.io.files import Bad, Input, read_lines
 from upshot.io.json_text import decode, split_values
 from upshot.io.json_values import as_array, as_object, is_array, is_object
+from upshot.privacy.pseudonyms import fold_name
 from upshot.records import (
     AUTHORS,
     AuthorSpan,
@@ -39,7 +42,8 @@ from upshot.sources.history import (
     take_back,
 )
 from upshot.sources.messages import read_message
-from upshot.sources.rows import read_rows
+from upshot.sources.payloads import read_transcript
+from upshot.sources.rows import decode_cell, read_rows
 
 NAME = "openai-chat"
 IDS = (
@@ -56,6 +60,7 @@ IDS = (
     "uuid",
     "trace_id",
     "_id",
+    "session",
 )
 USERS = (
     "user",
@@ -110,6 +115,7 @@ _LISTS = (
     "dialogue",
     "history",
     "transcript",
+    "comments",
 )
 """Where the messages stand."""
 _ORDER = (
@@ -219,10 +225,26 @@ def _is_built(turn: Mapping[str, Any]) -> bool:
 def _turns_of(record: Mapping[str, Any]) -> list[Any] | None:
     for name in _LISTS:
         value = record.get(name)
+        if isinstance(value, str) and not any(side in record for side in _ANSWERS):
+            value = _read_text_of_turns(value)
         if is_array(value):
             return value
         if is_object(value) and _are_turns(list(value.values())):  # by their ids or places
             return list(value.values())
+    return None
+
+
+_ANSWERS = ("response", "output", "answer", "completion", "chosen")
+"""Beside these, what stands in a text is the request's."""
+
+
+def _read_text_of_turns(text: str) -> Any:
+    """The messages of a text that is their JSON, or names who speaks line by line; else None."""
+    if is_array(turns := decode_cell(text)):
+        return turns
+    messages = read_transcript(text.strip(), is_whole=True)
+    if {"user", "assistant"} <= {message.role for message in messages}:
+        return [{"role": message.role, "content": message.content} for message in messages]
     return None
 
 
@@ -284,15 +306,28 @@ def _repeats_ids(sample: Sample) -> bool:
     return bool(names) and names.most_common(1)[0][1] > 1
 
 
+_FIRST_LINES = 5
+"""Lines of which one is a chat where every line is a value; others may be broken."""
+
+
 def _is_json_lines(head: bytes) -> bool:
-    first, newline, _ = head.lstrip(b"\xef\xbb\xbf \t\r\n").partition(b"\n")
+    """Whether each line is a value of its own."""
+    first, newline, rest = head.lstrip(b"\xef\xbb\xbf \t\r\n").partition(b"\n")
     if not newline:
         return True
     try:
         decode(first)
     except ValueError:
-        return False
+        return any(map(_is_chat_line, rest.split(b"\n")[: _FIRST_LINES - 1]))
     return True
+
+
+def _is_chat_line(line: bytes) -> bool:
+    try:
+        value = decode(line)
+    except ValueError:
+        return False
+    return is_object(value) and _turns_of(value) is not None
 
 
 def _read_plain_lines(source: Input) -> Iterator[RawConversation | BadRecord]:
@@ -348,7 +383,7 @@ def _read_grouped(source: Input) -> Iterator[RawConversation | BadRecord]:
             continue
         order = read_number(fields.first_of(value, _ORDER)) if is_object(value) else None
         place = parsed.started_at if order is None else order
-        key = f"{tenant_of(value)}\0{parsed.user}\0{parsed.id}"
+        key = f"{tenant_of(value)}\0{fold_name(parsed.user)}\0{parsed.id}"
         groups.setdefault(key, []).append((place or 0.0, number, parsed))
     for rows in groups.values():
         yield from join_rows(row for *_, row in sorted(rows, key=lambda row: row[:2]))
@@ -615,6 +650,13 @@ def _read_rating(content: Any, at: int) -> tuple[Signal, ...]:
         return (Signal("comment", 0.0, at, f"rating {fields.text(content)}"),)
 
 
+_BOT = re.compile(
+    r"(?:bot|assistant)\d*$|\b(?:ai|gpt|chatgpt|claude|gemini|copilot|llama|mistral)\b",
+    re.IGNORECASE,
+)
+"""Names of speakers who are no person."""
+
+
 def name_speakers(turns: Sequence[Any]) -> list[Any]:
     """The turns, those of a speaker who is called by name under the role that is left.
 
@@ -626,11 +668,16 @@ def name_speakers(turns: Sequence[Any]) -> list[Any]:
         return list(turns)
     roles = {fields.role(name) for name in names if name and fields.is_role(name)}
     left = {"user", "assistant"} - roles
-    if len(left) != 1 or "tool" in left:
+    bots = {name for name in names if _BOT.search(name)} if len(left) == 2 else set[str]()
+    if len(left) != 1 and not bots:
         return list(turns)
-    role = left.pop()
+    role = "user" if bots else left.pop()
     return [
-        {**turn, "role": role, "name": turn.get("name") or name}
+        {
+            **turn,
+            "role": "assistant" if name in bots else role,
+            "name": turn.get("name") or name,
+        }
         if is_object(turn) and name and not fields.is_role(name)
         else turn
         for turn, name in zip(turns, names, strict=True)

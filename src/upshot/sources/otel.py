@@ -1,4 +1,5 @@
-"""OpenTelemetry: spans and log records of models' calls, in every envelope that exporters write.
+"""OpenTelemetry: spans and log records of models' calls by the conventions of GenAI (old and new),
+OpenInference, Traceloop, Vercel's AI SDK and MLflow, in every envelope that exporters write.
 
 A span is one call with its whole request. Conventions: `gen_ai.*` as attributes or as events of
 spans and logs, old and new; OpenInference (`llm.input_messages.N.message.…`); Traceloop
@@ -163,6 +164,8 @@ def explain_misfit(record: Any) -> str:
         return ""
     if is_object(record.get("trace")) and any(n in record["trace"] for n in _ENVELOPES):
         return ""
+    if (spans := _trace_of(record)) is not None:
+        return "" if spans and not explain_misfit(spans[0]) else "no spans of a model's call"
     if is_array(record.get("data")) and record["data"]:
         return "" if all(not explain_misfit(item) for item in record["data"][:3]) else "no spans"
     event = str(record.get("eventName") or record.get("event_name") or "")
@@ -246,8 +249,8 @@ def _unpack(value: Any) -> Iterator[Mapping[str, Any]]:
         return
     trace = value.get("trace")
     inner = trace if is_object(trace) else value
-    if is_array(value.get("data")):
-        yield from _unpack(value["data"])
+    if is_array(spans := value.get("data")) or (spans := _trace_of(value)) is not None:
+        yield from _unpack(spans)
         return
     for name in (*_ENVELOPES, *_LOGS):
         if is_array(inner.get(name)):
@@ -255,6 +258,13 @@ def _unpack(value: Any) -> Iterator[Mapping[str, Any]]:
                 yield from _unpack_resource(resource)
             return
     yield inner
+
+
+def _trace_of(value: Mapping[str, Any]) -> list[Any] | None:
+    """The spans of a trace as MLflow exports it: `{"info", "data": {"spans"}}`."""
+    data = value.get("data")
+    spans = data.get("spans") if is_object(data) else None
+    return spans if is_array(spans) and "info" in value else None
 
 
 def _unpack_resource(resource: Any) -> Iterator[Mapping[str, Any]]:

@@ -2,6 +2,10 @@
 purchase, a thumb.
 
 JSON lines: `{"id": "c1", "index": 3, "kind": "ticket_closed", "time": "2026-05-01T10:00:00Z"}`.
+Instead of `id` and `index` an event may name the response by the ids that its log has for it:
+`trace_id`, `observation_id`, `span_id`, `request_id`, `response_id` or `message_id`, or several of
+them under `refs`, `langfuse` or `otel`; the last response that has them all is meant. A score of
+Langfuse (`name` and `value`) is read as in its exports.
 `records/signals.toml` lists the kinds that an application may report, each with the value it has
 where the event gives none; `outcome` takes any news with a `value` in [-1, 1], `rating` a `value`
 with its `range`, such as `[1, 5]`. What names no response of the lake goes to quarantine. Events
@@ -11,6 +15,7 @@ belong to the conversation, not to one version of it: a longer log of it keeps t
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -30,6 +35,7 @@ from upshot.privacy.clean import make_safe_id
 from upshot.records import SCHEMAS, BadRecord, CleanTable
 from upshot.records.signals import SIGNALS, kinds_from, make_rating
 from upshot.sources import fields
+from upshot.sources.langfuse import read_score
 
 _MICRO = 1_000_000
 
@@ -46,6 +52,13 @@ class Outside(msgspec.Struct, frozen=True):
     """Seconds since the epoch."""
     detail: str = ""
     """Said with the kind; the newest event of a kind counts, whatever its detail."""
+    refs: Mapping[str, str] = {}
+    """Ids that the response has in its log, where `id` is empty."""
+
+    @property
+    def target(self) -> str:
+        """What the event is about, for a message."""
+        return f"{self.id} {self.index}" if self.id else json.dumps(dict(self.refs))
 
 
 class Recorded(msgspec.Struct, frozen=True):
@@ -81,17 +94,47 @@ def _read_event(record: Any) -> Outside:
         raise RecordError("not an object")
     name = record.get("id", record.get("conversation_id"))
     kind = str(record.get("kind") or record.get("type") or "")
-    if not name or not kind or "index" not in record:
-        raise RecordError("an event needs id, index and kind")
-    value, detail = _read_value(kind, record)
+    refs = {} if name and "index" in record else _read_refs(record)
+    is_score = not kind and bool(refs) and "name" in record
+    if not (refs or (name and "index" in record)) or not (kind or is_score):
+        raise RecordError("an event needs id, index and kind, or an id of a trace instead")
+    if is_score:
+        score = next(iter(read_score(record, set())), None)
+        if score is None:
+            raise RecordError("a score needs a value or a comment")
+        kind, value, detail = score.kind, score.value, score.detail
+    else:
+        value, detail = _read_value(kind, record)
     return Outside(
-        str(name),
-        int(record["index"]),
+        "" if refs else str(name),
+        -1 if refs else int(record["index"]),
         kind,
         value,
         fields.epoch(record.get("time", record.get("timestamp"))),
         detail,
+        refs,
     )
+
+
+_REFS = {
+    spelling: ref
+    for ref in ("trace", "observation", "span", "request", "response", "message")
+    for spelling in (ref, f"{ref}_id", f"{ref}Id")
+}
+"""Ref of a message by the names that events have for it."""
+
+
+def _read_refs(record: Mapping[str, Any]) -> dict[str, str]:
+    places = (
+        record,
+        *(record[n] for n in ("refs", "langfuse", "otel") if is_object(record.get(n))),
+    )
+    return {
+        _REFS[name]: value
+        for place in places
+        for name, value in place.items()
+        if name in _REFS and isinstance(value, str) and value
+    }
 
 
 def _read_value(kind: str, record: Mapping[str, Any]) -> tuple[float, str]:
@@ -133,8 +176,12 @@ def record_events(
         else:
             good.append(item)
     owners = _index_conversations(lake)
+    responses = _index_refs(lake, [event.refs for event in good if event.refs])
     rows: list[dict[str, Any]] = []
     for event in good:
+        if event.refs:
+            name, index = responses.get(_key_of(event.refs), ("", -1))
+            event = msgspec.structs.replace(event, id=name, index=index) if name else event
         spellings = (
             event.id,
             make_safe_id(event.id, pseudonyms),
@@ -146,7 +193,7 @@ def record_events(
             bad.append(
                 BadRecord(
                     "(events)",
-                    f"{event.id} {event.index}",
+                    event.target,
                     "the lake has no such response; ingest its log first",
                 )
             )
@@ -188,6 +235,39 @@ def _index_conversations(lake: Lake) -> dict[str, tuple[int, str, int]]:
             strict=True,
         )
     }
+
+
+def _key_of(refs: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted(refs.items()))
+
+
+def _index_refs(
+    lake: Lake, wanted: Sequence[Mapping[str, str]]
+) -> dict[tuple[tuple[str, str], ...], tuple[str, int]]:
+    """(conversation, index) of the last response that has all the ids of each mapping."""
+    if not wanted:
+        return {}
+    sets = {_key_of(refs) for refs in wanted}
+    by_pair: dict[tuple[str, str], list[tuple[tuple[str, str], ...]]] = {}
+    for key in sets:
+        by_pair.setdefault(key[0], []).append(key)
+    rows = lake.read("messages", columns=("id", "index", "role", "refs"))
+    rows = rows.filter(pc.and_(pc.equal(rows["role"], "assistant"), pc.not_equal(rows["refs"], "")))
+    responses: dict[tuple[tuple[str, str], ...], tuple[str, int]] = {}
+    for name, index, text in zip(
+        *(rows[column].to_pylist() for column in ("id", "index", "refs")), strict=True
+    ):
+        pairs = set(msgspec.json.decode(text, type=dict[str, str]).items())
+        for key in (key for pair in pairs for key in by_pair.get(pair, ())):
+            if pairs.issuperset(key):  # a branch repeats what it shares, under a longer name
+                best = max((responses.get(key, (name, index)), (name, index)), key=_rank)
+                responses[key] = best
+    return responses
+
+
+def _rank(response: tuple[str, int]) -> tuple[int, int, str]:
+    name, index = response
+    return index, -len(name), name
 
 
 def _select_new(lake: Lake, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -75,6 +75,12 @@ _NO_MESSAGES = frozenset(
 _LINE = re.compile(
     r"^(system|developer|user|human|assistant|ai|tool|function): ?", re.MULTILINE | re.IGNORECASE
 )
+_SPEAKER = re.compile(
+    r"^(?:\[[^\]\n]{1,30}\] ?)?\*{0,2}(system|user|human|assistant|ai|customer|agent|bot|chatbot"
+    r"|client|visitor|member)\*{0,2} ?:\*{0,2} ?",
+    re.MULTILINE | re.IGNORECASE,
+)
+"""Who speaks, in a text that is a conversation and nothing else: with a time or in bold, too."""
 _FIELD = r"=('(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|None|\[.*?\]) "
 _PRINTED = re.compile(r"^role='(\w+)' content" + _FIELD, re.DOTALL)
 _PRINTED_CALLS = re.compile(r" tool_calls" + _FIELD, re.DOTALL)
@@ -161,17 +167,19 @@ def merge_answers(messages: Sequence[RawMessage]) -> list[RawMessage]:
     return [m for m in merged if m.content or m.tool_calls or m.role == "tool"]
 
 
-def read_transcript(text: str) -> list[RawMessage]:
+def read_transcript(text: str, *, is_whole: bool = False) -> list[RawMessage]:
     """The messages of a text that names who speaks at the beginning of lines; else none.
 
+    `is_whole`: the text is a conversation and nothing else, so that more names of speakers count.
     An answer of which the text says only `None` is a call that was left out.
 
     >>> [(m.role, m.content) for m in read_transcript("user: hi\\nassistant: hello\\nyou")]
     [('user', 'hi'), ('assistant', 'hello\\nyou')]
     """
-    if not _LINE.match(text):
+    pattern = _SPEAKER if is_whole else _LINE
+    if not pattern.match(text):
         return []
-    marks = list(_LINE.finditer(text))
+    marks = list(pattern.finditer(text))
     ends = [mark.start() for mark in marks[1:]] + [len(text)]
     messages: list[RawMessage] = []
     for mark, end in zip(marks, ends, strict=True):

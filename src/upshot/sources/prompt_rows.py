@@ -41,6 +41,11 @@ _SIDES = (
     ("question", "response"),
     ("prompt", "answer"),
     ("input", "response"),
+    ("query_text", "fulfillment_text"),
+    ("query_text", "response_text"),
+    ("user_text", "bot_text"),
+    ("message", "response"),
+    ("message", "reply"),
 )
 """Names of the two sides, most usual first."""
 
@@ -110,10 +115,12 @@ def _read_row(record: Any) -> RawConversation:
     messages: list[RawMessage] = []
     if isinstance(record.get("system"), str) and record["system"]:
         messages.append(RawMessage("system", record["system"]))
-    history = record.get("history")
+    history = record.get("history") or record.get("chat_history")
     for turn in history if is_array(history) else []:  # earlier exchanges, as LLaMA-Factory has
         if is_array(turn) and len(turn) == 2 and all(isinstance(side, str) for side in turn):
             messages += [RawMessage("user", turn[0]), RawMessage("assistant", turn[1])]
+        elif is_object(turn) and "role" in turn:
+            messages += read_message(turn)
     prompt = _open_side(record[sides[0]])
     if is_array(prompt):
         messages += [message for item in prompt for message in read_message(item)]

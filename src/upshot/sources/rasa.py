@@ -1,4 +1,4 @@
-"""Rasa tracker dumps: events of users, bots and actions.
+"""Rasa's trackers: events of users, bots and actions, as dumps or an event a row.
 
 Where a dump holds no `bot` events, the names of utterances stand for the bot's words.
 """
@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from upshot.errors import RecordError
-from upshot.io.files import Input, read_json
+from upshot.io.files import Input
 from upshot.io.json_values import as_object, is_array, is_object
 from upshot.records import BadRecord, RawConversation, RawMessage
 from upshot.sources import fields
@@ -17,6 +17,7 @@ from upshot.sources.detection import Fit, Sample, fit_records, lacks
 from upshot.sources.history import take_back
 from upshot.sources.notes import skip
 from upshot.sources.reading import read_each
+from upshot.sources.rows import decode_cell, read_rows
 
 NAME = "rasa"
 
@@ -28,6 +29,8 @@ def fit(sample: Sample) -> Fit:
 
 def misfit(record: Any) -> str:
     """What a value lacks to be a tracker."""
+    if is_object(record) and "sender_id" in record and _event_of(record) is not None:
+        return ""
     if reason := lacks(record, "sender_id", where={"events": list}):
         return reason
     events = record["events"]
@@ -36,8 +39,24 @@ def misfit(record: Any) -> str:
 
 
 def read(source: Input) -> Iterator[RawConversation | BadRecord]:
-    """Conversations and unreadable records, in order."""
-    return read_each(source, read_json(source), _read_tracker)
+    """Conversations and unreadable records, in order; events a row are put together by sender."""
+    senders: dict[str, list[Any]] = {}
+    for position, record in read_rows(source):
+        event = _event_of(record) if is_object(record) else None
+        if event is None:
+            yield from read_each(source, iter([(position, record)]), _read_tracker)
+        else:
+            senders.setdefault(str(record.get("sender_id") or ""), []).append(event)
+    for sender, events in senders.items():
+        yield from _read_tracker({"sender_id": sender, "events": events})
+
+
+def _event_of(record: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The event of a row: of an event broker, or of a tracker store in a database."""
+    data = decode_cell(record.get("data"))
+    if "type_name" in record and is_object(data) and "event" in data:
+        return data
+    return record if isinstance(record.get("event"), str) and "sender_id" in record else None
 
 
 def _read_tracker(record: Any) -> list[RawConversation]:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import msgspec
 
 from upshot.errors import FormatError, NotFoundError, RecordError, UpshotError
-from upshot.io.archives import open_members
+from upshot.io.archives import is_tar, open_members
 from upshot.io.files import Input, expand_paths, make_input, open_input, read_json
 from upshot.io.json_text import Bad, replace_surrogates
 from upshot.io.json_values import is_object
@@ -120,6 +120,9 @@ def _read_input(source: Input, format: str | None, paths: Mapping[str, str] | No
     if paths:
         yield from _guard(source, mappings.read(source, paths), "--map")
         return
+    if format is None and is_tar(source.head) and (members := open_members(source)) is not None:
+        yield from _read_members(source.name, members)  # its members' lines are lines of it, too
+        return
     sample = take_sample(source)
     if format is None and not sample.head.strip():
         raise FormatError(f"could not read {source.name}: the file is empty")
@@ -150,7 +153,16 @@ def _read_input(source: Input, format: str | None, paths: Mapping[str, str] | No
 def _read_members(archive: str, members: Iterator[Input]) -> Items:
     """Conversations of an archive's files; other files are bad records."""
     any_read = False
-    for member in members:
+    while True:
+        try:
+            member = next(members, None)
+        except FormatError as error:  # the rest is damaged
+            if not any_read:
+                raise
+            yield BadRecord(archive, "after that", _reason_of(error))
+            return
+        if member is None:
+            break
         try:
             for item in _read_input(member, None, None):
                 any_read = any_read or isinstance(item, RawConversation)
@@ -349,9 +361,11 @@ def detect(source: Input) -> str:
 
 
 def fits(sample: Sample) -> list[tuple[str, Fit]]:
-    """Every format with its fit, the best first; of equals the more special."""
+    """Every format with its fit, the best first; of equals the more special. One bad record makes
+    no difference: it must not hand a file to a format that reads less of each record.
+    """
     pairs = [(name, _fit(FORMATS.load(name), sample)) for name in FORMATS.names]
-    return sorted(pairs, key=lambda pair: -pair[1].share)
+    return sorted(pairs, key=lambda pair: -pair[1].forgiving_share)
 
 
 def _fit(module: Any, sample: Sample) -> Fit:

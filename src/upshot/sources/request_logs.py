@@ -15,7 +15,15 @@ from typing import Any, NamedTuple
 import msgspec
 
 from upshot.records import AuthorSpan, RawConversation, RawMessage, Signal
-from upshot.sources.history import Taking, Thread, is_same, join_requests, shared_prefix
+from upshot.sources.history import (
+    MIN_WINDOW,
+    Taking,
+    Thread,
+    is_same,
+    join_requests,
+    overlap,
+    shared_prefix,
+)
 from upshot.sources.notes import skip
 
 _MIN_QUOTED = 12
@@ -182,6 +190,7 @@ def _group(exchanges: list[Exchange], roots: Mapping[str, TraceRoot]) -> list[_S
         if trace.user:
             users.setdefault(trace.session, set()).add(trace.user)
     families = _find_families(traces.values())
+    families |= _find_windows(traces.values())
     sessions: dict[tuple[str, str, str], _Session] = {}
     for name, trace in traces.items():
         if key := trace.session:  # one id of several users is several sessions
@@ -208,6 +217,37 @@ def _find_families(traces: Iterable[_Trace]) -> dict[tuple[str, str], str]:
         question = (trace.user, _family_of(trace.first._replace(answer=())))
         if question in failed and trace.first.answer:
             families.setdefault(question, _family_of(trace.first))
+    return families
+
+
+_MIN_WINDOW_TEXT = 40
+"""Characters by which a window of one exchange is told from a greeting that many exchange."""
+
+
+def _find_windows(traces: Iterable[_Trace]) -> dict[tuple[str, str], str]:
+    """What requests belong to whose history is the end of an earlier one: a sliding window has
+    dropped the beginning.
+    """
+    families: dict[tuple[str, str], str] = {}
+    begun: set[tuple[str, str]] = set()
+    ends: dict[tuple[str, str], list[tuple[list[RawMessage], str]]] = {}
+    loose = [trace for trace in traces if not trace.session]
+    for trace in sorted(loose, key=lambda trace: trace.start):
+        first = trace.first
+        line = [m for m in (*first.request, *first.answer) if m.role != "system"]
+        last = max((n for n, m in enumerate(first.request) if m.role == "assistant"), default=-1)
+        history = [m for m in first.request[: last + 1] if m.role != "system"]
+        family = (trace.user, _family_of(first))
+        if history and family not in begun:
+            size = sum(len(m.content) for m in history)
+            for other, origin in ends.get((trace.user, history[-1].content.strip()), ()):
+                whole = len(other) > len(history) and overlap(other, history) == len(history)
+                if whole and (len(history) > MIN_WINDOW or size >= _MIN_WINDOW_TEXT):
+                    families[family] = origin
+        begun.add(family)
+        if line and line[-1].role == "assistant":
+            origin = families.get(family, family[1])
+            ends.setdefault((trace.user, line[-1].content.strip()), []).append((line, origin))
     return families
 
 

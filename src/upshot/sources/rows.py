@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import csv
 import io
+import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
@@ -100,23 +101,70 @@ def drop_nulls(value: Any) -> Any:
 
 def read_csv(source: Input) -> Iterator[tuple[str, Mapping[str, str] | Bad]]:
     """(position, row) of a CSV or TSV file with a header."""
-    text = io.StringIO(decode_table(source.stream.read()), newline="")
+    yield from _read_table(decode_table(source.stream.read()), sniff_dialect(source.head))
+
+
+class _Lines:
+    """The lines of a table, which can be read once more from any of them."""
+
+    def __init__(self, text: str) -> None:
+        self.lines = list(io.StringIO(text, newline=""))
+        self.place = 0
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        if self.place >= len(self.lines):
+            raise StopIteration
+        self.place += 1
+        return self.lines[self.place - 1]
+
+
+def _read_table(
+    text: str, dialect: type[csv.Dialect]
+) -> Iterator[tuple[str, Mapping[str, str] | Bad]]:
+    """(position, row); a row whose quote is not closed is one bad row, not all up to the next
+    quote.
+    """
     csv.field_size_limit(_MAX_CELL)
-    reader = csv.DictReader(text, dialect=sniff_dialect(source.head))
-    number = 1
+    lines = _Lines(text)
+    reader = csv.reader(lines, dialect, strict=True)
+    header: list[str] | None = None
+    number = 0
     while True:
-        number += 1
+        start = lines.place
         try:
-            row = next(reader)
+            cells = next(reader)
         except StopIteration:
             return
         except csv.Error as error:
-            yield f"row {number}", Bad(f"not CSV: {error}")
-            continue
-        if None in row or None in row.values():
-            yield f"row {number}", Bad("its number of columns is not the header's")
+            number += 1
+            if lines.place == start + 1 and (row := _read_loosely(lines.lines[start], dialect)):
+                cells = row
+            else:
+                yield f"row {number}", Bad(f"not CSV: {error}")
+                lines.place = start + 1
+                reader = csv.reader(lines, dialect, strict=True)
+                continue
         else:
-            yield f"row {number}", row
+            number += bool(cells)
+        if header is None:
+            header = cells
+        elif cells and len(cells) != len(header):
+            yield f"row {number}", Bad("its number of columns is not the header's")
+        elif cells:
+            yield f"row {number}", dict(zip(header, cells, strict=True))
+
+
+def _read_loosely(line: str, dialect: type[csv.Dialect]) -> list[str]:
+    """The cells of a line with text behind a quote; none where the quote is not closed."""
+    try:
+        if line.count('"') % 2:
+            return []
+        return next(csv.reader([line], dialect), list[str]())
+    except csv.Error:
+        return []
 
 
 def decode_table(data: bytes) -> str:
@@ -130,18 +178,8 @@ def decode_table(data: bytes) -> str:
 
 def first_csv_rows(head: bytes, count: int) -> list[Mapping[str, str]]:
     """The first whole rows of a CSV file."""
-    text = io.StringIO(decode_table(head), newline="")
-    rows: list[Mapping[str, str]] = []
-    try:
-        for row in csv.DictReader(text, dialect=sniff_dialect(head)):
-            if None in row or None in row.values():
-                break
-            rows.append(row)
-            if len(rows) == count:
-                break
-    except csv.Error:
-        pass
-    return rows
+    rows = _read_table(decode_table(head), sniff_dialect(head))
+    return list(itertools.islice((row for _, row in rows if not isinstance(row, Bad)), count))
 
 
 def sniff_dialect(head: bytes) -> type[csv.Dialect]:

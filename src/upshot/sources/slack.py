@@ -1,14 +1,15 @@
 """Slack exports: one array of messages for each day and channel, in folders named for channels.
 
-What people write to each other is the person's words, what a bot writes the model's. A thread is a
-conversation; what stands outside of threads is one for each channel.
+What people write to each other is the person's words, what a bot writes the model's, but where it
+only posts cards (commits, deployments, tickets) and never answers: those are a machine's. A thread
+is a conversation; what stands outside of threads is one for each channel.
 """
 
 from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -84,12 +85,14 @@ def read(source: Input) -> Iterator[RawConversation | BadRecord]:
     days = _days_of(source.folder)
     users: dict[str, str] = {}
     channel = source.name.replace("!", "/").rsplit("/", 2)[-2:][0] if "/" in source.name else ""
-    for position, value in _read_days(source, days):
+    values = list(_read_days(source, days))
+    answering = frozenset(_find_answering(value for _, value in values))
+    for position, value in values:
         if isinstance(value, Bad):
             yield BadRecord(source.name, position, value.reason)
             continue
         try:
-            message = _read_message(value)
+            message = _read_message(value, answering)
         except Exception as error:  # noqa: BLE001  # one bad message is one bad record
             yield BadRecord(source.name, position, describe(error))
             continue
@@ -99,7 +102,7 @@ def read(source: Input) -> Iterator[RawConversation | BadRecord]:
         if not name and value.get("reply_count"):
             name = str(value.get("ts"))
         threads.setdefault(name, []).append(message)
-        if message.role == "user":
+        if message.role == "user" and not message.author:
             users.setdefault(name, message.name)
     for name, messages in threads.items():
         messages.sort(key=lambda message: message.time or 0.0)
@@ -142,12 +145,32 @@ def _place(message: RawMessage, at: int) -> RawMessage:
     return msgspec.structs.replace(message, signals=signals) if signals else message
 
 
-def _read_message(value: Mapping[str, Any]) -> RawMessage | None:
+def _is_by_bot(value: Mapping[str, Any]) -> bool:
+    return value.get("subtype") == "bot_message" or bool(
+        value.get("bot_id") or value.get("bot_profile")
+    )
+
+
+def _name_bot(value: Mapping[str, Any]) -> str:
+    return str(value.get("bot_id") or value.get("username") or "")
+
+
+def _find_answering(values: Iterable[Any]) -> Iterator[str]:
+    """Bots that ever said something other than cards, or anything in a thread."""
+    for value in values:
+        if is_object(value) and _is_by_bot(value):
+            says = any(value.get(name) for name in ("text", "blocks", "files", "thread_ts"))
+            if says or not is_array(value.get("attachments")):
+                yield _name_bot(value)
+
+
+def _read_message(value: Mapping[str, Any], answering: Container[str]) -> RawMessage | None:
     kind = str(value.get("subtype") or "")
     if kind in _EVENTS:
         skip(NAME, kind)
         return None
-    by_bot = kind == "bot_message" or bool(value.get("bot_id") or value.get("bot_profile"))
+    by_bot = _is_by_bot(value)
+    is_card = by_bot and _name_bot(value) not in answering
     text = html.unescape(_LINK.sub(r"\1", str(value.get("text") or "")))
     text = text or "".join(_words_of(value.get("blocks")))
     parts = [text] if text else []
@@ -162,16 +185,17 @@ def _read_message(value: Mapping[str, Any]) -> RawMessage | None:
         skip(NAME, f"an empty message{f' ({kind})' if kind else ''}")
         return None
     return RawMessage(
-        "assistant" if by_bot else "user",
+        "assistant" if by_bot and not is_card else "user",
         "\n".join(parts),
         fields.epoch(value.get("ts")),
-        tuple(_read_reactions(value.get("reactions"))) if by_bot else (),
+        tuple(_read_reactions(value.get("reactions"))) if by_bot and not is_card else (),
         str(
             value.get("username") or value.get("bot_id") or ""
             if by_bot
             else value.get("user") or ""
         ),
         refs={"message": str(value.get("client_msg_id") or value.get("ts") or "")},
+        author="machine" if is_card else "",
     )
 
 

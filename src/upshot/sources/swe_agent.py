@@ -186,7 +186,7 @@ def _read_opening(history: Sequence[Any]) -> list[RawMessage]:
     for turn in history:
         if _is_turn(turn) and (turn.get("is_demo") is True or _is_demonstration(turn)):
             skip(NAME, "demonstrations")
-        elif not _is_turn(turn) or turn["role"] not in ("system", "user"):
+        elif _is_turn(turn) and turn["role"] not in ("", "system", "user"):
             break
         else:
             opening.append(turn)
