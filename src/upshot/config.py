@@ -131,8 +131,17 @@ class LLMSettings(_Section):
 class EngineSettings(_Section):
     """Where work runs."""
 
+    kind: Literal["auto", "here", "processes", "ray"] = "auto"
+    """Work on the buckets of a lake: in this process, in `workers` local processes, or on a Ray
+    cluster (extra `ray`); `auto` is this process for one worker, and processes for more. Logs are
+    always read on this machine.
+    """
     workers: int = Field(default=1, ge=1, le=1024)
     """Local processes; 1 runs in this process."""
+    address: str = "auto"
+    """Of the Ray cluster, `host:port`; `auto`: the one that this machine is part of."""
+    token_file: Path | None = None
+    """With the token of the Ray cluster; left out: where Ray looks for it."""
 
 
 class Settings(BaseSettings):

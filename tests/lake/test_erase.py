@@ -10,6 +10,7 @@ import random
 import subprocess
 import sys
 import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -21,10 +22,10 @@ from hypothesis import strategies as st
 
 import upshot
 from upshot.errors import ConfigError, ErasureError, InputError, NotFoundError
-from upshot.lake import Lake
+from upshot.lake import Lake, write_mark
 from upshot.lake.traces import Traces, cut_text, unfold
 from upshot.privacy import Pseudonyms
-from upshot.records import SCHEMAS, CleanTable
+from upshot.records import SCHEMAS, CleanTable, RawConversation
 
 SECRET = "the purple giraffe sleeps in Lisbon"
 
@@ -352,3 +353,19 @@ def test_ids_and_texts_are_found_wherever_they_are_and_ids_only_whole(seed: int)
     assert traces.search(content) >= {*chosen} - ids
     assert Traces(ids, ()).search(b" ".join(ids)) == ids
     assert Traces(ids, ()).search(b"x".join(ids)) == set()
+
+
+def test_who_is_erased_while_an_ingest_runs_is_not_counted_as_written(
+    lake_of_two: Path, chat: Callable[..., RawConversation]
+) -> None:
+    ana = pseudonym_of("ana", lake_of_two)
+
+    def read() -> Iterator[RawConversation]:
+        yield chat("u: is it done?", "a: yes", id="new-1", user="ana")
+        write_mark(Lake(lake_of_two), ana, allowed=False)  # as an erasure does first
+        yield chat("u: is it done now?", "a: yes", id="new-2", user="ana")
+        yield chat("u: and mine?", "a: no", id="new-3", user="ben")
+
+    report = upshot.ingest(read(), lake_of_two)
+    assert (report.conversations, report.known, report.erased, report.messages) == (1, 0, 2, 2)
+    assert "new-1" not in Lake(lake_of_two).read("conversations")["id"].to_pylist()

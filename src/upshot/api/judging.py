@@ -25,6 +25,7 @@ from upshot.api.opening import (
     executor_of,
     exported,
     is_paths,
+    local_executor_of,
     open_lake,
     quiet,
 )
@@ -97,7 +98,7 @@ def ingest(
         store,
         cleaning(store, settings),
         chunk_mb=settings.lake.chunk_mb,
-        workers=settings.engine.workers,
+        executor=local_executor_of(settings),
         progress=lambda done, size: progress("ingest", done, 0),
     )
 

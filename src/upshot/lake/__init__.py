@@ -1,7 +1,7 @@
 """The tables, in Delta Lake. No other package touches the files of the lake."""
 
 from upshot.lake.erase import ErasureProof, count_rows_of, erase_user, has_traces_of
-from upshot.lake.erased import mark_of, read_erased, write_mark
+from upshot.lake.erased import mark_of, read_erased, without_erased, write_mark
 from upshot.lake.exports import recorded_export, users_in
 from upshot.lake.models import (
     LakeModel,
@@ -44,5 +44,6 @@ __all__ = [
     "store_model",
     "tend_lake",
     "users_in",
+    "without_erased",
     "write_mark",
 ]

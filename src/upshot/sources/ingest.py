@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import multiprocessing
+import secrets
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -20,8 +19,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from upshot.engine import Executor, Here
 from upshot.io.arrow import pc, system_memory
-from upshot.lake import Lake, bucket_of, mark_of, read_erased, tend_lake
+from upshot.lake import Lake, bucket_of, mark_of, read_erased, tend_lake, without_erased
 from upshot.privacy import Pseudonyms, Redactor, clean
 from upshot.privacy.recogniser import load_recogniser
 from upshot.records import SCHEMAS, BadRecord, CleanTable, RawConversation
@@ -95,7 +95,7 @@ def ingest(
     cleaning: Cleaning,
     *,
     chunk_mb: float = 32.0,
-    workers: int = 1,
+    executor: Executor | None = None,
     progress: Callable[[int, float], None] | None = None,
 ) -> IngestReport:
     """Write conversations to the lake; `progress(conversations, megabytes)` is called after each
@@ -118,8 +118,11 @@ def ingest(
         identities = Identities.of_rows(present, Pseudonyms(cleaning.key))
         run = _Run(lake, cleaning, identities)
         chunks = _gather_chunks(itertools.chain(first, rest), run, chunk_mb)
-        for written in _write_chunks(chunks, run, _sort_digests(present), workers):
+        writing = _Writing(secrets.token_hex(8), lake.root, lake.storage_options(), cleaning)
+        writing.prepare(present["digest"].to_pylist())
+        for written in (executor or Here()).run(writing, map(msgspec.msgpack.encode, chunks)):
             run.written.update(written.names)
+            run.refused += written.erased
             redactions.update(written.redactions)
             size += written.text_mb
             if progress:
@@ -131,7 +134,7 @@ def ingest(
     sizes = [identities.sizes.get(name, 0) for name in run.written]
     return IngestReport(
         len(run.written),
-        run.read - len(run.written),
+        run.read - run.refused - len(run.written),
         sum(sizes),
         run.quarantined,
         size,
@@ -142,7 +145,7 @@ def ingest(
         dict(notes.skipped.most_common()),
         dict(notes.notes.most_common()),
         run.first_reason,
-        run.erased,
+        run.erased + run.refused,
     )
 
 
@@ -157,6 +160,8 @@ class _Run:
         self.lake, self.cleaning, self.identities = lake, cleaning, identities
         self._pseudonyms, self._marks = Pseudonyms(cleaning.key), read_erased(lake)
         self.erased = 0
+        self.refused = 0
+        """Of `read`, those that the lake did not take, since their users were erased meanwhile."""
         self.bad: list[BadRecord] = []
         self.written: set[str] = set()
         self.read = 0
@@ -180,6 +185,8 @@ class _Written(msgspec.Struct):
     """Of the conversations that were written."""
     redactions: dict[str, int]
     text_mb: float
+    erased: int = 0
+    """Conversations of users who were erased meanwhile, which the lake has refused."""
 
 
 def _gather_chunks(
@@ -209,27 +216,30 @@ def _gather_chunks(
         yield chunk
 
 
-def _write_chunks(
-    chunks: Iterator[list[Placed]], run: _Run, old_digests: NDArray[np.uint64], workers: int
-) -> Iterator[_Written]:
-    lake = run.lake
-    if workers <= 1:
-        tools = run.cleaning.tools()
-        for chunk in chunks:
-            yield _write_chunk(chunk, _Worker(lake, *tools, old_digests))
-        return
-    context = multiprocessing.get_context("spawn")
-    arguments = (lake.root, lake.storage_options(), run.cleaning, old_digests)
-    with ProcessPoolExecutor(
-        workers, context, initializer=_start_worker, initargs=arguments
-    ) as pool:
-        flying: deque[Future[_Written]] = deque()
-        for chunk in chunks:
-            flying.append(pool.submit(_write_in_worker, msgspec.msgpack.encode(chunk)))
-            if len(flying) > workers:
-                yield flying.popleft().result()
-        while flying:
-            yield flying.popleft().result()
+class _Writing(NamedTuple):
+    """Writes packed chunks to a lake, in any process."""
+
+    name: str
+    """Of the run; what a process needs for it is made once."""
+    root: str
+    storage_options: Mapping[str, str] | None
+    cleaning: Cleaning
+
+    def __call__(self, chunk: bytes) -> _Written:
+        worker = _workers.get(self.name) or self.prepare()
+        return _write_chunk(msgspec.msgpack.decode(chunk, type=list[Placed]), worker)
+
+    def prepare(self, digests: Sequence[Any] | None = None) -> _Worker:
+        """`digests`: of what the lake holds, if they have been read already."""
+        lake = Lake(self.root, storage_options=self.storage_options)
+        present: Sequence[Any] = (
+            lake.read("conversations", columns=["digest"])["digest"].to_pylist()
+            if digests is None
+            else digests
+        )
+        _workers.clear()
+        _workers[self.name] = _Worker(lake, *self.cleaning.tools(), _shorten(present))
+        return _workers[self.name]
 
 
 class _Worker(NamedTuple):
@@ -239,20 +249,8 @@ class _Worker(NamedTuple):
     old_digests: NDArray[np.uint64]
 
 
-_worker: list[_Worker] = []
-
-
-def _start_worker(
-    root: str,
-    options: dict[str, str] | None,
-    cleaning: Cleaning,
-    old_digests: NDArray[np.uint64],
-) -> None:
-    _worker.append(_Worker(Lake(root, storage_options=options), *cleaning.tools(), old_digests))
-
-
-def _write_in_worker(packed: bytes) -> _Written:
-    return _write_chunk(msgspec.msgpack.decode(packed, type=list[Placed]), _worker[0])
+_workers: dict[str, _Worker] = {}
+"""Of the run that this process works for."""
 
 
 def _write_chunk(chunk: list[Placed], worker: _Worker) -> _Written:
@@ -266,33 +264,30 @@ def _write_chunk(chunk: list[Placed], worker: _Worker) -> _Written:
     )
     size = sum(len(m.content) for placed in chunk for m in placed.conversation.messages) / 1e6
     digests = batch.conversations["digest"].combine_chunks()
-    fresh = digests.filter(pa.array(~np.isin(_shorten(digests), worker.old_digests)))
+    fresh = digests.filter(pa.array(~np.isin(_shorten(digests.to_pylist()), worker.old_digests)))
     if len(fresh) == 0:
         return _Written([], {}, size)
     name = hashlib.blake2b(
         "".join(str(digest) for digest in fresh.to_pylist()).encode(), digest_size=16
     ).hexdigest()
-    names: list[str] = []
     for table, content in batch.tables.items():
         rows = (
             content
             if len(fresh) == len(digests)
             else content.filter(pc.is_in(content["digest"], value_set=fresh))
         )
-        if table == "conversations":
-            names = [str(name) for name in rows["id"].to_pylist()]
         if rows.num_rows:
             lake.append(table, CleanTable(rows), (f"ingest/{name}", 1), {"stage": "ingest"})
-    return _Written(names, dict(batch.redactions), size)
+    # read after the commits: whoever was erased before one of them is on the list by now
+    written = without_erased("conversations", batch.conversations, read_erased(lake))
+    written = written.filter(pc.is_in(written["digest"], value_set=fresh))
+    names = [str(name) for name in written["id"].to_pylist()]
+    return _Written(names, dict(batch.redactions), size, len(fresh) - len(names))
 
 
-def _sort_digests(conversations: CleanTable) -> NDArray[np.uint64]:
-    """The first 8 bytes of every conversation's digest, sorted."""
-    return np.unique(_shorten(conversations["digest"].combine_chunks()))
-
-
-def _shorten(digests: pa.Array[Any]) -> NDArray[np.uint64]:
-    return np.array([int(str(digest)[:16], 16) for digest in digests.to_pylist()], dtype=np.uint64)
+def _shorten(digests: Sequence[Any]) -> NDArray[np.uint64]:
+    """The first 8 bytes of each digest."""
+    return np.array([int(str(digest)[:16], 16) for digest in digests], dtype=np.uint64)
 
 
 def quarantine(lake: Lake, bad: list[BadRecord], cleaning: Cleaning) -> int:
