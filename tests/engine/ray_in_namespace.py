@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import upshot
+from upshot.api.opening import executor_of
 from upshot.engine.ray import Ray
 from upshot.errors import ConfigError
 from upshot.lake import Lake
@@ -129,7 +130,7 @@ def main(log: Path, folder: Path, room: Path) -> None:
         engine = {"kind": "ray", "address": address, "token_file": right}
         settings = upshot.load(lake={"buckets": 4}, engine=engine)
         there = rows_of(log, folder / "ray", settings)
-        executor = upshot.api.opening.executor_of(settings)
+        executor = executor_of(settings)
         survived = list(executor.run(die_once, [str(room / "marker")]))
         try:
             list(executor.run(fail, ["the task's own words"]))

@@ -48,11 +48,14 @@ def open_lake(path: str | os.PathLike[str], settings: Settings | None = None) ->
 
     Raises:
         InputError: it is a file.
+        ConfigError: its object store cannot be used.
     """
     settings = settings or load()
     if os.path.isfile(path):
         raise InputError(f"could not open the lake {os.fspath(path)}: it is a file, not a folder")
-    return Lake(os.fspath(path), settings.lake.buckets)
+    options = settings.lake.storage_options
+    revealed = {name: value.get_secret_value() for name, value in options.items()}
+    return Lake(os.fspath(path), settings.lake.buckets, revealed)
 
 
 def cleaning(target: Lake, settings: Settings) -> Cleaning:

@@ -243,7 +243,7 @@ class _Scan:
 
 
 def _read_files(lake: Lake) -> Iterator[tuple[str, bytes]]:
-    filesystem, base = _open_filesystem(lake)
+    filesystem, base = lake.open_filesystem()
     for info in filesystem.get_file_info(pyarrow.fs.FileSelector(base, recursive=True)):
         if info.type == pyarrow.fs.FileType.File and info.base_name not in LOCK_FILES:
             try:
@@ -307,9 +307,3 @@ def _is_text(kind: pa.DataType) -> bool:
             pa.types.is_fixed_size_binary,
         )
     )
-
-
-def _open_filesystem(lake: Lake) -> tuple[pyarrow.fs.FileSystem, str]:
-    if lake.is_local:
-        return pyarrow.fs.LocalFileSystem(), str(Path(lake.root))
-    return pyarrow.fs.FileSystem.from_uri(lake.root)

@@ -16,7 +16,6 @@ statistics to `bucket`.
 from __future__ import annotations
 
 import hashlib
-import os
 import secrets
 from collections import Counter
 from collections.abc import Collection, Generator, Mapping, Sequence
@@ -26,6 +25,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast
 
 import pyarrow as pa
+import pyarrow.fs
 from deltalake import (
     ColumnProperties,
     CommitProperties,
@@ -43,6 +43,7 @@ from upshot.errors import ConfigError, LakeChangedError, LakeError, NotFoundErro
 from upshot.io.arrow import pc
 from upshot.lake.erased import ErasedList, read_list, without_erased
 from upshot.lake.locks import LakeLock
+from upshot.lake.storage import check_store, is_local_root, open_filesystem
 from upshot.records import AUTHOR_OF_ROLE, SCHEMAS, CleanTable, empty
 
 _CONFIGURATION = {
@@ -91,19 +92,25 @@ class Merged(NamedTuple):
 
 
 class Lake:
-    """The tables under one folder or object-store URL (`s3://…`, `az://…`, `gs://…`, `memory://…`)."""
+    """The tables under one folder or object-store URL (`s3://…`, `az://…`, `gs://…`, `memory://…`).
+
+    Raises:
+        ConfigError: the object store is not known, or may lose commits under these options.
+    """
 
     def __init__(
         self, root: str | Path, buckets: int = 16, storage_options: Mapping[str, str] | None = None
     ) -> None:
         text = str(root)
-        self.is_local = "://" not in text or text.startswith("file://")
+        self.is_local = is_local_root(text)
         self.root = (
             text
             if not self.is_local
             else str(Path(text.removeprefix("file://")).expanduser().resolve())
         )
         self._options = dict(storage_options or {}) or None
+        if not self.is_local:
+            check_store(self.root, self._options)
         self._wanted_buckets = buckets
         self._opened: dict[str, DeltaTable] = {}
         self._lock = LakeLock(Path(self.root) if self.is_local else None)
@@ -596,8 +603,13 @@ class Lake:
             opened.create_checkpoint()
             opened.cleanup_metadata()
             self._opened.pop(table, None)  # what it knows of the log is about to be deleted
-        if self.is_local:
-            _drop_old_log(Path(self.uri(table)) / "_delta_log", opened.version())
+            filesystem, root = self.open_filesystem()
+            log = f"{root}/{table}/_delta_log".lstrip("/" if not root else "")
+            _drop_old_log(filesystem, log, opened.version())
+
+    def open_filesystem(self) -> tuple[pyarrow.fs.FileSystem, str]:
+        """All files of the lake, and the path of its root among them."""
+        return open_filesystem(self.root, self._options)
 
     def storage_options(self) -> dict[str, str] | None:
         """What object stores need, as given."""
@@ -737,11 +749,12 @@ def _merge_outside_events(rows: pa.Table, outside: Any, counts: Any) -> tuple[pa
     return both, pa.array([True] * both.num_rows)
 
 
-def _drop_old_log(log: Path, version: int) -> None:
-    """Delete what the log holds of earlier versions; entries younger than a day stay."""
-    if not (log / f"{version:020d}.checkpoint.parquet").exists():
+def _drop_old_log(filesystem: pyarrow.fs.FileSystem, log: str, version: int) -> None:
+    """Delete what the log holds of earlier versions."""
+    files = filesystem.get_file_info(pyarrow.fs.FileSelector(log))
+    if f"{version:020d}.checkpoint.parquet" not in {file.base_name for file in files}:
         return
-    for path in log.iterdir():
-        stem = path.name.split(".")[0]
+    for file in files:
+        stem = file.base_name.split(".")[0]
         if stem.isdigit() and int(stem) < version:
-            os.unlink(path)
+            filesystem.delete_file(file.path)
