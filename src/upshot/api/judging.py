@@ -48,6 +48,7 @@ from upshot.lake import (
     load_model,
     mark_of,
     read_erased,
+    require_whole_logs,
     write_mark,
 )
 from upshot.llm import Budget, FileReplies, Replies, run_interruptible, settle_journals
@@ -309,6 +310,7 @@ def open_work(
             f"could not {verb} {store.root}: there is no lake; make one with `upshot ingest`"
         )
     store.create()  # what an earlier version did not have
+    require_whole_logs(store)
     return pipeline.Work(store, executor_of(settings), progress)
 
 

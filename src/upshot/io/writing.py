@@ -6,7 +6,7 @@ import os
 import stat
 import sys
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -46,7 +46,8 @@ def open_output(path: str | os.PathLike[str]) -> Generator[BinaryIO]:
     except OSError as error:
         raise InputError(f"could not write {name}: {_explain(target, error)}") from error
     finally:
-        draft.unlink(missing_ok=True) if target.parent.is_dir() else None
+        with suppress(OSError):  # a folder that is gone, or can only be read, has none
+            draft.unlink(missing_ok=True)
 
 
 def _explain(target: Path, error: OSError) -> str:

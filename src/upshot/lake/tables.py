@@ -39,9 +39,10 @@ from deltalake import (
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from pyarrow.fs import LocalFileSystem, SubTreeFileSystem
 
-from upshot.errors import ConfigError, LakeChangedError, LakeError, NotFoundError, boundary
+from upshot.errors import ConfigError, LakeChangedError, LakeError, NotFoundError
 from upshot.io.arrow import pc
 from upshot.lake.erased import ErasedList, read_list, without_erased
+from upshot.lake.failures import explain, lake_boundary
 from upshot.lake.locks import LakeLock
 from upshot.lake.storage import check_store, is_local_root, open_filesystem
 from upshot.records import AUTHOR_OF_ROLE, SCHEMAS, CleanTable, empty
@@ -192,14 +193,14 @@ class Lake:
         self._create_tables(fingerprint)
         if fingerprint and not self.key_fingerprint:
             content = f"{self.buckets} {fingerprint}"
-            with boundary(f"describe {self.root}", (DeltaError, OSError), LakeError):
+            with lake_boundary(f"describe {self.root}"):
                 self._open("conversations").alter.set_table_description(content)
         if fingerprint:
             self.check_key(fingerprint)  # another process may have made the lake meanwhile
 
     def _create_tables(self, fingerprint: str) -> None:
         if self.is_local:
-            with boundary(f"make the lake at {self.root}", (OSError,), LakeError):
+            with lake_boundary(f"make the lake at {self.root}"):
                 Path(self.root).mkdir(mode=0o700, parents=True, exist_ok=True)
         with self._lock.shared():
             self._add_tables(self.buckets, fingerprint)
@@ -209,7 +210,7 @@ class Lake:
             if self.exists(table):
                 self._add_columns(table, schema)
                 continue
-            with boundary(f"make table {table} in {self.root}", (DeltaError, OSError), LakeError):
+            with lake_boundary(f"make table {table} in {self.root}"):
                 DeltaTable.create(
                     self.uri(table),
                     schema,
@@ -227,7 +228,7 @@ class Lake:
         present = {field.name for field in opened.schema().fields}
         missing = [field for field in wanted.fields if field.name not in present]
         if missing:
-            with boundary(f"add columns to {self.uri(table)}", (DeltaError, OSError), LakeError):
+            with lake_boundary(f"add columns to {self.uri(table)}"):
                 opened.alter.add_columns(missing)
             self._opened.pop(table, None)
 
@@ -356,9 +357,7 @@ class Lake:
             app_transactions=[Transaction(app_id=transaction[0], version=transaction[1])],
         )
         try:
-            with boundary(
-                f"write {rows.num_rows} rows to {self.uri(table)}", (DeltaError, OSError), LakeError
-            ):
+            with lake_boundary(f"write {rows.num_rows} rows to {self.uri(table)}"):
                 write_deltalake(
                     opened,
                     rows.select(SCHEMAS[table].names).cast(SCHEMAS[table]),
@@ -407,6 +406,10 @@ class Lake:
             return CleanTable(_select_newest(rows, ("user", "id"), ("as_of",), columns))
         if table == "erased":
             return CleanTable(_select_newest(rows, ("mark",), ("as_of",), columns))
+        if table == "checksums":
+            return CleanTable(
+                _select_newest(rows, ("table", "path"), ("version", "as_of"), columns)
+            )
         if table == "progress":
             return CleanTable(_select_newest(rows, ("step", "table"), ("as_of",), columns))
         if table in _REVISIONED:
@@ -447,9 +450,7 @@ class Lake:
     ) -> pa.Table:
         opened = self._open(table, version)
         needed = None if columns is None else sorted(set(columns) | set(_KEYS.get(table, ())))
-        with boundary(
-            f"read {self.uri(table)}", (DeltaError, OSError, pa.ArrowException), LakeError
-        ):
+        with lake_boundary(f"read {self.uri(table)}", is_read=True):
             dataset = self._dataset(table, opened, bucket)
             present = dataset.schema.names
             rows: pa.Table = dataset.to_table(
@@ -556,7 +557,8 @@ class Lake:
         except CommitFailedError:
             return nothing
         except (DeltaError, OSError) as error:
-            raise LakeError(f"could not merge files of {self.uri(table)}: {error}") from error
+            reason = explain(error, is_read=True)
+            raise LakeError(f"could not merge files of {self.uri(table)}: {reason}") from error
         if opened.version() != version + 1:
             return nothing._replace(buckets=len(buckets))
         after = _files_of(opened)
@@ -599,7 +601,7 @@ class Lake:
 
     def _tidy_log(self, table: str) -> None:
         opened = self._open(table)
-        with boundary(f"tidy the log of {self.uri(table)}", (DeltaError, OSError), LakeError):
+        with lake_boundary(f"tidy the log of {self.uri(table)}"):
             opened.create_checkpoint()
             opened.cleanup_metadata()
             self._opened.pop(table, None)  # what it knows of the log is about to be deleted
@@ -610,6 +612,11 @@ class Lake:
     def open_filesystem(self) -> tuple[pyarrow.fs.FileSystem, str]:
         """All files of the lake, and the path of its root among them."""
         return open_filesystem(self.root, self._options)
+
+    def forget_opened(self) -> None:
+        """Read every table anew, since its folder has been replaced."""
+        self._opened.clear()
+        self._erased = ErasedList(-1, frozenset())
 
     def storage_options(self) -> dict[str, str] | None:
         """What object stores need, as given."""
@@ -638,7 +645,8 @@ class Lake:
                 " ingest LOGS --lake DIR`"
             ) from error
         except (DeltaError, OSError) as error:
-            raise LakeError(f"could not open {self.uri(table)}: {error}") from error
+            reason = explain(error, is_read=True)
+            raise LakeError(f"could not open {self.uri(table)}: {reason}") from error
 
 
 def _name_work(application: str, erased: ErasedList) -> str:
@@ -670,6 +678,7 @@ _KEYS: Mapping[str, Sequence[str]] = {
     "threads": ("user", "id", "as_of"),
     "progress": ("step", "table", "as_of"),
     "erased": ("mark", "as_of"),
+    "checksums": ("table", "path", "version", "as_of"),
 }
 
 

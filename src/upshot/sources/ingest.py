@@ -21,7 +21,15 @@ from numpy.typing import NDArray
 
 from upshot.engine import Executor, Here
 from upshot.io.arrow import pc, system_memory
-from upshot.lake import Lake, bucket_of, mark_of, read_erased, tend_lake, without_erased
+from upshot.lake import (
+    Lake,
+    bucket_of,
+    mark_of,
+    read_erased,
+    require_whole_logs,
+    tend_lake,
+    without_erased,
+)
 from upshot.privacy import Pseudonyms, Redactor, clean
 from upshot.privacy.recogniser import load_recogniser
 from upshot.records import SCHEMAS, BadRecord, CleanTable, RawConversation
@@ -114,6 +122,7 @@ def ingest(
         first = list(itertools.islice(rest := iter(items), 1))
         # a wrong file has been refused by now, and leaves no lake
         lake.create(fingerprint_of(cleaning.key))
+        require_whole_logs(lake)
         present = lake.read("conversations", columns=["id", "identity", "chain", "digest"])
         identities = Identities.of_rows(present, Pseudonyms(cleaning.key))
         run = _Run(lake, cleaning, identities)
