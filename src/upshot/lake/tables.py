@@ -18,7 +18,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections import Counter
-from collections.abc import Collection, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -41,7 +41,13 @@ from pyarrow.fs import LocalFileSystem, SubTreeFileSystem
 
 from upshot.errors import ConfigError, LakeChangedError, LakeError, NotFoundError
 from upshot.io.arrow import pc
-from upshot.lake.erased import ErasedList, read_list, without_erased
+from upshot.lake.erased import (
+    ERASED_TEXT,
+    ErasedList,
+    read_list,
+    without_erased,
+    without_words,
+)
 from upshot.lake.failures import explain, lake_boundary
 from upshot.lake.locks import LakeLock
 from upshot.lake.storage import check_store, is_local_root, open_filesystem
@@ -116,6 +122,7 @@ class Lake:
         self._opened: dict[str, DeltaTable] = {}
         self._lock = LakeLock(Path(self.root) if self.is_local else None)
         self._erased = ErasedList(-1, frozenset())
+        self._erased_before: ErasedList | None = None
         self._pinned: set[str] | None = None
         """Tables that are read as they were when first read; None: everything is read as it is."""
 
@@ -283,11 +290,30 @@ class Lake:
         with self._lock.shared():
             erased = self._read_erased()
             rows = without_erased(table, rows, erased.marks)
+            if table == "verdicts" and erased.changed != self._first_erased().changed:
+                rows = self._without_erased_words(rows)
             transaction = _name_work(transaction[0], erased), transaction[1]
             is_new = self._commit(table, rows, transaction, metadata, replaced)
         if not self.is_local and (later := self._read_erased()).changed != erased.changed:
             self.drop_users(table, later.marks)  # what an erasure meanwhile has not seen
         return is_new
+
+    def _first_erased(self) -> ErasedList:
+        """The list of the erased as it was before anything was read."""
+        if self._erased_before is None:
+            self._erased_before = self._read_erased()
+        return self._erased_before
+
+    def _without_erased_words(self, verdicts: pa.Table) -> pa.Table:
+        """Verdicts that were made before an erasure, without what it has blanked since."""
+        for bucket in cast(list[int], pc.unique(verdicts["bucket"]).to_pylist()):
+            users = cast(list[str], pc.unique(verdicts["user"]).to_pylist())
+            columns = ["id", "index", "text"]
+            rows = self.read_all_versions("messages", bucket, columns, users=users)
+            blank = rows.filter(pc.equal(rows["text"], ERASED_TEXT))
+            places = set(zip(blank["id"].to_pylist(), blank["index"].to_pylist(), strict=True))
+            verdicts = without_words(verdicts, places)
+        return verdicts
 
     def _read_erased(self) -> ErasedList:
         if self._erased.version < 0 and not self.exists("erased"):
@@ -310,25 +336,38 @@ class Lake:
             probe = self.read_all_versions(table, bucket, _USER_COLUMNS[table])
             if without_erased(table, probe, marks) is probe:
                 continue
-            for _ in range(_REWRITE_RETRIES):
-                files = self.files(table).get(bucket, ())
-                rows = self.read_all_versions(table, bucket)
-                others = without_erased(table, rows, marks)
-                if others is rows:
-                    break
-                name = f"erase/{table}/{bucket}/{secrets.token_hex(8)}"
-                try:
-                    self.replace(table, bucket, CleanTable(others), (name, 1), read_files=files)
-                except LakeChangedError:
-                    continue
-                dropped[str(bucket)] = rows.num_rows - others.num_rows
-                break
-            else:
-                raise LakeChangedError(
-                    f"could not rewrite bucket {bucket} of {self.uri(table)}: other processes wrote"
-                    f" to it {_REWRITE_RETRIES} times meanwhile; try again when they are finished"
-                )
+            before, after = self.rewrite(
+                table, bucket, lambda rows: without_erased(table, rows, marks)
+            )
+            dropped[str(bucket)] = before - after
         return dropped
+
+    def rewrite(
+        self, table: str, bucket: int, change: Callable[[pa.Table], pa.Table]
+    ) -> tuple[int, int]:
+        """Replace the rows of a bucket by what `change` makes of them, which may be called again;
+        returns the number of rows before and after. Where it gives back the same object, nothing is
+        written. What others write meanwhile stays.
+
+        Raises:
+            LakeChangedError: other processes wrote to the bucket again and again.
+        """
+        for _ in range(_REWRITE_RETRIES):
+            files = self.files(table).get(bucket, ())
+            rows = self.read_all_versions(table, bucket)
+            changed = change(rows)
+            if changed is rows:
+                return rows.num_rows, rows.num_rows
+            name = f"erase/{table}/{bucket}/{secrets.token_hex(8)}"
+            try:
+                self.replace(table, bucket, CleanTable(changed), (name, 1), read_files=files)
+            except LakeChangedError:
+                continue
+            return rows.num_rows, changed.num_rows
+        raise LakeChangedError(
+            f"could not rewrite bucket {bucket} of {self.uri(table)}: other processes wrote to it"
+            f" {_REWRITE_RETRIES} times meanwhile; try again when they are finished"
+        )
 
     def _commit(
         self,
@@ -438,6 +477,8 @@ class Lake:
     ) -> pa.Table:
         """The rows of a table, superseded ones included."""
         with self._lock.shared():
+            if table != "erased":
+                self._first_erased()
             return self._read_rows(table, bucket, columns, version, users)
 
     def _read_rows(
