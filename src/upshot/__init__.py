@@ -41,7 +41,7 @@ if TYPE_CHECKING:
         run,
         verdicts,
     )
-    from upshot.api.lakes import lake_compact, lake_rebucket, lake_renew, lake_stats
+    from upshot.api.lakes import lake_check, lake_compact, lake_rebucket, lake_renew, lake_stats
     from upshot.api.loop_state import loop_approve, loop_config, loop_rollback, loop_status, skills
     from upshot.api.loops import hotfix, loop_forget, loop_rerun, loop_run
     from upshot.api.pairs import Exported, examples, export_pairs, pairs
@@ -102,7 +102,7 @@ _EXPORTS = {
         "run",
         "verdicts",
     ),
-    "upshot.api.lakes": ("lake_compact", "lake_rebucket", "lake_renew", "lake_stats"),
+    "upshot.api.lakes": ("lake_check", "lake_compact", "lake_rebucket", "lake_renew", "lake_stats"),
     "upshot.api.loop_state": (
         "loop_approve",
         "loop_config",
@@ -191,6 +191,7 @@ __all__ = [
     "ingest_events",
     "judge",
     "label",
+    "lake_check",
     "lake_compact",
     "lake_rebucket",
     "lake_renew",

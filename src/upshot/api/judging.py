@@ -25,6 +25,7 @@ from upshot.api.opening import (
     executor_of,
     exported,
     is_paths,
+    local_executor_of,
     open_lake,
     quiet,
 )
@@ -47,6 +48,7 @@ from upshot.lake import (
     load_model,
     mark_of,
     read_erased,
+    require_whole_logs,
     write_mark,
 )
 from upshot.llm import Budget, FileReplies, Replies, run_interruptible, settle_journals
@@ -97,7 +99,7 @@ def ingest(
         store,
         cleaning(store, settings),
         chunk_mb=settings.lake.chunk_mb,
-        workers=settings.engine.workers,
+        executor=local_executor_of(settings),
         progress=lambda done, size: progress("ingest", done, 0),
     )
 
@@ -308,6 +310,7 @@ def open_work(
             f"could not {verb} {store.root}: there is no lake; make one with `upshot ingest`"
         )
     store.create()  # what an earlier version did not have
+    require_whole_logs(store)
     return pipeline.Work(store, executor_of(settings), progress)
 
 

@@ -15,6 +15,7 @@ import msgspec
 import pyarrow as pa
 
 from upshot.engine import StepReport
+from upshot.errors import LakeError
 from upshot.io.arrow import pc
 from upshot.lake import Lake
 from upshot.records import CleanTable, with_calls
@@ -516,7 +517,13 @@ def _select_cases(
         if cid not in ids and len(chosen) < _CASES:
             ids.add(cid)
             chosen.append(row)
-    return tuple(_load_case(lake, row) for row in chosen)
+    try:
+        return tuple(_load_case(lake, row) for row in chosen)
+    except KeyError as error:
+        raise LakeError(
+            f"could not report on {lake.root}: of a conversation that was judged a message is not"
+            f" there, {error.args[0]}; `upshot lake check` says what else is not"
+        ) from error
 
 
 def _load_case(lake: Lake, row: dict[str, Any]) -> Case:
