@@ -10,27 +10,39 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from upshot.artifacts.citations.pinpoints import agrees, has_paths, passages_at
+from upshot.artifacts.citations.us_tax import section_number
 from upshot.artifacts.claims import passage_around
-from upshot.artifacts.conclusions import read_label
 from upshot.artifacts.desk import Desk
-from upshot.artifacts.questions import QUESTION_WORDS, is_result
+from upshot.artifacts.questions import QUESTION_WORDS
 from upshot.artifacts.records import Check, Span, Step, Trail
+from upshot.artifacts.rules import Provision, apply_rules
 from upshot.artifacts.support import (
     Context,
     best_passages,
     check_support,
     find_strange_numbers,
+    is_bare_rule,
+    measure_coverage,
 )
-from upshot.artifacts.words import content_words, numbers, shingles
+from upshot.artifacts.trail import defined_terms
+from upshot.artifacts.words import content_words, features, numbers, shingles
 
 LEAK_WORDS = 8
 """Length of a run of words that no question or query may share with the reasoning."""
 _PINPOINT_LEAD = 1.25
 """How much better another passage must be than the one cited for the pinpoint to be doubted."""
-_SECTION_LEAD = 1.6
+_ROUNDING = 0.005
+"""Relative difference between amounts that rounding on the way explains."""
+_EXTRA = 0.15
+"""Share of a claim's words that another source must have beyond those that the cited one has."""
+_ENOUGH = 0.6
+"""Share of a claim's words that a cited source must have for the citation not to be doubted."""
+_RULE_COVERAGE = 0.75
+"""Share of the words of a rule without a source that what was read must have."""
+_SECTION_LEAD = 1.3
 """How much better another source must be than the one cited for the citation to be doubted."""
 
 
@@ -67,8 +79,8 @@ def check_leak(trail: Trail, desk: Desk) -> Check:
     known_numbers = {number for text in known_texts for number in numbers(text)}
     problems: list[str] = []
     total = 0
-    asked = [(issue.id, issue.question) for issue in trail.issues if issue.origin != "stated"]
-    for label, text in [*asked, *_inputs(trail)]:
+    prompts = [(issue.id, issue.question) for issue in trail.issues if issue.origin != "stated"]
+    for label, text in [*prompts, *_inputs(trail)]:
         if label == "read":
             known_runs |= shingles(text, LEAK_WORDS)
             known_words.update(content_words(text))
@@ -104,7 +116,7 @@ def check_claims(trail: Trail, desk: Desk) -> Check:
     problems: list[str] = []
     total = 0
     by_number = {step.n: step for step in trail.steps}
-    earlier = Context([trail.fact_text, trail.question, trail.title])
+    facts = Context([trail.fact_text, trail.question, trail.title])
     everything = Context([trail.fact_text, trail.question, trail.title])
     for step in trail.steps:
         if step.action in ("open", "find", "quote"):
@@ -113,15 +125,38 @@ def check_claims(trail: Trail, desk: Desk) -> Check:
             continue
         total += 1
         texts = _passages_of(step, by_number)
-        context = earlier if texts else everything
+        context = facts if texts else everything
         quoted = {by_number[n].text for n in step.uses if by_number[n].action == "quote"}
         support = check_support(step.claim, texts, context, desk.rarity, quoted)
         reasons = list(support.problems)
+        if not texts and is_bare_rule(step.claim, trail.fact_text):
+            reasons += _require_source(step, everything, desk)
+        reasons += _require_terms(step, by_number, desk)
         reasons += _doubt_source(step, by_number, desk, trail.as_of)
         problems += [f"step {step.n}: {reason}" for reason in reasons[:1]]
-        earlier.add(step.claim)
         everything.add(step.claim)
+        facts.words.update(content_words(step.claim))  # its words, not its numbers
     return _share(problems, total)
+
+
+def _require_terms(step: Step, by_number: dict[int, Step], desk: Desk) -> list[str]:
+    """The defined terms of a cited claim, which its sources must speak of."""
+    sources = {by_number[n].source for n in step.uses if n in by_number and by_number[n].source}
+    if not sources:
+        return []
+    whole = " ".join(desk.library[source].text.lower() for source in sources)
+    claim = " ".join(step.claim.lower().split())
+    return [
+        f"what it cites does not speak of “{term}”"
+        for term in defined_terms(desk.library)
+        if term in claim and term not in whole
+    ]
+
+
+def _require_source(step: Step, everything: Context, desk: Desk) -> list[str]:
+    """A rule stated without a source must at least stand in something that was read."""
+    coverage = measure_coverage(content_words(step.claim), everything.words, desk.rarity)
+    return [] if coverage >= _RULE_COVERAGE else ["it states a rule and no source has it"]
 
 
 def _passages_of(step: Step, by_number: dict[int, Step]) -> list[str]:
@@ -143,15 +178,31 @@ def _doubt_source(step: Step, by_number: dict[int, Step], desk: Desk, as_of: str
     sources = {by_number[n].source for n in step.uses if n in by_number and by_number[n].source}
     if not sources or any(by_number[n].action == "quote" for n in step.uses if n in by_number):
         return []
-    words = content_words(step.claim)
+    words = features(step.claim)
     own = max((_best_score(words, desk, s) for s in sources), default=0.0)
     for hit in desk.index.search(step.claim, as_of, 3):
         other = hit.passage.source
         if other in sources:
             return []
-        if _best_score(words, desk, other) > _SECTION_LEAD * own:
+        better = _best_score(words, desk, other) > _SECTION_LEAD * own
+        if measure_coverage(words, _shared(words, desk, sources), desk.rarity) >= _ENOUGH:
+            return []
+        mine, theirs = _shared(words, desk, sources), _shared(words, desk, [other])
+        total = sum(map(desk.rarity.weight, set(words)))
+        extra = sum(map(desk.rarity.weight, theirs - mine))
+        if better and mine <= theirs and extra >= _EXTRA * total:
             return [f"{desk.library[other].title or other} says it, and not what is cited"]
     return []
+
+
+def _shared(words: Sequence[str], desk: Desk, sources: Iterable[str]) -> set[str]:
+    """Features of a claim that some sources have."""
+    texts = [
+        desk.library.text_of(passage)
+        for source in sources
+        for passage in desk.library.passages(source)
+    ]
+    return set(words) & {word for text in texts for word in features(text)}
 
 
 def _best_score(words: Sequence[str], desk: Desk, source: str) -> float:
@@ -210,7 +261,7 @@ def _claim_at(starts: Sequence[int], claims: Sequence[Step], position: int) -> s
 
 
 def _better_place(claim: str, source: str, named: Sequence[object], desk: Desk) -> str:
-    words = content_words(claim)
+    words = features(claim)
     if not words:
         return ""
     passages = desk.library.passages(source)
@@ -272,10 +323,10 @@ def check_connection(trail: Trail, desk: Desk) -> Check:
     texts = [step.text for step in trail.steps if step.text]
     known_texts = [trail.fact_text, *(step.claim for step in inferred), *texts]
     if conclusion.text and inferred:
-        strange = find_strange_numbers(conclusion.text, Context(known_texts).numbers)
+        strange = find_strange_numbers(conclusion.text, Context(known_texts))
         if strange:
             problems.append(f"nothing leads to {strange[0]:g} in the conclusion")
-        problems += _contradictions(trail, inferred)
+        problems += _contradictions(trail, desk)
     on_trail = {step.source for step in trail.steps if step.source}
     spans = sorted(trail.reasoning)
     starts = [span.start for span in spans]
@@ -296,22 +347,35 @@ def _lies_in(spans: Sequence[Span], starts: Sequence[int], position: int) -> boo
     return place >= 0 and position < spans[place].end
 
 
-def _contradictions(trail: Trail, inferred: Sequence[Step]) -> Iterator[str]:
-    """A conclusion against the last result that the reasoning drew."""
-    results = [
-        step for step in inferred if is_result(step.claim) and not _is_concluding(trail, step)
+def _contradictions(trail: Trail, desk: Desk) -> Iterator[str]:
+    """A conclusion against what the passages on the trail come to, applied to the facts."""
+    finding = apply_rules(trail.question_text, trail.fact_text, list(_provisions(trail, desk)))
+    label, number = trail.conclusion.label, trail.conclusion.number
+    if finding.missing:
+        yield f"nothing on the trail tells {finding.missing}"
+    elif finding.label and label in ("yes", "no") and finding.label != label:
+        yield f"the conclusion says {label}, the sources on the trail come to {finding.label}"
+    elif finding.label == "yes" and finding.amount and number is not None:
+        is_close = abs(finding.amount - number) <= _ROUNDING * finding.amount + 1
+        if not is_close:
+            yield f"the conclusion says {number:,.2f}, the sources come to {finding.amount:,.2f}"
+
+
+def _provisions(trail: Trail, desk: Desk) -> Iterator[Provision]:
+    """All passages of the sources that claims rest on, with the numbers of their sections."""
+    by_number = {step.n: step for step in trail.steps}
+    used = [
+        by_number[n].source
+        for step in trail.steps
+        if step.action == "infer"
+        for n in step.uses
+        if n in by_number
     ]
-    if not results:
-        return
-    label = read_label(trail.conclusion.text)
-    last = read_label(results[-1].claim)
-    if label and last and label != last:
-        yield f"the conclusion says {label}, step {results[-1].n} says {last}"
-
-
-def _is_concluding(trail: Trail, step: Step) -> bool:
-    at: Span | None = trail.conclusion.at
-    return at is not None and step.at is not None and at.start <= step.at.start < at.end
+    for source in dict.fromkeys(used):
+        if source in desk.library.sources:
+            number = section_number(desk.library[source])
+            for passage in desk.library.passages(source):
+                yield Provision(number, desk.library.text_of(passage))
 
 
 def check_need(trail: Trail, desk: Desk) -> Check:

@@ -12,8 +12,8 @@ from upshot.artifacts.library import Library
 from upshot.artifacts.questions import ROOT, IssueTree, is_result
 from upshot.artifacts.records import Artifact, Citation, Passage, Quote, Role, Span
 from upshot.artifacts.structure import Outline
-from upshot.artifacts.support import best_passages
-from upshot.artifacts.words import Rarity, content_words
+from upshot.artifacts.support import best_passages, is_bare_rule
+from upshot.artifacts.words import Rarity, content_words, features, numbers
 
 MIN_MARGIN = 0.08
 """Lead of the best passage of a cited source over the second, relative to the best, below which no
@@ -95,7 +95,14 @@ def find_claims(
             part, by_sentence.get(index, ()), quoted.get(index, ()), citations, quotes,
             library=library, rarity=rarity,
         )  # fmt: skip
-        states = is_result(part) or bool(_NORMATIVE.search(part)) or sentence.role == "conclusion"
+        computes = len(numbers(part)) > 1
+        states = (
+            computes
+            or is_result(part)
+            or is_bare_rule(part, "")
+            or bool(_NORMATIVE.search(part))
+            or sentence.role == "conclusion"
+        )
         if not grounds and (not states or part.rstrip().endswith("?") or uncited >= _MAX_UNCITED):
             continue
         uncited += not grounds
@@ -148,7 +155,7 @@ def _find_grounds(
         grounds.append(Ground(quote.source, passage, number, quote.citation, 1.0))
         covered.add(quote.citation)
     sources = {ground.source for ground in grounds}
-    words = content_words(claim)
+    words = features(claim)
     for number in cited:
         citation = citations[number]
         if number in covered or (citation.source in sources and not citation.pinpoint):

@@ -11,13 +11,15 @@ _VERDICT = re.compile(
     r"""\b(?:
         (?P<no>exempt(?:ed|ion)?|excluded|outside|nothing|nil|escapes?|relieved|waived|barred
             |disallowed|prohibited|inadmissible|invalid|non-?(?:taxable|deductible))
-      | (?P<yes>liable|due|owes?|owed|payable|pays?|taxable|chargeable|charged|subject|applies|apply
-            |applicable|deductible|allowed|allowable|permitted|includible|qualif(?:y|ies|ied)
-            |entitled|required|valid|imposed|covered|caught|available|claim|bears?|yes)
+      | (?P<yes>liable|due|owes?|owed|payable|pays?|paid|taxable|chargeable|charged|subject|applies
+            |apply|applicable|deductible|allowed|allowable|permitted|includible|qualif(?:y|ies|ied)
+            |entitled|required|valid|imposed|covered|caught|available|claim|bears?
+            |yes)
       | (?P<plain_no>no)
     )\b""",
     re.VERBOSE | re.IGNORECASE,
 )
+_NOTHING = re.compile(r"\s+(?:nothing|no\b|nil\b)", re.IGNORECASE)
 _FLIPS = re.compile(
     r"\b(?:not|no|nor|neither|never|cannot|n['’]t|without|free of|hardly)\b|\w+n['’]t\b",
     re.IGNORECASE,
@@ -75,6 +77,8 @@ def _label_of(sentence: str) -> str:
             if rest is None or rest["plain_no"]:
                 continue
             return "yes" if rest["no"] and rest["no"].lower() != "nothing" else "no"
+        if match["yes"] and _NOTHING.match(sentence, match.end()):
+            return "no"
         flips = len(_FLIPS.findall(before)) % 2 == 1
         negative = match["no"] is not None
         return "no" if negative != flips else "yes"

@@ -98,7 +98,7 @@ def make_artifact(record: Any, kind: str = "") -> Artifact:
     if len(dates) > 1:
         raise RecordError(f"its dates contradict each other: {' and '.join(sorted(dates))}")
     title = str(record.get("title") or document.title or document.fields.get("re", ""))
-    title = title or document.fields.get("subject", "")
+    title = title or document.fields.get("subject", "") or _first_line(document.text)
     return Artifact(
         str(record.get("id") or "") or hash_text(text),
         document,
@@ -106,3 +106,16 @@ def make_artifact(record: Any, kind: str = "") -> Artifact:
         title,
         str(record.get("status") or document.fields.get("status", "")),
     )
+
+
+_MAX_TITLE = 100
+"""Characters of a first line that is a title, as style guides advise at most."""
+
+
+def _first_line(text: str) -> str:
+    """The first line where it stands alone, is short, and is no sentence."""
+    line, _, rest = text.lstrip("\n").partition("\n")
+    bare = line.strip(" #*_=")
+    is_alone = not rest.strip() or not rest.split("\n", 1)[0].strip()
+    is_title = is_alone and 0 < len(bare) <= _MAX_TITLE and not bare.endswith((".", ",", ";", "?"))
+    return bare if is_title and not any(mark in bare for mark in ("Dear ", "Hi ")) else ""

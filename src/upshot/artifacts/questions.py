@@ -161,8 +161,7 @@ def _assign(
             continue
         if sentence.section != section:
             section = sentence.section
-            title = strip_numbering(outline.sections[section].title)
-            current = _issue_of_heading(title, outline, section, by_title, stated, current)
+            current = _issue_of_heading(outline, section, by_title, stated, current)
         if len(stated) > 2:
             current = _nearest_issue(text, sentence, words, rarity, current)
         assigned[index] = current
@@ -173,7 +172,6 @@ def _assign(
 
 
 def _issue_of_heading(
-    title: str,
     outline: Outline,
     section: int,
     by_title: dict[str, str],
@@ -271,8 +269,8 @@ def _question_words(artifact: Artifact, facts: Sequence[Span], issues: Sequence[
     """Stems that a question may use though they are rare: those of the facts and the issues."""
     text = artifact.document.text
     fact_text = " ".join(text[span.start : span.end] for span in facts)
-    asked = " ".join(issue.question for issue in issues if issue.origin == "stated")
-    return set(content_words(f"{fact_text} {asked} {artifact.title}"))
+    prompts = " ".join(issue.question for issue in issues if issue.origin == "stated")
+    return set(content_words(f"{fact_text} {prompts} {artifact.title}"))
 
 
 _WORD = re.compile(r"[^\W\d_]{3,}")

@@ -42,9 +42,9 @@ def reconstruct_artifact(artifact: Artifact, desk: Desk, as_of: str = "") -> Tra
     targets = [ground.source for claim in claims for ground in claim.grounds]
     unreachable = [source for source in dict.fromkeys(targets) if source not in finder.visits]
     text = artifact.document.text
-    asked = [issue.question for issue in tree.issues if issue.origin != "heading"]
-    known = [artifact.title, *asked, *(text[span.start : span.end] for span in facts)]
-    steps = StepWriter(desk, finder, quotes, " ".join(known)).write(claims)
+    prompts = [issue.question for issue in tree.issues if issue.origin != "heading"]
+    basis = [artifact.title, *prompts, *(text[span.start : span.end] for span in facts)]
+    steps = StepWriter(desk, finder, quotes, " ".join(basis)).write(claims)
     conclusion = read_conclusion(artifact, outline)
     if conclusion.text and steps:
         uses = tuple(step.n for step in steps if step.action == "infer")
@@ -116,9 +116,9 @@ def _find_paths(
     finder.start_from(
         select_start_texts(f"{artifact.title} {tree.issues[0].question}", parts, stated)
     )
-    asked = {issue.answer: issue.question for issue in tree.issues if issue.origin == "claim"}
+    prompts = {issue.answer: issue.question for issue in tree.issues if issue.origin == "claim"}
     for claim in claims:
-        question = asked.get(claim.at)
+        question = prompts.get(claim.at)
         if question:
             finder.start_from([question])
         finder.reach([ground.source for ground in claim.grounds])

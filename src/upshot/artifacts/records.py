@@ -241,6 +241,12 @@ class Trail(msgspec.Struct, frozen=True):
         return bool(self.steps) and all(gate is None or not gate.problems for gate in gates)
 
     @property
+    def question_text(self) -> str:
+        """The question and the issues that the artifact states."""
+        stated = [issue.question for issue in self.issues if issue.origin in ("stated", "llm")]
+        return " ".join(dict.fromkeys((self.title, self.question, *stated)))
+
+    @property
     def fact_text(self) -> str:
         """The facts alone."""
         return "\n\n".join(self.text[span.start : span.end] for span in self.facts)

@@ -16,9 +16,9 @@ from upshot.artifacts.words import content_words
 class StepWriter:
     """Writes the steps of a trail: how each source is reached, what is read, what follows."""
 
-    def __init__(self, desk: Desk, finder: PathFinder, quotes: Sequence[Quote], known: str) -> None:
+    def __init__(self, desk: Desk, finder: PathFinder, quotes: Sequence[Quote], basis: str) -> None:
         self._desk, self._finder, self._quotes = desk, finder, quotes
-        self._known = set(content_words(known))
+        self._known = set(content_words(basis))
         """Stems of what may be looked for: of question, facts, and whatever was read."""
         self.steps: list[Step] = []
         self._opened: dict[str, int] = {}

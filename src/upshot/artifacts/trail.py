@@ -149,8 +149,8 @@ class PathFinder:
     def _offer(self, edge: Edge) -> None:
         if edge.source == edge.origin or edge.source in self._exclude:
             return
-        known = self._edges.get(edge.source)
-        if known is None or edge.cost < known.cost:
+        basis = self._edges.get(edge.source)
+        if basis is None or edge.cost < basis.cost:
             self._edges[edge.source] = edge
 
     def _follow_citations(self, text: str, origin: str) -> None:
@@ -179,8 +179,8 @@ def make_query(text: str, rarity: Rarity) -> str:
     for match in re.finditer(r"[^\W\d_]+(?:['’-][^\W\d_]+)*", text):
         for stem in content_words(match[0]):
             first.setdefault(stem, match[0].lower())
-    known = [stem for stem in first if rarity.counts.get(stem)]
-    chosen = set(sorted(known, key=lambda stem: (-rarity.weight(stem), stem))[:_QUERY_WORDS])
+    basis = [stem for stem in first if rarity.counts.get(stem)]
+    chosen = set(sorted(basis, key=lambda stem: (-rarity.weight(stem), stem))[:_QUERY_WORDS])
     return " ".join(dict.fromkeys(first[stem] for stem in first if stem in chosen))
 
 

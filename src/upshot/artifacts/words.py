@@ -69,9 +69,19 @@ def numbers(text: str) -> frozenset[float]:
     return frozenset(values | {_SPELLED[word] for word in words if word in _SPELLED})
 
 
+@lru_cache(maxsize=60_000)
+def features(text: str) -> tuple[str, ...]:
+    """Stems and numbers of a text: what tells passages that speak of the same thing apart.
+
+    >>> features("fewer than 40 berths before 2020")
+    ('fewer', 'berth', '#40', '#2020')
+    """
+    return (*content_words(text), *(f"#{number:g}" for number in sorted(numbers(text))))
+
+
 _CITED_NUMBER = re.compile(
     r"""(?:§§?|\b(?:sections?|secs?\.|subsections?|paragraphs?|articles?|notes?|issues?|parts?|PEPs?
-        |RFCs?|rul\.|proc\.|chapters?|numbers?|nos?\.|pages?|pp?\.|questions?|steps?|items?))
+        |RFCs?|rul\.|proc\.|chapters?|nos?\.|pages?|pp?\.|questions?|steps?|items?))
         [\s\u202f]*[\w.-]*\d[\w.-]*(?:\([\w]+\))*
         (?:(?:,|\s+and|\s+or|\s+to)[\s\u202f]*\d[\w.-]*(?:\([\w]+\))+)*
       | :(?:pep|rfc):`[^`]*` | \[\^?\d+\]_? | ^[ \t]*\d{1,2}[.)](?=\s) | \(\d{1,2}\)

@@ -173,8 +173,8 @@ def _cited_in(note: Span, artifact: Artifact, library: Library) -> list[Citation
     resolved: dict[str, Citation] = {}
     for citation in candidates:
         if citation.status == "resolved":
-            known = resolved.get(citation.source)
-            if known is None or len(citation.pinpoint) > len(known.pinpoint):
+            basis = resolved.get(citation.source)
+            if basis is None or len(citation.pinpoint) > len(basis.pinpoint):
                 resolved[citation.source] = citation
     others = [c for c in candidates if c.status not in ("resolved", "missing")]
     return [*resolved.values(), *others] or _find_title(words, artifact, library)

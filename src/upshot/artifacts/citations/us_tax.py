@@ -23,7 +23,7 @@ _CODE = (
 _SECTION = re.compile(
     rf"""
     (?P<code>(?:{_CODE}),?[ ])?
-    (?P<mark>§§?|\b[Ss]ections?\b|\b[Ss]ecs?\.|\bSections?\b|\bs\.(?=\s?\d))[\s\u202f\u00a0]*
+    (?P<mark>§§?|\b[Ss]ections?\b|\b[Ss]ecs?\.|\bSections?\b|(?<![\w.])[Ss]s?\.(?=\s?\d))[\s\u202f\u00a0]*
     (?P<first>{_NUMBER})(?P<first_sub>{_SUBPARTS})
     (?P<more>(?:
         (?:,[ ]?(?:and|or|&)?|[ ]?(?:and|or|&|through|to|–|-))[ ]?(?:§[ ]?)?
@@ -107,6 +107,16 @@ def names(source: Source) -> Iterator[str]:
     for mention in find(f"{source.title} ; {source.id}"):
         if mention.keys[0].startswith(("reg:", "ruling:")):
             yield mention.keys[0]
+
+
+def section_number(source: Source) -> str:
+    """The number of the section that a source is, by its title; "" where it is none.
+
+    >>> section_number(Source("s", "§ 25D. Credit", ""))
+    '25D'
+    """
+    match = _TITLE.match(source.title)
+    return match[1] if match is not None else ""
 
 
 def names_code(source: Source, code: str) -> bool:

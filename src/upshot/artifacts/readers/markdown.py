@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from upshot.artifacts.readers.fields import read_header
 from upshot.artifacts.records import Document, Heading, Span
@@ -43,10 +44,18 @@ def read(text: str) -> Document:
         headings.append(Heading(title.strip("* "), level, match.start(), match.end()))
     return Document(
         text,
-        fields.get("title", headings[0].title if headings and headings[0].level == 1 else ""),
+        fields.get("title", _title_of(text, headings)),
         tuple(headings),
         {m[1]: Span(m.start(2), m.end(2)) for m in _NOTE.finditer(text)},
         tuple(sorted((*header.span, *literal))),
         tuple(Span(m.start(), m.end()) for m in _QUOTE.finditer(text)),
         fields,
     )
+
+
+def _title_of(text: str, headings: Sequence[Heading]) -> str:
+    """The first heading where it opens the text and is the only one of its level."""
+    if not headings or text[: headings[0].start].strip():
+        return ""
+    first = headings[0]
+    return "" if any(h.level == first.level for h in headings[1:]) else first.title
