@@ -27,6 +27,7 @@ from upshot.extras import explain_missing
 from upshot.processors import cap_threads
 
 if TYPE_CHECKING:
+    from upshot.api.artifacts import Reconstruction, reconstruct
     from upshot.api.crediting import CreditReport, credit
     from upshot.api.events import ingest_events
     from upshot.api.judging import (
@@ -88,6 +89,7 @@ if TYPE_CHECKING:
 __version__ = "0.2.0"
 
 _EXPORTS = {
+    "upshot.api.artifacts": ("Reconstruction", "reconstruct"),
     "upshot.api.crediting": ("CreditReport", "credit"),
     "upshot.api.events": ("ingest_events",),
     "upshot.api.judging": (
@@ -166,6 +168,7 @@ __all__ = [
     "RawConversation",
     "RawMessage",
     "Reading",
+    "Reconstruction",
     "Rows",
     "RunReport",
     "Settings",
@@ -209,6 +212,7 @@ __all__ = [
     "plan",
     "policy_recipe",
     "read",
+    "reconstruct",
     "report",
     "retention",
     "reward_recipe",

@@ -18,6 +18,7 @@ from typer.core import TyperGroup
 import upshot
 from upshot.cli import (
     INTERRUPTED,
+    artifacts,
     crediting,
     judging,
     lakes,
@@ -69,6 +70,7 @@ TRUST = "Trust"
 TRAINING = "Training data and training"
 WORLD = "What the world says"
 LOOP = "The loop"
+ARTIFACTS = "Finished work"
 
 
 def _show_version(value: bool) -> None:
@@ -114,6 +116,7 @@ _VERBS: Sequence[tuple[str, str, Callable[..., Any]]] = (
     (WORLD, "retention", verifying.retention),
     (WORLD, "verify", verifying.verify),
     (WORLD, "attempt", verifying.attempt),
+    (ARTIFACTS, "reconstruct", artifacts.reconstruct),
 )
 for _panel, _name, _verb in _VERBS:
     app.command(_name, rich_help_panel=_panel)(_verb)
