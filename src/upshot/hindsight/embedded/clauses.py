@@ -24,7 +24,7 @@ _CONDITION = re.compile(
 _WISH = re.compile(
     r"\b(?:should|must|ought to|want(?:s|ed)?|need(?:s|ed)? (?:it |this |that |them )?to|so that"
     r"|would be|would like|'d like|could you|can you|please (?:make|get|have)|hope(?:fully)?"
-    r"|supposed to|try to|let(?:'s| us)|will|gonna|going to|make (?:it|this|that|them|the))\b",
+    r"|supposed to|try to|let(?:'s| us)|have (?:the|all|every)|will|gonna|going to|make (?:it|this|that|them|the))\b",
     re.I,
 )
 _OF_ANSWER = re.compile(r"^\W*(?:that|this|it|which|sounds?)\b[^,;]{0,20}\bwould\b", re.I)
@@ -46,6 +46,12 @@ _OWN_DOING = re.compile(
     r"\b(?:i|we)(?:['’]ve| have| had| just| already| then| also| and| finally)* $", re.I
 )
 _MENDED = re.compile(r"^(?:fixed|solved|resolved)\b", re.I)
+_TEST_WANTED = re.compile(
+    r"\b(?:write|create|add|make|have|want|need|give|start with)\b[^.?!]{0,60}\b(?:tests?|specs?"
+    r"|cases?|reproduc\w+)\b",
+    re.I,
+)
+"""A test that is wanted may well be wanted to fail."""
 _OTHERS = re.compile(
     r"\b(?:he|she|they|his|her|their|someone|somebody|(?:my|our|the) (?:boss|colleague|co-?worker"
     r"|customer|client|vendor|predecessor|manager|neighbo[u]?r|landlord|previous \w+|old \w+))\b",
@@ -268,6 +274,8 @@ def _read_positive(name: str, text: str, clause: Clause, kinds: set[str]) -> str
 def _read_report(name: str, clause: Clause, kinds: set[str]) -> str | None:
     negated = _NEGATION.search(clause.before[-40:]) or _NO.search(clause.before[-20:])
     if name in ("failed", "complaint") and negated:
+        return None
+    if name == "failed" and _TEST_WANTED.search(clause.before):
         return None
     if "?" in clause.ends and (
         _YES_NO.search(clause.before + clause.cue) or _SUGGESTION.search(clause.before + clause.cue)

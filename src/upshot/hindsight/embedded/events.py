@@ -147,7 +147,7 @@ def _settle(line: Timeline, events: list[Event]) -> list[Event]:
                     continue  # nothing was tried that had not been tried before
                 rows = rows or {row}
             for r in sorted(rows):
-                own = r == row and event.value > 0 and session in edited
+                own = r == row and event.value > 0 and line.ends[row] - line.responses[row] > 1
                 value = event.value * _OWN_TESTS if own else event.value
                 settled.append(event._replace(response=int(line.responses[r]), value=value))
     return settled

@@ -28,6 +28,7 @@ from upshot.hindsight.trust import crowds, hostile
 from upshot.lake import model_version
 from upshot.records import EVIDENCE_TYPE, SCHEMAS, STEP_TYPE, CleanTable
 from upshot.records.signals import SIGNALS
+from upshot.records.verdicts import EVEN
 from upshot.stats import word_hashes
 from upshot.threads.background import NAME as BACKGROUND
 
@@ -45,6 +46,8 @@ eye, most of those were overtaken by a new requirement.
 """
 _MIN_COMPLAINT = 0.4
 """Logits of other bad news that make a complaint: less than any cue of one has."""
+_NEAR_EVEN = 0.1
+"""Width of the band beside even in which a verdict stays undecided (records/verdicts.py)."""
 _NO_WORDS = frozenset(["next_question", "next_repeats", "next_lexicon", "next_hedge"])
 """Features that are no complaint, whatever their sign."""
 STEERING = "steering"
@@ -353,6 +356,7 @@ def conclude(
     )
     crowd = reading.crowd
     evidence = _collect_evidence(reading, events, model, crowd)
+    score = _agree_with_evidence(score, evidence)
     confidence = _compute_confidence(_weigh_for_confidence(reading)) * np.where(
         crowd > 0, crowds.MAX_BY_CLUSTER / np.maximum(crowd, 1), 1.0
     )
@@ -365,6 +369,20 @@ def conclude(
         _read_fact(reading, "worked"),
         _credit_steps(reading, events, evidence, score),
     )
+
+
+def _agree_with_evidence(score: Array, evidence: EvidenceColumns) -> Array:
+    """Scores on the side that the evidence shown is on, where all of it is on one.
+
+    They stay in order, within a tenth of even: what was foreseen outweighed the evidence, and the
+    reader sees only the evidence.
+    """
+    size = len(score)
+    good = np.bincount(evidence.response[evidence.polarity > 0], minlength=size) > 0
+    bad = np.bincount(evidence.response[evidence.polarity < 0], minlength=size) > 0
+    score = np.where(bad & ~good & (score > EVEN), EVEN - _NEAR_EVEN * (1 - score), score)
+    score = np.where(good & ~bad & (score < EVEN), EVEN + _NEAR_EVEN * score, score)
+    return score.astype(np.float32)
 
 
 def _read_fact(reading: Reading, fact: str, before: Array | None = None) -> Array:
