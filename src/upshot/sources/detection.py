@@ -52,7 +52,6 @@ class Fit(NamedTuple):
         """Readable records of all, in [0, 1]."""
         return self.readable / self.of if self.of else 0.0
 
-
     @property
     def forgiving_share(self) -> float:
         """The same where one record may be bad beside two that are not."""
