@@ -33,10 +33,16 @@ $(VENV)/system: $(VENV)/core
 	fi
 	touch $@
 
+# A local S3 server, in an environment of its own: it needs an older python-dateutil than ours.
+$(VENV)/s3: $(VENV)/core constraints-s3.lock
+	$(PYTHON) -m venv $(VENV)/s3-server
+	$(VENV)/s3-server/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement constraints-s3.lock
+	touch $@
+
 demo: $(VENV)/core
 	$(VENV)/bin/upshot run examples/chats.jsonl examples/chatgpt-export --lake demo-lake
 
-test: $(VENV)/dev $(VENV)/system lint
+test: $(VENV)/dev $(VENV)/system $(VENV)/s3 lint
 	$(PYTEST) --cov --cov-report=term:skip-covered
 
 # What needs no training, no sandbox and no server: under 90 seconds.
@@ -53,6 +59,9 @@ lock: constraints.txt pyproject.toml
 	$(VENV)/bin/uv pip compile --quiet pyproject.toml --extra dev --constraint constraints.txt \
 		--generate-hashes --no-emit-index-url --no-header --no-annotate --universal \
 		--python-version 3.11 $(addprefix --no-emit-package ,torch $(CUDA)) -o constraints-dev.lock
+	printf 'moto[s3]\nflask\nflask-cors\n' | $(VENV)/bin/uv pip compile --quiet - --generate-hashes \
+		--no-emit-index-url --no-header --no-annotate --universal --python-version 3.11 \
+		-o constraints-s3.lock
 
 clean:
 	rm -rf $(VENV) demo-lake demo-lake.key

@@ -1,5 +1,10 @@
 """Linking: F1 of reply links on annotated chat (weights fitted on the other hours), and of session
-pairs on synthetic users.
+pairs on synthetic users; precision and recall of session pairs on Claude Code's sessions, whose
+truth is the branch of the repository that they share.
+
+`branches.*` goes the road that users go, where the log names the branch; `branches.hidden.*` is the
+same linker with the branches left out. `branches.in_a_row.*` is the cheap baseline: each session
+goes on with the one before it if that began within a day.
 """
 
 from __future__ import annotations
@@ -7,16 +12,26 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import tempfile
 import time
+from collections import Counter
 from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
 
+import pyarrow as pa
+
 sys.path.insert(0, str(Path(__file__).parent))
 import linking
 import train_links
+import upshot
+from upshot.api.opening import open_lake
+from upshot.records import CleanTable
 from upshot.threads import Link, link_sessions
+from upshot.threads.background import load_shipped_background
+from upshot.threads.sessions import read_sessions
 
+_DAY = 86_400.0
 _FOLDS = 5
 _SEED = 20_261
 """Not the seed of `train_links.py`; nouns are the same, users are not."""
@@ -44,6 +59,64 @@ def pair_f1(streams: Sequence[linking.Stream], links: Sequence[list[Link]]) -> f
         gold += len(truth)
         said += len(made)
     return 2 * right / max(1, gold + said)
+
+
+def measure_branches(folder: Path) -> dict[str, float]:
+    """Pairs of Claude Code's sessions in one thread, against the branches that they share."""
+    logs = sorted((folder / "coding-agents" / "claude-code").glob("*.jsonl.gz"))
+    if not logs:
+        return {}
+    with tempfile.TemporaryDirectory() as scratch:
+        lake = Path(scratch) / "lake"
+        upshot.ingest([str(path) for path in logs], lake)
+        list(upshot.link(lake=lake))
+        store = open_lake(lake)
+        tables = {
+            name: CleanTable(pa.concat_tables([store.read(name, b) for b in range(store.buckets)]))
+            for name in ("conversations", "messages", "threads")
+        }
+    (sessions,) = read_sessions(tables).values()
+    of = {row["id"]: row["thread"] for row in tables["threads"].to_pylist()}
+    truth = [session.branches for session in sessions]
+    hidden = [session._replace(branches=frozenset()) for session in sessions]
+    links = link_sessions(hidden, background=load_shipped_background())
+    rows: list[int] = []
+    for place, session in enumerate(sessions):
+        before = sessions[place - 1]
+        gap = (session.time or 0.0) - (before.time or 0.0)
+        rows.append(rows[-1] if place and gap < _DAY else place)
+    metrics: dict[str, float] = {"branches.sessions": len(sessions)}
+    for name, threads in (
+        ("branches", [of[session.id] for session in sessions]),
+        ("branches.hidden", _roots_of(links)),
+        ("branches.in_a_row", rows),
+    ):
+        right, made, gold = _count_pairs(threads, truth)
+        metrics[f"{name}.precision"] = round(right / max(1, made), 4)
+        metrics[f"{name}.recall"] = round(right / max(1, gold), 4)
+        metrics[f"{name}.largest_thread"] = Counter(threads).most_common(1)[0][1]
+    return metrics
+
+
+def _count_pairs(
+    threads: Sequence[object], truth: Sequence[frozenset[str]]
+) -> tuple[int, int, int]:
+    """(right, made, gold) pairs among the sessions that were on a branch of their own."""
+    right = made = gold = 0
+    known = [place for place, branches in enumerate(truth) if branches]
+    for a, b in combinations(known, 2):
+        joined, same = threads[a] == threads[b], bool(truth[a] & truth[b])
+        right += joined and same
+        made += joined
+        gold += same
+    return right, made, gold
+
+
+def _roots_of(links: Sequence[Link]) -> list[int]:
+    root: list[int] = []
+    for number, link in enumerate(links):
+        root.append(number if link.parent < 0 else root[link.parent])
+    return root
 
 
 def _pairs(parents: Sequence[int]) -> set[tuple[int, int]]:
@@ -82,6 +155,7 @@ def main() -> None:
     background = train_links.background_of(users)
     found = [link_sessions(user.sessions, background=background) for user in users]
     metrics["synthetic.f1"] = round(pair_f1(users, found), 4)
+    metrics |= measure_branches(folder)
     print(
         json.dumps(
             {

@@ -1,6 +1,6 @@
 """Train the embedded judge's weights on corpora with known outcomes; `--out` writes `weights.json`.
 
-`bench/satisfaction.py` and `bench/code_survival.py` use it too, and leave the measured corpus out.
+`bench/satisfaction.py` and `bench/outcomes.py` use it too, and leave the measured corpus out.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def helped(rating: float) -> float:
 def rated(corpus: corpora.Corpus) -> Examples:
     """A satisfaction corpus."""
     line, events = table(corpus.conversations)
-    rows = _rows(line, [(label.conversation, label.index) for label in corpus.labels])
+    rows = rows_of(line, [(label.conversation, label.index) for label in corpus.labels])
     target = np.array([helped(label.rating) for label in corpus.labels])
     return Examples(
         corpus.name,
@@ -81,14 +81,20 @@ def rated(corpus: corpora.Corpus) -> Examples:
     )
 
 
-def _rows(line: Timeline, keys: Sequence[tuple[str, int]]) -> np.ndarray:
-    row = {(str(line.conversation[p]), int(line.index[p])): i for i, p in enumerate(line.responses)}
+def rows_by_message(line: Timeline) -> dict[tuple[str, int], int]:
+    """(conversation, index) → row of the response that the message is part of."""
+    names = zip(line.conversation.tolist(), line.index.tolist(), line.row_of.tolist(), strict=True)
+    return {(name, index): row for name, index, row in names if row >= 0}
+
+
+def rows_of(line: Timeline, keys: Sequence[tuple[str, int]]) -> np.ndarray:
+    row = rows_by_message(line)
     return np.array([row[key] for key in keys])
 
 
 def commit_rows(line: Timeline, conversations: Sequence[RawConversation]) -> dict[str, int]:
     """Commit hash → row of the response behind it."""
-    row = {(str(line.conversation[p]), int(line.index[p])): i for i, p in enumerate(line.responses)}
+    row = rows_by_message(line)
     found: dict[str, int] = {}
     for conversation in conversations:
         for index, message in enumerate(conversation.messages):
@@ -106,12 +112,12 @@ def code(folder: Path) -> Examples:
         if isinstance(c, RawConversation)
     ]
     line, events = table(conversations)
-    rows_of = commit_rows(line, conversations)
+    commits = commit_rows(line, conversations)
     fate: dict[int, list[float]] = {}
     for commit in corpora.commits(folder):
-        if commit.hash in rows_of:
+        if commit.hash in commits:
             value = 0.03 if not commit.in_history else 0.75 if commit.half_alive is False else 0.95
-            fate.setdefault(rows_of[commit.hash], []).append(value)
+            fate.setdefault(commits[commit.hash], []).append(value)
     rows = np.array(sorted(fate))
     target = np.array([np.mean(fate[row]) for row in rows])
     return Examples("coding", line, events, rows, target, line.session[line.responses[rows]], False)
@@ -121,7 +127,7 @@ def copies(folder: Path) -> Examples:
     """RealHumanEval: a response from which the programmer copied is likelier to have helped."""
     conversations, copied = corpora.real_human_eval(folder)
     line, events = table(conversations)
-    rows = _rows(line, list(copied))
+    rows = rows_of(line, list(copied))
     target = np.array([0.85 if flag else 0.45 for flag in copied.values()])
     return Examples(
         "realhumaneval", line, events, rows, target, line.session[line.responses[rows]], False

@@ -33,6 +33,10 @@ NAMES = (
     "same_speaker",
     "addressed",
     "answers",
+    "names_of_thread",
+    "files",
+    "same_branch",
+    "other_branch",
 )
 Choice = tuple[np.ndarray, np.ndarray]
 """(features of the candidates, which of them, or "none", is right)."""
@@ -46,21 +50,22 @@ def choices(
     made: list[Choice] = []
     roots: list[int] = []
     for later in range(len(stream.sessions)):
-        known = [parent for parent in stream.gold.get(later, ()) if parent < later]
+        right = stream.gold.get(later)
+        known = [parent for parent in right or () if parent < later]
         roots.append(roots[min(known)] if known else later)
-    for later, right in stream.gold.items():
-        candidates = index.candidates(later, window)
-        if not candidates:
-            continue
-        exclusive = index.exclusive(later)
-        rows: list[list[float]] = []
-        for candidate in candidates:
-            parts = index.compare(later, candidate)
-            parts["exclusive"] = min(MAX_EXCLUSIVE, exclusive.get(roots[candidate], 0.0))
-            rows.append([parts.get(name, 0.0) for name in NAMES])
-        made.append(
-            (np.array(rows), np.array([c in right for c in candidates] + [later in right], float))
-        )
+        candidates = index.candidates(later, window) if right else []
+        if candidates and right:
+            exclusive, names = index.exclusive(later), index.names_of_thread(later)
+            rows: list[list[float]] = []
+            for candidate in candidates:
+                parts = index.compare(later, candidate)
+                root = roots[candidate]
+                parts["exclusive"] = min(MAX_EXCLUSIVE, exclusive.get(root, 0.0))
+                parts["names_of_thread"] = min(MAX_EXCLUSIVE, names.get(root, 0.0))
+                rows.append([parts.get(name, 0.0) for name in NAMES])
+            answers = [c in right for c in candidates] + [later in right]
+            made.append((np.array(rows), np.array(answers, float)))
+        index.join(later, roots[-1])
     return made
 
 

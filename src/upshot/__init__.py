@@ -27,6 +27,7 @@ from upshot.extras import explain_missing
 from upshot.processors import cap_threads
 
 if TYPE_CHECKING:
+    from upshot.api.artifacts import Reconstruction, reconstruct
     from upshot.api.crediting import CreditReport, credit
     from upshot.api.events import ingest_events
     from upshot.api.judging import (
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
         run,
         verdicts,
     )
-    from upshot.api.lakes import lake_compact, lake_rebucket, lake_renew, lake_stats
+    from upshot.api.lakes import lake_check, lake_compact, lake_rebucket, lake_renew, lake_stats
     from upshot.api.loop_state import loop_approve, loop_config, loop_rollback, loop_status, skills
     from upshot.api.loops import hotfix, loop_forget, loop_rerun, loop_run
     from upshot.api.pairs import Exported, examples, export_pairs, pairs
@@ -88,6 +89,7 @@ if TYPE_CHECKING:
 __version__ = "0.2.0"
 
 _EXPORTS = {
+    "upshot.api.artifacts": ("Reconstruction", "reconstruct"),
     "upshot.api.crediting": ("CreditReport", "credit"),
     "upshot.api.events": ("ingest_events",),
     "upshot.api.judging": (
@@ -102,7 +104,7 @@ _EXPORTS = {
         "run",
         "verdicts",
     ),
-    "upshot.api.lakes": ("lake_compact", "lake_rebucket", "lake_renew", "lake_stats"),
+    "upshot.api.lakes": ("lake_check", "lake_compact", "lake_rebucket", "lake_renew", "lake_stats"),
     "upshot.api.loop_state": (
         "loop_approve",
         "loop_config",
@@ -166,6 +168,7 @@ __all__ = [
     "RawConversation",
     "RawMessage",
     "Reading",
+    "Reconstruction",
     "Rows",
     "RunReport",
     "Settings",
@@ -191,6 +194,7 @@ __all__ = [
     "ingest_events",
     "judge",
     "label",
+    "lake_check",
     "lake_compact",
     "lake_rebucket",
     "lake_renew",
@@ -208,6 +212,7 @@ __all__ = [
     "plan",
     "policy_recipe",
     "read",
+    "reconstruct",
     "report",
     "retention",
     "reward_recipe",

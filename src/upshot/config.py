@@ -6,10 +6,11 @@ language model's.
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import (
@@ -33,6 +34,10 @@ class LakeSettings(_Section):
     """Number of partitions; fixed when a lake is made."""
     chunk_mb: float = Field(default=32.0, gt=0, le=4096)
     """Text gathered before one commit, in megabytes."""
+    storage_options: dict[str, SecretStr] = {}
+    """What an object store needs (`aws_endpoint_url`, `aws_region`, …), as delta-rs names it; what
+    the environment says of it (`AWS_REGION`) counts too. Secrets only from the environment.
+    """
 
 
 class SourceSettings(_Section):
@@ -131,8 +136,17 @@ class LLMSettings(_Section):
 class EngineSettings(_Section):
     """Where work runs."""
 
+    kind: Literal["auto", "here", "processes", "ray"] = "auto"
+    """Work on the buckets of a lake: in this process, in `workers` local processes, or on a Ray
+    cluster (extra `ray`); `auto` is this process for one worker, and processes for more. Logs are
+    always read on this machine.
+    """
     workers: int = Field(default=1, ge=1, le=1024)
     """Local processes; 1 runs in this process."""
+    address: str = "auto"
+    """Of the Ray cluster, `host:port`; `auto`: the one that this machine is part of."""
+    token_file: Path | None = None
+    """With the token of the Ray cluster; left out: where Ray looks for it."""
 
 
 class Settings(BaseSettings):
@@ -206,12 +220,25 @@ def load(path: Path | None = None, **flags: Mapping[str, Any]) -> Settings:
     return Settings.model_construct(**dict(resolved))
 
 
+_SECRET_OPTION = re.compile("secret|key|token|password|sas|credential", re.IGNORECASE)
+"""Names of storage options that are secrets, or name one."""
+
+
 def _refuse_secrets(path: Path | None, data: dict[str, Any]) -> None:
     """Secrets come only from the environment.
 
     Raises:
         ConfigError: the file holds one.
     """
+    lake: Any = data.get("lake")
+    options: Any = cast(Any, lake).get("storage_options") if isinstance(lake, dict) else None
+    for name in cast(dict[str, Any], options) if isinstance(options, dict) else ():
+        if _SECRET_OPTION.search(str(name)):
+            raise ConfigError(
+                f"could not read settings: {path} holds `lake.storage_options.{name}`; set it in"
+                " the environment, as your object store's own tools read it"
+                " (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY)"
+            )
     for variable, name, section in (
         ("UPSHOT_KEY", "key", data),
         ("UPSHOT_LLM__KEY", "llm.key", data.get("llm")),

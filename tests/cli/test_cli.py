@@ -274,7 +274,7 @@ def test_judge_works_as_a_filter() -> None:
         "observed_through",
         "horizon",
     }
-    assert (verdict["id"], verdict["index"], verdict["judge"]) == ("c1", 1, "embedded/1")
+    assert (verdict["id"], verdict["index"], verdict["judge"]) == ("c1", 1, "embedded/2")
     assert verdict["evidence"][0]["quote"] == "that worked"
 
 

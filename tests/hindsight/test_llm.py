@@ -493,7 +493,7 @@ def test_a_verdict_that_saw_more_counts_before_one_by_a_better_judge(
     assert run("fix it", "done", "great, that worked").judge.startswith("llm/")
     assert (
         run("fix it", "done", "great, that worked", "good", "no wait, it crashes").judge
-        == "embedded/1"
+        == "embedded/2"
     )
 
 

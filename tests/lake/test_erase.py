@@ -10,6 +10,7 @@ import random
 import subprocess
 import sys
 import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -20,11 +21,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import upshot
+from upshot.api.opening import exported
 from upshot.errors import ConfigError, ErasureError, InputError, NotFoundError
-from upshot.lake import Lake
+from upshot.lake import Lake, write_mark
 from upshot.lake.traces import Traces, cut_text, unfold
 from upshot.privacy import Pseudonyms
-from upshot.records import SCHEMAS, CleanTable
+from upshot.records import SCHEMAS, CleanTable, RawConversation
 
 SECRET = "the purple giraffe sleeps in Lisbon"
 
@@ -352,3 +354,62 @@ def test_ids_and_texts_are_found_wherever_they_are_and_ids_only_whole(seed: int)
     assert traces.search(content) >= {*chosen} - ids
     assert Traces(ids, ()).search(b" ".join(ids)) == ids
     assert Traces(ids, ()).search(b"x".join(ids)) == set()
+
+
+def test_who_is_erased_while_an_ingest_runs_is_not_counted_as_written(
+    lake_of_two: Path, chat: Callable[..., RawConversation]
+) -> None:
+    ana = pseudonym_of("ana", lake_of_two)
+
+    def read() -> Iterator[RawConversation]:
+        yield chat("u: is it done?", "a: yes", id="new-1", user="ana")
+        write_mark(Lake(lake_of_two), ana, allowed=False)  # as an erasure does first
+        yield chat("u: is it done now?", "a: yes", id="new-2", user="ana")
+        yield chat("u: and mine?", "a: no", id="new-3", user="ben")
+
+    report = upshot.ingest(read(), lake_of_two)
+    assert (report.conversations, report.known, report.erased, report.messages) == (1, 0, 2, 2)
+    assert "new-1" not in Lake(lake_of_two).read("conversations")["id"].to_pylist()
+
+
+QUOTE = "that broke the lighthouse again, wrong answer"
+
+
+def write_group_chat(path: Path) -> Path:
+    """A conversation of ben's in which ana speaks too, and says how an answer fared."""
+    turns = [
+        {"role": "user", "name": "ben", "content": "please fix the failing lighthouse test"},
+        {"role": "assistant", "content": "Done, I renamed the date."},
+        {"role": "user", "name": "ana", "content": f"no, {QUOTE}, it still fails with an error"},
+        {"role": "assistant", "content": "Now it is right."},
+        {"role": "user", "name": "ben", "content": "that worked, thank you!"},
+    ]
+    path.write_text(json.dumps({"id": "group-chat", "user": "ben", "messages": turns}))
+    return path
+
+
+def quotes_of_ana(lake: Path) -> set[str]:
+    rows = Lake(lake).read_all_versions("verdicts", None).to_pylist()
+    return {e["quote"] for row in rows for e in row["evidence"] if e["index"] == 2}
+
+
+def test_what_an_erased_user_said_is_in_no_verdict_of_another(tmp_path: Path) -> None:
+    log, lake, out = write_group_chat(tmp_path / "log.jsonl"), tmp_path / "lake", tmp_path / "out"
+    upshot.run(log, lake)
+    assert "broke" in quotes_of_ana(lake)
+    before = Lake(lake)
+    stale = before.read("verdicts")
+    with exported(lake, out, "verdicts"):
+        out.write_text("what they said")
+    proof = upshot.erase("ana", lake)
+    assert proof.exports == [str(out)]
+    assert quotes_of_ana(lake) == {"[ERASED]"}
+    before.append("verdicts", stale, ("late", 1))  # a judge that had read them before
+    assert quotes_of_ana(lake) == {"[ERASED]"}
+    files = [path for path in lake.rglob("*") if path.is_file()]
+    assert not any(b"lighthouse again" in path.read_bytes() for path in files)
+    upshot.judge(lake=lake)
+    quotes = {
+        e["quote"] for row in Lake(lake).read("verdicts").to_pylist() for e in row["evidence"]
+    }
+    assert "broke" not in quotes

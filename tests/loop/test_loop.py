@@ -22,7 +22,7 @@ from upshot.errors import ConfigError, InputError, NotFoundError
 from upshot.hub.sampling import Drawing
 from upshot.loop import config as loop_config
 from upshot.loop.examine import find_passing
-from upshot.loop.forget import trace_lineage
+from upshot.loop.forget import forget, read_journal, trace_lineage
 from upshot.loop.gather import LogRequest as Wanted
 from upshot.loop.hotfix import Case, hotfix
 from upshot.loop.skills import Library, learn_skills
@@ -687,3 +687,32 @@ def test_skills_are_what_the_world_confirmed_and_nobody_refuted() -> None:
     assert library.without("u1").skills[0].users == ["u2"]
     assert library.without("u1").without("u2").skills == []
     assert np.isclose(found[0].trust, 0.75)
+
+
+def test_a_forgetting_that_was_interrupted_goes_on_where_it_was(
+    base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UPSHOT_KEY", "k" * 32)
+    config = made(base, tmp_path)
+    upshot.loop_run(config, 1, collect=talk)
+    loop = Loop(tmp_path / "loop")
+    round = loop.rounds()[0]
+    first, second = msgspec.json.decode((round.folder / "users.json").read_bytes())[:2]
+
+    def fail(_: Any) -> None:
+        raise OSError("the disk is gone")
+
+    with pytest.raises(OSError, match="the disk is gone"):
+        forget(loop, first, fail)
+    assert not (round.folder / "policy-0").exists()
+    assert first not in (round.folder / "users.json").read_text()
+    with pytest.raises(InputError, match="call `upshot loop forget` again"):
+        upshot.loop_run(config, 1, collect=talk)
+    journal = read_journal(loop)
+    assert journal is not None
+    assert journal.is_erased
+    assert first not in (loop.folder / "forgetting.json").read_text()
+    assert upshot.loop_forget(config, second).rounds == ["round-0001"]  # finishes the other one
+    assert read_journal(loop) is None
+    assert (round.folder / "policy-0" / "policy.json").is_file()
+    assert upshot.loop_forget(config, first).rounds == []

@@ -25,6 +25,7 @@ from upshot.api.opening import (
     executor_of,
     exported,
     is_paths,
+    local_executor_of,
     open_lake,
     quiet,
 )
@@ -47,10 +48,11 @@ from upshot.lake import (
     load_model,
     mark_of,
     read_erased,
+    require_whole_logs,
     write_mark,
 )
 from upshot.llm import Budget, FileReplies, Replies, run_interruptible, settle_journals
-from upshot.records import BadRecord, CleanTable, Evidence, RawConversation, Verdict
+from upshot.records import BadRecord, CleanTable, Evidence, RawConversation, StepCredit, Verdict
 from upshot.report import Summary, summarise, to_html
 from upshot.sources import openai_chat
 from upshot.sources.formats import PERSONAL
@@ -97,7 +99,7 @@ def ingest(
         store,
         cleaning(store, settings),
         chunk_mb=settings.lake.chunk_mb,
-        workers=settings.engine.workers,
+        executor=local_executor_of(settings),
         progress=lambda done, size: progress("ingest", done, 0),
     )
 
@@ -308,6 +310,7 @@ def open_work(
             f"could not {verb} {store.root}: there is no lake; make one with `upshot ingest`"
         )
     store.create()  # what an earlier version did not have
+    require_whole_logs(store)
     return pipeline.Work(store, executor_of(settings), progress)
 
 
@@ -707,5 +710,15 @@ def _verdict(row: Mapping[str, Any]) -> Verdict:
         row["as_of"].isoformat(),
         observed_through,
         row["horizon"],
+        _rounded(row["adopted"]),
+        _rounded(row["worked"]),
+        tuple(
+            StepCredit(step["index"], round(step["credit"], 4), _rounded(step["adopted"]))
+            for step in row["steps"] or ()
+        ),
         row["reason"],
     )
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)

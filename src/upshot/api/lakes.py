@@ -5,11 +5,22 @@ from __future__ import annotations
 import os
 
 from upshot.api.judging import linking_of, open_work
-from upshot.api.opening import Progress, quiet
+from upshot.api.opening import Progress, open_lake, quiet
 from upshot.config import Settings, load
 from upshot.engine import StepReport
+from upshot.errors import NotFoundError
 from upshot.hindsight import pipeline
-from upshot.lake import Compaction, LakeStats, compact_lake, measure_lake, rebucket_lake
+from upshot.lake import (
+    Compaction,
+    LakeCheck,
+    LakeStats,
+    check_lake,
+    compact_lake,
+    has_tables,
+    measure_lake,
+    rebucket_lake,
+    repair_lake,
+)
 
 
 def lake_stats(lake: str | os.PathLike[str], settings: Settings | None = None) -> LakeStats:
@@ -19,6 +30,25 @@ def lake_stats(lake: str | os.PathLike[str], settings: Settings | None = None) -
         NotFoundError: there is no lake.
     """
     return measure_lake(open_work("measure", lake, settings or load(), quiet).lake)
+
+
+def lake_check(
+    lake: str | os.PathLike[str], settings: Settings | None = None, *, repair: bool = False
+) -> LakeCheck:
+    """Look at every log and file of a lake, and count the messages of its conversations.
+
+    `repair`: restore a local lake from what is whole; the result says what is gone.
+
+    Raises:
+        NotFoundError: there is no lake.
+        InputError: a lake in an object store is to be repaired.
+    """
+    store = open_lake(lake, settings or load())
+    if not has_tables(store):
+        raise NotFoundError(
+            f"could not check {store.root}: there is no lake; make one with `upshot ingest`"
+        )
+    return repair_lake(store) if repair else check_lake(store)
 
 
 def lake_compact(

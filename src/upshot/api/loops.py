@@ -12,9 +12,9 @@ from upshot.api.opening import Progress, cleaning, open_lake, quiet
 from upshot.config import Settings, load
 from upshot.errors import NotFoundError
 from upshot.hub.sampling import Drawing
-from upshot.lake import Lake
+from upshot.lake import Lake, mark_of
 from upshot.loop.config import Config
-from upshot.loop.forget import find_rounds_with, forget
+from upshot.loop.forget import find_rounds_with, forget, read_journal
 from upshot.loop.gather import Collect
 from upshot.loop.hotfix import Fixed, read_cases
 from upshot.loop.hotfix import hotfix as fix
@@ -69,7 +69,7 @@ def loop_forget(
     config: Config, user: str, settings: Settings | None = None, *, progress: Progress = quiet
 ) -> ForgetResult:
     """Erase a user (by the name in the logs, or by pseudonym) from the lake and from every round,
-    and retrain what learned from them.
+    and retrain what learned from them. Killed at any point, the same call goes on.
 
     Raises:
         NotFoundError: neither the lake nor a model holds anything of that user.
@@ -83,8 +83,10 @@ def loop_forget(
     try:
         erased = any(erase(user, config.lake, settings).rows.values())
     except NotFoundError:
-        if not find_rounds_with(loop, name):  # else an earlier run was killed after the lake's part
-            raise
+        journal = read_journal(loop)
+        is_open = journal is not None and journal.mark == mark_of(name)
+        if not is_open and not find_rounds_with(loop, name):
+            raise  # else an earlier call was killed after the lake's part
         erased = False
     verbs = _make_verbs(config, settings)
     rounds = forget(loop, name, lambda round: resume(config, verbs, round, progress))

@@ -13,6 +13,7 @@ from upshot import privacy
 from upshot.config import Settings, load
 from upshot.engine import Executor, Here, Processes
 from upshot.errors import ConfigError, InputError
+from upshot.extras import explain_missing
 from upshot.lake import Lake, recorded_export, users_in
 from upshot.llm import Endpoint
 from upshot.records import BadRecord, RawConversation
@@ -47,11 +48,14 @@ def open_lake(path: str | os.PathLike[str], settings: Settings | None = None) ->
 
     Raises:
         InputError: it is a file.
+        ConfigError: its object store cannot be used.
     """
     settings = settings or load()
     if os.path.isfile(path):
         raise InputError(f"could not open the lake {os.fspath(path)}: it is a file, not a folder")
-    return Lake(os.fspath(path), settings.lake.buckets)
+    options = settings.lake.storage_options
+    revealed = {name: value.get_secret_value() for name, value in options.items()}
+    return Lake(os.fspath(path), settings.lake.buckets, revealed)
 
 
 def cleaning(target: Lake, settings: Settings) -> Cleaning:
@@ -96,9 +100,34 @@ def _require_key_file(path: Path) -> None:
 
 
 def executor_of(settings: Settings) -> Executor:
-    """Where work on the buckets of a lake runs."""
-    workers = settings.engine.workers
-    return _share_processes(workers) if workers > 1 else Here()
+    """Where work on the buckets of a lake runs.
+
+    Raises:
+        MissingExtraError: on Ray, which is not installed.
+        ConfigError: on a Ray cluster that cannot be used.
+    """
+    engine = settings.engine
+    if engine.kind == "ray":
+        return _share_cluster(engine.address, engine.token_file)
+    return local_executor_of(settings)
+
+
+def local_executor_of(settings: Settings) -> Executor:
+    """Where logs are read: on this machine, so that no text travels before it is redacted."""
+    kind, workers = settings.engine.kind, settings.engine.workers
+    is_here = kind == "here" or (kind != "processes" and workers == 1)
+    return Here() if is_here else _share_processes(workers)
+
+
+@cache
+def _share_cluster(address: str, token_file: Path | None) -> Executor:
+    """A process is part of one cluster at a time."""
+    try:
+        from upshot.engine.ray import Ray  # Ray takes a second to load
+    except ModuleNotFoundError as error:
+        raise explain_missing(error) from error
+
+    return Ray(address, token_file)
 
 
 @cache

@@ -18,4 +18,8 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.stderr.write(INTERRUPTED)
         code = 130
+    except SystemExit as end:  # by another signal
+        if isinstance(end.code, int) and end.code > 128:
+            sys.stderr.write(INTERRUPTED)
+        raise
     sys.exit(code)

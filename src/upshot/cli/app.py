@@ -2,7 +2,7 @@
 
 JSON lines go to standard output, progress and summaries to standard error. Exit codes: 0 something
 was done and nothing failed; 1 a defect, or part failed; 2 the user's input, or nothing could be
-read, asked or done; 130 interrupted.
+read, asked or done; 130 interrupted, 143 and 129 by SIGTERM and SIGHUP.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typer.core import TyperGroup
 import upshot
 from upshot.cli import (
     INTERRUPTED,
+    artifacts,
     crediting,
     judging,
     lakes,
@@ -31,6 +32,7 @@ from upshot.cli import (
 from upshot.cli.output import LogFormat, log, set_up_logging
 from upshot.errors import UpshotError
 from upshot.extras import explain_missing
+from upshot.llm.interrupts import end_on_signals
 
 _INDENT = 14
 """Columns before a verb's help: two spaces, the longest name, two spaces more."""
@@ -68,6 +70,7 @@ TRUST = "Trust"
 TRAINING = "Training data and training"
 WORLD = "What the world says"
 LOOP = "The loop"
+ARTIFACTS = "Finished work"
 
 
 def _show_version(value: bool) -> None:
@@ -113,6 +116,7 @@ _VERBS: Sequence[tuple[str, str, Callable[..., Any]]] = (
     (WORLD, "retention", verifying.retention),
     (WORLD, "verify", verifying.verify),
     (WORLD, "attempt", verifying.attempt),
+    (ARTIFACTS, "reconstruct", artifacts.reconstruct),
 )
 for _panel, _name, _verb in _VERBS:
     app.command(_name, rich_help_panel=_panel)(_verb)
@@ -127,6 +131,7 @@ app.add_typer(worlds.world, name="world", rich_help_panel=LOOP)
 def run_app(arguments: Sequence[str]) -> int:
     """Run one command; returns its exit code, with one line on standard error where it failed."""
     set_up_logging(0, "text")
+    end_on_signals()
     try:
         code = app(list(arguments), standalone_mode=False, prog_name="upshot")
     except UpshotError as error:

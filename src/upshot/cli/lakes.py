@@ -9,7 +9,7 @@ from rich.table import Table
 
 import upshot
 from upshot.cli.options import ConfigFile, LakeDir, Workers, load_settings
-from upshot.cli.output import notice, show, write
+from upshot.cli.output import log, notice, show, write
 from upshot.cli.progress import progress
 
 lake = typer.Typer(
@@ -41,6 +41,31 @@ def stats(
     for model in measured.models:
         notice(f"learned: {model.name} {model.version}, {model.learned_at}")
     write([measured], "-")
+
+
+@lake.command()
+def check(
+    lake: LakeDir,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Restore from what is whole; says what is gone.")
+    ] = False,
+    config: ConfigFile = None,
+) -> None:
+    """Look at every log and file, and count the messages of each conversation.
+
+    Example: upshot lake check --lake demo-lake
+    """
+    result = upshot.lake_check(lake, load_settings(config), repair=repair)
+    for damage in result.damages:
+        log.error("%s: %s", damage.place, damage.problem)
+        if damage.lost:
+            log.error("  gone: %s", damage.lost)
+    write([result], "-")
+    if result.damages and not result.is_repaired:
+        log.error("repair it with `upshot lake check --repair`; copy the folder before")
+    if any(damage.lost or not result.is_repaired for damage in result.damages):
+        raise typer.Exit(1)
+    notice("repaired; nothing is gone" if result.is_repaired else "the lake is whole")
 
 
 @lake.command()

@@ -33,6 +33,7 @@ _UNITS = {
     "commits": "commits",
     "verify": "items",
     "attempt": "runs",
+    "reconstruct": "artifacts",
 }
 """What each stage counts; training methods count steps."""
 

@@ -184,11 +184,16 @@ class _Apply:
                 tables = read_tables(lake, step.inputs, task.bucket, users)
                 rows = step.apply(tables, {**step.options, "bucket": task.bucket}, models)
                 rows = _changed_rows(lake, step, task.bucket, rows, users)
-            if not rows.num_rows:
-                return task.bucket, 0
-            metadata = {"stage": step.name, "stage_version": step.version, "bucket": task.bucket}
-            if lake.append(step.output, rows, (application, done + 1), metadata):
-                return task.bucket, rows.num_rows
+                if not rows.num_rows:
+                    return task.bucket, 0
+                metadata = {
+                    "stage": step.name,
+                    "stage_version": step.version,
+                    "bucket": task.bucket,
+                }
+                # no erasure comes between reading and writing
+                if lake.append(step.output, rows, (application, done + 1), metadata):
+                    return task.bucket, rows.num_rows
         raise LakeError(
             f"could not {step.name} bucket {task.bucket} of {lake.root}: other processes wrote to"
             f" it {_MAX_RACES} times meanwhile; run it again when they are finished"

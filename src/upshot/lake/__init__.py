@@ -1,7 +1,9 @@
 """The tables, in Delta Lake. No other package touches the files of the lake."""
 
+from upshot.lake.check import Damage, LakeCheck, check_lake, has_tables
+from upshot.lake.checksums import require_whole_logs
 from upshot.lake.erase import ErasureProof, count_rows_of, erase_user, has_traces_of
-from upshot.lake.erased import mark_of, read_erased, write_mark
+from upshot.lake.erased import mark_of, read_erased, without_erased, write_mark
 from upshot.lake.exports import recorded_export, users_in
 from upshot.lake.models import (
     LakeModel,
@@ -11,6 +13,7 @@ from upshot.lake.models import (
     model_version,
     store_model,
 )
+from upshot.lake.repair import repair_lake
 from upshot.lake.tables import Lake, bucket_of
 from upshot.lake.upkeep import (
     Compaction,
@@ -23,14 +26,18 @@ from upshot.lake.upkeep import (
 
 __all__ = [
     "Compaction",
+    "Damage",
     "ErasureProof",
     "Lake",
+    "LakeCheck",
     "LakeModel",
     "LakeStats",
     "bucket_of",
+    "check_lake",
     "compact_lake",
     "count_rows_of",
     "erase_user",
+    "has_tables",
     "has_traces_of",
     "load_contents",
     "load_model",
@@ -41,8 +48,11 @@ __all__ = [
     "read_erased",
     "rebucket_lake",
     "recorded_export",
+    "repair_lake",
+    "require_whole_logs",
     "store_model",
     "tend_lake",
     "users_in",
+    "without_erased",
     "write_mark",
 ]

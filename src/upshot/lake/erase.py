@@ -15,7 +15,7 @@ import io
 from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import msgspec
 import pyarrow as pa
@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 
 from upshot.errors import ErasureError
 from upshot.io.arrow import pc
-from upshot.lake.erased import mark_of, read_erased, write_mark
+from upshot.lake.erased import mark_of, read_erased, without_words, write_mark
 from upshot.lake.exports import find_exports
 from upshot.lake.locks import LOCK_FILES
 from upshot.lake.tables import Lake
@@ -105,11 +105,16 @@ def erase_user(lake: Lake, user: str, spells: Spells) -> ErasureProof:
     if mark not in read_erased(lake):
         write_mark(lake, user, allowed=False)
     with lake.exclusive():
-        exports, models = find_exports(lake, user), _find_models(lake, user)
+        speech = _find_speech(lake, user)
+        owners = {owner for one in speech.values() for owner in one.owners}
+        exports = sorted({path for one in (user, *owners) for path in find_exports(lake, one)})
+        models = _find_models(lake, user)
         traces = _collect_traces(lake, user)
         rows: dict[str, int] = {}
         if lake.is_local:
             (Path(lake.root) / _REPORT).unlink(missing_ok=True)
+        for bucket, words in speech.items():
+            _erase_words(lake, bucket, words)
         for table in _ORDER:
             dropped = sum(lake.drop_users(table, {mark}).values())
             if "user" in SCHEMAS[table].names:
@@ -125,6 +130,57 @@ def erase_user(lake: Lake, user: str, spells: Spells) -> ErasureProof:
                 " erase` again"
             )
     return ErasureProof(rows, deleted, scan.files, scan.bytes, models, len(traces), exports=exports)
+
+
+class _Speech(NamedTuple):
+    """What a user wrote in conversations that are others'."""
+
+    owners: set[str]
+    places: set[tuple[Any, Any]]
+    """Conversation and index of each message."""
+
+
+def _find_speech(lake: Lake, user: str) -> dict[int, _Speech]:
+    """By bucket."""
+    speech: dict[int, _Speech] = {}
+    for bucket in range(lake.buckets):
+        rows = lake.read_all_versions("messages", bucket, ["user", "id", "index", "name"])
+        theirs = rows.filter(
+            pc.and_(pc.equal(rows["name"], user), pc.not_equal(rows["user"], user))
+        )
+        if theirs.num_rows:
+            places = zip(theirs["id"].to_pylist(), theirs["index"].to_pylist(), strict=True)
+            owners = {str(owner) for owner in theirs["user"].to_pylist()}
+            speech[bucket] = _Speech(owners, set(places))
+    return speech
+
+
+def _erase_words(lake: Lake, bucket: int, speech: _Speech) -> None:
+    """Take a user's words out of what was made of others' conversations: quotes, why sessions were
+    linked, and replies of a language model, which are asked for again. Before the messages
+    themselves, by which they are known.
+    """
+    owners = pa.array(sorted(speech.owners), pa.string())
+
+    def without_replies(rows: pa.Table) -> pa.Table:
+        is_theirs = pc.is_in(rows["user"], value_set=owners)
+        return rows.filter(pc.invert(is_theirs)) if pc.any(is_theirs).as_py() else rows
+
+    def without_reasons(rows: pa.Table) -> pa.Table:
+        is_theirs = pc.is_in(rows["user"], value_set=owners)
+        if not pc.any(
+            pc.and_(is_theirs, pc.greater(pc.list_value_length(rows["reasons"]), 0))
+        ).as_py():
+            return rows
+        hits: list[bool] = is_theirs.to_pylist()
+        values: list[Any] = rows["reasons"].to_pylist()
+        changed: list[Any] = [[] if hit else some for hit, some in zip(hits, values, strict=True)]
+        place, kind = rows.schema.get_field_index("reasons"), rows["reasons"].type
+        return rows.set_column(place, "reasons", cast(Any, pa).array(changed, kind))
+
+    lake.rewrite("verdicts", bucket, lambda rows: without_words(rows, speech.places))
+    lake.rewrite("threads", bucket, without_reasons)
+    lake.rewrite("replies", bucket, without_replies)
 
 
 def _find_models(lake: Lake, user: str) -> list[str]:
@@ -243,7 +299,7 @@ class _Scan:
 
 
 def _read_files(lake: Lake) -> Iterator[tuple[str, bytes]]:
-    filesystem, base = _open_filesystem(lake)
+    filesystem, base = lake.open_filesystem()
     for info in filesystem.get_file_info(pyarrow.fs.FileSelector(base, recursive=True)):
         if info.type == pyarrow.fs.FileType.File and info.base_name not in LOCK_FILES:
             try:
@@ -307,9 +363,3 @@ def _is_text(kind: pa.DataType) -> bool:
             pa.types.is_fixed_size_binary,
         )
     )
-
-
-def _open_filesystem(lake: Lake) -> tuple[pyarrow.fs.FileSystem, str]:
-    if lake.is_local:
-        return pyarrow.fs.LocalFileSystem(), str(Path(lake.root))
-    return pyarrow.fs.FileSystem.from_uri(lake.root)

@@ -106,6 +106,27 @@ def _blank_words(rows: pa.Table, marks: Collection[str]) -> pa.Table:
     return rows
 
 
+def without_words(verdicts: pa.Table, places: Collection[tuple[Any, Any]]) -> pa.Table:
+    """Verdicts without the words of messages at these places (conversation, index): quotes of them
+    are blanked, and with them the reason, which a language model wrote with them before its eyes.
+    The same object where nothing is quoted.
+    """
+    evidence = cast(list[list[dict[str, Any]]], verdicts["evidence"].to_pylist())
+    hits = [any(_is_at(e, places) for e in some) for some in evidence]
+    if not any(hits):
+        return verdicts
+    blank = {"quote": ERASED_TEXT, "start": 0, "end": len(ERASED_TEXT)}
+    changed = [[{**e, **blank} if _is_at(e, places) else e for e in some] for some in evidence]
+    reasons: list[Any] = verdicts["reason"].to_pylist()
+    reasons = ["" if hit else reason for hit, reason in zip(hits, reasons, strict=True)]
+    return _with_values(_with_values(verdicts, "evidence", changed), "reason", reasons)
+
+
+def _is_at(evidence: dict[str, Any], places: Collection[tuple[Any, Any]]) -> bool:
+    place = (evidence["id"], evidence["index"])
+    return place in places and evidence["quote"] not in ("", ERASED_TEXT)
+
+
 def _with_values(rows: pa.Table, name: str, values: Sequence[Any]) -> pa.Table:
     place, kind = rows.schema.get_field_index(name), rows[name].type
     return rows.set_column(place, name, cast(Any, pa).array(values, kind))

@@ -16,16 +16,16 @@ statistics to `bucket`.
 from __future__ import annotations
 
 import hashlib
-import os
 import secrets
 from collections import Counter
-from collections.abc import Collection, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast
 
 import pyarrow as pa
+import pyarrow.fs
 from deltalake import (
     ColumnProperties,
     CommitProperties,
@@ -39,10 +39,18 @@ from deltalake import (
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from pyarrow.fs import LocalFileSystem, SubTreeFileSystem
 
-from upshot.errors import ConfigError, LakeChangedError, LakeError, NotFoundError, boundary
+from upshot.errors import ConfigError, LakeChangedError, LakeError, NotFoundError
 from upshot.io.arrow import pc
-from upshot.lake.erased import ErasedList, read_list, without_erased
+from upshot.lake.erased import (
+    ERASED_TEXT,
+    ErasedList,
+    read_list,
+    without_erased,
+    without_words,
+)
+from upshot.lake.failures import explain, lake_boundary
 from upshot.lake.locks import LakeLock
+from upshot.lake.storage import check_store, is_local_root, open_filesystem
 from upshot.records import AUTHOR_OF_ROLE, SCHEMAS, CleanTable, empty
 
 _CONFIGURATION = {
@@ -91,23 +99,30 @@ class Merged(NamedTuple):
 
 
 class Lake:
-    """The tables under one folder or object-store URL (`s3://…`, `az://…`, `gs://…`, `memory://…`)."""
+    """The tables under one folder or object-store URL (`s3://…`, `az://…`, `gs://…`, `memory://…`).
+
+    Raises:
+        ConfigError: the object store is not known, or may lose commits under these options.
+    """
 
     def __init__(
         self, root: str | Path, buckets: int = 16, storage_options: Mapping[str, str] | None = None
     ) -> None:
         text = str(root)
-        self.is_local = "://" not in text or text.startswith("file://")
+        self.is_local = is_local_root(text)
         self.root = (
             text
             if not self.is_local
             else str(Path(text.removeprefix("file://")).expanduser().resolve())
         )
         self._options = dict(storage_options or {}) or None
+        if not self.is_local:
+            check_store(self.root, self._options)
         self._wanted_buckets = buckets
         self._opened: dict[str, DeltaTable] = {}
         self._lock = LakeLock(Path(self.root) if self.is_local else None)
         self._erased = ErasedList(-1, frozenset())
+        self._erased_before: ErasedList | None = None
         self._pinned: set[str] | None = None
         """Tables that are read as they were when first read; None: everything is read as it is."""
 
@@ -185,14 +200,14 @@ class Lake:
         self._create_tables(fingerprint)
         if fingerprint and not self.key_fingerprint:
             content = f"{self.buckets} {fingerprint}"
-            with boundary(f"describe {self.root}", (DeltaError, OSError), LakeError):
+            with lake_boundary(f"describe {self.root}"):
                 self._open("conversations").alter.set_table_description(content)
         if fingerprint:
             self.check_key(fingerprint)  # another process may have made the lake meanwhile
 
     def _create_tables(self, fingerprint: str) -> None:
         if self.is_local:
-            with boundary(f"make the lake at {self.root}", (OSError,), LakeError):
+            with lake_boundary(f"make the lake at {self.root}"):
                 Path(self.root).mkdir(mode=0o700, parents=True, exist_ok=True)
         with self._lock.shared():
             self._add_tables(self.buckets, fingerprint)
@@ -202,7 +217,7 @@ class Lake:
             if self.exists(table):
                 self._add_columns(table, schema)
                 continue
-            with boundary(f"make table {table} in {self.root}", (DeltaError, OSError), LakeError):
+            with lake_boundary(f"make table {table} in {self.root}"):
                 DeltaTable.create(
                     self.uri(table),
                     schema,
@@ -220,7 +235,7 @@ class Lake:
         present = {field.name for field in opened.schema().fields}
         missing = [field for field in wanted.fields if field.name not in present]
         if missing:
-            with boundary(f"add columns to {self.uri(table)}", (DeltaError, OSError), LakeError):
+            with lake_boundary(f"add columns to {self.uri(table)}"):
                 opened.alter.add_columns(missing)
             self._opened.pop(table, None)
 
@@ -275,11 +290,30 @@ class Lake:
         with self._lock.shared():
             erased = self._read_erased()
             rows = without_erased(table, rows, erased.marks)
+            if table == "verdicts" and erased.changed != self._first_erased().changed:
+                rows = self._without_erased_words(rows)
             transaction = _name_work(transaction[0], erased), transaction[1]
             is_new = self._commit(table, rows, transaction, metadata, replaced)
         if not self.is_local and (later := self._read_erased()).changed != erased.changed:
             self.drop_users(table, later.marks)  # what an erasure meanwhile has not seen
         return is_new
+
+    def _first_erased(self) -> ErasedList:
+        """The list of the erased as it was before anything was read."""
+        if self._erased_before is None:
+            self._erased_before = self._read_erased()
+        return self._erased_before
+
+    def _without_erased_words(self, verdicts: pa.Table) -> pa.Table:
+        """Verdicts that were made before an erasure, without what it has blanked since."""
+        for bucket in cast(list[int], pc.unique(verdicts["bucket"]).to_pylist()):
+            users = cast(list[str], pc.unique(verdicts["user"]).to_pylist())
+            columns = ["id", "index", "text"]
+            rows = self.read_all_versions("messages", bucket, columns, users=users)
+            blank = rows.filter(pc.equal(rows["text"], ERASED_TEXT))
+            places = set(zip(blank["id"].to_pylist(), blank["index"].to_pylist(), strict=True))
+            verdicts = without_words(verdicts, places)
+        return verdicts
 
     def _read_erased(self) -> ErasedList:
         if self._erased.version < 0 and not self.exists("erased"):
@@ -302,25 +336,38 @@ class Lake:
             probe = self.read_all_versions(table, bucket, _USER_COLUMNS[table])
             if without_erased(table, probe, marks) is probe:
                 continue
-            for _ in range(_REWRITE_RETRIES):
-                files = self.files(table).get(bucket, ())
-                rows = self.read_all_versions(table, bucket)
-                others = without_erased(table, rows, marks)
-                if others is rows:
-                    break
-                name = f"erase/{table}/{bucket}/{secrets.token_hex(8)}"
-                try:
-                    self.replace(table, bucket, CleanTable(others), (name, 1), read_files=files)
-                except LakeChangedError:
-                    continue
-                dropped[str(bucket)] = rows.num_rows - others.num_rows
-                break
-            else:
-                raise LakeChangedError(
-                    f"could not rewrite bucket {bucket} of {self.uri(table)}: other processes wrote"
-                    f" to it {_REWRITE_RETRIES} times meanwhile; try again when they are finished"
-                )
+            before, after = self.rewrite(
+                table, bucket, lambda rows: without_erased(table, rows, marks)
+            )
+            dropped[str(bucket)] = before - after
         return dropped
+
+    def rewrite(
+        self, table: str, bucket: int, change: Callable[[pa.Table], pa.Table]
+    ) -> tuple[int, int]:
+        """Replace the rows of a bucket by what `change` makes of them, which may be called again;
+        returns the number of rows before and after. Where it gives back the same object, nothing is
+        written. What others write meanwhile stays.
+
+        Raises:
+            LakeChangedError: other processes wrote to the bucket again and again.
+        """
+        for _ in range(_REWRITE_RETRIES):
+            files = self.files(table).get(bucket, ())
+            rows = self.read_all_versions(table, bucket)
+            changed = change(rows)
+            if changed is rows:
+                return rows.num_rows, rows.num_rows
+            name = f"erase/{table}/{bucket}/{secrets.token_hex(8)}"
+            try:
+                self.replace(table, bucket, CleanTable(changed), (name, 1), read_files=files)
+            except LakeChangedError:
+                continue
+            return rows.num_rows, changed.num_rows
+        raise LakeChangedError(
+            f"could not rewrite bucket {bucket} of {self.uri(table)}: other processes wrote to it"
+            f" {_REWRITE_RETRIES} times meanwhile; try again when they are finished"
+        )
 
     def _commit(
         self,
@@ -349,9 +396,7 @@ class Lake:
             app_transactions=[Transaction(app_id=transaction[0], version=transaction[1])],
         )
         try:
-            with boundary(
-                f"write {rows.num_rows} rows to {self.uri(table)}", (DeltaError, OSError), LakeError
-            ):
+            with lake_boundary(f"write {rows.num_rows} rows to {self.uri(table)}"):
                 write_deltalake(
                     opened,
                     rows.select(SCHEMAS[table].names).cast(SCHEMAS[table]),
@@ -400,6 +445,10 @@ class Lake:
             return CleanTable(_select_newest(rows, ("user", "id"), ("as_of",), columns))
         if table == "erased":
             return CleanTable(_select_newest(rows, ("mark",), ("as_of",), columns))
+        if table == "checksums":
+            return CleanTable(
+                _select_newest(rows, ("table", "path"), ("version", "as_of"), columns)
+            )
         if table == "progress":
             return CleanTable(_select_newest(rows, ("step", "table"), ("as_of",), columns))
         if table in _REVISIONED:
@@ -428,6 +477,8 @@ class Lake:
     ) -> pa.Table:
         """The rows of a table, superseded ones included."""
         with self._lock.shared():
+            if table != "erased":
+                self._first_erased()
             return self._read_rows(table, bucket, columns, version, users)
 
     def _read_rows(
@@ -440,9 +491,7 @@ class Lake:
     ) -> pa.Table:
         opened = self._open(table, version)
         needed = None if columns is None else sorted(set(columns) | set(_KEYS.get(table, ())))
-        with boundary(
-            f"read {self.uri(table)}", (DeltaError, OSError, pa.ArrowException), LakeError
-        ):
+        with lake_boundary(f"read {self.uri(table)}", is_read=True):
             dataset = self._dataset(table, opened, bucket)
             present = dataset.schema.names
             rows: pa.Table = dataset.to_table(
@@ -549,7 +598,8 @@ class Lake:
         except CommitFailedError:
             return nothing
         except (DeltaError, OSError) as error:
-            raise LakeError(f"could not merge files of {self.uri(table)}: {error}") from error
+            reason = explain(error, is_read=True)
+            raise LakeError(f"could not merge files of {self.uri(table)}: {reason}") from error
         if opened.version() != version + 1:
             return nothing._replace(buckets=len(buckets))
         after = _files_of(opened)
@@ -592,12 +642,22 @@ class Lake:
 
     def _tidy_log(self, table: str) -> None:
         opened = self._open(table)
-        with boundary(f"tidy the log of {self.uri(table)}", (DeltaError, OSError), LakeError):
+        with lake_boundary(f"tidy the log of {self.uri(table)}"):
             opened.create_checkpoint()
             opened.cleanup_metadata()
             self._opened.pop(table, None)  # what it knows of the log is about to be deleted
-        if self.is_local:
-            _drop_old_log(Path(self.uri(table)) / "_delta_log", opened.version())
+            filesystem, root = self.open_filesystem()
+            log = f"{root}/{table}/_delta_log".lstrip("/" if not root else "")
+            _drop_old_log(filesystem, log, opened.version())
+
+    def open_filesystem(self) -> tuple[pyarrow.fs.FileSystem, str]:
+        """All files of the lake, and the path of its root among them."""
+        return open_filesystem(self.root, self._options)
+
+    def forget_opened(self) -> None:
+        """Read every table anew, since its folder has been replaced."""
+        self._opened.clear()
+        self._erased = ErasedList(-1, frozenset())
 
     def storage_options(self) -> dict[str, str] | None:
         """What object stores need, as given."""
@@ -626,7 +686,8 @@ class Lake:
                 " ingest LOGS --lake DIR`"
             ) from error
         except (DeltaError, OSError) as error:
-            raise LakeError(f"could not open {self.uri(table)}: {error}") from error
+            reason = explain(error, is_read=True)
+            raise LakeError(f"could not open {self.uri(table)}: {reason}") from error
 
 
 def _name_work(application: str, erased: ErasedList) -> str:
@@ -658,6 +719,7 @@ _KEYS: Mapping[str, Sequence[str]] = {
     "threads": ("user", "id", "as_of"),
     "progress": ("step", "table", "as_of"),
     "erased": ("mark", "as_of"),
+    "checksums": ("table", "path", "version", "as_of"),
 }
 
 
@@ -737,11 +799,12 @@ def _merge_outside_events(rows: pa.Table, outside: Any, counts: Any) -> tuple[pa
     return both, pa.array([True] * both.num_rows)
 
 
-def _drop_old_log(log: Path, version: int) -> None:
-    """Delete what the log holds of earlier versions; entries younger than a day stay."""
-    if not (log / f"{version:020d}.checkpoint.parquet").exists():
+def _drop_old_log(filesystem: pyarrow.fs.FileSystem, log: str, version: int) -> None:
+    """Delete what the log holds of earlier versions."""
+    files = filesystem.get_file_info(pyarrow.fs.FileSelector(log))
+    if f"{version:020d}.checkpoint.parquet" not in {file.base_name for file in files}:
         return
-    for path in log.iterdir():
-        stem = path.name.split(".")[0]
+    for file in files:
+        stem = file.base_name.split(".")[0]
         if stem.isdigit() and int(stem) < version:
-            os.unlink(path)
+            filesystem.delete_file(file.path)

@@ -10,6 +10,7 @@ import msgspec
 import pyarrow as pa
 
 from upshot.errors import InputError
+from upshot.lake.checksums import drop_stale_checksums, seal_files
 from upshot.lake.models import model_version
 from upshot.lake.progress import carry_marks
 from upshot.lake.tables import Lake, bucket_of
@@ -23,7 +24,7 @@ _MANY_FILES = 8
 """Small files of a bucket from which they are merged; opening one costs about a millisecond."""
 _SMALL_BYTES = 32 << 20
 """Size that merged files are given; larger ones are left alone."""
-_LEFT_BEHIND = ("progress",)
+_LEFT_BEHIND = ("progress", "checksums")
 """Tables that speak of files."""
 Report = Callable[[int, int], None]
 
@@ -109,6 +110,8 @@ def compact_lake(lake: Lake, progress: Report | None = None) -> Compaction:
         rewritten += merged.buckets
         if progress:
             progress(done, len(tables))
+    drop_stale_checksums(lake)
+    seal_files(lake)
     deleted = lake.vacuum()
     for name in tables:
         lake.tidy_log(name)
@@ -119,13 +122,14 @@ def compact_lake(lake: Lake, progress: Report | None = None) -> Compaction:
 
 
 def tend_lake(lake: Lake, many_files: int = _MANY_FILES) -> None:
-    """Merge the small files of buckets that have come to so many.
+    """Merge the small files of buckets that have come to so many, and seal what is new.
 
     What is read of a bucket thus stays in proportion to what it holds. The time for it is when
     every step has read them: to a step that has not, a merged file is new.
     """
     for name in filter(lake.exists, SCHEMAS):
         carry_marks(lake, name, lake.merge_small_files(name, many_files, _SMALL_BYTES))
+    seal_files(lake)
 
 
 def rebucket_lake(lake: Lake, buckets: int, progress: Report | None = None) -> int:

@@ -52,7 +52,10 @@ def _handled(end: Callable[[int], None]) -> Generator[None]:
         yield  # only the main thread gets signals
         return
     loop = asyncio.get_running_loop()
-    ours = [number for number in _SIGNALS if signal.getsignal(number) == signal.SIG_DFL]
+    ours = [
+        number for number in _SIGNALS if signal.getsignal(number) in (signal.SIG_DFL, _end_program)
+    ]
+    before = {number: signal.getsignal(number) for number in ours}
     for number in ours:
         loop.add_signal_handler(number, end, number)
     try:
@@ -60,3 +63,18 @@ def _handled(end: Callable[[int], None]) -> Generator[None]:
     finally:
         for number in ours:
             loop.remove_signal_handler(number)
+            signal.signal(number, before[number])
+
+
+def end_on_signals() -> None:
+    """Let SIGTERM and SIGHUP end this program as Ctrl-C does: `finally` blocks run, and the exit
+    code is 128 and the signal's number. Those that are handled or ignored are left as they are.
+    """
+    if threading.current_thread() is threading.main_thread():
+        for number in _SIGNALS:
+            if signal.getsignal(number) == signal.SIG_DFL:
+                signal.signal(number, _end_program)
+
+
+def _end_program(number: int, _: object) -> None:
+    raise SystemExit(128 + number)

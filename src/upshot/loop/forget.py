@@ -3,7 +3,8 @@
 A model holds a user when it learned from their rows, or was trained on from a model that did.
 Forgetting takes such models out of service and deletes them, erases the user's rows from every
 round's files, and then retrains without them what held them, oldest first, each from the model it
-was trained from. If it is killed on the way, call it again; the lists of users are rewritten last.
+was trained from. A journal beside the state says how far it has come: if it is killed on the way,
+the same call goes on.
 """
 
 from __future__ import annotations
@@ -15,11 +16,14 @@ from typing import Any
 
 import msgspec
 
+from upshot.errors import InputError
 from upshot.io.writing import replace_file
+from upshot.lake import mark_of
 from upshot.loop import lessons
 from upshot.loop.results import PolicyResult, RewardResult, TrialResult
 from upshot.loop.state import Loop, Round, State, write
 
+_JOURNAL = "forgetting.json"
 _RETRAINED_STEPS = ("agree", "reward", "policy", "gate", "release")
 
 
@@ -55,32 +59,102 @@ def find_rounds_with(loop: Loop, user: str) -> list[Round]:
     return affected
 
 
+class Journal(msgspec.Struct):
+    """How far a forgetting has come."""
+
+    mark: str
+    """Of the user; not their pseudonym."""
+    rounds: list[str]
+    """Names of the rounds that held the user."""
+    models: list[str]
+    """Folders of what learned from them."""
+    pending: list[str]
+    """Names of the rounds that are to be trained again, in order."""
+    is_erased: bool = False
+    """The user's rows are in no round any more, and the models are deleted."""
+    started: str = ""
+    """The pending round that goes on from the policy in service already."""
+
+
+def read_journal(loop: Loop) -> Journal | None:
+    """The forgetting that was interrupted; None: none was."""
+    path = loop.folder / _JOURNAL
+    return msgspec.json.decode(path.read_bytes(), type=Journal) if path.is_file() else None
+
+
 def forget(loop: Loop, user: str, resume: Callable[[Round], Any]) -> list[str]:
     """Erase a user (by pseudonym) from every round, and retrain what held them.
 
     `resume` runs a round's steps that are not complete. Until a round is retrained, what it
     released is out of service: the last policy that never held the user serves. Models that were
     rerun on such a round are removed. Returns the rounds' names.
+
+    Raises:
+        InputError: the forgetting of another user was interrupted before their rows were erased.
     """
-    affected = find_rounds_with(loop, user)
-    if not affected:
+    journal = read_journal(loop)
+    if journal is not None and journal.mark != mark_of(user):
+        if not journal.is_erased:
+            raise InputError(
+                f"could not forget another user in {loop.folder}: a forgetting was interrupted"
+                " before everything of its user was erased; call that one again first"
+            )
+        _retrain(loop, journal, resume)
+        journal = None
+    journal = journal or _open_journal(loop, user)
+    if journal is None:
         for round in loop.rounds():
             _erase_rows(round, user)
         return []
-    _drop_reruns(loop, {round.number for round in affected})
+    if not journal.is_erased:
+        _erase(loop, user, journal)
+    _retrain(loop, journal, resume)
+    return journal.rounds
+
+
+def _open_journal(loop: Loop, user: str) -> Journal | None:
+    """None: no round holds the user."""
+    affected = find_rounds_with(loop, user)
+    if not affected:
+        return None
     names = {round.folder.name for round in affected}
-    models = {model for model, rounds in trace_lineage(loop).items() if names & set(rounds)}
     first = min(round.number for round in affected)
-    loop.save(_state_without(loop.state(), models, first))
-    later = [round for round in loop.rounds() if round.number >= first]
-    for round in later:
+    journal = Journal(
+        mark_of(user),
+        [round.folder.name for round in affected],
+        [model for model, rounds in trace_lineage(loop).items() if names & set(rounds)],
+        [round.folder.name for round in loop.rounds() if round.number >= first],
+    )
+    write(loop.folder / _JOURNAL, journal)
+    return journal
+
+
+def _erase(loop: Loop, user: str, journal: Journal) -> None:
+    """Take the models out of service and delete them, and the user's rows; may be repeated."""
+    pending = [round for round in loop.rounds() if round.folder.name in journal.pending]
+    affected = {round.number for round in pending if round.folder.name in journal.rounds}
+    _drop_reruns(loop, affected)
+    loop.save(_state_without(loop.state(), journal.models, pending[0].number))
+    for round in pending:
         _undo_training(round)
     for round in loop.rounds():
         _erase_rows(round, user)
-    for round in later:
-        _rebase(round, loop.state())
-        resume(round)
-    return [round.folder.name for round in affected]
+    journal.is_erased = True
+    write(loop.folder / _JOURNAL, journal)
+
+
+def _retrain(loop: Loop, journal: Journal, resume: Callable[[Round], Any]) -> None:
+    rounds = {round.folder.name: round for round in loop.rounds()}
+    while journal.pending:
+        name = journal.pending[0]
+        if journal.started != name:
+            _rebase(rounds[name], loop.state())
+            journal.started = name
+            write(loop.folder / _JOURNAL, journal)
+        resume(rounds[name])
+        del journal.pending[0]
+        write(loop.folder / _JOURNAL, journal)
+    (loop.folder / _JOURNAL).unlink()
 
 
 def _state_without(state: State, models: Container[str], first: int) -> State:

@@ -22,6 +22,7 @@ from upshot.lake import Lake
 from upshot.loop import lessons
 from upshot.loop.config import Config, RewardPlan
 from upshot.loop.examine import examine, examine_in_shadow
+from upshot.loop.forget import read_journal
 from upshot.loop.gate import trial
 from upshot.loop.gather import Collect, LogRequest, gather
 from upshot.loop.results import (
@@ -81,11 +82,16 @@ def run(
     """Run this many rounds; an interrupted one is finished first, and counts.
 
     Raises:
-        InputError: somebody has to approve or refuse a candidate first; there is nothing new to
-            learn from.
+        InputError: somebody has to approve or refuse a candidate first, or call a forgetting again
+            that was interrupted; there is nothing new to learn from.
     """
     loop = Loop(Path(config.folder))
     loop.open(config.base)
+    if read_journal(loop) is not None:
+        raise InputError(
+            f"could not go on with {loop.folder}: the forgetting of a user was interrupted, and"
+            " models are missing; call `upshot loop forget` again first"
+        )
     results: list[RoundResult] = []
     for _ in range(rounds):
         state = loop.state()

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from upshot.hindsight.embedded.timeline import USER
-from upshot.preferences.pairs import JudgedBucket, place_of, prompt_before, turn_at
+from upshot.preferences.pairs import JudgedBucket, place_of, prompt_before, response_turns
 from upshot.records import Place, Preference, Source, Turn
 from upshot.records.verdicts import SHARED
 from upshot.stats import word_hashes
@@ -39,7 +39,7 @@ class Answer(NamedTuple):
     """Hash of the request's words."""
     user: str
     prompt: tuple[Turn, ...]
-    turn: Turn
+    turns: tuple[Turn, ...]
     place: Place
     score: float
     """Minus the user's leniency."""
@@ -68,7 +68,7 @@ def collect_openings(bucket: JudgedBucket) -> Iterator[Answer]:
                 hash(hashes.tobytes()),
                 user,
                 prompt_before(line, p),
-                turn_at(line, p),
+                response_turns(line, p),
                 place_of(line, p),
                 verdict.score - leniency.get(user, 0.0),
                 verdict.confidence,
@@ -108,7 +108,7 @@ def make_pairs_across_users(answers: Iterable[Answer], min_users: int = 5) -> It
             margin = better.score - worse.score
             if margin < _MIN_MARGIN:
                 break
-            if better.user == worse.user or better.turn == worse.turn:
+            if better.user == worse.user or better.turns == worse.turns:
                 continue
             source = Source(
                 "across", users, "", better.place, worse.place, note=f"{len(users)} users"
@@ -116,8 +116,8 @@ def make_pairs_across_users(answers: Iterable[Answer], min_users: int = 5) -> It
             confidence = float(np.sqrt(better.confidence * worse.confidence))
             yield Preference(
                 worse.prompt,
-                (better.turn,),
-                (worse.turn,),
+                better.turns,
+                worse.turns,
                 round(min(1.0, margin), 4),
                 round(confidence, 4),
                 source,

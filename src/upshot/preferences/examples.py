@@ -10,10 +10,12 @@ from collections.abc import Iterator
 from upshot.hindsight.embedded.timeline import ASSISTANT, Timeline
 from upshot.preferences.pairs import (
     JudgedBucket,
+    end_of,
     place_of,
     prompt_before,
+    response_turns,
+    text_of,
     thread_name,
-    turn_at,
     turns_between,
 )
 from upshot.records import Example, Place, Source, Turn
@@ -27,29 +29,36 @@ def make_examples(bucket: JudgedBucket, min_confidence: float = USABLE) -> Itera
     """Make an example of every response whose verdict has evidence, weighted by its confidence."""
     line = bucket.timeline
     for p, verdict in bucket.verdicts.items():
-        if verdict.confidence < min_confidence or not line.text[p].strip():
+        text = text_of(line, p)
+        if verdict.confidence < min_confidence or not text.strip():
             continue
         yield Example(
             prompt_before(line, p),
-            (turn_at(line, p),),
+            response_turns(line, p),
             round(verdict.score, 4),
             round(verdict.confidence, 4),
             Source("verdict", (str(line.user[p]),), thread_name(line, p), chosen=place_of(line, p)),
-            _make_tags(line.text[p], verdict.score),
+            _make_tags(text, verdict.score),
             after=_reaction(line, p),
         )
 
 
 def _reaction(line: Timeline, p: int) -> tuple[Turn, ...]:
     """The messages after a response in the same session, up to the next response."""
-    end = p + 1
+    start = end = end_of(line, p)
     while (
         end < len(line.text)
         and line.session[end] == line.session[p]
         and line.role[end] != ASSISTANT
     ):
         end += 1
-    return turns_between(line, p + 1, end)
+    return turns_between(line, start, end)
+
+
+def _response_of(line: Timeline, p: int) -> int:
+    """The first message of the response that a message is part of; -1: of none."""
+    row = int(line.row_of[p])
+    return int(line.responses[row]) if row >= 0 else -1
 
 
 def _make_tags(text: str, score: float) -> dict[str, str | float]:
@@ -76,7 +85,7 @@ def make_masked_conversations(
         train = tuple(
             bool(
                 line.role[p] == ASSISTANT
-                and (verdict := bucket.verdicts.get(p))
+                and (verdict := bucket.verdicts.get(_response_of(line, p)))
                 and verdict.confidence >= min_confidence
                 and verdict.score >= min_score
             )
@@ -84,7 +93,9 @@ def make_masked_conversations(
         )
         if any(train):
             verdicts = [
-                bucket.verdicts[p] for p, is_trained in zip(rows, train, strict=True) if is_trained
+                bucket.verdicts[_response_of(line, p)]
+                for p, is_trained in zip(rows, train, strict=True)
+                if is_trained
             ]
             turns = turns_between(line, start, end)
             source = Source(

@@ -133,6 +133,21 @@ def turn_at(line: Timeline, position: int) -> Turn:
     return Turn(ROLES[int(line.role[p])], line.words[p], calls, line.tools.get(p, ""))
 
 
+def response_turns(line: Timeline, response: int) -> tuple[Turn, ...]:
+    """The messages of a response; of an agent's turn its steps and what tools answered."""
+    return turns_between(line, response, end_of(line, response))
+
+
+def end_of(line: Timeline, response: int) -> int:
+    """One past the last message of a response."""
+    return int(line.ends[line.row_of[response]])
+
+
+def text_of(line: Timeline, response: int) -> str:
+    """What the assistant wrote in a response."""
+    return line.text_of(int(line.row_of[response]))
+
+
 def place_of(line: Timeline, response: int) -> Place:
     """The conversation and index of a response."""
     return Place(str(line.conversation[response]), int(line.index[response]))
@@ -177,7 +192,7 @@ def _make_pair(bucket: JudgedBucket, better: int, worse: int, kind: str) -> Pref
         or not good.has_substantive_praise
     ):
         return None  # no reaction to an answer does not make it the worse one
-    if line.text[better].strip() == line.text[worse].strip():
+    if text_of(line, better).strip() == text_of(line, worse).strip():
         return None
     source = Source(
         kind,
@@ -188,8 +203,8 @@ def _make_pair(bucket: JudgedBucket, better: int, worse: int, kind: str) -> Pref
     )
     return Preference(
         prompt_before(line, worse),
-        (turn_at(line, better),),
-        (turn_at(line, worse),),
+        response_turns(line, better),
+        response_turns(line, worse),
         round(margin, 4),
         round(confidence, 4),
         source,
@@ -244,12 +259,12 @@ def _answers_the_same(line: Timeline, worse: int, better: int) -> bool:
     first, last = _find_request(line, worse), _find_request(line, better)
     if first < 0 or last < 0:
         return False
-    between = [p for p in range(worse + 1, better) if line.role[p] != ASSISTANT]
+    between = [p for p in range(end_of(line, worse), better) if line.role[p] != ASSISTANT]
     texts = [
         line.text[first],
         line.text[last],
-        line.text[worse],
-        line.text[better],
+        text_of(line, worse),
+        text_of(line, better),
         "\n".join(line.text[p] for p in between),
     ]
     request, later_request, worse_words, better_words, between_words = _content_words(texts)
@@ -272,7 +287,7 @@ def _edit_pairs(bucket: JudgedBucket) -> Iterator[Preference]:
         if (
             event.kind != "edit"
             or not event.detail.strip()
-            or event.detail.strip() == line.text[event.response].strip()
+            or event.detail.strip() == text_of(line, event.response).strip()
         ):
             continue
         p = event.response
@@ -280,7 +295,7 @@ def _edit_pairs(bucket: JudgedBucket) -> Iterator[Preference]:
         yield Preference(
             prompt_before(line, p),
             answer_turns(event.detail),
-            (turn_at(line, p),),
+            response_turns(line, p),
             _EDIT_MARGIN,
             _EDIT_WEIGHT,
             Source("edit", (user,), thread, rejected=place_of(line, p)),

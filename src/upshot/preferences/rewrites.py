@@ -23,8 +23,8 @@ from upshot.preferences.pairs import (
     answer_turns,
     place_of,
     prompt_before,
+    response_turns,
     thread_name,
-    turn_at,
 )
 from upshot.records import Preference, Source, Turn
 from upshot.records.training import turns_to_messages
@@ -182,7 +182,7 @@ async def _rewrite_answer(
     return Preference(
         turns,
         answer_turns(text),
-        (turn_at(line, p),),
+        response_turns(line, p),
         round(max(0.0, score / _MAX_CHECK_SCORE - verdict.score), 4),
         round(verdict.confidence * score / _MAX_CHECK_SCORE, 4),
         Source(REWRITE, (user,), thread_name(line, p), rejected=place_of(line, p), note=note),

@@ -24,13 +24,14 @@ from upshot.records.signals import Signal
 from upshot.records.tables import (
     EVIDENCE_TYPE,
     SCHEMAS,
+    STEP_TYPE,
     CleanTable,
     empty,
     texts_with_calls,
     with_calls,
 )
 from upshot.records.training import Example, Place, Preference, Source, Turn
-from upshot.records.verdicts import Evidence, Verdict
+from upshot.records.verdicts import Evidence, StepCredit, Verdict
 
 __all__ = [
     "AUTHORS",
@@ -38,6 +39,7 @@ __all__ = [
     "EVIDENCE_TYPE",
     "ROLES",
     "SCHEMAS",
+    "STEP_TYPE",
     "Author",
     "AuthorSpan",
     "BadRecord",
@@ -51,6 +53,7 @@ __all__ = [
     "Role",
     "Signal",
     "Source",
+    "StepCredit",
     "ToolCall",
     "Turn",
     "Verdict",

@@ -41,6 +41,10 @@ class SignalKind(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """In [-1, 1]: how good the news is where whoever reports it gives no value."""
     prior: float = 0.0
     """Weight in logits per unit of value, until weights are learned."""
+    fact: Literal["", "adopted", "worked"] = ""
+    """Which fact beside the score it tells: whether the response was taken over, or how that
+    turned out.
+    """
     polite: bool = False
     """Manners, or no word on the answer: never by itself a reason to call a response good."""
     stored: str = ""

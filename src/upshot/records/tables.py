@@ -29,6 +29,8 @@ EVIDENCE_TYPE = pa.struct(
     ]
 )
 
+STEP_TYPE = pa.struct([("index", pa.int32()), ("credit", pa.float32()), ("adopted", pa.float32())])
+
 SPAN_TYPE = pa.struct([("start", pa.int32()), ("end", pa.int32()), ("author", pa.string())])
 
 SCHEMAS: Mapping[str, pa.Schema] = {
@@ -118,6 +120,9 @@ SCHEMAS: Mapping[str, pa.Schema] = {
             ("reason", _TEXT),
             ("seen", pa.int32()),
             ("basis", pa.string()),
+            ("adopted", pa.float32()),
+            ("worked", pa.float32()),
+            ("steps", pa.list_(STEP_TYPE)),
         ]
     ),
     "replies": pa.schema(
@@ -174,6 +179,16 @@ SCHEMAS: Mapping[str, pa.Schema] = {
             ("as_of", _TIME),
         ]
     ),
+    "checksums": pa.schema(
+        [
+            ("bucket", pa.int32()),
+            ("table", pa.string()),
+            ("path", pa.string()),
+            ("version", pa.int64()),
+            ("checksum", pa.binary()),
+            ("as_of", _TIME),
+        ]
+    ),
 }
 """Every table of the lake. `bucket` = hash(user) mod N and is the partition column of each.
 
@@ -182,7 +197,8 @@ its thread after it), of those a language model's before an embedded judge's, of
 `basis` names the models of the lake that it was made with. Of the threads' rows on one conversation
 the newest counts. `models` are in bucket 0, with the users who taught them; `progress` marks the
 files that a step has read (`lake.progress`), `exports` whose rows went into files outside
-(`lake.exports`), `erased` who was erased (`lake.erased`). A conversation's `identity` stands for
+(`lake.exports`), `erased` who was erased (`lake.erased`), `checksums` those of
+files (`lake.checksums`). A conversation's `identity` stands for
 its user, source and id in the log, and `chain` holds four bytes for each of its messages, by which
 a longer version is told from another conversation (`sources.identity`). `tool_calls`, `refs` and
 `metadata` are JSON.

@@ -70,6 +70,17 @@ class Evidence(msgspec.Struct, frozen=True, gc=False):
     """In [0, 1]."""
 
 
+class StepCredit(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """What one step of a response has to do with its verdict."""
+
+    index: int
+    """Of the step's message in its conversation."""
+    credit: float
+    """Its part of what hindsight taught; those of a response sum to score - foresight."""
+    adopted: float | None = None
+    """P(the step's edits were taken over), in [0, 1]; None: nothing tells."""
+
+
 class Verdict(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """What became of one response."""
 
@@ -87,6 +98,14 @@ class Verdict(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     as_of: str
     observed_through: str
     horizon: int
+    adopted: float | None = None
+    """P(it was taken over: tried, copied, kept, committed, merged), in [0, 1], apart from how that
+    turned out; None: nothing tells.
+    """
+    worked: float | None = None
+    """P(it worked when it was tried), in [0, 1]; None: nothing tells."""
+    steps: tuple[StepCredit, ...] = ()
+    """Of an agent's turn: the steps that edited something, and any other that bears on it."""
     reason: str = ""
     """What the user was after and what came of it, in the LLM judge's words; left out where there
     is none.

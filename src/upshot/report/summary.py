@@ -15,6 +15,7 @@ import msgspec
 import pyarrow as pa
 
 from upshot.engine import StepReport
+from upshot.errors import LakeError
 from upshot.io.arrow import pc
 from upshot.lake import Lake
 from upshot.records import CleanTable, with_calls
@@ -516,7 +517,13 @@ def _select_cases(
         if cid not in ids and len(chosen) < _CASES:
             ids.add(cid)
             chosen.append(row)
-    return tuple(_load_case(lake, row) for row in chosen)
+    try:
+        return tuple(_load_case(lake, row) for row in chosen)
+    except KeyError as error:
+        raise LakeError(
+            f"could not report on {lake.root}: of a conversation that was judged a message is not"
+            f" there, {error.args[0]}; `upshot lake check` says what else is not"
+        ) from error
 
 
 def _load_case(lake: Lake, row: dict[str, Any]) -> Case:
@@ -526,6 +533,7 @@ def _load_case(lake: Lake, row: dict[str, Any]) -> Case:
     messages = messages.filter(
         pc.is_in(messages["id"], value_set=pa.array(sorted(ids), pa.string()))
     )
+    words = {(m["id"], m["index"]): m["text"] for m in messages.to_pylist()}
     text = {(m["id"], m["index"]): m for m in with_calls(CleanTable(messages)).to_pylist()}
     conversations = lake.read("conversations", row["bucket"], ["id", "started_at"])
     started: dict[Any, Any] = dict(
@@ -549,9 +557,21 @@ def _load_case(lake: Lake, row: dict[str, Any]) -> Case:
         row["confidence"],
         row["label"],
         _shorten(request),
-        _shorten(text[(row["id"], row["index"])]["text"]),
+        _shorten(_last_words(row["id"], row["index"], text, words)),
         tuple(_merge_quotes(quotes))[:4],
     )
+
+
+def _last_words(name: str, index: int, text: dict[Any, Any], words: dict[Any, str]) -> str:
+    """What a response says in the end: of an agent's turn its last message with words."""
+    shown = text[(name, index)]["text"]
+    has_tools = False
+    while (message := text.get((name, index))) is not None and message["role"] != "user":
+        has_tools |= message["role"] == "tool" or bool(message["tool_calls"])
+        if message["role"] == "assistant" and has_tools and words[(name, index)].strip():
+            shown = words[(name, index)]
+        index += 1
+    return shown
 
 
 def _cut_quote(

@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 
 from upshot.errors import ConfigError, FormatError, InputError, NotFoundError
-from upshot.io.writing import replace_file
+from upshot.io.writing import open_folder, replace_file
 from upshot.reward.calibration import Calibration
 from upshot.reward.card import plot_calibration, render_card
 from upshot.reward.domain import Domain, Shape, Vocabulary
@@ -76,7 +76,7 @@ class _Model(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def save(model: RewardModel, path: str | os.PathLike[str]) -> None:
-    """Write an embedded model and its card; each file whole or not at all, `model.json` last."""
+    """Write an embedded model and its card; the folder is replaced by one rename."""
     arrays: dict[str, Any] = {"group": model.group, "centre": model.centre, "spread": model.spread}
     for number, head in enumerate(model.heads):
         arrays |= {
@@ -97,11 +97,14 @@ def save(model: RewardModel, path: str | os.PathLike[str]) -> None:
         left_out=model.left_out,
         raters=model.raters,
     )
-    _write_files(Path(path), arrays, stored, model)
+    with open_folder(path) as draft:
+        _write_files(draft, arrays, stored, model)
 
 
 def save_transformer(model: Transformer, recipe: Recipe, path: str | os.PathLike[str]) -> None:
-    """Write the files that go with the members that `transformer.train` left in the folder."""
+    """Write the files that go with the members that `transformer.train` left in the folder; with
+    `model.json`, the last, it is a model.
+    """
     folder = Path(path)
     arrays: dict[str, Any] = {
         "centre": model.centre,
@@ -177,7 +180,8 @@ def _write_files(
 def prepare(path: str | os.PathLike[str], identity: str) -> Path:
     """A folder to train a transformer into.
 
-    An interrupted training of the same `identity` goes on; a whole model is replaced.
+    An interrupted training of the same `identity` goes on. A whole model is replaced: from now on
+    the folder holds none, until the training is finished.
 
     Raises:
         InputError: another training was interrupted there.
@@ -190,6 +194,7 @@ def prepare(path: str | os.PathLike[str], identity: str) -> Path:
             " data or another recipe; remove the folder or choose another"
         )
     if not mark.is_file():
+        (folder / "model.json").unlink(missing_ok=True)
         for member in [*folder.glob("member-*"), folder / "checkpoints"]:
             shutil.rmtree(member, ignore_errors=True)
         folder.mkdir(parents=True, exist_ok=True)

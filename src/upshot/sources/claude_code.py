@@ -84,6 +84,8 @@ _KINDS = frozenset(
     }
 )
 """`type` of the records that versions 1.0 to 2.1 write."""
+_MAX_BRANCHES = 20
+"""Of a session that are noted; one on more has no branch of its own."""
 _MARKS = ("sessionId", "session_id", "uuid", "leafUuid", "messageId", "agentId")
 _PLAN = re.compile(r"\s*Implement the following plan:")
 """A person's go-ahead for a plan, in words of the harness."""
@@ -275,6 +277,11 @@ class _Log:
         for name in ("cwd", "gitBranch", "version"):
             if isinstance(record.get(name), str) and record[name]:
                 facts.metadata.setdefault(name, record[name])
+        branch, first = record.get("gitBranch"), facts.metadata.get("gitBranch")
+        if isinstance(branch, str) and branch and branch != first:
+            branches: list[str] = facts.metadata.setdefault("gitBranches", [first])
+            if branch not in branches and len(branches) < _MAX_BRANCHES:
+                branches.append(branch)
         if not facts.user and (user := _read_id(record, "userId")):
             self.facts[session] = facts._replace(user=user)
         for name in ("supersedesUuids", "retractedMessageUuids"):

@@ -8,11 +8,10 @@ from __future__ import annotations
 import gc
 import hashlib
 import itertools
-import multiprocessing
+import secrets
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -22,8 +21,17 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from upshot.engine import Executor, Here
 from upshot.io.arrow import pc, system_memory
-from upshot.lake import Lake, bucket_of, mark_of, read_erased, tend_lake
+from upshot.lake import (
+    Lake,
+    bucket_of,
+    mark_of,
+    read_erased,
+    require_whole_logs,
+    tend_lake,
+    without_erased,
+)
 from upshot.privacy import Pseudonyms, Redactor, clean
 from upshot.privacy.recogniser import load_recogniser
 from upshot.records import SCHEMAS, BadRecord, CleanTable, RawConversation
@@ -119,7 +127,7 @@ def ingest(
     cleaning: Cleaning,
     *,
     chunk_mb: float = 32.0,
-    workers: int = 1,
+    executor: Executor | None = None,
     progress: Callable[[int, float], None] | None = None,
 ) -> IngestReport:
     """Write conversations to the lake; `progress(conversations, megabytes)` is called after each
@@ -138,12 +146,16 @@ def ingest(
         first = list(itertools.islice(rest := iter(items), 1))
         # a wrong file has been refused by now, and leaves no lake
         lake.create(fingerprint_of(cleaning.key))
+        require_whole_logs(lake)
         present = lake.read("conversations", columns=["id", "identity", "chain", "digest"])
         identities = Identities.of_rows(present, Pseudonyms(cleaning.key))
         run = _Run(lake, cleaning, identities)
         chunks = _gather_chunks(itertools.chain(first, rest), run, chunk_mb)
-        for written in _write_chunks(chunks, run, _sort_digests(present), workers):
+        writing = _Writing(secrets.token_hex(8), lake.root, lake.storage_options(), cleaning)
+        writing.prepare(present["digest"].to_pylist())
+        for written in (executor or Here()).run(writing, map(msgspec.msgpack.encode, chunks)):
             facts.update(zip(written.names, written.facts, strict=True))
+            run.refused += written.erased
             size += written.read_mb
             if progress:
                 progress(len(facts) + run.repeats, size)
@@ -156,7 +168,7 @@ def ingest(
         redactions.update(fact.redactions)
     return IngestReport(
         len(facts),
-        run.read - len(facts),
+        run.read - run.refused - len(facts),
         sum(fact.messages for fact in facts.values()),
         len(run.quarantined),
         sum(fact.characters for fact in facts.values()) / 1e6,
@@ -167,7 +179,7 @@ def ingest(
         dict(notes.skipped.most_common()),
         dict(notes.notes.most_common()),
         run.first_reason,
-        run.erased,
+        run.erased + run.refused,
     )
 
 
@@ -182,6 +194,8 @@ class _Run:
         self.lake, self.cleaning, self.identities = lake, cleaning, identities
         self._pseudonyms, self._marks = Pseudonyms(cleaning.key), read_erased(lake)
         self.erased = 0
+        self.refused = 0
+        """Of `read`, those that the lake did not take, since their users were erased meanwhile."""
         self.bad: list[BadRecord] = []
         self.read = 0
         self.repeats = 0
@@ -214,6 +228,8 @@ class _Written(msgspec.Struct):
     facts: list[_Facts]
     read_mb: float
     """Of the logs."""
+    erased: int = 0
+    """Conversations of users who were erased meanwhile, which the lake has refused."""
 
 
 def _gather_chunks(
@@ -243,27 +259,31 @@ def _gather_chunks(
         yield chunk
 
 
-def _write_chunks(
-    chunks: Iterator[list[Placed]], run: _Run, old_digests: NDArray[np.uint64], workers: int
-) -> Iterator[_Written]:
-    lake = run.lake
-    if workers <= 1:
-        tools = run.cleaning.tools()
-        for chunk in chunks:
-            yield _write_chunk(chunk, _Worker(lake, *tools, old_digests))
-        return
-    context = multiprocessing.get_context("spawn")
-    arguments = (lake.root, lake.storage_options(), run.cleaning, old_digests)
-    with ProcessPoolExecutor(
-        workers, context, initializer=_start_worker, initargs=arguments
-    ) as pool:
-        flying: deque[Future[_Written]] = deque()
-        for chunk in chunks:
-            flying.append(pool.submit(_write_in_worker, msgspec.msgpack.encode(chunk)))
-            if len(flying) > workers:
-                yield flying.popleft().result()
-        while flying:
-            yield flying.popleft().result()
+class _Writing(NamedTuple):
+    """Writes packed chunks to a lake, in any process."""
+
+    name: str
+    """Of the run; what a process needs for it is made once."""
+    root: str
+    storage_options: Mapping[str, str] | None
+    cleaning: Cleaning
+
+    def __call__(self, chunk: bytes) -> _Written:
+        worker = _workers.get(self.name) or self.prepare()
+        with _rare_collections():
+            return _write_chunk(msgspec.msgpack.decode(chunk, type=list[Placed]), worker)
+
+    def prepare(self, digests: Sequence[Any] | None = None) -> _Worker:
+        """`digests`: of what the lake holds, if they have been read already."""
+        lake = Lake(self.root, storage_options=self.storage_options)
+        present: Sequence[Any] = (
+            lake.read("conversations", columns=["digest"])["digest"].to_pylist()
+            if digests is None
+            else digests
+        )
+        _workers.clear()
+        _workers[self.name] = _Worker(lake, *self.cleaning.tools(), _shorten(present))
+        return _workers[self.name]
 
 
 class _Worker(NamedTuple):
@@ -273,21 +293,8 @@ class _Worker(NamedTuple):
     old_digests: NDArray[np.uint64]
 
 
-_worker: list[_Worker] = []
-
-
-def _start_worker(
-    root: str,
-    options: dict[str, str] | None,
-    cleaning: Cleaning,
-    old_digests: NDArray[np.uint64],
-) -> None:
-    gc.set_threshold(_YOUNG_OBJECTS)
-    _worker.append(_Worker(Lake(root, storage_options=options), *cleaning.tools(), old_digests))
-
-
-def _write_in_worker(packed: bytes) -> _Written:
-    return _write_chunk(msgspec.msgpack.decode(packed, type=list[Placed]), _worker[0])
+_workers: dict[str, _Worker] = {}
+"""Of the run that this process works for."""
 
 
 def _write_chunk(chunk: list[Placed], worker: _Worker) -> _Written:
@@ -301,7 +308,7 @@ def _write_chunk(chunk: list[Placed], worker: _Worker) -> _Written:
     )
     size = sum(len(m.content) for placed in chunk for m in placed.conversation.messages) / 1e6
     digests = batch.conversations["digest"].combine_chunks()
-    fresh = digests.filter(pa.array(~np.isin(_shorten(digests), worker.old_digests)))
+    fresh = digests.filter(pa.array(~np.isin(_shorten(digests.to_pylist()), worker.old_digests)))
     if len(fresh) == 0:
         return _Written([], [], size)
     name = hashlib.blake2b(
@@ -316,7 +323,10 @@ def _write_chunk(chunk: list[Placed], worker: _Worker) -> _Written:
     for table, rows in tables.items():
         if rows.num_rows:
             lake.append(table, rows, (f"ingest/{name}", 1), {"stage": "ingest"})
-    return _Written(*_count_facts(tables["conversations"], tables["messages"]), size)
+    # read after the commits: whoever was erased before one of them is on the list by now
+    written = without_erased("conversations", tables["conversations"], read_erased(lake))
+    names, facts = _count_facts(CleanTable(written), tables["messages"])
+    return _Written(names, facts, size, len(fresh) - len(names))
 
 
 def _count_facts(conversations: CleanTable, messages: CleanTable) -> tuple[list[str], list[_Facts]]:
@@ -337,13 +347,9 @@ def _count_facts(conversations: CleanTable, messages: CleanTable) -> tuple[list[
     return names, facts
 
 
-def _sort_digests(conversations: CleanTable) -> NDArray[np.uint64]:
-    """The first 8 bytes of every conversation's digest, sorted."""
-    return np.unique(_shorten(conversations["digest"].combine_chunks()))
-
-
-def _shorten(digests: pa.Array[Any]) -> NDArray[np.uint64]:
-    return np.array([int(str(digest)[:16], 16) for digest in digests.to_pylist()], dtype=np.uint64)
+def _shorten(digests: Sequence[Any]) -> NDArray[np.uint64]:
+    """The first 8 bytes of each digest."""
+    return np.array([int(str(digest)[:16], 16) for digest in digests], dtype=np.uint64)
 
 
 def quarantine(lake: Lake, bad: list[BadRecord], cleaning: Cleaning) -> set[int]:

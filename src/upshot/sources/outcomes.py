@@ -39,17 +39,30 @@ _HINT = re.compile(
     r" result|^ok\s|exception|fix any",
     re.MULTILINE,
 )
+_READS = re.compile(
+    r"(?i)(?:[a-z]+[_.-])?(?:read|view|open|cat|grep|rg|glob|ls|list|find|search|fetch|web|browse"
+    r"|todo|task|agent|get|look|codebase|semantic|mcp)"
+)
+"""Names of tools that show what is there, in which errors are talked of and not made."""
+_MAX_DETAIL = 200
+"""Characters of the line that shows a result."""
 _LOOK = 20_000
 """Characters read at each end of an output: summaries stand at its end, tracebacks anywhere near.
 """
 
 
 def read_results(
-    output: str, at: int, time: float | None = None, status: int | None = None
+    output: str,
+    at: int,
+    time: float | None = None,
+    status: int | None = None,
+    *,
+    is_command: bool = True,
 ) -> Iterator[Signal]:
     """Signals that one tool output carries about the response it answers.
 
-    `status`: the exit code as the log states it; without one the text is looked at.
+    `status`: the exit code as the log states it; without one the text is looked at, unless it is
+    no command's output but what somebody reads or searches.
 
     >>> [(s.kind, s.value) for s in read_results("==== 1 failed, 3 passed in 0.1s ====", 2)]
     [('test', -0.5)]
@@ -61,39 +74,57 @@ def read_results(
             "commit", 0.0, at, match.group(1), time
         )  # no news in itself; what becomes of its lines is
     if status is not None:
-        yield Signal("exit", 0.3 if status == 0 else -0.5, at, str(status), time)
-    if not _HINT.search(output):
+        shown = _EXIT.search(output)
+        detail = shown.group().strip() if shown else _last_line(output)
+        yield Signal("exit", 0.3 if status == 0 else -0.5, at, detail, time)
+    if not is_command or not _HINT.search(output):
         return
     tests = _read_tests(output)
     if tests is not None:
-        yield Signal("test", tests, at, "", time)
+        yield Signal("test", tests[0], at, tests[1], time)
     if status is None and (match := _EXIT.search(output)):
         code = int(next(group for group in match.groups() if group is not None))
-        yield Signal("exit", 0.3 if code == 0 else -0.5, at, str(code), time)
+        yield Signal("exit", 0.3 if code == 0 else -0.5, at, match.group().strip(), time)
     if status == 0:  # it prints what it was asked for: a page about errors, a search for them
         return
     if tests is None:
-        if _TRACE.search(output):
-            yield Signal("trace", -0.7, at, "", time)
-        elif _LINT.search(output):
-            yield Signal("lint", -0.3, at, "", time)
-        elif _BUILD.search(output):
-            yield Signal("build", -0.6, at, "", time)
+        for kind, pattern, value in (
+            ("trace", _TRACE, -0.7),
+            ("lint", _LINT, -0.3),
+            ("build", _BUILD, -0.6),
+        ):
+            if match := pattern.search(output):
+                yield Signal(kind, value, at, _line_of(output, match), time)
+                return
 
 
-def _read_tests(output: str) -> float | None:
-    """2 × share passed - 1, from the last summary of a known runner."""
+def _read_tests(output: str) -> tuple[float, str] | None:
+    """2 × share passed - 1, from the last summary of a known runner, and the line that says it."""
     for match in reversed([*_PYTEST.finditer(output)]):
         failed, passed = int(match.group(1) or 0), int(match.group(2) or 0)
         if failed + passed:
-            return -1.0 if not passed else 1.0 if not failed else -0.5
+            value = -1.0 if not passed else 1.0 if not failed else -0.5
+            return value, _line_of(output, match)
     if match := _JEST.search(output):
-        return 1.0 if not match.group(1) else -0.5
+        return (1.0 if not match.group(1) else -0.5), _line_of(output, match)
     for pattern, good in ((_UNITTEST, "OK"), (_CARGO, "ok"), (_GO, "ok")):
-        results_of_tests = [match.group(match.re.groups) for match in pattern.finditer(output)]
-        if results_of_tests:
-            return 1.0 if all(result == good for result in results_of_tests) else -0.5
+        results = [*pattern.finditer(output)]
+        bad = [match for match in results if match.group(match.re.groups) != good]
+        if results:
+            return (-0.5 if bad else 1.0), _line_of(output, (bad or results[-1:])[0])
     return None
+
+
+def _line_of(output: str, match: re.Match[str]) -> str:
+    """The line on which a match ends, cut at `_MAX_DETAIL`."""
+    start = output.rfind("\n", 0, max(match.start(), match.end() - 1)) + 1
+    end = output.find("\n", match.end())
+    return output[start : end if end >= 0 else len(output)].strip()[:_MAX_DETAIL]
+
+
+def _last_line(output: str) -> str:
+    """The last line with anything on it."""
+    return output.rstrip().rsplit("\n", 1)[-1].strip()[:_MAX_DETAIL]
 
 
 def attach_results(conversation: RawConversation) -> RawConversation:
@@ -113,7 +144,13 @@ def attach_results(conversation: RawConversation) -> RawConversation:
             }
             signals = [
                 signal
-                for signal in read_results(message.content, index, message.time, message.status)
+                for signal in read_results(
+                    message.content,
+                    index,
+                    message.time,
+                    message.status,
+                    is_command=not _READS.match(message.name or ""),
+                )
                 if signal.kind not in kinds
             ]
             if signals:

@@ -25,11 +25,13 @@ from upshot.threads.background import NAME as BACKGROUND
 from upshot.threads.background import Background, background_of
 from upshot.threads.sessions import Session, Terms, extract_terms, read_sessions
 
-VERSION = "5"
+VERSION = "6"
 _MAX_HOLDERS = 200
 """A term in more of a user's sessions than this belongs to no thread."""
 MAX_EXCLUSIVE = 4.0
 """Largest value of the feature `exclusive`; four words of a thread alone are proof enough."""
+_UNSEEN = 300.0
+"""Words that a user has not used yet and may: what a first session's words are measured against."""
 _MAX_RARE = 6
 """A term in at most this many of a user's sessions reaches back beyond the window."""
 WEIGHTS: Mapping[str, float] = {
@@ -51,6 +53,32 @@ WEIGHTS: Mapping[str, float] = {
 }
 """Logits per unit, for one person's sessions, as fitted by `bench/train_links.py`, except that no
 sign of a link counts against it, which a small synthetic corpus cannot rule out (docs/lab.md).
+"""
+
+WORK_WEIGHTS: Mapping[str, float] = {
+    "bias": -2.2,
+    "likeness": 0.24,
+    "rare": 1.29,
+    "exclusive": 0.0,
+    "names_of_thread": 1.43,
+    "identifiers": 0.12,
+    "errors": 0.3,
+    "refers_back": 0.11,
+    "reports": 2.0,
+    "opens_new": -0.5,
+    "log_hours": -0.41,
+    "steps": -1.19,
+    "files": 1.09,
+    "same_branch": 6.0,
+    "other_branch": -2.5,
+    "same_speaker": 0.0,
+    "addressed": 0.0,
+    "answers": 0.0,
+    "embedding": 3.0,
+}
+"""For sessions of coding agents, in which everything is about one project: fitted by
+`bench/train_links.py` to branches of a repository, with the branches hidden in half of the rows;
+the bias is lower than fitted, so that a thread gathers no strangers, and a branch decides.
 """
 
 CHAT_WEIGHTS: Mapping[str, float] = {
@@ -233,18 +261,22 @@ def link_sessions(
     if len(sessions) == 1:
         return [Link(-1, 0.0, ())]
     if weights is None:
-        weights = CHAT_WEIGHTS if any(session.speakers for session in sessions) else WEIGHTS
+        weights = _choose_weights(sessions)
     index = Index(sessions, background, terms)
     links: list[Link] = []
     roots: list[int] = []
     for later in range(len(sessions)):
         best, best_logit, best_parts = -1, -math.inf, dict[str, float]()
-        exclusive = index.exclusive(later)
+        exclusive, names = index.exclusive(later), index.names_of_thread(later)
         for earlier in index.candidates(later, window):
             parts = index.compare(later, earlier)
             if roots[earlier] in exclusive:
                 parts["exclusive"] = min(MAX_EXCLUSIVE, exclusive[roots[earlier]])
-            logit = weights["bias"] + sum([weights[name] * value for name, value in parts.items()])
+            if roots[earlier] in names:
+                parts["names_of_thread"] = min(MAX_EXCLUSIVE, names[roots[earlier]])
+            logit = weights["bias"] + sum(
+                [weights.get(name, 0.0) * value for name, value in parts.items()]
+            )
             if logit > best_logit:
                 best, best_logit, best_parts = earlier, logit, parts
         score = 1.0 / (1.0 + math.exp(-max(-30.0, min(30.0, best_logit)))) if best >= 0 else 0.0
@@ -255,6 +287,12 @@ def link_sessions(
         roots.append(later if links[-1].parent < 0 else roots[links[-1].parent])
         index.join(later, roots[-1])
     return links
+
+
+def _choose_weights(sessions: Sequence[Session]) -> Mapping[str, float]:
+    if any(session.speakers for session in sessions):
+        return CHAT_WEIGHTS
+    return WORK_WEIGHTS if any(session.is_work for session in sessions) else WEIGHTS
 
 
 class Index:
@@ -274,11 +312,18 @@ class Index:
         for number, terms_of_session in enumerate(self.terms):
             for term in (*terms_of_session.words, *terms_of_session.names):
                 self.holders[term].append(number)
+        for number, session in enumerate(sessions):
+            for file in session.files:
+                self.holders[("file", file)].append(number)
         self.rare = {
             term for term, numbers in self.holders.items() if 1 < len(numbers) <= _MAX_RARE
         }
         self.thread: dict[Any, int] = {}
         """The only thread so far that uses a term; -1: several do."""
+        self.owned: dict[int, float] = defaultdict(float)
+        """Weight of the terms that only a thread uses, by its root."""
+        self.used = 0.0
+        """Weight of all terms so far."""
         self.share: dict[Any, float] = dict.fromkeys(self.holders, 1.0)
         if background is not None:
             share = background.share
@@ -328,19 +373,45 @@ class Index:
     def join(self, session: int, root: int) -> None:
         """Record that a session belongs to a thread."""
         thread = self.thread
-        for term in (*self.terms[session].words, *self.terms[session].names):
-            if thread.setdefault(term, root) != root:
+        files = [("file", file) for file in self.sessions[session].files]
+        for term in (*self.terms[session].words, *self.terms[session].names, *files):
+            owner = thread.get(term)
+            if owner is None:
+                thread[term] = root
+                self.owned[root] += self.share[term]
+                self.used += self.share[term]
+            elif owner not in (root, -1):
                 thread[term] = -1
+                self.owned[owner] -= self.share[term]
+
+    def names_of_thread(self, later: int) -> dict[int, float]:
+        """For each thread so far, how many names of this session only that thread uses."""
+        counts: dict[int, float] = defaultdict(float)
+        terms = [*self.terms[later].names, *(("file", file) for file in self.sessions[later].files)]
+        for term in terms:
+            root = self.thread.get(term, -1)
+            if root >= 0:
+                counts[root] += 1.0
+        return counts
 
     def exclusive(self, later: int) -> dict[int, float]:
-        """For each thread so far, the weight of this session's terms that only that thread uses."""
+        """For each thread so far, the weight of this session's terms that only that thread uses,
+        beyond what any session has in common with a thread of its size.
+        """
         weights: dict[int, float] = defaultdict(float)
         thread = self.thread
+        total = 0.0
         for term in (*self.terms[later].words, *self.terms[later].names):
             root = thread.get(term, -1)
+            total += self.share[term]
             if root >= 0 and len(self.holders[term]) <= _MAX_HOLDERS:
                 weights[root] += self.share[term]
-        return weights
+        by_chance = total / (self.used + _UNSEEN)
+        return {
+            root: excess
+            for root, weight in weights.items()
+            if (excess := weight - self.owned[root] * by_chance) > 0
+        }
 
     def compare(self, later: int, earlier: int) -> dict[str, float]:
         """The features that are not 0, except `exclusive`."""
@@ -361,6 +432,15 @@ class Index:
         names = self.terms[later].names & self.terms[earlier].names
         if names:
             parts["identifiers"] = min(3.0, math.fsum([self.idf[name] for name in names]) / 2.0)
+        files = a.files & b.files
+        if files:
+            shared = math.fsum([self.idf[("file", file)] for file in files])
+            parts["files"] = shared / math.sqrt(
+                math.fsum([self.idf[("file", file)] for file in a.files])
+                * math.fsum([self.idf[("file", file)] for file in b.files])
+            )
+        if a.branches and b.branches:
+            parts["same_branch" if a.branches & b.branches else "other_branch"] = 1.0
         if self.terms[later].errors & self.terms[earlier].errors:
             parts["errors"] = 1.0
         if self.terms[later].opens_new:
@@ -399,6 +479,11 @@ def _explain_link(
             "same error: "
             + ", ".join(sorted(index.terms[later].errors & index.terms[earlier].errors)[:2])
         ),
+        "same_branch": "same branch: "
+        + ", ".join(sorted(index.sessions[later].branches & index.sessions[earlier].branches)[:2]),
+        "files": "same files: "
+        + ", ".join(sorted(index.sessions[later].files & index.sessions[earlier].files)[:3]),
+        "names_of_thread": "names of this thread alone",
         "likeness": "alike words",
         "rare": "rare words shared",
         "exclusive": "words of this thread alone",
@@ -410,7 +495,8 @@ def _explain_link(
         "same_speaker": "same speaker",
     }
     strong = sorted(
-        ((weights[n] * v, n) for n, v in parts.items() if weights[n] * v > 0.3), reverse=True
+        ((weights.get(n, 0.0) * v, n) for n, v in parts.items() if weights.get(n, 0.0) * v > 0.3),
+        reverse=True,
     )
     return tuple(texts[name] for _, name in strong if name in texts)
 

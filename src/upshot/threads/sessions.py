@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import re2
 
 from upshot.io.arrow import pc
-from upshot.records import CleanTable
+from upshot.records import CleanTable, ToolCall
 from upshot.stats import word_hashes
 from upshot.threads.embeddings import embed_texts
 
@@ -21,6 +23,21 @@ _MAX_CHARACTERS = 3_000
 """Characters of a session's user messages that are compared."""
 _MAX_HEAD = 20_000
 """Characters of a message in which its first `_MAX_CHARACTERS` by a person are looked for."""
+_TRUNKS = frozenset(["main", "master", "HEAD", "develop", "dev", "trunk", "staging", "production"])
+"""Branches where everybody's work ends: being on one says nothing."""
+_MAX_ARGUMENTS = 4_000
+"""Characters of a tool call in which a path is looked for: it stands at the start, or in the first
+lines of a patch.
+"""
+_WRITES = r"(?i)edit|write|patch|replace|create|insert"
+_WRITING = re.compile(_WRITES)
+"""Names of tools that write files."""
+_PATH = re.compile(
+    r'"(?:file_?path|path|notebook_path|target_?file|absolute_path|filename)"\s*:\s*'
+    r'"([^"\n]{1,300})"'
+    r"|\*\*\* (?:Update|Add|Delete) File: ([^\\\n]{1,300})",
+    re.I,
+)
 _SEPARATOR = b"\x1e"
 _IDENTIFIER = re2.compile(
     rb"(?:[\w\-]+/)+[\w.\-]+|\b[\w\-]+\.(?:py|js|ts|tsx|jsx|rs|go|java|c|cc|cpp|h|hpp|rb|php|md|txt|csv|json|ya?ml|toml|sql|sh|html|css|ipynb|docx?|xlsx?|pdf|tex|conf|ini|lock|xml)\b"
@@ -97,6 +114,12 @@ class Session(NamedTuple):
     """Speakers that the message addresses by name."""
     embedding: np.ndarray | None = None
     """Unit vector, where the extra is installed."""
+    branches: frozenset[str] = frozenset()
+    """Branches of a repository that it was on, but for those where everybody's work ends."""
+    files: frozenset[str] = frozenset()
+    """Files that the assistant wrote, by the last two parts of their paths."""
+    is_work: bool = False
+    """Whether it ran in a folder, as coding agents do."""
 
 
 class Terms(NamedTuple):
@@ -155,15 +178,24 @@ def read_sessions(
     """Sessions of each user in order of time; branches are part of the conversation they left."""
     conversations = tables["conversations"]
     rows = conversations.filter(pc.equal(conversations["branch_of"], ""))
-    rows = rows.select(["user", "id", "started_at"])
+    rows = rows.select(["user", "id", "started_at", "metadata"])
     rows = rows.take(_sort_indices(rows, "user", "started_at", "id"))
     rows = rows.set_column(2, "started_at", pc.cast(rows["started_at"], pa.int64()))
     texts = _read_user_texts(tables["messages"])
+    files = _read_files(tables["messages"])
     users: dict[str, list[Session]] = {}
     for row in rows.to_pylist():
         time = row["started_at"]
+        is_work, branches = _read_folder(row["metadata"] or "")
         users.setdefault(row["user"], []).append(
-            Session(row["id"], None if time is None else time / 1e6, texts.get(row["id"], ""))
+            Session(
+                row["id"],
+                None if time is None else time / 1e6,
+                texts.get(row["id"], ""),
+                branches=branches,
+                files=files.get(row["id"], frozenset()),
+                is_work=is_work,
+            )
         )
     if embeddings:
         linkable = [
@@ -176,6 +208,31 @@ def read_sessions(
         for (user, i), vector in zip(linkable, vectors, strict=True):
             users[user][i] = users[user][i]._replace(embedding=vector)
     return users
+
+
+def _read_folder(metadata: str) -> tuple[bool, frozenset[str]]:
+    """Whether a session ran in a folder, and the branches it was on."""
+    if "cwd" not in metadata and "gitBranch" not in metadata:
+        return False, _NONE
+    facts = msgspec.json.decode(metadata, type=dict[str, Any])
+    names = facts.get("gitBranches") or [facts.get("gitBranch")]
+    branches = {name for name in names if isinstance(name, str)} - _TRUNKS
+    return "cwd" in facts or bool(names[0]), frozenset(branches)
+
+
+def _read_files(messages: CleanTable) -> dict[str, frozenset[str]]:
+    """The files that the assistant wrote in each conversation, from its tool calls."""
+    rows = messages.filter(
+        pc.fill_null(pc.match_substring_regex(messages["tool_calls"], _WRITES), False)
+    )
+    files: dict[str, set[str]] = defaultdict(set)
+    for row in rows.select(["id", "tool_calls"]).to_pylist():
+        for call in msgspec.json.decode(row["tool_calls"], type=list[ToolCall]):
+            if _WRITING.search(call.name):
+                for match in _PATH.finditer(call.arguments[:_MAX_ARGUMENTS]):
+                    path = match.group(1) or match.group(2)
+                    files[row["id"]].add("/".join(path.replace("\\", "/").split("/")[-2:]))
+    return {name: frozenset(some) for name, some in files.items()}
 
 
 def _read_user_texts(messages: CleanTable) -> dict[str, str]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from upshot.hindsight.embedded import cues
 
-_END = re.compile(r"[.!?]+(?=\s|$|[\"')\]])|\n+|;")
+_END = re.compile(r"[.!?]+(?=\s|$|[\"')\]])|\.{3,}|…|\n+|;")
 _CONDITION = re.compile(
     r"\b(?:if|unless|whether|in case|as soon as|once|until|till|provided|assuming|suppose"
     r"|before (?:it|i|we|you)|(?:make|making|be|to be) sure|ensure|check(?:ing)? (?:that|if"
@@ -39,6 +39,13 @@ _YES_NO = re.compile(
     r"|(?:do|does|did|is|are|was|were|can|could|will|would|should|has|have|any)\b(?!n['’]t))",
     re.I,
 )
+_SUGGESTION = re.compile(
+    r"\b(?:ca|could|should|would|wo|do|did|is|are)n['’]t (?:we|you|i|there)\b", re.I
+)
+_OWN_DOING = re.compile(
+    r"\b(?:i|we)(?:['’]ve| have| had| just| already| then| also| and| finally)* $", re.I
+)
+_MENDED = re.compile(r"^(?:fixed|solved|resolved)\b", re.I)
 _OTHERS = re.compile(
     r"\b(?:he|she|they|his|her|their|someone|somebody|(?:my|our|the) (?:boss|colleague|co-?worker"
     r"|customer|client|vendor|predecessor|manager|neighbo[u]?r|landlord|previous \w+|old \w+))\b",
@@ -50,6 +57,14 @@ _REQUEST = re.compile(
     re.I,
 )
 _REQUIREMENT = re.compile(r"^(?:should|supposed to|needs? to be|must|instead of|rather than)", re.I)
+_OF_WORK = re.compile(
+    r"\b(?:it|its|this|that|these|those|they|your|you (?:\w+ed|made|wrote|gave|put)"
+    r"|(?:the|an?) (?:answer|output|result|response"
+    r"|reply|code|script|function|text|summary|translation|number|value|list|table|first|second"
+    r"|last)\w*)\b",
+    re.I,
+)
+"""What speaks of the assistant's work."""
 _SARCASM = re.compile(r"\b(?:oh|wow|yeah|well),? *$|^\W*(?:oh|wow|just),? ", re.I)
 _TURN = re.compile(
     r"\bnow (?:\w+ ){0,5}(?:empty|broken|gone|missing|wrong|dead|blank|worse|nothing|deleted|red"
@@ -238,6 +253,8 @@ def _read_positive(name: str, text: str, clause: Clause, kinds: set[str]) -> str
         return None
     if _NEGATION.search(clause.before[-60:]) or _NO.search(clause.before[-20:]):
         return None
+    if name == "worked" and _MENDED.match(clause.cue) and _OWN_DOING.search(clause.before):
+        return None  # they did it themselves
     if name in ("worked", "praise") and _WISH.search(clause.before):
         return name if _OF_ANSWER.search(clause.before + clause.cue) else None
     if name == "praise" and (
@@ -252,12 +269,16 @@ def _read_report(name: str, clause: Clause, kinds: set[str]) -> str | None:
     negated = _NEGATION.search(clause.before[-40:]) or _NO.search(clause.before[-20:])
     if name in ("failed", "complaint") and negated:
         return None
-    if "?" in clause.ends and _YES_NO.search(clause.before + clause.cue):
+    if "?" in clause.ends and (
+        _YES_NO.search(clause.before + clause.cue) or _SUGGESTION.search(clause.before + clause.cue)
+    ):
         return None
     if name == "complaint" and _OTHERS.search(clause.before):
         return None
     if name.startswith("correction"):
         is_requirement = _REQUIREMENT.search(clause.cue) is not None
+        if is_requirement and ("?" in clause.ends or not _OF_WORK.search(clause.before)):
+            return None  # what is to be done, not what was done wrong
         went_on = bool(kinds & {"worked", "praise", "accept"})
         if is_requirement and (went_on or _REQUEST.search(clause.before)):
             return None

@@ -176,7 +176,7 @@ def _feature_columns(features: Features, logits: Array, names: Sequence[str]) ->
 
 
 def _terms_of(features: Features) -> adapt.Terms:
-    return adapt.hash_terms(features.words, features.later[:, 0], features.responses)
+    return adapt.hash_terms(features.words, features.later[:, 0], features.answers)
 
 
 def _word_scores(features: Features, table: NDArray[np.float32]) -> Numbers:

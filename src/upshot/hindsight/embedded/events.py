@@ -7,12 +7,12 @@ several responses.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from upshot.hindsight.embedded.edits import is_code
 from upshot.hindsight.embedded.timeline import ASSISTANT, Timeline
 from upshot.records import CleanTable
 from upshot.records.signals import SIGNALS
@@ -32,10 +32,16 @@ class Event(NamedTuple):
     value: float
     """In [-1, 1]."""
     detail: str
+    steps: tuple[tuple[int, float], ...] = ()
+    """Of edited lines: (position, share of the lines that the message there wrote)."""
 
 
 def resolve_events(events: CleanTable, line: Timeline) -> list[Event]:
-    """The events of a bucket, each with the response that it concerns."""
+    """The events of a bucket, each with the response that it concerns.
+
+    What a tool reports on one step is reported on the whole response, and the last word of its kind
+    counts.
+    """
     if not events.num_rows:
         return []
     position = {
@@ -58,7 +64,7 @@ def resolve_events(events: CleanTable, line: Timeline) -> list[Event]:
         elif line.role[response] == ASSISTANT and kind in EVENT_KINDS:
             resolved.append(Event(response, at, kind, float(row["value"]), row["detail"]))
     resolved += _undo_events(line, commits, pending)
-    return resolved
+    return _settle(line, resolved)
 
 
 def _undo_events(
@@ -92,40 +98,67 @@ def rank_by_time(line: Timeline) -> NDArray[np.int64]:
     return rank
 
 
-def follow_edits(line: Timeline) -> list[Event]:
-    """`rewritten` and `kept` events of code edits, from all later sessions of the same user.
+_RESULTS = frozenset(["test", "build", "lint", "trace", "exit"])
+"""What tools report; the last report of a response says how it left things."""
+_OWN_TESTS = 0.3
+"""Of passing tests where the response itself ran them: whoever writes code may also write tests
+that it passes.
+"""
+_OVERRULED = frozenset(["build", "lint", "trace", "exit"])
+"""Reports that passing tests later in the same response overrule."""
 
-    Lines that a response added and a later edit removed are rewritten; those that a later edit
-    shows and leaves alone are kept.
+
+def _settle(line: Timeline, events: list[Event]) -> list[Event]:
+    """The events by response, of tools' results the last of each kind.
+
+    A result in a response that edited nothing before it is about the responses whose edits had not
+    been tried yet.
     """
-    edits = line.edits
-    if len(edits) < 2:
-        return []
-    rank: NDArray[np.int64] = rank_by_time(line)
-    writers: dict[tuple[str, str], set[int]] = {}
-    fates: dict[int, dict[str, tuple[float, int]]] = {p: {} for p in edits}
-    for p in sorted(edits, key=lambda p: int(rank[p])):
-        user, edit = line.user[p], edits[p]
-        for text in edit.removed:
-            for writer in writers.pop((user, text), ()):
-                fates[writer][text] = (-1.0, p)
-        for text in edit.shown:
-            for writer in writers.get((user, text), ()):
-                fates[writer][text] = (1.0, p)
-        for text in edit.added:
-            writers.setdefault((user, text), set()).add(p)
-    return [
-        event
-        for p, lines in fates.items()
-        for event in _edit_events(p, lines, max(1, len(edits[p].added)))
-    ]
+    rank = rank_by_time(line)
+    by_row: dict[int, list[Event]] = {}
+    settled: list[Event] = []
+    for event in events:
+        row = int(line.row_of[event.response])
+        if row < 0:
+            continue
+        whole = event._replace(response=int(line.responses[row]))
+        if event.kind in _RESULTS:
+            by_row.setdefault(row, []).append(whole)
+        else:
+            settled.append(whole)
+    edited: dict[int, list[int]] = {}
+    for place in sorted(line.edits, key=lambda place: int(rank[place])):
+        if any(is_code(one.file) for one in line.edits[place].added | line.edits[place].removed):
+            edited.setdefault(int(line.session[place]), []).append(place)
+    tried: dict[int, int] = {}
+    for row in sorted(by_row, key=lambda row: int(rank[line.responses[row]])):
+        last = _last_results(by_row[row])
+        session = int(line.session[line.responses[row]])
+        for event in last:
+            rows = {row}
+            if event.kind == "exit" and (event.value > 0 or event.at + 1 < int(line.ends[row])):
+                continue  # that a command ran is no news, and what failed on the way was mended
+            if event.kind == "test":
+                since = tried.get(session, -1)
+                waiting = [p for p in edited.get(session, ()) if since < p < event.at]
+                tried[session] = event.at
+                rows = {int(line.row_of[p]) for p in waiting if line.row_of[p] >= 0}
+                if not rows and line.calls and edited.get(session):
+                    continue  # nothing was tried that had not been tried before
+                rows = rows or {row}
+            for r in sorted(rows):
+                own = r == row and event.value > 0 and session in edited
+                value = event.value * _OWN_TESTS if own else event.value
+                settled.append(event._replace(response=int(line.responses[r]), value=value))
+    return settled
 
 
-def _edit_events(
-    response: int, lines: dict[str, tuple[float, int]], written: int
-) -> Iterator[Event]:
-    for kind, sign in (("rewritten", -1.0), ("kept", 1.0)):
-        matches = [(text, at) for text, (value, at) in lines.items() if value == sign]
-        if matches:
-            text, at = max(matches, key=lambda item: len(item[0]))
-            yield Event(response, at, kind, sign * len(matches) / written, text)
+def _last_results(results: list[Event]) -> list[Event]:
+    """The last report of each kind, without what passing tests overrule."""
+    last = {event.kind: event for event in sorted(results, key=lambda event: event.at)}
+    test = last.get("test")
+    if test is not None and test.value > 0:
+        return [
+            event for event in last.values() if event.kind not in _OVERRULED or event.at > test.at
+        ]
+    return list(last.values())

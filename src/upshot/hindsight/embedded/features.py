@@ -30,6 +30,16 @@ _MAX_BYTES = 800
 """Of a message, whose words are compared."""
 _MAX_LEXICON_BYTES = 600
 """Of a message that the lexicon scores: what users say of an answer stands at the start."""
+_MIN_RETURN = 0.3
+"""Share of a message's words in an exchange from which, opening another session, it comes back to
+it: chosen on coding sessions, where those with less spoke of something else.
+"""
+_MIN_ECHO = 25
+"""Characters around a cue that must have stood before, for it to be an echo: some five words, which
+nobody repeats by chance.
+"""
+_MAX_ECHOED = 60
+"""Messages back in which an echo is looked for."""
 _DECAY = 0.6
 """How much less each later message is about the response than the one before it."""
 Array = NDArray[np.float32]
@@ -80,6 +90,33 @@ HARMFUL = re.compile(
 )
 
 
+CODE = ("code_size", "code_defines", "request_size")
+"""Features of the code that a response shows."""
+_FENCED = re.compile(r"```[^\n]*\n(.*?)(?:```|\Z)", re.DOTALL)
+_DEFINES = re.compile(
+    r"""^\s*(?:
+      (?:(?:async|export|public|private|static|pub|default)\s+)*
+      (?:def|class|function|func|fn|interface|struct|enum|impl|template|sub|proc)\b
+    | (?:const|let|var)\s+\w+\s*=\s*(?:async\s*)?\(
+    | (?:\w+[\s*&]+)+\w+\([^;\n]*\)\s*\{
+    | create\s+(?:table|view|function)\b | <(?:html|div|script|template)\b
+    )""",
+    re.IGNORECASE | re.MULTILINE | re.VERBOSE,
+)
+"""Code that defines something, and so may be taken over as it stands."""
+_OF_TALK = (
+    "next_lexicon",
+    "later_lexicon",
+    "worst_lexicon",
+    "request_lexicon",
+    "next_question",
+    "next_repeats",
+)
+"""Features that were learned from dialogues and, with `CODE`, say nothing where an assistant works:
+there people ask on because the work goes on, and code is not shown but written.
+"""
+
+
 class Features(NamedTuple):
     """Features of every response of a timeline, and the matches that evidence is made from."""
 
@@ -104,8 +141,8 @@ class Features(NamedTuple):
     """
     words: word_hashes.Words
     """Of every message of the timeline, from its start."""
-    responses: NDArray[np.int64]
-    """Positions of the responses."""
+    answers: NDArray[np.int64]
+    """Positions of what each response says in the end."""
 
 
 class Lexicon(NamedTuple):
@@ -148,6 +185,8 @@ class _Inputs(NamedTuple):
     """Shape (user messages, `_FORM`)."""
     signature: NDArray[np.uint64]
     """Of the words of every message."""
+    answered: NDArray[np.uint64]
+    """Of the words of every response: how it begins, and what it says in the end."""
 
 
 def compute_features(
@@ -175,7 +214,8 @@ def compute_features(
     later = line.later(USER, MAX_LATER, horizon)
     row_of = np.full(len(line.role) + 1, len(users), np.int64)
     row_of[users] = np.arange(len(users))
-    relation, repeat, direct = _relate_messages(line, later, request, signature)
+    answered = signature[line.responses] | signature[line.answers]
+    relation, repeat, direct = _relate_messages(line, later, request, signature, answered)
     inputs = _Inputs(
         line,
         request,
@@ -189,19 +229,17 @@ def compute_features(
         has_cue,
         form,
         signature,
+        answered,
     )
-    hindsight = _hindsight_features(inputs, [kind.name for kind in kinds])
-    hindsight |= _event_features(line, events)
-    columns = _foresight_features(inputs) | hindsight
-    names = tuple(columns)
+    columns, needs_future = _make_columns(inputs, events, [kind.name for kind in kinds])
     values = (
         np.column_stack(list(columns.values())).astype(np.float32)
         if len(line.responses)
-        else np.zeros((0, len(names)), np.float32)
+        else np.zeros((0, len(columns)), np.float32)
     )
     return Features(
-        names,
-        np.array([name in hindsight for name in names]),
+        tuple(columns),
+        needs_future,
         values,
         matches,
         users,
@@ -210,8 +248,28 @@ def compute_features(
         inputs.repeat,
         inputs.direct,
         words,
-        line.responses,
+        line.answers,
     )
+
+
+def _make_columns(
+    inputs: _Inputs, events: Sequence[Event], kinds: Sequence[str]
+) -> tuple[dict[str, Array], NDArray[np.bool_]]:
+    """Every feature by name, and which need the future."""
+    hindsight = _hindsight_features(inputs, kinds) | _event_features(inputs.line, events)
+    columns = _foresight_features(inputs) | hindsight
+    is_work = _find_work(inputs.line)
+    for name in (*_OF_TALK, *CODE):
+        columns[name] = np.where(is_work, np.float32(0), columns[name])
+    return columns, np.array([name in hindsight for name in columns])
+
+
+def _find_work(line: Timeline) -> NDArray[np.bool_]:
+    """Which responses work with tools or edit code."""
+    work = line.ends - line.responses > 1
+    rows = line.row_of[np.array([*line.calls, *line.edits], np.int64)]
+    work[rows[rows >= 0]] = True
+    return work
 
 
 _FORM = ("words", "question", "exclaim", "capitals", "no_letters", "starts_no")
@@ -225,7 +283,8 @@ def _find_matches(
 ) -> cues.Matches:
     """Cues in what people wrote themselves; errors also in what they pasted."""
     spoken = line.spoken_at(users)
-    matches = clauses.read_matches(cues.find_cues(spoken), spoken, answers, asked_before)
+    cue_matches = drop_echoes(line, users, cues.find_cues(spoken), spoken)
+    matches = clauses.read_matches(cue_matches, spoken, answers, asked_before)
     rows = [row for row, place in enumerate(users.tolist()) if place in line.pasted]
     if not rows:
         return matches
@@ -237,6 +296,37 @@ def _find_matches(
     end = np.concatenate([matches.end, pasted.end[errors]])
     order = np.lexsort((kind, start, text))
     return cues.Matches(text[order], kind[order], start[order], end[order])
+
+
+def drop_echoes(
+    line: Timeline, users: NDArray[np.int64], matches: cues.Matches, texts: Sequence[str]
+) -> cues.Matches:
+    """The matches without those in text that stood in the session before: people paste what the
+    assistant, a tool or they themselves wrote, and show it rather than say it again.
+    """
+    keep = np.ones(len(matches.text), bool)
+    earlier: dict[int, str] = {}
+    for i, (row, start, end) in enumerate(
+        zip(matches.text.tolist(), matches.start.tolist(), matches.end.tolist(), strict=True)
+    ):
+        text: str = texts[int(row)]
+        if len(text) < _MIN_ECHO * 2:
+            continue
+        if row not in earlier:
+            place = int(users[row])
+            first = place
+            while first > 0 and line.session[first - 1] == line.session[place]:
+                first -= 1
+                if place - first >= _MAX_ECHOED:
+                    break
+            earlier[row] = "\n".join(line.text[first:place])
+        begin = max(text.rfind("\n", 0, start) + 1, start - _MIN_ECHO)
+        stop = text.find("\n", end)
+        around = text[begin : min(stop if stop >= 0 else len(text), end + _MIN_ECHO)].strip()
+        keep[i] = len(around) < _MIN_ECHO or around not in earlier[row]
+    return cues.Matches(
+        matches.text[keep], matches.kind[keep], matches.start[keep], matches.end[keep]
+    )
 
 
 def _form_of_messages(texts: Collection[str]) -> Array:
@@ -263,24 +353,29 @@ def _relate_messages(
     later: NDArray[np.int64],
     request: NDArray[np.int64],
     signature: NDArray[np.uint64],
+    answered: NDArray[np.uint64],
 ) -> tuple[Array, Array, NDArray[np.bool_]]:
     """How much each later message is about this response, and how similar it is to the request.
 
-    The next message is about the response unless it opens another session. A later one counts less
-    with each message in between, more if it shares words with this exchange, and hardly at all
-    after a change of subject. One that opens a later session of the thread and shares words with
-    this exchange, or reports on the last answer, is a return: it says what came of the answer.
+    The next message of a session is about the response; where several follow before it is answered
+    again, all are, and the last word counts most. A later one counts less with each message
+    in between, more if it shares words with this exchange, and hardly at all after a change of
+    subject. One that opens a later session of the thread and shares many words with this exchange,
+    or reports on the last answer, is a return: it says what came of the answer. Anything else in
+    another session says nothing of it.
     """
     responses = line.responses
-    exchange = signature[responses] | signature[request]
+    exchange = answered | signature[request]
     relation = np.zeros(later.shape, np.float32)
     repeat = np.zeros(later.shape, np.float32)
     request_size = np.maximum(word_hashes.count_distinct(signature[request]), 1)
     alive = np.ones(len(responses), np.float32)
     direct = np.zeros(later.shape, bool)
-    direct[:, 0] = True
+    direct[:, 0] = line.session[later[:, 0]] == line.session[responses]
     touches = np.zeros(later.shape, np.float32)
     nearest = np.zeros(len(line.role) + 1, np.float32)
+    in_round = _find_round(line, later)
+    last_of_round = in_round.sum(axis=1) - 1
     for k in range(later.shape[1]):
         message = signature[later[:, k]]
         size = word_hashes.count_distinct(message)
@@ -292,11 +387,15 @@ def _relate_messages(
         if k == 0:
             # Responses are in order, so the last one before a message wins.
             nearest[later[:, 0]] = touches[:, 0]
-            value = np.where(same_session, 1.0, 0.3 + 0.5 * touches[:, 0])
-        else:
-            value = alive * (_DECAY**k) * (0.25 + touches[:, k]) * np.where(same_session, 1.0, 0.8)
+        value = np.where(
+            in_round[:, k],
+            _DECAY ** np.maximum(last_of_round - k, 0),
+            alive * (_DECAY**k) * (0.25 + touches[:, k]),
+        )
+        direct[:, k] |= in_round[:, k]
+        value = np.where(same_session, value, 0.0)
         opens = (line.index[later[:, k]] <= 1) & ~same_session
-        returns = opens & (touches[:, k] > 0.15)
+        returns = opens & (touches[:, k] > _MIN_RETURN)
         value = np.where(returns, np.maximum(value, 0.4 + 0.5 * touches[:, k]), value)
         reports_outcome = opens & _report_mask(line, later[:, k], responses, opens)
         value = np.where(reports_outcome, 1.0, value)
@@ -308,6 +407,13 @@ def _relate_messages(
     direct |= _redirect_mask(relation, touches, later, nearest)
     repeat[later < 0] = 0.0
     return relation, repeat, direct & (later >= 0)
+
+
+def _find_round(line: Timeline, later: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which of these messages come before the next response, in the response's own session."""
+    next_response = np.append(line.responses[1:], len(line.role))
+    before_next = (later >= 0) & (later < next_response[:, None])
+    return before_next & (line.session[later] == line.session[line.responses][:, None])
 
 
 def _report_mask(
@@ -346,20 +452,20 @@ def _redirect_mask(
 
 def _foresight_features(inputs: _Inputs) -> dict[str, Array]:
     line, request, previous = inputs.line, inputs.request, inputs.previous
-    has_cue, signature = inputs.has_cue, inputs.signature
-    responses = line.responses
-    texts = line.texts_at(responses)
+    has_cue, signature, answered = inputs.has_cue, inputs.signature, inputs.answered
+    texts = line.texts_at(line.answers)
     request_row = inputs.row_of[request]
-    sizes = np.maximum(word_hashes.count_distinct(signature[responses]), 1)
+    sizes = np.maximum(word_hashes.count_distinct(answered), 1)
     length = np.array([len(text) for text in texts], np.float32)
-    lines = np.array(
-        [len(line.edits[p].added) if p in line.edits else 0 for p in responses.tolist()], np.float32
-    )
+    lines = np.zeros(len(texts), np.float32)
+    for place, edit in line.edits.items():
+        if line.row_of[place] >= 0:
+            lines[line.row_of[place]] += len(edit.added)
     cue = {kind.name: i for i, kind in enumerate(cues.load_cues().kinds)}
-    same = word_hashes.count_shared(signature[responses], signature[previous]) / np.maximum(
-        word_hashes.count_distinct(signature[responses] | signature[previous]), 1
+    same = word_hashes.count_shared(answered, signature[previous]) / np.maximum(
+        word_hashes.count_distinct(answered | signature[previous]), 1
     )
-    echoed = word_hashes.count_shared(signature[responses], signature[request])
+    echoed = word_hashes.count_shared(answered, signature[request])
     manners = np.zeros((len(texts), len(_MANNERS)), np.float32)
     match = _manner_set().Match
     for row, text in enumerate(texts):
@@ -379,6 +485,7 @@ def _foresight_features(inputs: _Inputs) -> dict[str, Array]:
         "response_question": np.array(
             [text[-20:].rstrip().endswith(("?", "？")) for text in texts], np.float32
         ),
+        **_read_code(line, texts, request),
         "response_code": np.array(["```" in text for text in texts], np.float32),
         "edit_size": np.minimum(3.0, np.log1p(lines)),
         "response_apology": manners[:, 1],
@@ -402,6 +509,22 @@ def _foresight_features(inputs: _Inputs) -> dict[str, Array]:
     }
 
 
+def _read_code(
+    line: Timeline, texts: Sequence[str], request: NDArray[np.int64]
+) -> dict[str, Array]:
+    """What can be taken over of a response, and how much was asked; 0 where it shows no code."""
+    out = np.zeros((len(texts), 3), np.float32)
+    for row, text in enumerate(texts):
+        if "```" not in text:
+            continue
+        code = "\n".join(_FENCED.findall(text))
+        if code.strip():
+            length = len(line.text[int(request[row])]) if request[row] >= 0 else 0
+            defines = _DEFINES.search(code) is not None
+            out[row] = (np.log1p(len(code)), defines, np.log1p(length))
+    return dict(zip(CODE, out.T, strict=True))
+
+
 def _hindsight_features(inputs: _Inputs, kinds: Sequence[str]) -> dict[str, Array]:
     line, later, signature = inputs.line, inputs.later, inputs.signature
     relation, repeat, direct = inputs.relation, inputs.repeat, inputs.direct
@@ -411,7 +534,10 @@ def _hindsight_features(inputs: _Inputs, kinds: Sequence[str]) -> dict[str, Arra
     near = np.where(direct, relation, 0.0)
     far = np.where(direct, 0.0, relation)
     lexicon = inputs.lexicon_score[rows]
-    out: dict[str, Array] = {"next": exists, "next_lexicon": lexicon[:, 0] * relation[:, 0]}
+    shares = np.where(_find_round(line, later), relation, 0.0)
+    of_round = (lexicon * shares).sum(axis=1) / np.maximum(shares.sum(axis=1), 1e-6)
+    of_next = np.where(shares.any(axis=1), of_round, lexicon[:, 0] * relation[:, 0])
+    out: dict[str, Array] = {"next": exists, "next_lexicon": of_next}
     rest = lexicon * far
     out["later_lexicon"] = rest.sum(axis=1)
     out["worst_lexicon"] = np.minimum(rest.min(axis=1), 0)
@@ -430,7 +556,7 @@ def _hindsight_features(inputs: _Inputs, kinds: Sequence[str]) -> dict[str, Arra
     out["next_repeats"] = repeat[:, 0] * exists
     out["next_same_request"] = (repeat[:, 0] > 0.6).astype(np.float32) * exists
     out["later_repeats"] = np.where(repeat[:, 1:] > 0.5, repeat[:, 1:], 0).max(axis=1)
-    used = word_hashes.count_shared(next_signature, signature[responses])
+    used = word_hashes.count_shared(next_signature, inputs.answered)
     out["next_uses_response"] = (used / size).astype(np.float32) * exists
     for i, name in enumerate(_FORM):
         out[f"next_{name}"] = inputs.form[rows[:, 0], i] * exists

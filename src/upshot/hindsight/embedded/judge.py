@@ -18,13 +18,15 @@ from upshot.hindsight.embedded import adapt, cues
 from upshot.hindsight.embedded import corpus as corpora
 from upshot.hindsight.embedded.corpus import Corpus
 from upshot.hindsight.embedded.distil import Distilled
-from upshot.hindsight.embedded.events import Event, follow_edits, resolve_events
+from upshot.hindsight.embedded.edit_fates import follow_edits
+from upshot.hindsight.embedded.events import Event, resolve_events
 from upshot.hindsight.embedded.features import MAX_LATER, Array, Features, compute_features
 from upshot.hindsight.embedded.model import Model, load_shipped_model
-from upshot.hindsight.embedded.timeline import USER, Timeline, build_timeline
+from upshot.hindsight.embedded.step_credits import Bearing, StepCredit, credit_steps
+from upshot.hindsight.embedded.timeline import ASSISTANT, USER, Timeline, build_timeline
 from upshot.hindsight.trust import crowds, hostile
 from upshot.lake import model_version
-from upshot.records import EVIDENCE_TYPE, SCHEMAS, CleanTable
+from upshot.records import EVIDENCE_TYPE, SCHEMAS, STEP_TYPE, CleanTable
 from upshot.records.signals import SIGNALS
 from upshot.stats import word_hashes
 from upshot.threads.background import NAME as BACKGROUND
@@ -37,6 +39,14 @@ _CONFIDENCE_SCALE = 1.6
 """Logits of evidence that give a confidence of 1 - 1/e."""
 _MIN_REPEAT = 0.6
 """Similarity to the request from which a message counts as the same request again."""
+_QUIET_REWRITING = 0.25
+"""Of rewritten lines' weight in the confidence where nothing else says that they were bad: read by
+eye, most of those were overtaken by a new requirement.
+"""
+_MIN_COMPLAINT = 0.4
+"""Logits of other bad news that make a complaint: less than any cue of one has."""
+_NO_WORDS = frozenset(["next_question", "next_repeats", "next_lexicon", "next_hedge"])
+"""Features that are no complaint, whatever their sign."""
 STEERING = "steering"
 """Kind of evidence that quotes text written for the judge; it has no weight."""
 CROWD = "crowd"
@@ -58,7 +68,7 @@ def make_judge_step(horizon: int = 20) -> Step:
         "verdicts",
         judge_tables,
         ("id", "index"),
-        ("score", "confidence", "label", "evidence"),
+        ("score", "confidence", "label", "evidence", "adopted", "worked", "steps"),
         {"horizon": horizon},
         (BACKGROUND, corpora.NAME, DISTILLED),
         ("judge", "llm/"),
@@ -162,7 +172,7 @@ def _summarise_reading(reading: Reading, suspects: Mapping[str, int]) -> bytes:
     keys = np.zeros(len(following), np.uint64)
     keys[rows] = _content_keys(line, following, digests, rows)
     sample = rows[corpora.draw_smallest(keys[rows], adapt.MAX_RESPONSES)]
-    terms = adapt.hash_terms(features.words, following, line.responses).take(sample)
+    terms = adapt.hash_terms(features.words, following, line.answers).take(sample)
     slots = np.split(terms.slot[np.argsort(terms.row, kind="stable")], _ends(terms))
     examples = [
         corpora.Example(
@@ -177,7 +187,7 @@ def _summarise_reading(reading: Reading, suspects: Mapping[str, int]) -> bytes:
     ]
 
     def words_of(some: NDArray[np.int64]) -> word_hashes.Words:
-        return features.words.take(line.responses[some])
+        return features.words.take(line.answers[some])
 
     by_words: dict[str, list[int]] = {}
     if suspects:
@@ -205,7 +215,7 @@ def _content_keys(
     rows: NDArray[np.int64],
 ) -> NDArray[np.uint64]:
     """A hash of the response, what follows, and the user's first words, for each row."""
-    before = line.visible_at(line.responses[rows])
+    before = line.visible_at(line.answers[rows])
     after = line.visible_at(following[rows])
     owners = line.user[line.responses[rows]].tolist()
     places = line.index[line.responses[rows]].tolist()
@@ -233,6 +243,12 @@ class Judged(NamedTuple):
     foresight: Array
     confidence: Array
     evidence: EvidenceColumns
+    adopted: Array
+    """In [0, 1]; nan: nothing tells."""
+    worked: Array
+    """In [0, 1]; nan: nothing tells."""
+    steps: Mapping[int, Sequence[StepCredit]]
+    """By row, of responses that edited in several steps."""
 
 
 class EvidenceColumns(NamedTuple):
@@ -297,6 +313,19 @@ def read_timeline(
     )
 
 
+def _weigh_for_confidence(reading: Reading) -> Array:
+    """The contributions, with less for rewritten lines where nobody complains: work that goes on
+    changes what is there.
+    """
+    contributions = reading.contributions.copy()
+    names = [reading.features.names[i] for i in np.flatnonzero(reading.features.hindsight)]
+    column = names.index("event_rewritten")
+    other = [i for i, name in enumerate(names) if i != column and name not in _NO_WORDS]
+    complained = np.minimum(contributions[:, other], 0).sum(axis=1) < -_MIN_COMPLAINT
+    contributions[~complained, column] *= _QUIET_REWRITING
+    return contributions
+
+
 def judge(
     line: Timeline,
     events: Sequence[Event],
@@ -324,10 +353,66 @@ def conclude(
     )
     crowd = reading.crowd
     evidence = _collect_evidence(reading, events, model, crowd)
-    confidence = _compute_confidence(reading.contributions) * np.where(
+    confidence = _compute_confidence(_weigh_for_confidence(reading)) * np.where(
         crowd > 0, crowds.MAX_BY_CLUSTER / np.maximum(crowd, 1), 1.0
     )
-    return Judged(score, reading.foresight, confidence.astype(np.float32), evidence)
+    return Judged(
+        score,
+        reading.foresight,
+        confidence.astype(np.float32),
+        evidence,
+        _read_fact(reading, "adopted", model.foresee_adoption(reading.features)),
+        _read_fact(reading, "worked"),
+        _credit_steps(reading, events, evidence, score),
+    )
+
+
+def _read_fact(reading: Reading, fact: str, before: Array | None = None) -> Array:
+    """P(a fact) from the features that tell it; nan where none does.
+
+    `before`: its logits before anything followed; nan: nothing tells.
+    """
+    names = [reading.features.names[i] for i in np.flatnonzero(reading.features.hindsight)]
+    columns = [
+        place
+        for place, name in enumerate(names)
+        if (kind := SIGNALS.get(name.split("_", 1)[-1])) is not None and kind.fact == fact
+    ]
+    parts = reading.contributions[:, columns]
+    has_any = (parts != 0).any(axis=1)
+    logits = parts.sum(axis=1)
+    if before is not None:
+        has_any |= ~np.isnan(before)
+        logits += np.nan_to_num(before)
+    return np.where(has_any, _sigmoid(logits), np.float32(np.nan)).astype(np.float32)
+
+
+def _credit_steps(
+    reading: Reading, events: Sequence[Event], evidence: EvidenceColumns, score: Array
+) -> dict[int, Sequence[StepCredit]]:
+    line = reading.line
+    fates: dict[int, dict[str, float]] = {}
+    for event in events:
+        for place, share in event.steps:
+            fates.setdefault(place, {})[event.kind] = share
+    edited = {int(row) for row in line.row_of[np.array([*line.edits], np.int64)] if row >= 0}
+    begins = np.searchsorted(evidence.response, np.arange(len(score) + 1))
+    steps: dict[int, Sequence[StepCredit]] = {}
+    for row in sorted(edited):
+        if line.ends[row] - line.responses[row] < 2:
+            continue
+        bearings = [
+            Bearing(
+                int(evidence.position[i]),
+                str(evidence.kind[i]),
+                float(evidence.weight[i]) * int(evidence.polarity[i]),
+            )
+            for i in range(begins[row], begins[row + 1])
+        ]
+        taught = float(score[row]) - float(reading.foresight[row])
+        if credits := credit_steps(line, row, bearings, fates, taught):
+            steps[row] = credits
+    return steps
 
 
 def _normalise_words(line: Timeline, positions: NDArray[np.int64]) -> NDArray[np.object_]:
@@ -371,7 +456,7 @@ def _adapt_logits(line: Timeline, features: Features, corpus: Corpus) -> Array:
         return np.zeros(len(following), np.float32)
     halves = {user: _half_of(digest) for user, digest in _user_digests(line).items()}
     half = np.array([halves[user] for user in line.user[line.responses].tolist()], np.int64)
-    terms = adapt.hash_terms(features.words, following, line.responses)
+    terms = adapt.hash_terms(features.words, following, line.answers)
     return np.where(following >= 0, learned.logits(terms, half), 0.0).astype(np.float32)
 
 
@@ -578,8 +663,17 @@ def _event_span(line: Timeline, event: Event) -> tuple[int, int]:
     if event.at == event.response:
         return 0, 0
     text = line.text[event.at]
-    at = max(text.find(event.detail), 0) if event.detail else 0
+    at = text.find(event.detail) if event.detail else -1 if len(text) > _MAX_QUOTE else 0
+    if at < 0 and event.detail:
+        escaped = msgspec.json.encode(event.detail).decode()[1:-1]
+        at = text.find(escaped)
+        if at >= 0:  # inside a tool call
+            return at, min(at + len(escaped), at + _MAX_QUOTE)
+    if at < 0:
+        return 0, 0
     start = text.rfind("\n", 0, at) + 1
+    if event.detail and (line.role[event.at] == ASSISTANT or at - start > _MAX_QUOTE):
+        return at, min(at + len(event.detail), at + _MAX_QUOTE)
     end = text.find("\n", at)
     return start, min(end if end >= 0 else len(text), start + _MAX_QUOTE)
 
@@ -641,10 +735,32 @@ def verdict_table(
                 "reason": pa.array(reasons or [""] * size, pa.large_string()),
                 "seen": pa.array(_messages_after(line)),
                 "basis": pa.repeat(basis, size),
+                "adopted": _optional(judged.adopted),
+                "worked": _optional(judged.worked),
+                "steps": pa.array(
+                    [_step_rows(line, judged.steps.get(row, ())) for row in range(size)],
+                    pa.list_(STEP_TYPE),
+                ),
             },
             schema=SCHEMAS["verdicts"],
         )
     )
+
+
+def _optional(values: Array) -> Any:
+    """Values of which nan says nothing, and null in a table."""
+    return pa.array(values, pa.float32(), mask=np.isnan(values))
+
+
+def _step_rows(line: Timeline, steps: Sequence[StepCredit]) -> list[dict[str, Any]]:
+    return [
+        {
+            "index": int(line.index[step.position]),
+            "credit": step.credit,
+            "adopted": step.adopted,
+        }
+        for step in steps
+    ]
 
 
 def _from_arrays(kind: Any) -> Callable[..., Any]:
@@ -653,7 +769,7 @@ def _from_arrays(kind: Any) -> Callable[..., Any]:
 
 
 def _messages_after(line: Timeline) -> NDArray[np.int32]:
-    """How many messages of its thread follow each response."""
+    """How many messages of its thread follow the first of each response."""
     ends = np.append(np.flatnonzero(np.diff(line.thread)), len(line.thread) - 1)
     return (ends[np.searchsorted(ends, line.responses)] - line.responses).astype(np.int32)
 

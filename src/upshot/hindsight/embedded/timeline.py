@@ -1,5 +1,8 @@
 """The messages of one bucket in order of time, thread by thread, as columns.
 
+A response is one message of an assistant in a chat; where it works with tools, it is the whole turn
+up to the next message that a person typed, and stands at the position of its first message.
+
 Positions are rows of this order. A user's sessions that form one thread follow each other, so "the
 next 20 messages" reach across sessions. A branch (a regenerated or edited answer and what followed
 it) is a thread of its own.
@@ -18,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from upshot.hindsight.embedded.edits import Edit, parse_edits
+from upshot.hindsight.embedded.edits import Edit, parse_edit
 from upshot.io.arrow import pc
 from upshot.records import CleanTable, ToolCall, texts_with_calls
 
@@ -57,24 +60,46 @@ class Timeline:
     time: NDArray[np.int64]
     """Microseconds since the epoch: the message's own time, else its session's, else -1."""
     responses: NDArray[np.int64]
-    """Positions of the responses to judge."""
+    """Positions of the responses to judge: the first message of each."""
+    ends: NDArray[np.int64]
+    """One past the last message of each response: its steps and what tools answered."""
+    answers: NDArray[np.int64]
+    """The last message of each response with words in it, which speaks to the person."""
     observed_through: Mapping[str, int]
     """The last time that the log covers for each user, in microseconds."""
 
     @cached_property
     def edits(self) -> dict[int, Edit]:
         """The code edits in each assistant message that has any, by position."""
-        positions = np.flatnonzero(self.role == ASSISTANT).tolist()
-        return {
-            positions[row]: edit
-            for row, edit in parse_edits([self.text[p] for p in positions]).items()
-        }
+        edits: dict[int, Edit] = {}
+        for place in np.flatnonzero(self.role == ASSISTANT).tolist():
+            edit = parse_edit(self.words[place], self.calls.get(place, ()))
+            if edit is not None:
+                edits[place] = edit
+        return edits
 
     def with_texts(self, text: list[str], visible: list[str]) -> Timeline:
         """A copy with other texts of users' messages; the assistant's, and their edits, stay."""
         other = replace(self, text=text, visible=visible)
         vars(other)["edits"] = self.edits
         return other
+
+    @cached_property
+    def row_of(self) -> NDArray[np.int64]:
+        """The response that each message is part of, as its row; -1: of none."""
+        rows = np.searchsorted(self.responses, np.arange(len(self.role)), "right") - 1
+        inside = rows >= 0
+        inside &= np.arange(len(self.role)) < np.append(self.ends, 0)[rows]
+        return np.where(inside, rows, -1)
+
+    def steps_of(self, row: int) -> list[int]:
+        """Positions of the assistant's messages of one response."""
+        span = range(int(self.responses[row]), int(self.ends[row]))
+        return [place for place in span if self.role[place] == ASSISTANT]
+
+    def text_of(self, row: int) -> str:
+        """What the assistant wrote in one response, its tool calls included."""
+        return "\n".join(self.text[place] for place in self.steps_of(row))
 
     def texts_at(self, positions: NDArray[Any]) -> list[str]:
         """The text at each position; empty at -1."""
@@ -99,16 +124,20 @@ class Timeline:
         """Positions of the next `count` messages of a role after each response; -1: none.
 
         Shape (responses, count). Only messages of the same thread, at most `horizon` messages
-        later, are included.
+        later, are included; a response counts as one message, whatever its steps.
         """
         positions = np.flatnonzero(self.role == role)
+        counted = self.role == USER
+        counted[self.responses] = True
+        count_before = np.cumsum(counted)
         positions_after = np.full((len(self.responses), count), -1, np.int64)
         if not len(positions) or not len(self.responses):
             return positions_after
-        first = np.searchsorted(positions, self.responses)
+        first = np.searchsorted(positions, self.ends)
         for k in range(count):
             following = positions[np.minimum(first + k, len(positions) - 1)]
-            valid = (first + k < len(positions)) & (following - self.responses <= horizon)
+            distance = count_before[following] - count_before[self.responses]
+            valid = (first + k < len(positions)) & (distance <= horizon)
             valid &= self.thread[following] == self.thread[self.responses]
             positions_after[valid, k] = following[valid]
         return positions_after
@@ -153,9 +182,12 @@ def build_timeline(
     pasted = _read_spans(ordered, role)
     by_machine = _as_array(pc.equal(ordered["author"], "machine"), np.bool_)
     by_machine[list(pasted)] = False  # a person sent it
+    typed = (role == USER) & ~by_machine
     by_machine |= _are_commands(words, role, pasted)
     role = np.where(by_machine & (role == USER), SYSTEM, role).astype(np.int8)
     branch_at = _as_array(sessions["branch_at"], np.int64)[session]
+    calls = _read_calls(ordered)
+    turns = _find_turns(role, session, typed, index >= branch_at, calls)
     user = _as_array(sessions["user"], object)[session]
     text = texts_with_calls(CleanTable(ordered))
     return Timeline(
@@ -165,7 +197,7 @@ def build_timeline(
         role,
         text,
         words,
-        _read_calls(ordered),
+        calls,
         {
             place: name
             for place, name in enumerate(ordered["name"].to_pylist())
@@ -178,9 +210,61 @@ def build_timeline(
         thread[session],
         session,
         time,
-        np.flatnonzero((role == ASSISTANT) & (index >= branch_at)),
+        *turns,
+        _find_answers(words, role, *turns),
         _latest_times(user, time),
     )
+
+
+def _find_turns(
+    role: NDArray[np.int8],
+    session: NDArray[np.int64],
+    typed: NDArray[np.bool_],
+    is_own: NDArray[np.bool_],
+    calls: Mapping[int, tuple[ToolCall, ...]],
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The first position of each response, and one past its last.
+
+    Between two messages that a person typed, what an assistant does with tools is one response;
+    without tools each of its messages is one. `is_own`: what a branch does not share.
+    """
+    size = len(role)
+    is_answer = (role == ASSISTANT) & is_own
+    begins = typed.copy()
+    begins[1:] |= (session[1:] != session[:-1]) | (is_own[1:] & ~is_own[:-1])
+    part = np.cumsum(begins, dtype=np.int64)
+    works = role == TOOL
+    works[list(calls)] = True
+    works &= is_own
+    with_tools = np.zeros(int(part[-1]) + 1 if size else 1, bool)
+    with_tools[part[works]] = True
+    answers = np.flatnonzero(is_answer)
+    opens = ~with_tools[part[answers]]
+    opens |= np.append(True, part[answers[1:]] != part[answers[:-1]])[: len(answers)]
+    responses = answers[opens]
+    ends = responses + 1
+    if len(responses):
+        steps = np.flatnonzero((is_answer | works) & with_tools[part])
+        last = dict(zip(part[steps].tolist(), steps.tolist(), strict=True))
+        is_run = with_tools[part[responses]]
+        ends[is_run] = [last[number] + 1 for number in part[responses[is_run]].tolist()]
+    return responses, ends
+
+
+def _find_answers(
+    words: Sequence[str],
+    role: NDArray[np.int8],
+    responses: NDArray[np.int64],
+    ends: NDArray[np.int64],
+) -> NDArray[np.int64]:
+    """The last message with words of each response; its first where none has any."""
+    answers = responses.copy()
+    for row in np.flatnonzero(ends - responses > 1).tolist():
+        for place in range(int(ends[row]) - 1, int(responses[row]), -1):
+            if role[place] == ASSISTANT and words[place].strip():
+                answers[row] = place
+                break
+    return answers
 
 
 def blank(text: str, spans: Sequence[tuple[int, int]]) -> str:

@@ -491,7 +491,13 @@ def make_verdict_rows(
     ]
     whole = verdict_table(
         line,
-        Judged(score, foresight, confidence, EvidenceColumns(*columns)),
+        judged._replace(
+            score=score,
+            foresight=foresight,
+            confidence=confidence,
+            evidence=EvidenceColumns(*columns),
+            steps={},
+        ),
         horizon=horizon,
         bucket=bucket.number,
         judge_name=name,

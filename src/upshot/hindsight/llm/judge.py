@@ -162,13 +162,13 @@ def make_requests(
         suspects = _find_suspects(line, window)
         requests.append(
             _hindsight_request(
-                transcript.render_window(line, window, suspects), window, options, model
+                line, transcript.render_window(line, window, suspects), window, options, model
             )
         )
         if suspects:
             requests.append(
                 _hindsight_request(
-                    transcript.render_window(line, window), window, options, model, 1
+                    line, transcript.render_window(line, window), window, options, model, votes=1
                 )
             )
     if options.foresight == "llm":
@@ -178,9 +178,15 @@ def make_requests(
 
 
 def _hindsight_request(
-    shown: Transcript, window: Window, options: Options, model: str, votes: int | None = None
+    line: Timeline,
+    shown: Transcript,
+    window: Window,
+    options: Options,
+    model: str,
+    *,
+    votes: int | None = None,
 ) -> Request:
-    question = f"{shown.text}\n\n{transcript.closing_line(shown, window.responses)}"
+    question = f"{shown.text}\n\n{transcript.closing_line(line, shown, window.responses)}"
     return Request(
         model,
         make_prompt(("system", options.rubric.prompt()), ("user", question)),
@@ -265,7 +271,7 @@ class Judge:
         suspects = _find_suspects(line, window)
         self.tally.suspects += len(suspects)
         shown = transcript.render_window(line, window, suspects)
-        request = _hindsight_request(shown, window, self.options, self.client.endpoint.model)
+        request = _hindsight_request(line, shown, window, self.options, self.client.endpoint.model)
         user = str(line.user[window.first])
         samples = await self._ask(request, user, Judgements, self._checks(shown, window))
         votes = self._votes(line, window, shown, suspects, samples)
@@ -306,7 +312,9 @@ class Judge:
         for span in {span for ballots in votes.values() for vote in ballots for span in vote.spans}:
             quoted[span.position].append(hostile.Suspect("quoted", span.start, span.end))
         bare = transcript.render_quotes_only(line, window, quoted)
-        request = _hindsight_request(bare, window, self.options, self.client.endpoint.model, 1)
+        request = _hindsight_request(
+            line, bare, window, self.options, self.client.endpoint.model, votes=1
+        )
         samples = await self._ask(request, user, Judgements, self._checks(bare, window))
         controls = self._votes(line, window, bare, _find_suspects(line, window), samples)
         unsupported = {
@@ -330,7 +338,9 @@ class Judge:
         Returns the suspect spans as evidence, by response.
         """
         raw = transcript.render_window(line, window)
-        request = _hindsight_request(raw, window, self.options, self.client.endpoint.model, 1)
+        request = _hindsight_request(
+            line, raw, window, self.options, self.client.endpoint.model, votes=1
+        )
         samples = await self._ask(request, user, Judgements, self._checks(raw, window))
         moved: dict[int, list[Span]] = {}
         for position, ballots in self._votes(line, window, raw, {}, samples).items():

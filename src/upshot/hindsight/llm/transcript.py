@@ -161,13 +161,16 @@ def _unquoted_spans(size: int, quoted: Sequence[hostile.Suspect]) -> list[hostil
 def make_foresight_window(line: Timeline, response: int, max_tokens: int = 700) -> Window:
     """A response and what came before it in its session, as much as fits; always its request."""
     first = response
+    end = int(line.ends[line.row_of[response]])
     room = max_tokens - _estimate_tokens(line.text[response])
+    while end - response > 1 and sum(map(_estimate_tokens, line.text[response:end])) > room:
+        end -= 1
     while first > 0 and line.session[first - 1] == line.session[response]:
         room -= _estimate_tokens(line.text[first - 1])
         if room < 0 and line.role[first : response + 1].tolist().count(USER):
             break
         first -= 1
-    return Window(first, response + 1, (response,))
+    return Window(first, end, (response,))
 
 
 def _describe_gap(line: Timeline, position: int) -> str:
@@ -213,6 +216,12 @@ def find_quote(text: str, quote: str) -> tuple[int, int] | None:
     return match.span() if match else None
 
 
-def closing_line(shown: Transcript, responses: Sequence[int]) -> str:
+def closing_line(line: Timeline, shown: Transcript, responses: Sequence[int]) -> str:
     """The last line of a hindsight prompt."""
-    return "Judge responses " + ", ".join(str(shown.number(p)) for p in responses) + "."
+    numbers = ", ".join(str(shown.number(p)) for p in responses)
+    if all(line.ends[line.row_of[p]] - p == 1 for p in responses):
+        return f"Judge responses {numbers}."
+    return (
+        f"Judge responses {numbers}. Each is all that the assistant does from that message to the"
+        " next one of the user."
+    )

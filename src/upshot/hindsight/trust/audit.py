@@ -69,10 +69,11 @@ def draw_items(line: Timeline, arms: Sequence[str], rate: float, seed: str) -> I
         name, index = str(line.conversation[p]), int(line.index[p])
         if not arms[row] or draw(f"{seed}/{name}/{index}") >= rate:
             continue
-        stop = min(p + 1 + _MAX_FOLLOWING, len(line.role))
+        end = int(line.ends[row])
+        stop = min(end + _MAX_FOLLOWING, len(line.role))
         after = [
             f"{ROLES[line.role[q]]}: {line.text[q]}"
-            for q in range(p + 1, stop)
+            for q in range(end, stop)
             if line.thread[q] == line.thread[p]
         ]
         yield Item(
@@ -81,7 +82,7 @@ def draw_items(line: Timeline, arms: Sequence[str], rate: float, seed: str) -> I
             arms[row],
             rate,
             requests[row],
-            line.text[p],
+            line.text_of(row),
             after,
         )
 
