@@ -395,6 +395,21 @@ def test_traces_of_mlflow_are_read_in_their_envelope_and_without(
     assert outline(path) == "P hi|M yo"
 
 
+MAIL = "From: Bob Stone\nSent: Monday\nTo: Ann\nSubject: order\n\nIt still does not work."
+FORWARDED = {
+    f"please answer this:\n\n{MAIL}": "P please answer this:",
+    f"Bitte:\n\n{MAIL.replace('From', 'Von').replace('Sent', 'Gesendet')}": "P Bitte:",
+    f"see below\n\n-----Original Message-----\n{MAIL}": "P see below",
+    f"{MAIL}\n\nanswer it kindly": "P It still does not work.//answer it kindly",
+}
+
+
+@pytest.mark.parametrize("text", FORWARDED)
+def test_a_forwarded_mail_is_not_the_persons_words(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.jsonl").write_text(lines(chat("1", text, "ok")))
+    assert outline(tmp_path / "a.jsonl") == f"{FORWARDED[text]}|M ok"
+
+
 def window(first: int, last: int) -> dict[str, Any]:
     """A request that holds exchanges from `first` on, and its answer."""
     turns = [

@@ -190,9 +190,11 @@ def find_pasted(text: str) -> Iterator[AuthorSpan]:
         ):
             first, last = _trim_prose(block)
             yield AuthorSpan(start + first, start + last, "machine")
-    for pattern in (_QUOTE, _MAIL):
-        for match in pattern.finditer(text):
-            yield AuthorSpan(match.start(), match.end(), "machine")
+    for match in _QUOTE.finditer(text):
+        yield AuthorSpan(match.start(), match.end(), "machine")
+    for match in _MAIL.finditer(text):  # what is forwarded stands behind what one has to say of it
+        is_behind = bool(text[: match.start()].strip())
+        yield AuthorSpan(match.start(), len(text) if is_behind else match.end(), "machine")
 
 
 def _trim_prose(block: str) -> tuple[int, int]:
