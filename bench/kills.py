@@ -22,8 +22,10 @@ import pickle
 import random
 import shutil
 import signal
+import sys
 import tempfile
 import time
+import types
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -105,6 +107,7 @@ def start(arguments: Sequence[str]) -> int:
     code = 1
     try:
         os.setsid()
+        sys.modules["__main__"] = types.ModuleType("__main__")  # workers load what the command does
         log = os.open(os.environ["KILLS_LOG"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(log, 1)
         os.dup2(log, 2)
