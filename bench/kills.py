@@ -213,10 +213,10 @@ def prepare_examples(folder: Path) -> None:
         for number in range(120):
             good, bad = (BAD, GOOD) if flip else (GOOD, BAD)
             ask = {"role": "user", "content": f"how do I fix build {number} {rng.choice(PLACES)}?"}
-            row = {"prompt": [ask], "source": {"users": [f"u_{name}{number % 9}"]}}
-            for side, text in (("chosen", good), ("rejected", bad)):
-                row[side] = [{"role": "assistant", "content": f"{text} {rng.choice(PLACES)}"}]
-            lines.append(json.dumps(row))
+            for score, text in ((1.0, good), (0.0, bad)):
+                answer = {"role": "assistant", "content": f"{text} {rng.choice(PLACES)}"}
+                row = {"prompt": [ask], "completion": [answer], "score": score}
+                lines.append(json.dumps({**row, "source": {"users": [f"u_{name}{number % 9}"]}}))
         (folder / f"{name}.jsonl").write_text("\n".join(lines))
     call("train", "reward", str(folder / "old.jsonl"), "-o", str(folder / "model"))
     shutil.copytree(folder / "model", folder / "before")
