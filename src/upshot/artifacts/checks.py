@@ -9,7 +9,7 @@ was reached, and nothing that was not in force. *connection*: the conclusion com
 from __future__ import annotations
 
 import re
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from upshot.artifacts.citations.pinpoints import agrees, has_paths, passages_at
@@ -17,7 +17,7 @@ from upshot.artifacts.citations.us_tax import section_number
 from upshot.artifacts.claims import passage_around
 from upshot.artifacts.desk import Desk
 from upshot.artifacts.questions import QUESTION_WORDS
-from upshot.artifacts.records import Check, Span, Step, Trail
+from upshot.artifacts.records import Check, Passage, Span, Step, Trail
 from upshot.artifacts.rules import Provision, apply_rules
 from upshot.artifacts.support import (
     Context,
@@ -115,6 +115,7 @@ def check_claims(trail: Trail, desk: Desk) -> Check:
     """Each claim is supported by the passages it rests on, with facts and earlier claims."""
     problems: list[str] = []
     total = 0
+    starts = [citation.start for citation in trail.citations]
     by_number = {step.n: step for step in trail.steps}
     facts = Context([trail.fact_text, trail.question, trail.title])
     everything = Context([trail.fact_text, trail.question, trail.title])
@@ -127,7 +128,8 @@ def check_claims(trail: Trail, desk: Desk) -> Check:
         texts = _passages_of(step, by_number)
         context = facts if texts else everything
         quoted = {by_number[n].text for n in step.uses if by_number[n].action == "quote"}
-        support = check_support(step.claim, texts, context, desk.rarity, quoted)
+        claim = _without_citations(trail, step, starts)
+        support = check_support(claim, texts, context, desk.rarity, quoted)
         reasons = list(support.problems)
         if not texts and is_bare_rule(step.claim, trail.fact_text):
             reasons += _require_source(step, everything, desk)
@@ -135,8 +137,21 @@ def check_claims(trail: Trail, desk: Desk) -> Check:
         reasons += _doubt_source(step, by_number, desk, trail.as_of)
         problems += [f"step {step.n}: {reason}" for reason in reasons[:1]]
         everything.add(step.claim)
-        facts.words.update(content_words(step.claim))  # its words, not its numbers
+        facts.words.update(content_words(step.claim))
+        facts.results |= numbers(step.claim)
     return _share(problems, total)
+
+
+def _without_citations(trail: Trail, step: Step, starts: Sequence[int]) -> str:
+    """A claim with blanks where it cites: volumes and pages are no numbers of a claim."""
+    if step.at is None or trail.text[step.at.start : step.at.end] != step.claim:
+        return step.claim
+    claim = list(step.claim)
+    for place in range(bisect_left(starts, step.at.start), bisect_left(starts, step.at.end)):
+        citation = trail.citations[place]
+        left, right = citation.start - step.at.start, citation.end - step.at.start
+        claim[left:right] = " " * (right - left)
+    return "".join(claim)
 
 
 def _require_terms(step: Step, by_number: dict[int, Step], desk: Desk) -> list[str]:
@@ -239,10 +254,33 @@ def check_pinpoints(trail: Trail, desk: Desk) -> Check:
                 problems.append(f"{citation.text}: the quotation stands in {at}")
             continue
         claim = _claim_at(starts, claims, citation.start)
+        named = (*named, *_named_beside(trail, number, desk))
         better = _better_place(claim, citation.source, named, desk)
         if better:
             problems.append(f"{citation.text}: {better} says it rather")
     return _share(problems, total)
+
+
+def _named_beside(trail: Trail, number: int, desk: Desk) -> tuple[Passage, ...]:
+    """Passages that the neighbouring citations name: one sentence may cite a rule and its
+    exception, and neither place says all of it.
+    """
+    own = trail.citations[number]
+    near = [
+        other
+        for other in trail.citations[max(0, number - 2) : number + 3]
+        if other.source == own.source and abs(other.start - own.start) < _SAME_SENTENCE
+    ]
+    return tuple(
+        passage
+        for other in near
+        if other.pinpoint != own.pinpoint
+        for passage in passages_at(desk.library, other.source, other.pinpoint)
+    )
+
+
+_SAME_SENTENCE = 80
+"""Characters between two citations of one statement."""
 
 
 def _claims_by_place(trail: Trail) -> tuple[list[int], list[Step]]:
@@ -353,7 +391,12 @@ def _contradictions(trail: Trail, desk: Desk) -> Iterator[str]:
     label, number = trail.conclusion.label, trail.conclusion.number
     if finding.missing:
         yield f"nothing on the trail tells {finding.missing}"
-    elif finding.label and label in ("yes", "no") and finding.label != label:
+    elif (
+        finding.label
+        and label in ("yes", "no")
+        and finding.label != label
+        and not (finding.label == "yes" and number)
+    ):
         yield f"the conclusion says {label}, the sources on the trail come to {finding.label}"
     elif finding.label == "yes" and finding.amount and number is not None:
         is_close = abs(finding.amount - number) <= _ROUNDING * finding.amount + 1
