@@ -79,8 +79,8 @@ def reconstruct(
     `artifacts`: files and folders of Markdown, reStructuredText, HTML, plain text, or JSON lines
     with `text`, `date` and `id`. `sources`: the library, of the same kinds. `as_of`: the day whose
     sources count, instead of each artifact's own date. `judge`: embedded (rules and retrieval), or
-    llm, which adds to it what the model of the settings says of issues and claims; `replies` is then
-    a file in which its replies are kept, so that a run that is cut short can go on.
+    llm, which adds to it what the model of the settings says of issues and claims; `replies` is
+    then a file in which its replies are kept, so that a run that is cut short can go on.
 
     Raises:
         NotFoundError: nothing is there.

@@ -119,6 +119,7 @@ def check_claims(trail: Trail, desk: Desk) -> Check:
     by_number = {step.n: step for step in trail.steps}
     facts = Context([trail.fact_text, trail.question, trail.title])
     everything = Context([trail.fact_text, trail.question, trail.title])
+    facts.given = everything.given = numbers(trail.fact_text)
     for step in trail.steps:
         if step.action in ("open", "find", "quote"):
             everything.add(step.text)

@@ -1,8 +1,8 @@
-"""A language model beside the rules: issues, questions, reasons, and whether passages entail claims.
+"""A language model beside the rules: issues, reasons, and whether passages entail claims.
 
 It adds to a trail of rules and changes none of its sources, steps or spans. Every reply passes the
-same checks: an answer that is not a stretch of the artifact's text is refused, a question that gives
-away the reasoning is dropped, a step that is not there is no step. Entailment is voted; a tie
+same checks: an answer that is not a stretch of the artifact's text is refused, a question that
+gives away the reasoning is dropped, a step that is not there is no step. Entailment is voted; a tie
 abstains, and a claim that a majority finds unsupported becomes a problem of the check of support.
 """
 

@@ -91,6 +91,9 @@ class Context:
         for text in texts:
             self.add(text)
 
+        self.given: frozenset[float] = frozenset()
+        """Numbers of the facts: other numbers may be their sums and differences."""
+
     def add(self, text: str) -> None:
         """Add what a text says."""
         self.words.update(content_words(text))
@@ -104,6 +107,7 @@ class Context:
         other.numbers |= self.numbers
         other.percents |= self.percents
         other.results |= self.results
+        other.given = self.given
         return other
 
 
@@ -152,7 +156,7 @@ def find_strange_numbers(claim: str, basis: Context) -> list[float]:
     ]
     for _ in range(2):  # a product may be a part of a sum
         computed = {
-            n for n in others if is_computed(n, usable | (own - {n}) if n in sums else own - {n})
+            n for n in others if is_computed(n, (usable if n in sums else basis.given) | own - {n})
         }
         usable |= computed
         others = [number for number in others if number not in computed]

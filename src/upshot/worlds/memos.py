@@ -305,7 +305,7 @@ def _change_word(random: Random, quote: str) -> str:
         words[place] = str(int(words[place]) + random.randint(1, 4))
         return " ".join(words)
     pairs = "every any shall may means includes with having imposed laid fewer less pay remit"
-    named: list[str] = (pairs + " equal amounting a the has had").split()
+    named = [str(word) for word in (pairs + " equal amounting a the has had").split()]
     swaps: dict[str, str] = dict(zip(named[::2], named[1::2], strict=True))
     places = [i for i, word in enumerate(words) if word in swaps]
     place = random.choice(places or [len(words) // 2])
