@@ -1,14 +1,14 @@
 """How well finished expert work is taken back to its research, and replayed.
 
 A world with known truth (`upshot.worlds.memos`): memoranda in styles on which the rules were not
-developed (`--styles development` for the others), clean ones and nine planted faults. `citations.*`,
-`quotes.located`, `misquotes.*`, `passages` (share of the true places among the passages that claims
-rest on; `passages.first`: always the first passage), `questions.f1`, `order`, `faults.recall` (the
-worst of nine; `faults.NAME`), `faults.false_alarms` (clean trails with any problem), `pinpoint.*`.
-`replay.*`: the agent of rules; `replay.prior` and `replay.closed_book` are the floors. With `--data
-DIR`, 200 PEPs: `pep.reachable` (cited sources in force that are on the trail), `pep.leaks` (runs of
-eight words), `pep.younger`; `pep.title` is the floor, the recall of a search for the title alone.
-`per_second`: memoranda by one core, without opening the library.
+developed (`--styles development` for the others), clean ones and nine planted faults:
+`citations.*`, `quotes.located`, `misquotes.*`, `passages` (share of the true places among the
+passages that claims rest on; `passages.first`: always the first passage), `questions.f1`, `order`,
+`faults.recall` (the worst of nine; `faults.NAME`), `faults.false_alarms` (clean trails with any
+problem), `pinpoint.*`. `replay.*`: the agent of rules; `replay.prior` and `replay.closed_book` are
+the floors. With `--data DIR`, 200 PEPs: `pep.reachable` (cited sources in force that are on the
+trail), `pep.leaks` (runs of eight words), `pep.younger`; `pep.title` is the floor, the recall of a
+search for the title alone. `per_second`: memoranda by one core, without opening the library.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ from upshot.artifacts.words import content_words, features, numbers, shingles
 
 LEAK_WORDS = 8
 """Length of a run of words that no question or query may share with the reasoning."""
-_PINPOINT_LEAD = 1.25
+_PINPOINT_LEAD = 1.35
 """How much better another passage must be than the one cited for the pinpoint to be doubted."""
 _ROUNDING = 0.005
 """Relative difference between amounts that rounding on the way explains."""
@@ -135,7 +135,9 @@ def check_claims(trail: Trail, desk: Desk) -> Check:
         if not texts and is_bare_rule(step.claim, trail.fact_text):
             reasons += _require_source(step, everything, desk)
         reasons += _require_terms(step, by_number, desk)
-        reasons += _doubt_source(step, by_number, desk, trail.as_of)
+        if not texts:
+            reasons += _require_definitions(step, trail, desk)
+        reasons += _doubt_source(step, claim, by_number, desk, trail.as_of)
         problems += [f"step {step.n}: {reason}" for reason in reasons[:1]]
         everything.add(step.claim)
         facts.words.update(content_words(step.claim))
@@ -169,6 +171,20 @@ def _require_terms(step: Step, by_number: dict[int, Step], desk: Desk) -> list[s
     ]
 
 
+def _require_definitions(step: Step, trail: Trail, desk: Desk) -> list[str]:
+    """A claim that something is "a" such-and-such, where that is a defined term, needs a source on
+    the trail that defines it.
+    """
+    claim = " ".join(step.claim.lower().split())
+    opened = {other.source for other in trail.steps if other.source}
+    return [
+        f"no source on the trail defines “{term}”"
+        for term, places in defined_terms(desk.library).items()
+        if f" a {term}" in claim or f" an {term}" in claim or f" no {term}" in claim
+        if not any(place.source in opened for place in places)
+    ]
+
+
 def _require_source(step: Step, everything: Context, desk: Desk) -> list[str]:
     """A rule stated without a source must at least stand in something that was read."""
     coverage = measure_coverage(content_words(step.claim), everything.words, desk.rarity)
@@ -187,16 +203,18 @@ def _passages_of(step: Step, by_number: dict[int, Step]) -> list[str]:
     return texts
 
 
-def _doubt_source(step: Step, by_number: dict[int, Step], desk: Desk, as_of: str) -> list[str]:
+def _doubt_source(
+    step: Step, claim: str, by_number: dict[int, Step], desk: Desk, as_of: str
+) -> list[str]:
     """Whether another source in force says what a claim says so much better that the citation is
     likely wrong.
     """
     sources = {by_number[n].source for n in step.uses if n in by_number and by_number[n].source}
     if not sources or any(by_number[n].action == "quote" for n in step.uses if n in by_number):
         return []
-    words = features(step.claim)
+    words = features(claim)
     own = max((_best_score(words, desk, s) for s in sources), default=0.0)
-    for hit in desk.index.search(step.claim, as_of, 3):
+    for hit in desk.index.search(claim, as_of, 3):
         other = hit.passage.source
         if other in sources:
             return []
