@@ -93,11 +93,11 @@ def check_leak(trail: Trail, desk: Desk) -> Check:
             for word in content_words(text)
             if word in secret and word not in known_words and desk.rarity.is_rare(word)
         }
-        strange = (numbers(text) & numbers(reasoning)) - known_numbers
+        unsourced = (numbers(text) & numbers(reasoning)) - known_numbers
         if copied:
             problems.append(f"{label}: “{' '.join(sorted(copied)[0])}” is of the reasoning")
-        elif strange:
-            problems.append(f"{label}: the number {sorted(strange)[0]:g} is of the reasoning")
+        elif unsourced:
+            problems.append(f"{label}: the number {sorted(unsourced)[0]:g} is of the reasoning")
         elif rare:
             problems.append(f"{label}: “{sorted(rare)[0]}” is of the reasoning")
     return _share(problems, total)
@@ -380,9 +380,9 @@ def check_connection(trail: Trail, desk: Desk) -> Check:
     texts = [step.text for step in trail.steps if step.text]
     known_texts = [trail.fact_text, *(step.claim for step in inferred), *texts]
     if conclusion.text and inferred:
-        strange = find_strange_numbers(conclusion.text, Context(known_texts))
-        if strange:
-            problems.append(f"nothing leads to {strange[0]:g} in the conclusion")
+        unsourced = find_strange_numbers(conclusion.text, Context(known_texts))
+        if unsourced:
+            problems.append(f"nothing leads to {unsourced[0]:g} in the conclusion")
         problems += _contradictions(trail, desk)
     on_trail = {step.source for step in trail.steps if step.source}
     spans = sorted(trail.reasoning)

@@ -153,12 +153,12 @@ class Environment:
         if self.is_done:
             raise ValueError("the task is done; reset the environment")
         try:
-            made = action if isinstance(action, Action) else msgspec.convert(action, Action)
+            action_taken = action if isinstance(action, Action) else msgspec.convert(action, Action)
         except msgspec.ValidationError as error:
-            made, observation = Action("search"), f"That is no action: {error}"
+            action_taken, observation = Action("search"), f"That is no action: {error}"
         else:
-            observation = self._carry_out(made)
-        self.actions.append(made)
+            observation = self._carry_out(action_taken)
+        self.actions.append(action_taken)
         self.observations.append(observation)
         info: dict[str, float] = {}
         reward = 0.0
@@ -232,7 +232,7 @@ class Environment:
         return CitedPassage(place.source, place.quote, span)
 
     def measure(self) -> dict[str, float]:
-        """Every measure of the run so far, and the reward: a gate (nothing made up, no misquote)
+        """Every measure of the run so far, and the reward: a gate (nothing action_taken up, no misquote)
         times .3 source recall + .3 supported citations + .4 conclusion. Measures of what was
         opened, cited or quoted are left out where nothing was.
         """
@@ -282,14 +282,14 @@ class Environment:
 
     def _agrees(self) -> float:
         """Whether the conclusion is the expert's: the label, and the number where there is one."""
-        made, task = self.conclusion, self.task
-        if made is None or not made.label or made.label != task.label:
+        action_taken, task = self.conclusion, self.task
+        if action_taken is None or not action_taken.label or action_taken.label != task.label:
             return 0.0
         if task.number is None or task.label == "no":
             return 1.0
-        if made.number is None:
+        if action_taken.number is None:
             return 0.0
-        return float(abs(made.number - task.number) <= TOLERANCE * abs(task.number) + 0.01)
+        return float(abs(action_taken.number - task.number) <= TOLERANCE * abs(task.number) + 0.01)
 
 
 def _share(part: set[Any], whole: set[Any]) -> float:

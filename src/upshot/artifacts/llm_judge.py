@@ -164,9 +164,9 @@ def check_issues(answer: Issues, trail: Trail) -> str:
 
 def check_claims(answer: Claims, numbers: set[int]) -> str:
     """What is wrong with an answer about claims; "" if nothing is."""
-    strange = [row.step for row in answer.steps if row.step not in numbers]
-    if strange:
-        return f"there is no step {strange[0]}"
+    unknown = [row.step for row in answer.steps if row.step not in numbers]
+    if unknown:
+        return f"there is no step {unknown[0]}"
     missing = sorted(numbers - {row.step for row in answer.steps})
     return f"`steps` lacks step {missing[0]}" if missing else ""
 

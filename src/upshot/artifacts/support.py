@@ -128,9 +128,9 @@ def check_support(
     problems: list[str] = []
     if passages and len(words) >= _MIN_WORDS and coverage < MIN_COVERAGE:
         problems.append(f"only {coverage:.0%} of its words stand in what it rests on")
-    strange = find_strange_numbers(claim, basis)
-    if strange:
-        problems.append("no source has " + ", ".join(f"{number:g}" for number in strange[:3]))
+    unsourced = find_strange_numbers(claim, basis)
+    if unsourced:
+        problems.append("no source has " + ", ".join(f"{number:g}" for number in unsourced[:3]))
     problems += _compare_statements(claim, words, [p for p in passages if p not in quoted], rarity)
     return Support(coverage, tuple(problems))
 
@@ -144,7 +144,7 @@ def find_strange_numbers(claim: str, basis: Context) -> list[float]:
     """
     rates = [float(match[1]) for match in _PERCENT.finditer(claim)]
     own = numbers(claim)
-    strange = [
+    unsourced = [
         rate for rate in rates if rate not in basis.percents and not is_computed(rate, own - {rate})
     ]
     sums = {float(match[1].rstrip(",").replace(",", "")) for match in _MONEY.finditer(claim)}
@@ -160,11 +160,15 @@ def find_strange_numbers(claim: str, basis: Context) -> list[float]:
         }
         usable |= computed
         others = [number for number in others if number not in computed]
-    return strange + others
+    return unsourced + others
 
 
 def _is_year(number: float) -> bool:
     return YEARS[0] <= number <= YEARS[1] and number == int(number)
+
+
+_MAX_NUMBERS = 150
+"""Numbers beyond which any number comes of two of them, so that nothing can be told."""
 
 
 def is_computed(number: float, available: Iterable[float]) -> bool:
@@ -174,8 +178,8 @@ def is_computed(number: float, available: Iterable[float]) -> bool:
     (True, False)
     """
     usable = np.array(sorted(available), np.float64)
-    if len(usable) < 2:
-        return False
+    if len(usable) < 2 or len(usable) > _MAX_NUMBERS:
+        return len(usable) > _MAX_NUMBERS
     one, two = usable[:, None], usable[None, :]
     products = one * two
     with np.errstate(divide="ignore", invalid="ignore"):
