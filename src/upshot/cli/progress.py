@@ -34,6 +34,7 @@ _UNITS = {
     "verify": "items",
     "attempt": "runs",
     "reconstruct": "artifacts",
+    "replay": "trails",
 }
 """What each stage counts; training methods count steps."""
 
