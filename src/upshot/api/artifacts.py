@@ -26,7 +26,15 @@ from upshot.artifacts.llm_judge import JudgeCost, judge_trails
 from upshot.artifacts.model_agent import replay_with_model
 from upshot.artifacts.reconstruct import reconstruct_artifact
 from upshot.artifacts.records import Artifact, Trail
-from upshot.artifacts.replay import CONTROLS, Replay, find_prior, replay_trail
+from upshot.artifacts.replay import (
+    CONTROLS,
+    Estimate,
+    Replay,
+    changed_without_key,
+    estimate,
+    find_prior,
+    replay_trail,
+)
 from upshot.config import Settings, load
 from upshot.errors import InputError, RecordError
 from upshot.io.files import read_objects
@@ -50,6 +58,16 @@ class Reconstruction(msgspec.Struct, frozen=True):
     """Without opening the library."""
     cost: JudgeCost | None = None
     """Of a language model."""
+
+    @property
+    def check_names(self) -> list[str]:
+        """The checks that the trails went through, in order."""
+        return list(dict.fromkeys(name for trail in self.trails for name in trail.checks))
+
+    def share_passing(self, check: str) -> float:
+        """Share of the trails that pass a check without a problem; 1 where there are none."""
+        passed = [not t.checks[check].problems for t in self.trails if check in t.checks]
+        return sum(passed) / len(passed) if passed else 1.0
 
 
 def open_desk(sources: Paths) -> tuple[Desk, list[BadRecord]]:
@@ -144,6 +162,15 @@ class ReplayReport(msgspec.Struct, frozen=True):
     stopped: str
     """Why a language model's run ended early; "" if it did not."""
     seconds: float
+
+    def estimate(self, control: str, measure: str) -> Estimate:
+        """The mean of a measure over the replays of one control, with its interval."""
+        return estimate(self.replays, control, measure)
+
+    @property
+    def changed_without_key(self) -> float:
+        """Share of conclusions that changed, or were withheld, without the key source."""
+        return changed_without_key(self.replays)
 
 
 def replay(
@@ -318,14 +345,3 @@ def report_trails(
         raise InputError("could not write the page: there is no trail")
     replace_file(out, trails_to_html(rows).encode())
     return len(rows)
-
-
-def share_passing(trails: Sequence[Trail], check: str) -> float:
-    """Share of trails that pass a check without a problem; 1 where there are none."""
-    passed = [not trail.checks[check].problems for trail in trails if check in trail.checks]
-    return sum(passed) / len(passed) if passed else 1.0
-
-
-def check_names(trails: Sequence[Trail]) -> list[str]:
-    """The checks that trails went through, in order."""
-    return list(dict.fromkeys(name for trail in trails for name in trail.checks))

@@ -232,7 +232,7 @@ class Environment:
         return CitedPassage(place.source, place.quote, span)
 
     def measure(self) -> dict[str, float]:
-        """Every measure of the run so far, and the reward: a gate (nothing action_taken up, no misquote)
+        """Every measure of the run so far, and the reward: a gate (nothing made up, no misquote)
         times .3 source recall + .3 supported citations + .4 conclusion. Measures of what was
         opened, cited or quoted are left out where nothing was.
         """

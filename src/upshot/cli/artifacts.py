@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.table import Table
 
 import upshot
-from upshot.api.artifacts import Reconstruction, ReplayReport, check_names, share_passing
-from upshot.artifacts.llm_judge import JudgeCost
-from upshot.artifacts.replay import CONTROLS, changed_without_key, estimate
 from upshot.cli.options import BaseUrl, ConfigFile, ModelName, Out, load_settings
 from upshot.cli.output import end_partly, log, notice, replies_beside, show, write
 from upshot.cli.progress import progress
 from upshot.errors import EndpointError
+
+if TYPE_CHECKING:
+    from upshot.artifacts.llm_judge import JudgeCost
+
+_CONTROLS = ("none", "closed-book", "without-key", "random-sources")
+"""The replay itself, and the controls beside it."""
 
 Sources = Annotated[
     list[str],
@@ -140,10 +143,10 @@ def choose_controls(*, closed_book: bool, without: str | None) -> tuple[str, ...
     """The controls that flags ask for; all, and the replay itself, without any."""
     chosen = [name for name, flag in (("closed-book", closed_book), ("without-key", bool(without)))
               if flag]  # fmt: skip
-    return tuple(chosen) or CONTROLS
+    return tuple(chosen) or _CONTROLS
 
 
-def _show_replays(report: ReplayReport) -> None:
+def _show_replays(report: upshot.ReplayReport) -> None:
     measures = (
         "source_recall",
         "cited_precision",
@@ -155,12 +158,12 @@ def _show_replays(report: ReplayReport) -> None:
     for control in dict.fromkeys(replay.control for replay in report.replays):
         cells: list[str] = []
         for name in measures:
-            value = estimate(report.replays, control, name)
+            value = report.estimate(control, name)
             bounds = f"{value.mean:.2f} [{value.low:.2f}, {min(1.0, value.high):.2f}]"
             cells.append(bounds if value.count else "–")
         rows.add_row("the library" if control == "none" else control.replace("-", " "), *cells)
     show(rows)
-    changed = changed_without_key(report.replays)
+    changed = report.changed_without_key
     if math.isfinite(changed):
         notice(f"Without its key source {changed:.0%} of the conclusions change or are withheld.")
     if report.spent is not None:
@@ -193,11 +196,11 @@ def trails_export(
     write(upshot.trails_export(file, target, replays=replays), out, f"rows for {target}")
 
 
-def _show_trails(result: Reconstruction) -> None:
+def _show_trails(result: upshot.Reconstruction) -> None:
     trails = result.trails
     rows = Table("check", "trails without a problem", box=None)
-    for name in check_names(trails):
-        rows.add_row(name, f"{share_passing(trails, name):.0%}")
+    for name in result.check_names:
+        rows.add_row(name, f"{result.share_passing(name):.0%}")
     show(rows)
     citations = [citation for trail in trails for citation in trail.citations]
     resolved = sum(citation.status == "resolved" for citation in citations)
