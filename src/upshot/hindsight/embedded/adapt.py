@@ -21,6 +21,10 @@ from upshot.stats import word_hashes
 
 MIN_RESPONSES = 400
 """Responses with a next message below which nothing reliable is learned: no adaptation."""
+_MIN_EFFECTIVE = 100.0
+"""Sum of the examples' weights below which nothing reliable is learned: where everybody says the
+same few sentences there are no words to learn from.
+"""
 MAX_RESPONSES = 6_000
 """Sample size; more responses change little."""
 _MIN_TEXTS = 4
@@ -115,6 +119,8 @@ def learn(
     if terms.rows < MIN_RESPONSES or np.std(logits) < 1e-3:
         return None
     weight = np.ones(terms.rows) if weight is None else weight
+    if weight.sum() < _MIN_EFFECTIVE:
+        return None
     halves: list[NDArray[np.float32]] = []
     spread: list[float] = []
     for which in (0, 1):

@@ -273,7 +273,7 @@ def _read_match(
     if name in _OWN_FAULTS and _BY_MISTAKE.search(text):
         return None
     if name == "accept" and _HESITANT.match(clause.cue) and not has_question:
-        return name if len(text) <= _MAX_PICK else None
+        return name if len(" ".join(text.split())) <= _MAX_PICK else None
     if name in _POSITIVE:
         return _read_positive(name, text, clause, kinds)
     if name in _REPORTS:

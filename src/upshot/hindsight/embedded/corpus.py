@@ -140,12 +140,13 @@ def read_suspects(content: str) -> dict[str, int]:
 
 
 def summarise_suspects(users: Sequence[str], words: Sequence[str]) -> bytes:
-    """Of one bucket: hash and number of words, and how many users wrote them."""
-    by_words: dict[str, set[str]] = {}
-    for user, text in zip(users, words, strict=True):
-        if text:
-            by_words.setdefault(text, set()).add(user)
-    rows = [(hash_words(text), text.count(" ") + 1, len(some)) for text, some in by_words.items()]
+    """Of one bucket: hash and number of words, and how many users say hardly anything else."""
+    totals = Counter(user for user, text in zip(users, words, strict=True) if text)
+    counts = Counter((user, text) for user, text in zip(users, words, strict=True) if text)
+    by_words: Counter[str] = Counter()
+    for (user, text), count in counts.items():
+        by_words[text] += count >= crowds.SINGLE_MINDED * totals[user]
+    rows = [(hash_words(text), text.count(" ") + 1, some) for text, some in by_words.items()]
     return msgspec.msgpack.encode(rows)
 
 

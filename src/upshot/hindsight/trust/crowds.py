@@ -22,6 +22,10 @@ MAX_BY_CLUSTER = 3
 _WORD = re.compile(r"[^\W\d_]+")
 _MIN_WORDS = 4
 """Shorter messages ("thanks", "it works now") are common to all users."""
+SINGLE_MINDED = 0.75
+"""Share of a user's reactions in the same words from which the user is there to say them: people
+who use a product react in other ways as well.
+"""
 _MIN_CROWD = 5
 """Users below which there is no crowd."""
 _TOPIC_SHARE, _TOPIC_RATIO = 0.5, 5.0
