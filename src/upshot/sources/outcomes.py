@@ -44,6 +44,8 @@ _READS = re.compile(
     r"|todo|task|agent|get|look|codebase|semantic|mcp)"
 )
 """Names of tools that show what is there, in which errors are talked of and not made."""
+_NO_TESTS = "[no tests to run]"
+"""What Go says where it only compiled."""
 _MAX_DETAIL = 200
 """Characters of the line that shows a result."""
 _LOOK = 20_000
@@ -108,7 +110,7 @@ def _read_tests(output: str) -> tuple[float, str] | None:
     if match := _JEST.search(output):
         return (1.0 if not match.group(1) else -0.5), _line_of(output, match)
     for pattern, good in ((_UNITTEST, "OK"), (_CARGO, "ok"), (_GO, "ok")):
-        results = [*pattern.finditer(output)]
+        results = [m for m in pattern.finditer(output) if _NO_TESTS not in _line_of(output, m)]
         bad = [match for match in results if match.group(match.re.groups) != good]
         if results:
             return (-0.5 if bad else 1.0), _line_of(output, (bad or results[-1:])[0])

@@ -48,6 +48,7 @@ _PASSED_ON = re.compile(
     re.I,
 )
 """What passes on the words of somebody else; they reach to the end of the paragraph."""
+_HOW_TO = re.compile(r"\bhow (?:do|can|could|would|should|to)\b", re.I)
 _HESITANT = re.compile(r"^(?:ok|okay|okey|alright|right|sure)\b", re.I)
 _NO = re.compile(r"\b(?:no|without|zero) (?:more |such |other )?$", re.I)
 _YES_NO = re.compile(
@@ -271,6 +272,8 @@ def _read_match(
     if name in _MANNERS and _ANYWAY.search(text):
         return None
     if name in _OWN_FAULTS and _BY_MISTAKE.search(text):
+        return None
+    if name == "undo" and _HOW_TO.search(clause.before):
         return None
     if name == "accept" and _HESITANT.match(clause.cue) and not has_question:
         return name if len(" ".join(text.split())) <= _MAX_PICK else None

@@ -15,7 +15,7 @@ import msgspec
 
 from upshot.hindsight.embedded.edits import Edit, Line
 from upshot.hindsight.embedded.events import Event, rank_by_time
-from upshot.hindsight.embedded.timeline import TOOL, Timeline
+from upshot.hindsight.embedded.timeline import TOOL, USER, Timeline
 from upshot.records import ToolCall
 
 _LOOK = 12
@@ -26,6 +26,12 @@ _TAKEN_BACK = re.compile(
     r"|restore\s+(?!--staged)(?P<restored>[^\n;&|]+)|reset\s+--hard|revert\b|stash(?!\s+(?:pop|apply"
     r"|list|show|drop)))"
 )
+_WANTS_BACK = re.compile(
+    r"\b(?:revert|undo|discard|throw (?:it|that|them|this) away|reset|restore|roll ?back|go back"
+    r"|get rid|start over|drop (?:it|that|the)|remove)",
+    re.IGNORECASE,
+)
+"""A person who wants something taken back."""
 _COMMITS = re.compile(r"\bgit\s+(?:-C\s+\S+\s+)?commit\b")
 _COMMITTED = re.compile(
     r"^\[[^\[\]\n]{1,200} (?:\(root-commit\) )?[0-9a-f]{7,40}\] .*", re.MULTILINE
@@ -131,6 +137,7 @@ class _Follower:
         self.on_way: dict[int, dict[int, set[str]]] = {}
         """Of each session: the responses on their way, and how far they came."""
         self.events: list[Event] = []
+        self.requests: list[int] = line.before(USER).tolist()
 
     def apply(self, edit: Edit, place: int) -> None:
         """An edit by the message at a position."""
@@ -170,8 +177,9 @@ class _Follower:
                     on_way[other].add(stage.kind)
                     self._note(other, Event(0, output[0], stage.kind, stage.value, output[1]))
         match = _TAKEN_BACK.search(command)
-        if match is None:
-            return
+        asked = self.requests[row] if row >= 0 else -1
+        if match is None or asked < 0 or not _WANTS_BACK.search(line.text[asked]):
+            return  # an agent also cleans up after itself
         files = match.group("files") or match.group("restored")
         for other in sorted(on_way):
             lines = {one for step in line.steps_of(other) for one in self.written.get(step, ())}

@@ -104,6 +104,8 @@ _OWN_TESTS = 0.3
 """Of passing tests where the response itself ran them: whoever writes code may also write tests
 that it passes.
 """
+_MAX_TURNS = 3
+"""Turns back for which a run of the tests speaks: what they passed long after was changed since."""
 _OVERRULED = frozenset(["build", "lint", "trace", "exit"])
 """Reports that passing tests later in the same response overrule."""
 
@@ -142,7 +144,8 @@ def _settle(line: Timeline, events: list[Event]) -> list[Event]:
                 since = tried.get(session, -1)
                 waiting = [p for p in edited.get(session, ()) if since < p < event.at]
                 tried[session] = event.at
-                rows = {int(line.row_of[p]) for p in waiting if line.row_of[p] >= 0}
+                rows = {int(line.row_of[p]) for p in waiting if line.row_of[p] > row - _MAX_TURNS}
+                rows.discard(-1)
                 if not rows and line.calls and edited.get(session):
                     continue  # nothing was tried that had not been tried before
                 rows = rows or {row}

@@ -320,10 +320,11 @@ def drop_echoes(
                 if place - first >= _MAX_ECHOED:
                     break
             earlier[row] = "\n".join(line.text[first:place])
-        begin = max(text.rfind("\n", 0, start) + 1, start - _MIN_ECHO)
-        stop = text.find("\n", end)
-        around = text[begin : min(stop if stop >= 0 else len(text), end + _MIN_ECHO)].strip()
-        keep[i] = len(around) < _MIN_ECHO or around not in earlier[row]
+        line_end = text.find("\n", end)
+        before = text[max(text.rfind("\n", 0, start) + 1, end - _MIN_ECHO) : end].strip()
+        after = text[start : min(line_end if line_end >= 0 else len(text), start + _MIN_ECHO)]
+        sides = [side for side in (before, after.strip()) if len(side) >= _MIN_ECHO - 3]
+        keep[i] = not any(side in earlier[row] for side in sides)
     return cues.Matches(
         matches.text[keep], matches.kind[keep], matches.start[keep], matches.end[keep]
     )

@@ -267,6 +267,18 @@ class EvidenceColumns(NamedTuple):
     polarity: NDArray[np.int8]
     weight: Array
 
+    def take(self, rows: NDArray[np.int64]) -> EvidenceColumns:
+        """Some of the rows, in that order."""
+        return EvidenceColumns(
+            self.response[rows],
+            self.position[rows],
+            self.start[rows],
+            self.end[rows],
+            self.kind[rows],
+            self.polarity[rows],
+            self.weight[rows],
+        )
+
 
 class Reading(NamedTuple):
     """What the judge reads from a timeline before it concludes anything."""
@@ -356,6 +368,7 @@ def conclude(
     )
     crowd = reading.crowd
     evidence = _collect_evidence(reading, events, model, crowd)
+    evidence = _put_agreeing_first(evidence, score)
     is_free = reading.features.values[:, reading.features.names.index("right_refusal")] <= 0
     score = np.where(is_free, _agree_with_evidence(score, evidence), score)
     confidence = _compute_confidence(_weigh_for_confidence(reading)) * np.where(
@@ -370,6 +383,13 @@ def conclude(
         _read_fact(reading, "worked"),
         _credit_steps(reading, events, evidence, score),
     )
+
+
+def _put_agreeing_first(evidence: EvidenceColumns, score: Array) -> EvidenceColumns:
+    """The evidence of each response that is on the side of its score before the rest."""
+    side = np.sign(score[evidence.response] - EVEN)
+    order = np.lexsort((-evidence.weight, evidence.polarity * side < 0, evidence.response))
+    return evidence.take(order)
 
 
 def _agree_with_evidence(score: Array, evidence: EvidenceColumns) -> Array:

@@ -30,6 +30,15 @@ _PLACEHOLDER = re.compile(r"(<[A-Z][A-Z_]*_)\d{12}>")
 _INK = re.compile(r"[^\n]")
 _COMMAND = re.compile(r"\s*/(?!(?:undo|redo|retry|reset|revert|rewind|regenerate)\b)[\w:-]+\s*")
 """A command to the harness without a word to the assistant, such as `/clear`."""
+_REFUSED = re.compile(
+    r"\s*(?:<tool_use_error>|(?:Tool )?Error\b|The user doesn['’]t want to"
+    r"|(?:The )?User (?:rejected|declined|denied|cancelled)|\[?Request interrupted"
+    r"|(?:Operation|Tool use|Edit|Change) (?:was )?(?:rejected|cancelled|canceled|declined|denied)"
+    r"|String to replace not found|(?:old_string|Search text) (?:was )?not found"
+    r"|File has not been read|Permission (?:to|denied))",
+    re.IGNORECASE,
+)
+"""How coding agents' tools say that nothing was changed."""
 ROLES = ("system", "user", "assistant", "tool")
 
 
@@ -73,10 +82,31 @@ class Timeline:
         """The code edits in each assistant message that has any, by position."""
         edits: dict[int, Edit] = {}
         for place in np.flatnonzero(self.role == ASSISTANT).tolist():
-            edit = parse_edit(self.words[place], self.calls.get(place, ()))
+            calls = self.calls.get(place, ())
+            applied = [call for i, call in enumerate(calls) if (place, i) not in self.refused]
+            edit = parse_edit(self.words[place], applied)
             if edit is not None:
                 edits[place] = edit
         return edits
+
+    @cached_property
+    def refused(self) -> set[tuple[int, int]]:
+        """Calls that did nothing, by position and place among its calls: a tool answered with an
+        error, or a person would not have it.
+        """
+        refused: set[tuple[int, int]] = set()
+        waiting: list[tuple[int, int]] = []
+        last = -1
+        for place in sorted({*self.calls, *np.flatnonzero(self.role == TOOL).tolist()}):
+            if last >= 0 and self.session[place] != self.session[last]:
+                waiting = []
+            last = place
+            waiting += [(place, i) for i in range(len(self.calls.get(place, ())))]
+            if self.role[place] == TOOL and waiting:
+                call = waiting.pop(0)
+                if _REFUSED.match(self.text[place]):
+                    refused.add(call)
+        return refused
 
     def with_texts(self, text: list[str], visible: list[str]) -> Timeline:
         """A copy with other texts of users' messages; the assistant's, and their edits, stay."""
