@@ -24,7 +24,8 @@ _CONDITION = re.compile(
 _WISH = re.compile(
     r"\b(?:should|must|ought to|want(?:s|ed)?|need(?:s|ed)? (?:it |this |that |them )?to|so that"
     r"|would be|would like|'d like|could you|can you|please (?:make|get|have)|hope(?:fully)?"
-    r"|supposed to|try to|let(?:'s| us)|have (?:the|all|every)|will|gonna|going to|make (?:it|this|that|them|the))\b",
+    r"|supposed to|try to|let(?:'s| us)|have (?:the|all|every)|will|gonna|going to"
+    r"|make (?:it|this|that|them|the))\b",
     re.I,
 )
 _OF_ANSWER = re.compile(r"^\W*(?:that|this|it|which|sounds?)\b[^,;]{0,20}\bwould\b", re.I)
