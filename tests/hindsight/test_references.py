@@ -34,6 +34,15 @@ def test_the_name_of_a_system_around_ids_is_left_out() -> None:
     assert refs[1] == {"trace": "t1", "observation": "o1"}
 
 
+def test_an_id_that_redaction_has_changed_is_left_out() -> None:
+    uuid = "81275221-1066-4863-b351-3c8ea15c2ccb"  # a number of a card
+    messages = [
+        {"role": "user", "content": "fix it"},
+        {"role": "assistant", "content": "done", "refs": {"observation": uuid, "trace": "t1"}},
+    ]
+    assert refs_of(messages)[1] == {"trace": "t1"}
+
+
 def agent(*spans: str, last: str = "all done") -> list[dict[str, Any]]:
     """A turn of two steps with a call each and a last message, which have these spans."""
     call = {"id": "k", "type": "function", "function": {"name": "ls", "arguments": "{}"}}

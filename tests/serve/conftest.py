@@ -41,6 +41,9 @@ def server(tmp_path: Path) -> Iterator[Server]:
 def judged_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a judged lake, and its key beside it."""
     folder = tmp_path_factory.mktemp("judged")
+    key = folder / "lake.key"  # which users share a bucket depends on it
+    key.write_text("0" * 64)
+    key.chmod(0o600)
     path = write_chats(folder / "chats.jsonl", [make_chat(number) for number in range(CHATS)])
     upshot.run(str(path), folder / "lake")
     return folder
