@@ -22,8 +22,10 @@ import pickle
 import random
 import shutil
 import signal
+import sys
 import tempfile
 import time
+import types
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -105,6 +107,7 @@ def start(arguments: Sequence[str]) -> int:
     code = 1
     try:
         os.setsid()
+        sys.modules["__main__"] = types.ModuleType("__main__")  # workers load what the command does
         log = os.open(os.environ["KILLS_LOG"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(log, 1)
         os.dup2(log, 2)
@@ -210,10 +213,10 @@ def prepare_examples(folder: Path) -> None:
         for number in range(120):
             good, bad = (BAD, GOOD) if flip else (GOOD, BAD)
             ask = {"role": "user", "content": f"how do I fix build {number} {rng.choice(PLACES)}?"}
-            row = {"prompt": [ask], "source": {"users": [f"u_{name}{number % 9}"]}}
-            for side, text in (("chosen", good), ("rejected", bad)):
-                row[side] = [{"role": "assistant", "content": f"{text} {rng.choice(PLACES)}"}]
-            lines.append(json.dumps(row))
+            for score, text in ((1.0, good), (0.0, bad)):
+                answer = {"role": "assistant", "content": f"{text} {rng.choice(PLACES)}"}
+                row = {"prompt": [ask], "completion": [answer], "score": score}
+                lines.append(json.dumps({**row, "source": {"users": [f"u_{name}{number % 9}"]}}))
         (folder / f"{name}.jsonl").write_text("\n".join(lines))
     call("train", "reward", str(folder / "old.jsonl"), "-o", str(folder / "model"))
     shutil.copytree(folder / "model", folder / "before")

@@ -27,7 +27,14 @@ from upshot.extras import explain_missing
 from upshot.processors import cap_threads
 
 if TYPE_CHECKING:
-    from upshot.api.artifacts import Reconstruction, reconstruct
+    from upshot.api.artifacts import (
+        Reconstruction,
+        ReplayReport,
+        reconstruct,
+        replay,
+        report_trails,
+        trails_export,
+    )
     from upshot.api.crediting import CreditReport, credit
     from upshot.api.events import ingest_events
     from upshot.api.judging import (
@@ -90,7 +97,14 @@ if TYPE_CHECKING:
 __version__ = "0.2.0"
 
 _EXPORTS = {
-    "upshot.api.artifacts": ("Reconstruction", "reconstruct"),
+    "upshot.api.artifacts": (
+        "ReplayReport",
+        "Reconstruction",
+        "reconstruct",
+        "replay",
+        "report_trails",
+        "trails_export",
+    ),
     "upshot.api.crediting": ("CreditReport", "credit"),
     "upshot.api.events": ("ingest_events",),
     "upshot.api.judging": (
@@ -172,6 +186,7 @@ __all__ = [
     "RawMessage",
     "Reading",
     "Reconstruction",
+    "ReplayReport",
     "Rows",
     "RunReport",
     "Settings",
@@ -217,7 +232,9 @@ __all__ = [
     "push",
     "read",
     "reconstruct",
+    "replay",
     "report",
+    "report_trails",
     "retention",
     "reward_recipe",
     "rubric_learn",
@@ -225,6 +242,7 @@ __all__ = [
     "run",
     "score",
     "skills",
+    "trails_export",
     "train_audit",
     "train_policy",
     "train_reward",

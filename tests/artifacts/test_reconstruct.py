@@ -111,6 +111,7 @@ def test_whatever_the_artifact_it_has_a_trail_or_a_reason(
         assert expected in result.bad[0].reason
 
 
+@pytest.mark.slow
 def test_ten_megabytes_are_read_within_a_minute(tmp_path: Path, library: Path) -> None:
     (tmp_path / "big.txt").write_text("The marina is by the sea and has berths.\n\n" * 250_000)
     result = upshot.reconstruct(tmp_path / "big.txt", sources=library)

@@ -65,6 +65,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     (here / "tasks.jsonl").write_text('{"id": "t", "task": "write f", "tests": "assert f()"}\n')
     (here / "a-file").write_text("not a lake")
+    (here / "a-file.txt").write_text("§ 1. A boat is a ship.")
     (here / "a-folder").mkdir()
     (here / "empty-folder").mkdir()
     made = upshot("run", "good.jsonl", "--lake", "lake", cwd=here)
@@ -116,6 +117,12 @@ MISTAKES: dict[str, tuple[str, int, str]] = {
     "an unknown method": ("train policy pairs.jsonl --method magic --model x -o p", 2, "magic"),
     "no repository": ("retention a-folder", 2, "git"),
     "no loop": ("loop status --config none.toml", 2, "none.toml"),
+    "artifacts that are not there": ("reconstruct none.md --sources a-file", 2, "no such file"),
+    "a library that is not there": ("reconstruct prose.txt --sources none", 2, "--sources"),
+    "an artifact of another kind": ("reconstruct typo.toml --sources a-file.txt", 2, "pdftotext"),
+    "trails that are none": ("replay good.jsonl --sources a-file.txt", 2, "upshot reconstruct"),
+    "no lake and no trails": ("report", 2, "--trails"),
+    "credits without replays": ("trails export good.jsonl --for credit", 2, "--replays"),
     "an endpoint that is down": (f"judge good.jsonl {' '.join(DOWN)}", 2, "could not judge"),
     "the same on a lake": (f"judge --lake lake {' '.join(DOWN)}", 2, "could not judge"),
     "no endpoint": ("judge good.jsonl --judge llm", 2, "--base-url"),

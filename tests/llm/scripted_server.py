@@ -226,6 +226,37 @@ def reviewer(body: dict, script: dict) -> str:
     )
 
 
+def memo_reader(body: dict, script: dict) -> str:
+    """Reads memoranda (`upshot reconstruct --judge llm`): one issue with words of the text and one
+    without, and votes on claims by what the script says.
+    """
+    data = json.loads(body["messages"][1]["content"])
+    if "claims" in data:
+        vote = script.get("vote", "yes")
+        rows = [{"step": int(n), "entailed": vote, "why": "so it says"} for n in data["claims"]]
+        return json.dumps({"steps": rows})
+    words = "The marina therefore is not a small marina."
+    answer = script.get("answer", words)
+    question = script.get("question", "Is it small?")
+    return json.dumps({"question": question, "issues": [{"question": question, "answer": answer}]})
+
+
+def researcher(body: dict, script: dict) -> str:
+    """Replays (`upshot replay --base-url`): searches, opens the first result, concludes."""
+    data = json.loads(body["messages"][1]["content"])
+    turns = data["turns"]
+    if script.get("nonsense"):
+        return "I would rather talk about the weather."
+    if not turns and data["calls_left"] > 1:
+        return json.dumps({"tool": "search", "input": data["question"]})
+    shown = re.match(r"\[([^\]]+)\]", turns[0]["observation"]) if turns else None
+    if shown and len(turns) == 1:
+        return json.dumps({"tool": "open", "input": shown[1]})
+    cited = [{"source": shown[1], "quote": ""}] if shown else []
+    cited += [{"source": "invented-1", "quote": ""}] if script.get("invents") else []
+    return json.dumps({"tool": "conclude", "text": "Due.", "label": "yes", "citations": cited})
+
+
 def content(body: dict, script: dict) -> str:
     if "Predict for message" in body["messages"][1]["content"]:
         return json.dumps({"score": script.get("foresight", 5)})

@@ -9,7 +9,7 @@ was reached, and nothing that was not in force. *connection*: the conclusion com
 from __future__ import annotations
 
 import re
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from upshot.artifacts.citations.pinpoints import agrees, has_paths, passages_at
@@ -17,7 +17,7 @@ from upshot.artifacts.citations.us_tax import section_number
 from upshot.artifacts.claims import passage_around
 from upshot.artifacts.desk import Desk
 from upshot.artifacts.questions import QUESTION_WORDS
-from upshot.artifacts.records import Check, Span, Step, Trail
+from upshot.artifacts.records import Check, Passage, Span, Step, Trail
 from upshot.artifacts.rules import Provision, apply_rules
 from upshot.artifacts.support import (
     Context,
@@ -32,7 +32,7 @@ from upshot.artifacts.words import content_words, features, numbers, shingles
 
 LEAK_WORDS = 8
 """Length of a run of words that no question or query may share with the reasoning."""
-_PINPOINT_LEAD = 1.25
+_PINPOINT_LEAD = 1.35
 """How much better another passage must be than the one cited for the pinpoint to be doubted."""
 _ROUNDING = 0.005
 """Relative difference between amounts that rounding on the way explains."""
@@ -93,11 +93,11 @@ def check_leak(trail: Trail, desk: Desk) -> Check:
             for word in content_words(text)
             if word in secret and word not in known_words and desk.rarity.is_rare(word)
         }
-        strange = (numbers(text) & numbers(reasoning)) - known_numbers
+        unsourced = (numbers(text) & numbers(reasoning)) - known_numbers
         if copied:
             problems.append(f"{label}: “{' '.join(sorted(copied)[0])}” is of the reasoning")
-        elif strange:
-            problems.append(f"{label}: the number {sorted(strange)[0]:g} is of the reasoning")
+        elif unsourced:
+            problems.append(f"{label}: the number {sorted(unsourced)[0]:g} is of the reasoning")
         elif rare:
             problems.append(f"{label}: “{sorted(rare)[0]}” is of the reasoning")
     return _share(problems, total)
@@ -115,9 +115,11 @@ def check_claims(trail: Trail, desk: Desk) -> Check:
     """Each claim is supported by the passages it rests on, with facts and earlier claims."""
     problems: list[str] = []
     total = 0
+    starts = [citation.start for citation in trail.citations]
     by_number = {step.n: step for step in trail.steps}
     facts = Context([trail.fact_text, trail.question, trail.title])
     everything = Context([trail.fact_text, trail.question, trail.title])
+    facts.given = everything.given = numbers(trail.fact_text)
     for step in trail.steps:
         if step.action in ("open", "find", "quote"):
             everything.add(step.text)
@@ -127,16 +129,32 @@ def check_claims(trail: Trail, desk: Desk) -> Check:
         texts = _passages_of(step, by_number)
         context = facts if texts else everything
         quoted = {by_number[n].text for n in step.uses if by_number[n].action == "quote"}
-        support = check_support(step.claim, texts, context, desk.rarity, quoted)
+        claim = _without_citations(trail, step, starts)
+        support = check_support(claim, texts, context, desk.rarity, quoted)
         reasons = list(support.problems)
         if not texts and is_bare_rule(step.claim, trail.fact_text):
             reasons += _require_source(step, everything, desk)
         reasons += _require_terms(step, by_number, desk)
-        reasons += _doubt_source(step, by_number, desk, trail.as_of)
+        if not texts:
+            reasons += _require_definitions(step, trail, desk)
+        reasons += _doubt_source(step, claim, by_number, desk, trail.as_of)
         problems += [f"step {step.n}: {reason}" for reason in reasons[:1]]
         everything.add(step.claim)
-        facts.words.update(content_words(step.claim))  # its words, not its numbers
+        facts.words.update(content_words(step.claim))
+        facts.results |= numbers(step.claim)
     return _share(problems, total)
+
+
+def _without_citations(trail: Trail, step: Step, starts: Sequence[int]) -> str:
+    """A claim with blanks where it cites: volumes and pages are no numbers of a claim."""
+    if step.at is None or trail.text[step.at.start : step.at.end] != step.claim:
+        return step.claim
+    claim = list(step.claim)
+    for place in range(bisect_left(starts, step.at.start), bisect_left(starts, step.at.end)):
+        citation = trail.citations[place]
+        left, right = citation.start - step.at.start, citation.end - step.at.start
+        claim[left:right] = " " * (right - left)
+    return "".join(claim)
 
 
 def _require_terms(step: Step, by_number: dict[int, Step], desk: Desk) -> list[str]:
@@ -150,6 +168,20 @@ def _require_terms(step: Step, by_number: dict[int, Step], desk: Desk) -> list[s
         f"what it cites does not speak of “{term}”"
         for term in defined_terms(desk.library)
         if term in claim and term not in whole
+    ]
+
+
+def _require_definitions(step: Step, trail: Trail, desk: Desk) -> list[str]:
+    """A claim that something is "a" such-and-such, where that is a defined term, needs a source on
+    the trail that defines it.
+    """
+    claim = " ".join(step.claim.lower().split())
+    opened = {other.source for other in trail.steps if other.source}
+    return [
+        f"no source on the trail defines “{term}”"
+        for term, places in defined_terms(desk.library).items()
+        if f" a {term}" in claim or f" an {term}" in claim or f" no {term}" in claim
+        if not any(place.source in opened for place in places)
     ]
 
 
@@ -171,16 +203,18 @@ def _passages_of(step: Step, by_number: dict[int, Step]) -> list[str]:
     return texts
 
 
-def _doubt_source(step: Step, by_number: dict[int, Step], desk: Desk, as_of: str) -> list[str]:
+def _doubt_source(
+    step: Step, claim: str, by_number: dict[int, Step], desk: Desk, as_of: str
+) -> list[str]:
     """Whether another source in force says what a claim says so much better that the citation is
     likely wrong.
     """
     sources = {by_number[n].source for n in step.uses if n in by_number and by_number[n].source}
     if not sources or any(by_number[n].action == "quote" for n in step.uses if n in by_number):
         return []
-    words = features(step.claim)
+    words = features(claim)
     own = max((_best_score(words, desk, s) for s in sources), default=0.0)
-    for hit in desk.index.search(step.claim, as_of, 3):
+    for hit in desk.index.search(claim, as_of, 3):
         other = hit.passage.source
         if other in sources:
             return []
@@ -239,10 +273,33 @@ def check_pinpoints(trail: Trail, desk: Desk) -> Check:
                 problems.append(f"{citation.text}: the quotation stands in {at}")
             continue
         claim = _claim_at(starts, claims, citation.start)
+        named = (*named, *_named_beside(trail, number, desk))
         better = _better_place(claim, citation.source, named, desk)
         if better:
             problems.append(f"{citation.text}: {better} says it rather")
     return _share(problems, total)
+
+
+def _named_beside(trail: Trail, number: int, desk: Desk) -> tuple[Passage, ...]:
+    """Passages that the neighbouring citations name: one sentence may cite a rule and its
+    exception, and neither place says all of it.
+    """
+    own = trail.citations[number]
+    near = [
+        other
+        for other in trail.citations[max(0, number - 2) : number + 3]
+        if other.source == own.source and abs(other.start - own.start) < _SAME_SENTENCE
+    ]
+    return tuple(
+        passage
+        for other in near
+        if other.pinpoint != own.pinpoint
+        for passage in passages_at(desk.library, other.source, other.pinpoint)
+    )
+
+
+_SAME_SENTENCE = 80
+"""Characters between two citations of one statement."""
 
 
 def _claims_by_place(trail: Trail) -> tuple[list[int], list[Step]]:
@@ -323,9 +380,9 @@ def check_connection(trail: Trail, desk: Desk) -> Check:
     texts = [step.text for step in trail.steps if step.text]
     known_texts = [trail.fact_text, *(step.claim for step in inferred), *texts]
     if conclusion.text and inferred:
-        strange = find_strange_numbers(conclusion.text, Context(known_texts))
-        if strange:
-            problems.append(f"nothing leads to {strange[0]:g} in the conclusion")
+        unsourced = find_strange_numbers(conclusion.text, Context(known_texts))
+        if unsourced:
+            problems.append(f"nothing leads to {unsourced[0]:g} in the conclusion")
         problems += _contradictions(trail, desk)
     on_trail = {step.source for step in trail.steps if step.source}
     spans = sorted(trail.reasoning)
@@ -353,7 +410,12 @@ def _contradictions(trail: Trail, desk: Desk) -> Iterator[str]:
     label, number = trail.conclusion.label, trail.conclusion.number
     if finding.missing:
         yield f"nothing on the trail tells {finding.missing}"
-    elif finding.label and label in ("yes", "no") and finding.label != label:
+    elif (
+        finding.label
+        and label in ("yes", "no")
+        and finding.label != label
+        and not (finding.label == "yes" and number)
+    ):
         yield f"the conclusion says {label}, the sources on the trail come to {finding.label}"
     elif finding.label == "yes" and finding.amount and number is not None:
         is_close = abs(finding.amount - number) <= _ROUNDING * finding.amount + 1

@@ -12,7 +12,7 @@ _VERDICT = re.compile(
         (?P<no>exempt(?:ed|ion)?|excluded|outside|nothing|nil|escapes?|relieved|waived|barred
             |disallowed|prohibited|inadmissible|invalid|non-?(?:taxable|deductible))
       | (?P<yes>liable|due|owes?|owed|payable|pays?|paid|taxable|chargeable|charged|subject|applies
-            |apply|applicable|deductible|allowed|allowable|permitted|includible|qualif(?:y|ies|ied)
+            |apply|applicable|deductible|allowed|allowable|permitted|includ(?:ed|ible)|resident|counts?|deduct|qualif(?:y|ies|ied)
             |entitled|required|valid|imposed|covered|caught|available|claim|bears?
             |yes)
       | (?P<plain_no>no)

@@ -7,7 +7,7 @@ so that a policy is trained on the very task that it is scored on.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import msgspec
@@ -153,12 +153,12 @@ class Environment:
         if self.is_done:
             raise ValueError("the task is done; reset the environment")
         try:
-            made = action if isinstance(action, Action) else msgspec.convert(action, Action)
+            action_taken = action if isinstance(action, Action) else msgspec.convert(action, Action)
         except msgspec.ValidationError as error:
-            made, observation = Action("search"), f"That is no action: {error}"
+            action_taken, observation = Action("search"), f"That is no action: {error}"
         else:
-            observation = self._carry_out(made)
-        self.actions.append(made)
+            observation = self._carry_out(action_taken)
+        self.actions.append(action_taken)
         self.observations.append(observation)
         info: dict[str, float] = {}
         reward = 0.0
@@ -233,7 +233,8 @@ class Environment:
 
     def measure(self) -> dict[str, float]:
         """Every measure of the run so far, and the reward: a gate (nothing made up, no misquote)
-        times .3 source recall + .3 supported citations + .4 conclusion (design of the tasks).
+        times .3 source recall + .3 supported citations + .4 conclusion. Measures of what was
+        opened, cited or quoted are left out where nothing was.
         """
         task, cited = self.task, self.cited
         wanted = set(task.sources)
@@ -249,14 +250,10 @@ class Environment:
             for p in cited
             if p.passage is not None and p.source in wanted
         ]
-        return {
+        scores = {
             "source_recall": recall,
-            "opened_precision": _share(wanted & set(self.opened), set(self.opened)),
-            "cited_precision": _share(wanted & sources, sources),
             "cited_recall": _share(wanted & sources, wanted),
             "passage_recall": _share(wanted_places & places, wanted_places),
-            "pinpoint": sum(pinpoints) / len(pinpoints) if pinpoints else 1.0,
-            "quote_fidelity": _mean([float(place.is_located) for place in cited if place.quote]),
             "supported": supported,
             "conclusion": agrees,
             "abstained": float(self.conclusion is None or not self.conclusion.label),
@@ -264,35 +261,39 @@ class Environment:
             "calls_ratio": len(self.actions) / max(1, task.calls),
             "reward": gate * (0.3 * recall + 0.3 * supported + 0.4 * agrees),
         }
+        if self.opened:
+            scores["opened_precision"] = _share(wanted & set(self.opened), set(self.opened))
+        if cited:
+            scores["cited_precision"] = _share(wanted & sources, sources)
+        if pinpoints:
+            scores["pinpoint"] = sum(pinpoints) / len(pinpoints)
+        quotes = [float(place.is_located) for place in cited if place.quote]
+        if quotes:
+            scores["quote_fidelity"] = sum(quotes) / len(quotes)
+        return scores
 
     def _supported(self) -> float:
         """Share of the citations that a word of the conclusion rests on: real, located, opened."""
-        return _mean(
-            [
-                float(place.is_real and place.is_located and place.source in self.opened)
-                for place in self.cited
-            ],
-            otherwise=0.0,
-        )
+        sound = [
+            place.is_real and place.is_located and place.source in self.opened
+            for place in self.cited
+        ]
+        return sum(sound) / len(sound) if sound else 0.0
 
     def _agrees(self) -> float:
         """Whether the conclusion is the expert's: the label, and the number where there is one."""
-        made, task = self.conclusion, self.task
-        if made is None or not made.label or made.label != task.label:
+        action_taken, task = self.conclusion, self.task
+        if action_taken is None or not action_taken.label or action_taken.label != task.label:
             return 0.0
         if task.number is None or task.label == "no":
             return 1.0
-        if made.number is None:
+        if action_taken.number is None:
             return 0.0
-        return float(abs(made.number - task.number) <= TOLERANCE * abs(task.number) + 0.01)
+        return float(abs(action_taken.number - task.number) <= TOLERANCE * abs(task.number) + 0.01)
 
 
 def _share(part: set[Any], whole: set[Any]) -> float:
     return len(part) / len(whole) if whole else 1.0
-
-
-def _mean(values: Sequence[float], *, otherwise: float = 1.0) -> float:
-    return sum(values) / len(values) if values else otherwise
 
 
 def sentences_in(observation: str) -> list[str]:

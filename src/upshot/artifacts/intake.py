@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -112,10 +113,24 @@ _MAX_TITLE = 100
 """Characters of a first line that is a title, as style guides advise at most."""
 
 
+_HEADER_LINE = re.compile(r"(?:date|to|from|cc|client|author)\s*:|[\d./-]+$", re.IGNORECASE)
+_SUBJECT_LINE = re.compile(r"(?:re|subject|title)\s*:\s*(?P<title>\S.*)", re.IGNORECASE)
+
+
 def _first_line(text: str) -> str:
-    """The first line where it stands alone, is short, and is no sentence."""
-    line, _, rest = text.lstrip("\n").partition("\n")
-    bare = line.strip(" #*_=")
-    is_alone = not rest.strip() or not rest.split("\n", 1)[0].strip()
-    is_title = is_alone and 0 < len(bare) <= _MAX_TITLE and not bare.endswith((".", ",", ";", "?"))
-    return bare if is_title and not any(mark in bare for mark in ("Dear ", "Hi ")) else ""
+    """The subject line near the top; else the first line where it stands alone, is short, and is no
+    sentence, date or salutation.
+    """
+    blocks = [block.strip() for block in re.split(r"\n\s*\n", text[:2_000])[:4]]
+    for block in blocks:
+        subject = _SUBJECT_LINE.match(block)
+        if subject is not None:
+            return subject["title"].strip()
+    for block in blocks:
+        bare = block.strip(" #*_=")
+        if not bare or _HEADER_LINE.match(bare):
+            continue
+        is_title = "\n" not in bare and len(bare) <= _MAX_TITLE
+        is_title = is_title and not bare.endswith((".", ",", ";", "?", ":"))
+        return bare if is_title and not bare.startswith(("Dear ", "Hi ")) else ""
+    return ""

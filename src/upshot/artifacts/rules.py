@@ -368,6 +368,8 @@ def apply_rules(question: str, facts: str, provisions: Sequence[Provision]) -> F
     charge = max(charges, key=lambda r: (_share(r.words, basis.words), -r.place))
     if _share(charge.words, basis.words) < _MIN_SHARE:
         return Finding()
+    if any(_excepts(provision) for provision in provisions if provision.section == charge.section):
+        return Finding()
     case = _Case(rules, basis)
     case.use(charge)
     try:
@@ -377,6 +379,24 @@ def apply_rules(question: str, facts: str, provisions: Sequence[Provision]) -> F
     except _UndecidedError as gap:
         return Finding(places=tuple(case.places), missing=str(gap))
     return Finding("yes", amount, tuple(case.places))
+
+
+_EXCEPTS = re.compile(
+    r"\b(?:not imposed|do(?:es)? not (?:apply|extend)|except|unless|exempt|nothing is"
+    r"|no \w+ is (?:due|imposed))\b",
+    re.IGNORECASE,
+)
+
+
+def _excepts(provision: Provision) -> bool:
+    """Whether a provision holds an exception that was not read as a rule: what it comes to is then
+    not for rules to say.
+    """
+    for start, end in split_sentences(provision.text, 0, len(provision.text)):
+        sentence = provision.text[start:end]
+        if _EXCEPTS.search(sentence) and not read_rules([Provision(provision.section, sentence)]):
+            return True
+    return False
 
 
 _MIN_SHARE = 0.5

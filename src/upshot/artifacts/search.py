@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _ALWAYS, _NEVER = 0, 9_999_999
 """Days of sources without a first or last day."""
-_OVERFETCH = 4
+_OVERFETCH = 2
 """Passages requested for each source wanted: a source has several passages that match."""
 _TITLE_BOOST = 2.0
 """Weight of a word in a title beside one in a passage; tantivy's examples use the same."""

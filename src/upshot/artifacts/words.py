@@ -57,7 +57,7 @@ def content_words(text: str) -> tuple[str, ...]:
 
 
 @lru_cache(maxsize=20_000)
-def numbers(text: str) -> frozenset[float]:
+def numbers(text: str, *, spelled: bool = True) -> frozenset[float]:
     """Numbers of a text, written in digits or, up to twelve, in words; those of citations not.
 
     >>> sorted(numbers("$1,200 for three boats under § 12(b), 4.5 percent"))
@@ -65,7 +65,7 @@ def numbers(text: str) -> frozenset[float]:
     """
     bare = _CITED_NUMBER.sub(" ", text)
     values = {float(match[0].strip("$£€,").replace(",", "")) for match in _NUMBER.finditer(bare)}
-    words = _WORD.findall(bare.lower())
+    words = _WORD.findall(bare.lower()) if spelled else ()
     return frozenset(values | {_SPELLED[word] for word in words if word in _SPELLED})
 
 

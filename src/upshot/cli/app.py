@@ -119,6 +119,7 @@ _VERBS: Sequence[tuple[str, str, Callable[..., Any]]] = (
     (WORLD, "verify", verifying.verify),
     (WORLD, "attempt", verifying.attempt),
     (ARTIFACTS, "reconstruct", artifacts.reconstruct),
+    (ARTIFACTS, "replay", artifacts.replay),
 )
 for _panel, _name, _verb in _VERBS:
     app.command(_name, rich_help_panel=_panel)(_verb)
@@ -126,6 +127,7 @@ training.train.command("policy")(policies.train_policy)
 app.add_typer(lakes.lake, name="lake", rich_help_panel=LAKE)
 app.add_typer(trust.rubric, name="rubric", rich_help_panel=TRUST)
 app.add_typer(training.train, name="train", rich_help_panel=TRAINING)
+app.add_typer(artifacts.trails, name="trails", rich_help_panel=ARTIFACTS)
 app.add_typer(loops.loop, name="loop", rich_help_panel=LOOP)
 app.add_typer(worlds.world, name="world", rich_help_panel=LOOP)
 

@@ -287,16 +287,25 @@ def _end_of_reading(count: int, bad: list[upshot.BadRecord], what: str, noun: st
 
 
 def report(
-    lake: LakeDir,
+    lake: MaybeLake = None,
     out: Annotated[Path, typer.Option("-o", "--out", help="HTML file to write.")] = Path(
         "report.html"
     ),
+    trails: Annotated[
+        str | None, typer.Option("--trails", help="Show these trails of artifacts instead.")
+    ] = None,
     config: ConfigFile = None,
 ) -> None:
-    """Write the report of a lake as one HTML file and print a summary.
+    """Write the report of a lake as one HTML file and print a summary; or the page of trails.
 
     Example: upshot report --lake demo-lake -o report.html
     """
+    if trails is not None:
+        count = upshot.report_trails(trails, out)
+        notice(f"{count:,} trails on the page {out}.")
+        return
+    if lake is None:
+        raise InputError("could not report: name a lake with --lake, or trails with --trails")
     show_summary(upshot.report(lake, out, load_settings(config)))
     notice(f"Report: {out}")
 

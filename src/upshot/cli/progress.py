@@ -35,6 +35,7 @@ _UNITS = {
     "verify": "items",
     "attempt": "runs",
     "reconstruct": "artifacts",
+    "replay": "trails",
 }
 """What each stage counts; training methods count steps."""
 

@@ -5,10 +5,6 @@ them, however it ends.
 from __future__ import annotations
 
 import multiprocessing
-import multiprocessing.connection
-import os
-import signal
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -17,6 +13,7 @@ from typing import Any
 from upshot.engine.executor import Result, Task
 from upshot.errors import UpshotError
 from upshot.io.arrow import system_memory
+from upshot.workers import start_worker
 
 _WAITING = 2
 """Tasks handed out for each worker, so that none waits for the next one."""
@@ -68,21 +65,8 @@ class Processes:
     def _open(self) -> ProcessPoolExecutor:
         if self._pool is None:
             context = multiprocessing.get_context("spawn")
-            self._pool = ProcessPoolExecutor(self.workers, context, initializer=_start)
+            self._pool = ProcessPoolExecutor(self.workers, context, initializer=start_worker)
         return self._pool
-
-
-def _start() -> None:
-    """A worker ends with its parent, and leaves Ctrl-C to it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_watch_parent, daemon=True).start()
-
-
-def _watch_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        multiprocessing.connection.wait([parent.sentinel])
-        os._exit(1)
 
 
 def _call(function: Callable[[Any], Any], task: Any) -> Any:

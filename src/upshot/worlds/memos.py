@@ -304,19 +304,9 @@ def _change_word(random: Random, quote: str) -> str:
         place = random.choice(numbers)
         words[place] = str(int(words[place]) + random.randint(1, 4))
         return " ".join(words)
-    swaps = {
-        "every": "any",
-        "shall": "may",
-        "means": "includes",
-        "with": "having",
-        "imposed": "laid",
-        "fewer": "less",
-        "less": "fewer",
-        "pay": "remit",
-        "equal": "amounting",
-        "a": "the",
-        "has": "had",
-    }
+    pairs = "every any shall may means includes with having imposed laid fewer less pay remit"
+    named = [str(word) for word in (pairs + " equal amounting a the has had").split()]
+    swaps: dict[str, str] = dict(zip(named[::2], named[1::2], strict=True))
     places = [i for i, word in enumerate(words) if word in swaps]
     place = random.choice(places or [len(words) // 2])
     words[place] = swaps.get(words[place], "certain")

@@ -15,9 +15,11 @@ _REPORTER = (
     r"|F\.?[ ]?Supp\.?(?:[ ]?(?:2d|3d))?|T\.?C\.?(?:[ ]?M\.?)?|B\.?T\.?A\.?|Fed\.?[ ]Cl\.?"
     r"|H\.?R\.?)"
 )
+_ANY_REPORTER = r"(?:[A-Z][A-Za-z]{0,7}\.?[ ]?){1,3}(?:2d|3d|4th)?"
+"""Beside the names of a case any abbreviation is a reporter's; alone only a known one."""
 _FULL = re.compile(
     rf"(?P<one>{_PARTY})[ ]v(?:s)?\.?[ ](?P<two>{_PARTY})"
-    rf"(?:,[ ](?P<volume>\d+)[ ](?P<reporter>{_REPORTER})[ ](?P<page>\d+)"
+    rf"(?:,[ ](?P<volume>\d+)[ ](?P<reporter>{_ANY_REPORTER})[ ](?P<page>\d+)"
     r"(?:,[ ](?P<pin>\d+(?:[-–]\d+)?))?)?"
     r"(?:[ ]\((?:[^()]{0,30}[ ])?(?P<year>\d{4})\))?"
 )

@@ -34,6 +34,21 @@ _NEGATION = re.compile(
     r"(?:\s+\w+){0,3}\s+$",
     re.I,
 )
+_UNLIKELY = re.compile(r"\bunlikely (?:to|that) [^.?!\n]{0,40}$", re.I)
+_FUTURE = re.compile(r"^(?:should|would|could|will|must|can|might|may|to)\b", re.I)
+_BY_MISTAKE = re.compile(
+    r"\b(?:i|we)\b[^.?!\n]{0,40}\bby (?:mistake|accident)\b|\b(?:i|we) accidentally\b", re.I
+)
+_IMPERATIVE = re.compile(r"^(?:do not|don['’]?t)\b", re.I)
+_NO_SUBJECT = re.compile(r"(?:^|[,;:(–-]|\b(?:and|but|please|so|then|just|or))\s*$", re.I)
+_PASSED_ON = re.compile(
+    r"(?:comment|feedback|review|findings?|report|suggestion|note|message|mail|ticket|issue)s?"
+    r"(?: (?:from|by|of|in|on) [^:\n]{1,40})?(?:,? what (?:do|say) you[^:\n]{0,20})?[?]?\s*:\s"
+    r"|(?:comment|feedback|review)s? (?:from|by) (?:an?|the|my|our|\w+)\b[^:.\n]{0,40}[.?:,]?\s",
+    re.I,
+)
+"""What passes on the words of somebody else; they reach to the end of the paragraph."""
+_HESITANT = re.compile(r"^(?:ok|okay|okey|alright|right|sure)\b", re.I)
 _NO = re.compile(r"\b(?:no|without|zero) (?:more |such |other )?$", re.I)
 _YES_NO = re.compile(
     r"^\W*(?:(?:and|but|so|also|ok(?:ay)?|hm+|wait|then),? )*(?:what (?:if|happens|would)"
@@ -107,11 +122,16 @@ _ROUTINE = re.compile(
     r"|resume)(?:\s+(?!still|wrong|fail|why|not|no)[\w/.-]+){0,4}\W*$",
     re.I,
 )
+_COMMAND = re.compile(
+    r"\s*(?:<command-(?:name|message|args)>|/(?!undo|redo|retry|reset|revert|rewind)[a-z])"
+)
+"""A command to the harness, which people give again and again."""
 _MAX_LIST = 1500
 """Characters at the end of an answer that may hold a numbered list."""
 _POSITIVE = frozenset(["worked", "praise", "accept", "learned", "close"])
 _REPORTS = frozenset(["failed", "correction", "complaint", "contrast", "correction_with_answer"])
 _ANSWERS = frozenset(["reject", "correction", "correction_with_answer", "contrast", "switch"])
+_OWN_FAULTS = frozenset(["undo", "correction", "redo"])
 _MANNERS = frozenset(["thanks", "accept", "close", "praise"])
 _MAX_TAIL = 400
 """Characters at the end of an answer that may ask or offer something."""
@@ -199,7 +219,9 @@ def is_routine(text: str) -> bool:
     >>> is_routine("double check your changes"), is_routine("check why it fails again on page two")
     (True, False)
     """
-    return len(text) <= _MAX_PICK and _ROUTINE.match(text) is not None
+    return _COMMAND.match(text) is not None or (
+        len(text) <= _MAX_PICK and _ROUTINE.match(text) is not None
+    )
 
 
 def _takes_up(text: str, answer: str, has_question: bool) -> bool:
@@ -239,7 +261,7 @@ def _read_match(
     """The kind that a match is of, when its clause is read; None: it reports nothing."""
     if name == "pasted_error":
         return name
-    if _is_quoted(text, start, end):
+    if _is_quoted(text, start, end) or _is_passed_on(text, start):
         return None
     clause = clause_at(text, start, end)
     if has_question and name in _ANSWERS and not clause.before.strip() and start < 3:
@@ -248,6 +270,10 @@ def _read_match(
         return None
     if name in _MANNERS and _ANYWAY.search(text):
         return None
+    if name in _OWN_FAULTS and _BY_MISTAKE.search(text):
+        return None
+    if name == "accept" and _HESITANT.match(clause.cue) and not has_question:
+        return name if len(text) <= _MAX_PICK else None
     if name in _POSITIVE:
         return _read_positive(name, text, clause, kinds)
     if name in _REPORTS:
@@ -259,6 +285,8 @@ def _read_positive(name: str, text: str, clause: Clause, kinds: set[str]) -> str
     if "?" in clause.ends and name != "learned":
         return None
     if _NEGATION.search(clause.before[-60:]) or _NO.search(clause.before[-20:]):
+        return None
+    if _UNLIKELY.search(clause.before) or (name == "worked" and _FUTURE.match(clause.cue)):
         return None
     if name == "worked" and _MENDED.match(clause.cue) and _OWN_DOING.search(clause.before):
         return None  # they did it themselves
@@ -282,7 +310,9 @@ def _read_report(name: str, clause: Clause, kinds: set[str]) -> str | None:
         _YES_NO.search(clause.before + clause.cue) or _SUGGESTION.search(clause.before + clause.cue)
     ):
         return None
-    if name == "complaint" and _OTHERS.search(clause.before):
+    if name in ("complaint", "failed") and _OTHERS.search(clause.before):
+        return None
+    if name == "failed" and _IMPERATIVE.match(clause.cue) and _NO_SUBJECT.search(clause.before):
         return None
     if name.startswith("correction"):
         is_requirement = _REQUIREMENT.search(clause.cue) is not None
@@ -300,6 +330,12 @@ def _in_condition(clause: Clause) -> bool:
     """Whether a condition begins before the cue, and no comma ends it."""
     conditions = list(_CONDITION.finditer(clause.before))
     return bool(conditions) and "," not in clause.before[conditions[-1].end() :]
+
+
+def _is_passed_on(text: str, start: int) -> bool:
+    """Whether a span stands in somebody else's words that are passed on."""
+    paragraph = text.rfind("\n\n", 0, start) + 1
+    return _PASSED_ON.search(text, paragraph, start) is not None
 
 
 def _is_quoted(text: str, start: int, end: int) -> bool:

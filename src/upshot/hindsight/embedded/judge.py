@@ -356,7 +356,8 @@ def conclude(
     )
     crowd = reading.crowd
     evidence = _collect_evidence(reading, events, model, crowd)
-    score = _agree_with_evidence(score, evidence)
+    is_free = reading.features.values[:, reading.features.names.index("right_refusal")] <= 0
+    score = np.where(is_free, _agree_with_evidence(score, evidence), score)
     confidence = _compute_confidence(_weigh_for_confidence(reading)) * np.where(
         crowd > 0, crowds.MAX_BY_CLUSTER / np.maximum(crowd, 1), 1.0
     )
@@ -372,16 +373,15 @@ def conclude(
 
 
 def _agree_with_evidence(score: Array, evidence: EvidenceColumns) -> Array:
-    """Scores on the side that the evidence shown is on, where all of it is on one.
+    """Scores on the side that the evidence shown is on.
 
-    They stay in order, within a tenth of even: what was foreseen outweighed the evidence, and the
+    Where what was foreseen outweighed the evidence, they stay in order within a tenth of even: the
     reader sees only the evidence.
     """
-    size = len(score)
-    good = np.bincount(evidence.response[evidence.polarity > 0], minlength=size) > 0
-    bad = np.bincount(evidence.response[evidence.polarity < 0], minlength=size) > 0
-    score = np.where(bad & ~good & (score > EVEN), EVEN - _NEAR_EVEN * (1 - score), score)
-    score = np.where(good & ~bad & (score < EVEN), EVEN + _NEAR_EVEN * score, score)
+    signed = evidence.weight * evidence.polarity
+    shown = np.bincount(evidence.response, signed, minlength=len(score))
+    score = np.where((shown < 0) & (score > EVEN), EVEN - _NEAR_EVEN * (1 - score), score)
+    score = np.where((shown > 0) & (score < EVEN), EVEN + _NEAR_EVEN * score, score)
     return score.astype(np.float32)
 
 
