@@ -27,7 +27,7 @@ SAMPLES = DOCS.parent / "tests" / "sources" / "files"
 _ORDER = [
     *("records", "stats", "io", "lake", "engine", "llm", "privacy", "sources", "threads"),
     *("hindsight", "verifiers", "retention", "credit", "preferences", "hub", "reward", "policy"),
-    *("loop", "artifacts", "report", "worlds", "api", "cli"),
+    *("loop", "artifacts", "report", "serve", "worlds", "api", "cli"),
 ]
 """Folders in the order in which they may import each other."""
 

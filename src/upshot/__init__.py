@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from upshot.api.pairs import Exported, examples, export_pairs, pairs
     from upshot.api.policies import check_policy_recipe, train_policy
     from upshot.api.policy_methods import explain_method, policy_recipe
+    from upshot.api.pushing import PushReport, push
     from upshot.api.readings import Reading, read
     from upshot.api.repositories import retention
     from upshot.api.reward_models import (
@@ -130,6 +131,7 @@ _EXPORTS = {
     "upshot.api.pairs": ("Exported", "examples", "export_pairs", "pairs"),
     "upshot.api.policies": ("check_policy_recipe", "train_policy"),
     "upshot.api.policy_methods": ("explain_method", "policy_recipe"),
+    "upshot.api.pushing": ("PushReport", "push"),
     "upshot.api.readings": ("Reading", "read"),
     "upshot.api.repositories": ("retention",),
     "upshot.api.reward_models": (
@@ -179,6 +181,7 @@ __all__ = [
     "Objective",
     "Preference",
     "Privacy",
+    "PushReport",
     "RawConversation",
     "RawMessage",
     "Reading",
@@ -226,6 +229,7 @@ __all__ = [
     "pairs",
     "plan",
     "policy_recipe",
+    "push",
     "read",
     "reconstruct",
     "replay",

@@ -133,6 +133,19 @@ class LLMSettings(_Section):
     """Use the endpoint's batch interface."""
 
 
+class PushSettings(_Section):
+    """How verdicts are sent to other systems; their keys come from the environment alone, under
+    the names that those systems' own clients read.
+    """
+
+    timeout_s: float = Field(default=30.0, gt=0)
+    """For one attempt, from sending to the last byte."""
+    attempts: int = Field(default=6, ge=1, le=50)
+    """Tries of one request."""
+    backoff_s: float = Field(default=1.0, ge=0)
+    """Wait before the second try; doubles each time, up to a minute."""
+
+
 class EngineSettings(_Section):
     """Where work runs."""
 
@@ -168,6 +181,7 @@ class Settings(BaseSettings):
     threads: ThreadSettings = ThreadSettings()
     judge: JudgeSettings = JudgeSettings()
     llm: LLMSettings = LLMSettings()
+    push: PushSettings = PushSettings()
     engine: EngineSettings = EngineSettings()
 
 

@@ -36,6 +36,7 @@ from upshot.hindsight import pipeline
 from upshot.hindsight.embedded.model import load_shipped_model
 from upshot.hindsight.llm import cascade, rubric
 from upshot.hindsight.llm.judge import Options
+from upshot.hindsight.references import Place, find_refs, read_refs
 from upshot.io.rows import Rows
 from upshot.io.streams import Limits
 from upshot.io.writing import replace_file
@@ -611,7 +612,13 @@ def _judge_in_memory(
 ) -> list[Verdict]:
     tables, models = linked(conversations, settings)
     rows = pipeline.judge_in_memory(tables, models, settings.judge.horizon)
-    by_place = {(row["id"], row["index"]): _verdict(row) for row in rows.to_pylist()}
+    judged = rows.to_pylist()
+    refs = find_refs(tables["conversations"], tables["messages"], map(_place_of, judged))
+
+    def read(row: dict[str, Any]) -> Verdict:
+        return _verdict(row, refs.get(_place_of(row), {}))
+
+    by_place = {_place_of(row): read(row) for row in judged}
     if settings.judge.kind == "embedded" or not by_place:
         return list(by_place.values())
     share, audit_rate = _shares(settings)
@@ -628,7 +635,7 @@ def _judge_in_memory(
     answered: dict[tuple[str, int], Verdict] = {}
 
     def add(_: cascade.Bucket, judged: CleanTable) -> None:
-        answered.update({(row["id"], row["index"]): _verdict(row) for row in judged.to_pylist()})
+        answered.update({_place_of(row): read(row) for row in judged.to_pylist()})
 
     report = _ask(lambda: iter([part]), settings, replies, add, progress)
     _hand_over(report, on_report)
@@ -667,7 +674,8 @@ def verdicts(lake: str | os.PathLike[str], settings: Settings | None = None) -> 
             if curve is not None and rows:
                 for row, score in zip(rows, curve(table["score"].to_numpy()), strict=True):
                     row["score"] = float(score)
-            yield from map(_verdict, rows)
+            refs = read_refs(store, bucket, list(map(_place_of, rows)))
+            yield from (_verdict(row, refs.get(_place_of(row), {})) for row in rows)
 
     return Rows(read)
 
@@ -682,7 +690,11 @@ def curve_of(store: Lake) -> Any:
     return msgspec.json.decode(model.content, type=Calibrator)
 
 
-def _verdict(row: Mapping[str, Any]) -> Verdict:
+def _place_of(row: Mapping[str, Any]) -> Place:
+    return row["id"], row["index"]
+
+
+def _verdict(row: Mapping[str, Any], refs: Mapping[str, str]) -> Verdict:
     evidence = tuple(
         Evidence(
             e["id"],
@@ -717,6 +729,7 @@ def _verdict(row: Mapping[str, Any]) -> Verdict:
             for step in row["steps"] or ()
         ),
         row["reason"],
+        refs,
     )
 
 

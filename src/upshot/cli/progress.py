@@ -23,6 +23,7 @@ _UNITS = {
     "ingest": "conversations",
     "link": "buckets",
     "judge": "buckets",
+    "push": "buckets",
     "talk": "people",
     "draw": "prompts",
     "ask": "threads",

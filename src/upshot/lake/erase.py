@@ -65,7 +65,9 @@ class ErasureProof(msgspec.Struct, frozen=True):
     retrain: list[str] = []
     """Folders of models outside the lake that learned from the user; unchanged, to be retrained."""
     exports: list[str] = []
-    """Files outside the lake that hold rows of the user; unchanged, to be deleted or made anew."""
+    """Files outside the lake that hold rows of the user, and addresses to which their verdicts were
+    pushed; unchanged, to be deleted or made anew there.
+    """
     is_allowed_again: bool = False
     """The user was only taken off the list of the erased."""
 
@@ -108,6 +110,7 @@ def erase_user(lake: Lake, user: str, spells: Spells) -> ErasureProof:
         speech = _find_speech(lake, user)
         owners = {owner for one in speech.values() for owner in one.owners}
         exports = sorted({path for one in (user, *owners) for path in find_exports(lake, one)})
+        exports += _find_endpoints(lake, user)
         models = _find_models(lake, user)
         traces = _collect_traces(lake, user)
         rows: dict[str, int] = {}
@@ -181,6 +184,12 @@ def _erase_words(lake: Lake, bucket: int, speech: _Speech) -> None:
     lake.rewrite("verdicts", bucket, lambda rows: without_words(rows, speech.places))
     lake.rewrite("threads", bucket, without_reasons)
     lake.rewrite("replies", bucket, without_replies)
+
+
+def _find_endpoints(lake: Lake, user: str) -> list[str]:
+    """Addresses of other systems that have taken scores of a user's responses."""
+    rows = lake.read_all_versions("outbox", None, ["endpoint"], users=[user])
+    return sorted({str(endpoint) for endpoint in rows["endpoint"].to_pylist()})
 
 
 def _find_models(lake: Lake, user: str) -> list[str]:

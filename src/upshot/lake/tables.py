@@ -445,6 +445,8 @@ class Lake:
             return CleanTable(_select_newest(rows, ("user", "id"), ("as_of",), columns))
         if table == "erased":
             return CleanTable(_select_newest(rows, ("mark",), ("as_of",), columns))
+        if table == "outbox":
+            return CleanTable(_select_newest(rows, _KEYS[table][:-1], ("as_of",), columns))
         if table == "checksums":
             return CleanTable(
                 _select_newest(rows, ("table", "path"), ("version", "as_of"), columns)
@@ -719,6 +721,7 @@ _KEYS: Mapping[str, Sequence[str]] = {
     "threads": ("user", "id", "as_of"),
     "progress": ("step", "table", "as_of"),
     "erased": ("mark", "as_of"),
+    "outbox": ("target", "endpoint", "id", "index", "kind", "as_of"),
     "checksums": ("table", "path", "version", "as_of"),
 }
 

@@ -179,6 +179,21 @@ SCHEMAS: Mapping[str, pa.Schema] = {
             ("as_of", _TIME),
         ]
     ),
+    "outbox": pa.schema(
+        [
+            ("bucket", pa.int32()),
+            ("user", pa.string()),
+            ("target", pa.string()),
+            ("endpoint", pa.string()),
+            ("id", pa.string()),
+            ("index", pa.int32()),
+            ("kind", pa.string()),
+            ("ref", pa.string()),
+            ("score", pa.float32()),
+            ("label", pa.string()),
+            ("as_of", _TIME),
+        ]
+    ),
     "checksums": pa.schema(
         [
             ("bucket", pa.int32()),
@@ -197,10 +212,11 @@ its thread after it), of those a language model's before an embedded judge's, of
 `basis` names the models of the lake that it was made with. Of the threads' rows on one conversation
 the newest counts. `models` are in bucket 0, with the users who taught them; `progress` marks the
 files that a step has read (`lake.progress`), `exports` whose rows went into files outside
-(`lake.exports`), `erased` who was erased (`lake.erased`), `checksums` those of
-files (`lake.checksums`). A conversation's `identity` stands for
-its user, source and id in the log, and `chain` holds four bytes for each of its messages, by which
-a longer version is told from another conversation (`sources.identity`). `tool_calls`, `refs` and
+(`lake.exports`), `outbox` the scores that another system has taken (`serve.outbox`), `erased` who
+was erased (`lake.erased`), `checksums` those of files (`lake.checksums`). A conversation's
+`identity` stands for its user, source and id in the log, and `chain` holds four bytes for each of
+its messages, by which a longer version is told from another conversation (`sources.identity`).
+`tool_calls`, `refs` and
 `metadata` are JSON.
 """
 

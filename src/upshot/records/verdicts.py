@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
 EVEN = 0.5
@@ -110,3 +112,5 @@ class Verdict(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """What the user was after and what came of it, in the LLM judge's words; left out where there
     is none.
     """
+    refs: Mapping[str, str] = {}
+    """Ids by which other systems know the response: trace, observation, span, message, …"""

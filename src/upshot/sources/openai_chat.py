@@ -530,7 +530,7 @@ def parse_conversation(record: Any, source: str = NAME, place: str = "") -> RawC
         fork=_whole(record.get("fork"), -1),
         parent=_name_of(record.get("parent")),
         parent_at=_whole(record.get("parent_at"), -1),
-        refs={str(k): str(v) for k, v in as_object(record.get("refs")).items()},
+        refs=_read_refs(record.get("refs")),
         place=place,
     )
 
@@ -550,7 +550,7 @@ def _read_item(item: Any, at: int, index: int) -> Iterator[RawMessage]:
         changes["author"] = author
     if spans := _read_spans(item.get("spans"), len(last.content)):
         changes["spans"] = spans
-    if refs := {str(k): str(v) for k, v in as_object(item.get("refs")).items()}:
+    if refs := _read_refs(item.get("refs")):
         changes["refs"] = {**last.refs, **refs}
     if isinstance(status, int) and not isinstance(status, bool):
         changes["status"] = status
@@ -561,6 +561,19 @@ def _read_item(item: Any, at: int, index: int) -> Iterator[RawMessage]:
     if signals:
         changes["signals"] = signals
     yield msgspec.structs.replace(last, **changes) if changes else last
+
+
+def _read_refs(value: Any) -> dict[str, str]:
+    """Ids by which other systems know something, with or without the system's name around them:
+    `{"langfuse": {"trace": "…"}}` or `{"trace": "…"}`.
+    """
+    refs: dict[str, str] = {}
+    for name, inner in as_object(value).items():
+        if is_object(inner):
+            refs.update({str(k): str(v) for k, v in inner.items()})
+        else:
+            refs[str(name)] = str(inner)
+    return refs
 
 
 def _read_spans(value: Any, size: int) -> tuple[AuthorSpan, ...]:

@@ -1,0 +1,1 @@
+"""What meets other systems: verdicts back to where traces live."""
