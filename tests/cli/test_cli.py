@@ -50,6 +50,7 @@ def test_every_verb_has_an_example_that_runs(tmp_path: Path) -> None:
         "link",
         "judge",
         "report",
+        "push",
         "erase",
         "audit",
         "label",
@@ -62,8 +63,10 @@ def test_every_verb_has_an_example_that_runs(tmp_path: Path) -> None:
         "retention",
         "verify",
         "attempt",
+        "reconstruct",
+        "replay",
     ]
-    groups = ["lake", "rubric", "train", "loop", "world"]
+    groups = ["lake", "rubric", "train", "trails", "loop", "world"]
     assert [group.name for group in app.registered_groups] == groups
     for verb in (
         "run",
@@ -72,6 +75,7 @@ def test_every_verb_has_an_example_that_runs(tmp_path: Path) -> None:
         "link",
         "judge",
         "report",
+        "push",
         "audit",
         "label",
         "compare",

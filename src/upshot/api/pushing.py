@@ -36,7 +36,7 @@ def push(
 
     Raises:
         NotFoundError: there is no lake, or nothing in it has been judged.
-        InputError: no such system; or no response has an id there.
+        InputError: no such system; or no response has an id there, and it is no dry run.
         ConfigError: no address or key is set.
     """
     if to not in TARGETS:
@@ -69,7 +69,8 @@ def push(
         local_executor_of(settings),
         lambda done, total: progress("push", done, total),
     )
-    if report.responses and report.without_refs == report.responses and not report.skipped:
+    is_empty = report.responses and report.without_refs == report.responses
+    if is_empty and not report.skipped and not dry_run:
         raise InputError(
             f"could not push to {to}: none of the {report.responses:,} responses has {target.needs}"
             " in its log; ingest an export of that system, or give its ids as `refs`"
