@@ -277,6 +277,7 @@ def test_judge_works_as_a_filter() -> None:
         "as_of",
         "observed_through",
         "horizon",
+        "worked",
     }
     assert (verdict["id"], verdict["index"], verdict["judge"]) == ("c1", 1, "embedded/2")
     assert verdict["evidence"][0]["quote"] == "that worked"
