@@ -177,8 +177,8 @@ class _Follower:
                     on_way[other].add(stage.kind)
                     self._note(other, Event(0, output[0], stage.kind, stage.value, output[1]))
         match = _TAKEN_BACK.search(command)
-        asked = self.requests[row] if row >= 0 else -1
-        if match is None or asked < 0 or not _WANTS_BACK.search(line.text[asked]):
+        request = self.requests[row] if row >= 0 else -1
+        if match is None or request < 0 or not _WANTS_BACK.search(line.text[request]):
             return  # an agent also cleans up after itself
         files = match.group("files") or match.group("restored")
         for other in sorted(on_way):
