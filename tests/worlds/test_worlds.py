@@ -21,7 +21,7 @@ from upshot.errors import ConfigError, InputError, NotFoundError
 from upshot.hub.sampling import Drawing
 from upshot.records import Turn
 from upshot.worlds import mediocre, phrases, talk
-from upshot.worlds.people import NOISY, TROUBLED, Dials, Person
+from upshot.worlds.people import NOISY, TROUBLED, Dials, Person, Truth
 from upshot.worlds.phrases import OCCASIONS, typos
 from upshot.worlds.programs import QUESTION, REFUSAL, Programs
 from upshot.worlds.world import Task, World
@@ -212,12 +212,15 @@ def test_verdicts_on_the_logs_tell_right_answers_from_wrong_ones(
     (tmp_path / "log.jsonl").write_text(
         "".join(json.dumps(one) + "\n" for one in found.conversations)
     )
-    verdicts = {
-        (one.id, one.index): one
-        for one in upshot.judge(upshot.read(tmp_path / "log.jsonl", raw=True))
-    }
-    good = [verdicts[one.id, one.index].score for one in found.truths if one.ok]
-    bad = [verdicts[one.id, one.index].score for one in found.truths if not one.ok]
+    verdicts = list(upshot.judge(upshot.read(tmp_path / "log.jsonl", raw=True)))
+
+    def score_of(truth: Truth) -> float:
+        """An answer is the last message of its turn, whose verdict has the index of the first."""
+        turns = [v for v in verdicts if v.id == truth.id and v.index <= truth.index]
+        return max(turns, key=lambda verdict: verdict.index).score
+
+    good = [score_of(one) for one in found.truths if one.ok]
+    bad = [score_of(one) for one in found.truths if not one.ok]
     better = sum((g > b) + 0.5 * (g == b) for g in good for b in bad) / (len(good) * len(bad))
     assert better > 0.75, f"AUC {better:.2f}"
 
