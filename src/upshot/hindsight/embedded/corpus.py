@@ -90,7 +90,7 @@ def hash_words(words: str) -> str:
     """By which words are known that a lake does not hold.
 
     >>> hash_words("thank you so much")
-    'bb6b1e9a4f2c'
+    '0d2c7def43d7'
     """
     return hashlib.blake2b(words.encode(), digest_size=6).hexdigest()
 

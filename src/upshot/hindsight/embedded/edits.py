@@ -87,9 +87,9 @@ def parse_edit(text: str, calls: Sequence[ToolCall] = ()) -> Edit | None:
     >>> block = "<<<<<<< SEARCH\\nold_line = 1\\n=======\\nnew_line = 2\\n>>>>>>> REPLACE"
     >>> [line.text for line in parse_edit(block).added]
     ['new_line = 2']
-    >>> call = ToolCall("Edit", '{"file_path": "src/a.py", "old_string": "", "new_string": "n = 10000"}')
+    >>> call = ToolCall("Edit", '{"file_path": "src/a.py", "old_string": "", "new_string": "n = 100000"}')
     >>> parse_edit("", [call]).added
-    frozenset({Line(file='src/a.py', text='n = 10000')})
+    frozenset({Line(file='src/a.py', text='n = 100000')})
     """  # noqa: E501
     changes = [*_read_text(text), *(change for call in calls for change in _read_call(call))]
     before = {line for old, _, _ in changes for line in old}
