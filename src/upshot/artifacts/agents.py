@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from importlib import resources
 from typing import Any, Protocol
 
 import msgspec
@@ -209,11 +208,6 @@ class ModelReply(msgspec.Struct, frozen=True):
     label: str = ""
     number: float | None = None
     citations: list[CitedPlace] = []
-
-
-def load_prompt(name: str) -> str:
-    """A prompt that ships."""
-    return resources.files("upshot.artifacts").joinpath("prompts", name).read_text("utf-8").strip()
 
 
 def show_transcript(given: dict[str, Any], env: Environment) -> dict[str, Any]:

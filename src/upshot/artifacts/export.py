@@ -11,11 +11,12 @@ from typing import Any
 
 import msgspec
 
-from upshot.artifacts.agents import describe_tools, load_prompt
+from upshot.artifacts.agents import describe_tools
 from upshot.artifacts.environment import Action, make_task
 from upshot.artifacts.records import Step, Trail
 from upshot.artifacts.replay import Replay
 from upshot.credit.conserve import Credit, conserve_credits
+from upshot.llm import load_prompt
 from upshot.preferences.exporters.trl import convert_conversation, convert_pair
 from upshot.records import Example, Preference, ToolCall, Turn
 from upshot.records.training import Source as Origin
@@ -59,7 +60,10 @@ def export_sft(trails: Sequence[Trail]) -> Iterator[dict[str, Any]]:
 
 def make_conversation(trail: Trail) -> Example:
     """A trail as one conversation with tool calls; only the assistant's messages are imitated."""
-    prompt = (Turn("system", load_prompt("replay.md")), Turn("user", _show_task(trail)))
+    prompt = (
+        Turn("system", load_prompt("upshot.artifacts", "replay.md")),
+        Turn("user", _show_task(trail)),
+    )
     turns: list[Turn] = []
     for step in trail.steps:
         call = _call_of(step)
@@ -181,7 +185,7 @@ def export_preferences(replays: Iterable[Replay]) -> Iterator[dict[str, Any]]:
 
 def _prompt_of(replay: Replay) -> tuple[Turn, ...]:
     task = "\n\n".join(part for part in (replay.question, replay.facts) if part)
-    return (Turn("system", load_prompt("replay.md")), Turn("user", task))
+    return (Turn("system", load_prompt("upshot.artifacts", "replay.md")), Turn("user", task))
 
 
 def _turns_of(replay: Replay) -> tuple[Turn, ...]:

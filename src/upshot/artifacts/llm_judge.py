@@ -14,13 +14,21 @@ from typing import Literal
 
 import msgspec
 
-from upshot.artifacts.agents import load_prompt
 from upshot.artifacts.checks import check_leak, run_checks
 from upshot.artifacts.desk import Desk
 from upshot.artifacts.questions import ROOT
 from upshot.artifacts.records import Check, Issue, Span, Step, Trail
 from upshot.hindsight.trust import hostile
-from upshot.llm import Asker, Budget, Endpoint, Replies, Spent, make_question, work_through
+from upshot.llm import (
+    Asker,
+    Budget,
+    Endpoint,
+    Replies,
+    Spent,
+    load_prompt,
+    make_question,
+    work_through,
+)
 
 MAKER = "llm/1"
 _MAX_TEXT = 24_000
@@ -98,7 +106,7 @@ def judge_trails(
         trail = trails[number]
         request = make_question(
             endpoint,
-            load_prompt("issues.md"),
+            load_prompt("upshot.artifacts", "issues.md"),
             {"text": hostile.sanitise(trail.text, _MAX_TEXT)},
             Issues,
             _TOKENS,
@@ -112,7 +120,7 @@ def judge_trails(
         if claims:
             request = make_question(
                 endpoint,
-                load_prompt("claims.md"),
+                load_prompt("upshot.artifacts", "claims.md"),
                 {"claims": claims},
                 Claims,
                 _TOKENS + _TOKENS_PER_CLAIM * len(claims),

@@ -9,7 +9,6 @@ import msgspec
 from upshot.artifacts.agents import (
     ModelReply,
     check_reply,
-    load_prompt,
     reply_to_action,
     show_transcript,
 )
@@ -17,7 +16,7 @@ from upshot.artifacts.desk import Desk
 from upshot.artifacts.environment import Action, Environment, make_task
 from upshot.artifacts.records import Trail
 from upshot.artifacts.replay import Replay, desk_for, record_replay
-from upshot.llm import Asker, Budget, Endpoint, Replies, make_question, work_through
+from upshot.llm import Asker, Budget, Endpoint, Replies, load_prompt, make_question, work_through
 
 _MAX_TOKENS = 900
 """Of one action; a conclusion with ten citations takes 700."""
@@ -66,7 +65,7 @@ def replay_with_model(
         while not env.is_done:
             question = make_question(
                 endpoint,
-                load_prompt("replay.md"),
+                load_prompt("upshot.artifacts", "replay.md"),
                 show_transcript(given, env),
                 ModelReply,
                 _MAX_TOKENS,

@@ -9,12 +9,12 @@ import msgspec
 from upshot.artifacts.agents import (
     ModelReply,
     check_reply,
-    load_prompt,
     reply_to_action,
     show_transcript,
 )
 from upshot.artifacts.environment import Action, Environment
 from upshot.hub.sampling import Drawing, Sampler, open_sampler
+from upshot.llm import load_prompt
 from upshot.llm.model_json import parse_reply
 from upshot.records import Turn
 
@@ -42,7 +42,7 @@ class PolicyAgent:
     def act(self, given: dict[str, Any], env: Environment) -> Action:
         """The action that the policy writes."""
         shown = msgspec.json.encode(show_transcript(given, env)).decode()
-        prompt = (Turn("system", load_prompt("replay.md")), Turn("user", shown))
+        prompt = (Turn("system", load_prompt("upshot.artifacts", "replay.md")), Turn("user", shown))
         (text,) = self._chat([prompt], Drawing(max_tokens=_MAX_TOKENS, temperature=0.0))
         reply, problem = parse_reply(text, ModelReply, check_reply)
         return Action("search") if reply is None or problem else reply_to_action(reply)

@@ -14,7 +14,6 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from importlib import resources
 from typing import Any
 
 import msgspec
@@ -24,7 +23,16 @@ from numpy.typing import NDArray
 from upshot.credit.reviewers import Review, baseline_outcome
 from upshot.credit.trajectories import Trajectory
 from upshot.hindsight.trust import hostile
-from upshot.llm import Asker, Budget, Endpoint, Replies, Spent, make_question, work_through
+from upshot.llm import (
+    Asker,
+    Budget,
+    Endpoint,
+    Replies,
+    Spent,
+    load_prompt,
+    make_question,
+    work_through,
+)
 
 Array = NDArray[np.float64]
 _MAX_CHARACTERS = 2_000
@@ -108,7 +116,7 @@ def review(
         }
         blind_question = make_question(
             endpoint,
-            _load_prompt("importance.md"),
+            load_prompt("upshot.credit", "importance.md"),
             shown,
             Importance,
             _BASE_TOKENS + _TOKENS_PER_STEP * size,
@@ -122,7 +130,7 @@ def review(
         informed = shown | {"outcome": run.outcome, "expected": round(b, 4)}
         place_question = make_question(
             endpoint,
-            _load_prompt("place.md"),
+            load_prompt("upshot.credit", "place.md"),
             informed,
             Place,
             _PLACE_TOKENS,
@@ -208,7 +216,3 @@ def _combine(
             cost.divided += agreement <= _MAJORITY
             weight = flat
     return Review((run.outcome - b) * weight, b, 0.0, tuple(reasons))
-
-
-def _load_prompt(name: str) -> str:
-    return resources.files("upshot.credit").joinpath("prompts", name).read_text("utf-8").strip()

@@ -15,7 +15,7 @@ from upshot.llm.replies import (
     request_key,
     settle_journals,
 )
-from upshot.llm.structured import ask, make_question, make_response_format
+from upshot.llm.structured import ask, load_prompt, make_question, make_response_format
 
 __all__ = [
     "SUBJECT",
@@ -33,6 +33,7 @@ __all__ = [
     "ask_cached",
     "extract_json",
     "keep_replies",
+    "load_prompt",
     "make_question",
     "make_response_format",
     "request_key",

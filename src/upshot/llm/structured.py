@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import cache
+from importlib import resources
 from typing import Any, Protocol, TypeVar, cast
 
 import msgspec
@@ -62,6 +63,11 @@ def _make_strict(schema: Any) -> Any:
         fields["required"] = list(fields["properties"])
         fields["additionalProperties"] = False
     return fields
+
+
+def load_prompt(package: str, name: str) -> str:
+    """A prompt that ships in the folder `prompts` of a package."""
+    return resources.files(package).joinpath("prompts", name).read_text("utf-8").strip()
 
 
 def make_question(

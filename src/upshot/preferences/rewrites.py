@@ -8,7 +8,6 @@ what only the correction revealed is marked with a note, since such answers teac
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from importlib import resources
 from typing import Any, NamedTuple
 
 import msgspec
@@ -16,7 +15,16 @@ import numpy as np
 
 from upshot.hindsight.embedded.timeline import USER
 from upshot.hindsight.trust import hostile
-from upshot.llm import Asker, Budget, Endpoint, Replies, Spent, make_question, work_through
+from upshot.llm import (
+    Asker,
+    Budget,
+    Endpoint,
+    Replies,
+    Spent,
+    load_prompt,
+    make_question,
+    work_through,
+)
 from upshot.preferences.kinds import REWRITE
 from upshot.preferences.pairs import (
     JudgedBucket,
@@ -150,7 +158,9 @@ async def _rewrite_answer(
         "answer": hostile.sanitise(line.text[p], _MAX_SHOWN),
         "next": hostile.sanitise(line.text[correction.reaction], _MAX_SHOWN),
     }
-    request = make_question(endpoint, _load_prompt("rewrite.md"), shown, Rewrite, _TOKENS)
+    request = make_question(
+        endpoint, load_prompt("upshot.preferences", "rewrite.md"), shown, Rewrite, _TOKENS
+    )
     rewrite, *_ = await asker.ask(request, Rewrite, lambda _: "", user)
     if rewrite is None:
         tally.unusable += 1
@@ -194,7 +204,9 @@ async def _check_rewrite(
 ) -> float | None:
     """The checker's score of a rewrite; None if a requirement is not met or the score is low."""
     check, *_ = await asker.ask(
-        make_question(endpoint, _load_prompt("check.md"), shown, Check, _TOKENS),
+        make_question(
+            endpoint, load_prompt("upshot.preferences", "check.md"), shown, Check, _TOKENS
+        ),
         Check,
         lambda c: "" if len(c.met) == requirements else f"`met` needs {requirements} entries",
         user,
@@ -202,12 +214,6 @@ async def _check_rewrite(
     if check is None or len(check.met) != requirements or not all(check.met):
         return None
     return check.score if _MIN_CHECK_SCORE <= check.score <= _MAX_CHECK_SCORE else None
-
-
-def _load_prompt(name: str) -> str:
-    return (
-        resources.files("upshot.preferences").joinpath("prompts", name).read_text("utf-8").strip()
-    )
 
 
 def is_usable(text: str, old: str) -> bool:

@@ -49,6 +49,10 @@ WEIGHTS: Mapping[str, float] = {
     "same_speaker": 0.0,
     "addressed": 0.0,
     "answers": 0.0,
+    "names_of_thread": 0.0,
+    "files": 0.0,
+    "same_branch": 0.0,
+    "other_branch": 0.0,
     "embedding": 3.0,
 }
 """Logits per unit, for one person's sessions, as fitted by `bench/train_links.py`, except that no
@@ -96,6 +100,10 @@ CHAT_WEIGHTS: Mapping[str, float] = {
     "same_speaker": 2.29,
     "addressed": 3.94,
     "answers": 3.24,
+    "names_of_thread": 0.0,
+    "files": 0.0,
+    "same_branch": 0.0,
+    "other_branch": 0.0,
     "embedding": 3.0,
 }
 """For streams that several people share, in which every message is a session."""
@@ -267,16 +275,15 @@ def link_sessions(
     roots: list[int] = []
     for later in range(len(sessions)):
         best, best_logit, best_parts = -1, -math.inf, dict[str, float]()
-        exclusive, names = index.exclusive(later), index.names_of_thread(later)
+        exclusive = index.exclusive(later) if weights["exclusive"] else {}
+        names = index.names_of_thread(later) if weights["names_of_thread"] else {}
         for earlier in index.candidates(later, window):
             parts = index.compare(later, earlier)
             if roots[earlier] in exclusive:
                 parts["exclusive"] = min(MAX_EXCLUSIVE, exclusive[roots[earlier]])
             if roots[earlier] in names:
                 parts["names_of_thread"] = min(MAX_EXCLUSIVE, names[roots[earlier]])
-            logit = weights["bias"] + sum(
-                [weights.get(name, 0.0) * value for name, value in parts.items()]
-            )
+            logit = weights["bias"] + sum([weights[name] * value for name, value in parts.items()])
             if logit > best_logit:
                 best, best_logit, best_parts = earlier, logit, parts
         score = 1.0 / (1.0 + math.exp(-max(-30.0, min(30.0, best_logit)))) if best >= 0 else 0.0
@@ -495,8 +502,7 @@ def _explain_link(
         "same_speaker": "same speaker",
     }
     strong = sorted(
-        ((weights.get(n, 0.0) * v, n) for n, v in parts.items() if weights.get(n, 0.0) * v > 0.3),
-        reverse=True,
+        ((weights[n] * v, n) for n, v in parts.items() if weights[n] * v > 0.3), reverse=True
     )
     return tuple(texts[name] for _, name in strong if name in texts)
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, cast
 import msgspec
 
 from upshot.hindsight.embedded.edits import Edit, Line
-from upshot.hindsight.embedded.events import Event, rank_by_time
+from upshot.hindsight.embedded.events import Event
 from upshot.hindsight.embedded.timeline import TOOL, USER, Timeline
 from upshot.records import ToolCall
 
@@ -107,10 +107,11 @@ def follow_edits(line: Timeline) -> list[Event]:
     left alone; `commit`, `push` and `outcome` (a merge) that it went on its way; `undo` that it was
     taken back before.
     """
-    rank = rank_by_time(line)
+    if not line.edits:
+        return []
     commands = _find_commands(line)
     follower = _Follower(line)
-    for place in sorted({*line.edits, *commands}, key=lambda place: int(rank[place])):
+    for place in sorted({*line.edits, *commands}, key=lambda place: int(line.rank[place])):
         if line.row_of[place] >= 0 and place in line.edits:
             follower.apply(line.edits[place], place)
         for command in commands.get(place, ()):

@@ -9,9 +9,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
 from upshot.hindsight.embedded.edits import is_code
 from upshot.hindsight.embedded.timeline import ASSISTANT, Timeline
 from upshot.records import CleanTable
@@ -73,7 +70,7 @@ def _undo_events(
     pending: list[tuple[str, int, str, str]],
 ) -> list[Event]:
     """Undo events on the responses whose commits are gone, in the order of the user's sessions."""
-    rank = rank_by_time(line)
+    rank = line.rank
     gone: dict[tuple[str, str], tuple[int, str, str]] = {}
     for user, at, kind, detail in pending:
         if kind == "undo" and (user, detail) in commits:
@@ -88,14 +85,6 @@ def _undo_events(
         for key, (at, kind, shown) in gone.items()
         if line.role[commits[key][0]] == ASSISTANT
     ]
-
-
-def rank_by_time(line: Timeline) -> NDArray[np.int64]:
-    """Rank of each message in time across threads; simultaneous sessions keep their order."""
-    order = np.lexsort((line.index, line.conversation.astype(str), line.time))
-    rank = np.empty(len(order), np.int64)
-    rank[order] = np.arange(len(order))
-    return rank
 
 
 _RESULTS = frozenset(["test", "build", "lint", "trace", "exit"])
@@ -116,7 +105,7 @@ def _settle(line: Timeline, events: list[Event]) -> list[Event]:
     A result in a response that edited nothing before it is about the responses whose edits had not
     been tried yet.
     """
-    rank = rank_by_time(line)
+    rank = line.rank
     by_row: dict[int, list[Event]] = {}
     settled: list[Event] = []
     for event in events:

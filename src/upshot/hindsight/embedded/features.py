@@ -187,6 +187,8 @@ class _Inputs(NamedTuple):
     """Of the words of every message."""
     answered: NDArray[np.uint64]
     """Of the words of every response: how it begins, and what it says in the end."""
+    in_round: NDArray[np.bool_]
+    """Which of `later` come before the next response, in the response's own session."""
 
 
 def compute_features(
@@ -208,14 +210,16 @@ def compute_features(
     # what starts with "no" there answers a question
     form[np.array([*asked_before, False]), _FORM.index("starts_no")] = 0.0
     routine = np.array([*map(clauses.is_routine, texts), False])
-    signature = word_hashes.make_signatures(word_hashes.drop_stop_words(words))
-    signature = np.vstack([signature, np.zeros((1, 16), np.uint64)])
+    signature = _sign_messages(words)
     request = line.before(USER)
     later = line.later(USER, MAX_LATER, horizon)
     row_of = np.full(len(line.role) + 1, len(users), np.int64)
     row_of[users] = np.arange(len(users))
     answered = signature[line.responses] | signature[line.answers]
-    relation, repeat, direct = _relate_messages(line, later, request, signature, answered)
+    in_round = _find_round(line, later)
+    relation, repeat, direct = _relate_messages(
+        line, later, request, signature, exchange=answered | signature[request], in_round=in_round
+    )
     inputs = _Inputs(
         line,
         request,
@@ -230,6 +234,7 @@ def compute_features(
         form,
         signature,
         answered,
+        in_round,
     )
     columns, needs_future = _make_columns(inputs, events, [kind.name for kind in kinds])
     values = (
@@ -250,6 +255,12 @@ def compute_features(
         words,
         line.answers,
     )
+
+
+def _sign_messages(words: word_hashes.Words) -> NDArray[np.uint64]:
+    """The signature of each message's words, and an empty one for position -1."""
+    signature = word_hashes.make_signatures(word_hashes.drop_stop_words(words))
+    return np.vstack([signature, np.zeros((1, 16), np.uint64)])
 
 
 def _make_columns(
@@ -354,7 +365,9 @@ def _relate_messages(
     later: NDArray[np.int64],
     request: NDArray[np.int64],
     signature: NDArray[np.uint64],
-    answered: NDArray[np.uint64],
+    *,
+    exchange: NDArray[np.uint64],
+    in_round: NDArray[np.bool_],
 ) -> tuple[Array, Array, NDArray[np.bool_]]:
     """How much each later message is about this response, and how similar it is to the request.
 
@@ -363,10 +376,9 @@ def _relate_messages(
     in between, more if it shares words with this exchange, and hardly at all after a change of
     subject. One that opens a later session of the thread and shares many words with this exchange,
     or reports on the last answer, is a return: it says what came of the answer. Anything else in
-    another session says nothing of it.
+    another session says nothing of it. `exchange`: of the words of each request and response.
     """
     responses = line.responses
-    exchange = answered | signature[request]
     relation = np.zeros(later.shape, np.float32)
     repeat = np.zeros(later.shape, np.float32)
     request_size = np.maximum(word_hashes.count_distinct(signature[request]), 1)
@@ -375,7 +387,6 @@ def _relate_messages(
     direct[:, 0] = line.session[later[:, 0]] == line.session[responses]
     touches = np.zeros(later.shape, np.float32)
     nearest = np.zeros(len(line.role) + 1, np.float32)
-    in_round = _find_round(line, later)
     last_of_round = in_round.sum(axis=1) - 1
     for k in range(later.shape[1]):
         message = signature[later[:, k]]
@@ -535,7 +546,7 @@ def _hindsight_features(inputs: _Inputs, kinds: Sequence[str]) -> dict[str, Arra
     near = np.where(direct, relation, 0.0)
     far = np.where(direct, 0.0, relation)
     lexicon = inputs.lexicon_score[rows]
-    shares = np.where(_find_round(line, later), relation, 0.0)
+    shares = np.where(inputs.in_round, relation, 0.0)
     of_round = (lexicon * shares).sum(axis=1) / np.maximum(shares.sum(axis=1), 1e-6)
     of_next = np.where(shares.any(axis=1), of_round, lexicon[:, 0] * relation[:, 0])
     out: dict[str, Array] = {"next": exists, "next_lexicon": of_next}

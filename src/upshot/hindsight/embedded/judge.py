@@ -22,7 +22,7 @@ from upshot.hindsight.embedded.edit_fates import follow_edits
 from upshot.hindsight.embedded.events import Event, resolve_events
 from upshot.hindsight.embedded.features import MAX_LATER, Array, Features, compute_features
 from upshot.hindsight.embedded.model import Model, load_shipped_model
-from upshot.hindsight.embedded.step_credits import Bearing, StepCredit, credit_steps
+from upshot.hindsight.embedded.step_credits import FATES, Bearing, StepCredit, credit_steps
 from upshot.hindsight.embedded.timeline import ASSISTANT, USER, Timeline, build_timeline
 from upshot.hindsight.trust import crowds, hostile
 from upshot.lake import model_version
@@ -381,7 +381,7 @@ def conclude(
         evidence,
         _read_fact(reading, "adopted", model.foresee_adoption(reading.features)),
         _read_fact(reading, "worked"),
-        _credit_steps(reading, events, evidence, score),
+        _credit_steps(reading, events, evidence, score, model),
     )
 
 
@@ -426,9 +426,14 @@ def _read_fact(reading: Reading, fact: str, before: Array | None = None) -> Arra
 
 
 def _credit_steps(
-    reading: Reading, events: Sequence[Event], evidence: EvidenceColumns, score: Array
+    reading: Reading,
+    events: Sequence[Event],
+    evidence: EvidenceColumns,
+    score: Array,
+    model: Model,
 ) -> dict[int, Sequence[StepCredit]]:
     line = reading.line
+    weights = {kind: model.weights[f"event_{kind}"] for kind in FATES}
     fates: dict[int, dict[str, float]] = {}
     for event in events:
         for place, share in event.steps:
@@ -448,7 +453,7 @@ def _credit_steps(
             for i in range(begins[row], begins[row + 1])
         ]
         taught = float(score[row]) - float(reading.foresight[row])
-        if credits := credit_steps(line, row, bearings, fates, taught):
+        if credits := credit_steps(line, row, bearings, fates, taught, weights=weights):
             steps[row] = credits
     return steps
 

@@ -17,10 +17,8 @@ from upshot.hindsight.embedded.timeline import USER, Timeline
 
 _NAME = re.compile(r"[A-Za-z_][\w.\-/]{4,}")
 _IDENTIFIER = re.compile(r"[a-z]+_\w+|[a-z]+[A-Z]\w+|[A-Z][a-z]+[A-Z]\w+")
-_KEPT, _REWRITTEN = 0.7, 2.0
-"""Logits of a step's lines that were all kept, or all rewritten: the weights of the judge's events.
-"""
-_FATES = frozenset(["kept", "rewritten"])
+FATES = ("kept", "rewritten")
+"""Kinds of events on a step's lines."""
 
 
 class StepCredit(NamedTuple):
@@ -47,11 +45,14 @@ def credit_steps(
     evidence: Sequence[Bearing],
     fates: Mapping[int, Mapping[str, float]],
     taught: float,
+    *,
+    weights: Mapping[str, float],
 ) -> list[StepCredit]:
     """The steps of a response with their credits; empty where nothing was edited step by step.
 
     `fates`: the share of each message's lines that were kept and rewritten, by position; `taught`:
-    score - foresight, to which the credits sum.
+    score - foresight, to which the credits sum; `weights`: logits of a step whose lines were all
+    kept, or all rewritten, by kind of `FATES`.
     """
     steps = [place for place in line.steps_of(row) if place in line.edits]
     if not steps:
@@ -66,7 +67,7 @@ def credit_steps(
             raw[place] += one.weight * share / total
     rest = (taught - math.fsum(raw.values())) / len(steps)
     return [
-        StepCredit(place, raw[place] + rest, _adopted(fates.get(place, {}), undone[place]))
+        StepCredit(place, raw[place] + rest, _adopted(fates.get(place, {}), undone[place], weights))
         for place in steps
     ]
 
@@ -80,7 +81,7 @@ def _share(
 ) -> dict[int, float]:
     """How much of a piece of evidence is about each step; not all 0."""
     shares: dict[int, float] = {}
-    if one.kind in _FATES:
+    if one.kind in FATES:
         shares = {place: fates[place].get(one.kind, 0.0) for place in steps if place in fates}
     elif line.role[one.position] == USER:
         mentioned = frozenset(
@@ -117,10 +118,13 @@ def _names_of(line: Timeline, place: int) -> frozenset[str]:
     return frozenset(names)
 
 
-def _adopted(fate: Mapping[str, float], undone: float) -> float | None:
+def _adopted(
+    fate: Mapping[str, float], undone: float, weights: Mapping[str, float]
+) -> float | None:
     """P(the step's edits were taken over), from what became of its lines."""
     if not fate and not undone:
         return None
     rewritten = undone + (1.0 - undone) * fate.get("rewritten", 0.0)
-    logit = _KEPT * (1.0 - undone) * fate.get("kept", 0.0) - _REWRITTEN * rewritten
+    kept_part = weights["kept"] * (1.0 - undone) * fate.get("kept", 0.0)
+    logit = kept_part - weights["rewritten"] * rewritten
     return 1.0 / (1.0 + math.exp(-logit))

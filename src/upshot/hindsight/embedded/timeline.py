@@ -111,7 +111,8 @@ class Timeline:
     def with_texts(self, text: list[str], visible: list[str]) -> Timeline:
         """A copy with other texts of users' messages; the assistant's, and their edits, stay."""
         other = replace(self, text=text, visible=visible)
-        vars(other)["edits"] = self.edits
+        stay = ("edits", "refused", "row_of", "rank")
+        vars(other).update({name: vars(self)[name] for name in stay if name in vars(self)})
         return other
 
     @cached_property
@@ -121,6 +122,14 @@ class Timeline:
         inside = rows >= 0
         inside &= np.arange(len(self.role)) < np.append(self.ends, 0)[rows]
         return np.where(inside, rows, -1)
+
+    @cached_property
+    def rank(self) -> NDArray[np.int64]:
+        """Of each message in time across threads; simultaneous sessions keep their order."""
+        order = np.lexsort((self.index, self.conversation.astype(str), self.time))
+        rank = np.empty(len(order), np.int64)
+        rank[order] = np.arange(len(order))
+        return rank
 
     def steps_of(self, row: int) -> list[int]:
         """Positions of the assistant's messages of one response."""

@@ -163,8 +163,10 @@ def make_foresight_window(line: Timeline, response: int, max_tokens: int = 700) 
     first = response
     end = int(line.ends[line.row_of[response]])
     room = max_tokens - _estimate_tokens(line.text[response])
-    while end - response > 1 and sum(map(_estimate_tokens, line.text[response:end])) > room:
+    needed = sum(map(_estimate_tokens, line.text[response:end]))
+    while end - response > 1 and needed > room:
         end -= 1
+        needed -= _estimate_tokens(line.text[end])
     while first > 0 and line.session[first - 1] == line.session[response]:
         room -= _estimate_tokens(line.text[first - 1])
         if room < 0 and line.role[first : response + 1].tolist().count(USER):
